@@ -1,0 +1,74 @@
+"""Time and turns, as everything above the sockets sees them.
+
+`Clock` is the interface; `LoopClock` is the one of a running asyncio (or uvloop)
+loop. Tests turn one by hand (chansock.testing). No room but an edge touches a loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
+
+__all__ = ["Clock", "LoopClock"]
+
+
+class Clock(Protocol):
+    """What tells the time and runs things later. Every method but `from_thread`
+    is called on the loop's own thread."""
+
+    def now(self) -> float:
+        """Give the time in seconds, monotonic, from any origin."""
+
+    def soon(self, call: Callable[[], object], /) -> None:
+        """Call at the end of this turn of the loop, in the order asked."""
+
+    def wake(self, when: float, call: Callable[[], object], /) -> None:
+        """Call once at `when`; replaces the wake asked for before. One user: the sweep."""
+
+    def start(self, coro: Coroutine[Any, Any, Any], /) -> None:
+        """Run a coroutine as a task of its own, kept until it is done."""
+
+    def from_thread(self, call: Callable[[], object], /) -> None:
+        """Call soon on the loop's thread; may be called from any thread, order kept."""
+
+
+class LoopClock:
+    """The Clock of an asyncio loop."""
+
+    __slots__ = ("_loop", "_tasks", "_timer", "now", "soon")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.now = loop.time
+        self.soon = loop.call_soon
+
+    def wake(self, when: float, call: Callable[[], object], /) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(when, call)
+
+    def start(self, coro: Coroutine[Any, Any, Any], /) -> None:
+        task = self._loop.create_task(coro)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def from_thread(self, call: Callable[[], object], /) -> None:
+        self._loop.call_soon_threadsafe(call)
+
+    async def stop(self, timeout: float) -> None:
+        """Cancel the timer; give the tasks `timeout` seconds to end, then cancel them."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        current = asyncio.current_task()
+        tasks = {task for task in self._tasks if task is not current}
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=timeout)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=1.0)

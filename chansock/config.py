@@ -1,0 +1,86 @@
+"""The settings of a ChannelSocket: one frozen dataclass, each default with its reason.
+
+Seconds and bytes throughout. A field stands here only if it has an effect.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from chansock.errors import ConfigError
+
+__all__ = ["Config"]
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Limits and times of one ChannelSocket.
+
+    Raises ConfigError if a value has the wrong type or range.
+    """
+
+    # Keep-alive. Only bytes received are life.
+    ws_ping_interval: float = 12.5  # Sente's real window: its 25 s option, halved
+    ws_ping_timeout: float | None = 10.0  # Sente's; None: ping, never close
+    # Ajax
+    poll_timeout: float = 20.0  # below the 30 s idle limit of common proxies; Sente's
+    flush_delay_ajax: float = 0.1  # a poll costs a request, so gather a little; Sente's
+    post_order_wait: float = 1.0  # a lost POST must not hold back its followers for long
+    # WebSocket
+    flush_delay_ws: float = 0.0  # end of the loop's turn: no delay when idle, batches when busy
+    # How long a session outlives its connection
+    grace_ws: float = 2.5  # Sente's: a reload takes less
+    grace_ajax: float = 5.0  # Sente's: a repoll over a slow network takes less
+    # Time-outs of a connection
+    handshake_timeout: float = 5.0  # a head, and the hooks behind it; slowloris
+    body_timeout: float = 20.0  # a POST's body
+    http_idle_timeout: float = 75.0  # kept connection between requests; nginx's default
+    close_timeout: float = 5.0  # wait for the peer's close frame
+    stop_timeout: float = 10.0  # a stop ends within this
+    # Sizes of what comes in
+    max_message_bytes: int = 1 * MIB  # one packet, decoded; past it 1009, or 413
+    max_head_bytes: int = 16 * KIB  # request line and fields; past it 431
+    max_header_fields: int = 100  # past it 431
+    max_inbox_events: int = 32  # not yet handled, of one session; past it reading stops
+    max_inbox_bytes: int = 2 * MIB  # the same, in bytes as received
+    # Sizes of what waits to go out, of one session and of all
+    max_backlog_bytes: int = 1 * MIB  # past it the session is cut (1013)
+    max_backlog_events: int = 1000  # the same, in events
+    max_total_backlog_bytes: int = 256 * MIB  # past it the largest waits are cut first
+    # Numbers of things
+    max_clients_per_user: int = 100  # client-ids of one uid, in grace too; past it 503
+    max_connections: int | None = None  # sockets, parked requests and sessions in grace; past it 503
+    max_threads: int = 32  # of handlers with thread=True
+    # Whom to believe
+    allowed_origins: tuple[str, ...] | None = None  # None: same origin only; ("*",): any
+    allowed_hosts: tuple[str, ...] | None = None  # None: on a loopback address its names only (DNS rebinding)
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            _check(field.name, getattr(self, field.name))
+        if self.max_message_bytes > self.max_inbox_bytes:
+            raise ConfigError(
+                f"max_inbox_bytes: expected at least max_message_bytes "
+                f"({self.max_message_bytes}), got {self.max_inbox_bytes}"
+            )
+
+
+_MAY_BE_NONE = {"ws_ping_timeout", "max_connections", "allowed_origins", "allowed_hosts"}
+_MAY_BE_ZERO = {"flush_delay_ajax", "flush_delay_ws", "post_order_wait", "grace_ws", "grace_ajax"}
+
+
+def _check(name: str, value: object) -> None:
+    if value is None and name in _MAY_BE_NONE:
+        return
+    if name in ("allowed_origins", "allowed_hosts"):
+        if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
+            raise ConfigError(f"{name}: expected a tuple of str, got {value!r}")
+        return
+    kinds = int if name.startswith("max_") else int | float
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        raise ConfigError(f"{name}: expected {'an int' if kinds is int else 'a number'}, got {value!r}")
+    if value < 0 or (value == 0 and name not in _MAY_BE_ZERO):
+        raise ConfigError(f"{name}: expected a positive number, got {value!r}")

@@ -1,0 +1,126 @@
+"""The exceptions that chansock raises, and nothing else.
+
+    ChansockError
+    +-- ConfigError             a setting that cannot be (ours to start with: caller)
+    +-- InvalidEvent            an event that cannot be sent (caller)
+    +-- EdnError
+    |   +-- EdnDecodeError      .position .line .column
+    |   +-- EdnEncodeError      .path
+    +-- PeerError               the other side broke a rule
+    |   +-- FrameError          .close_code
+    |   +-- PacketError
+    |   +-- HandshakeRefused    .status .reason
+    +-- ChannelClosed           not open, not yet or no more
+    +-- ReplyTimeout            no reply within the time given
+    +-- ReplyError              the handler on the other side failed
+
+Exceptions carry fields; the text is made from the fields.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ChannelClosed",
+    "ChansockError",
+    "ConfigError",
+    "EdnDecodeError",
+    "EdnEncodeError",
+    "EdnError",
+    "FrameError",
+    "HandshakeRefused",
+    "InvalidEvent",
+    "PacketError",
+    "PeerError",
+    "ReplyError",
+    "ReplyTimeout",
+]
+
+
+class ChansockError(Exception):
+    """Base of everything that chansock raises on purpose."""
+
+
+class ConfigError(ChansockError, ValueError):
+    """A setting that cannot be: names the field, what was expected and what came."""
+
+
+class InvalidEvent(ChansockError, ValueError):
+    """An event that cannot be sent: its id, its target or its size."""
+
+
+class EdnError(ChansockError, ValueError):
+    """Base of what the edn reader and writer raise."""
+
+
+class EdnDecodeError(EdnError):
+    """Bytes that are no edn.
+
+    `position` is the byte offset, from 0; `line` and `column` count from 1,
+    the column in characters.
+    """
+
+    def __init__(self, message: str, position: int = 0, line: int = 1, column: int = 1) -> None:
+        super().__init__(message, position, line, column)
+        self.message = message
+        self.position = position
+        self.line = line
+        self.column = column
+
+    def __str__(self) -> str:
+        return f"{self.message} at byte {self.position} (line {self.line}, column {self.column})"
+
+
+class EdnEncodeError(EdnError):
+    """A value that edn has no form for. `path` leads to it: `[3]["user"]`."""
+
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(message, path)
+        self.message = message
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.message} at {self.path}" if self.path else self.message
+
+
+class PeerError(ChansockError):
+    """The other side broke a rule of the wire. Never reaches application code."""
+
+
+class FrameError(PeerError):
+    """Bytes that are no WebSocket frame; closes the connection with `close_code`."""
+
+    def __init__(self, message: str, close_code: int = 1002) -> None:
+        super().__init__(message, close_code)
+        self.message = message
+        self.close_code = close_code
+
+    def __str__(self) -> str:
+        return f"{self.message} (close code {self.close_code})"
+
+
+class PacketError(PeerError):
+    """Bytes that are no packet; the packet is dropped."""
+
+
+class HandshakeRefused(PeerError):
+    """The server will not have this client: HTTP `status`, and `reason` in its words."""
+
+    def __init__(self, status: int, reason: str = "") -> None:
+        super().__init__(status, reason)
+        self.status = status
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"handshake refused with HTTP {self.status}: {self.reason or 'no reason given'}"
+
+
+class ChannelClosed(ChansockError, ConnectionError):
+    """The channel is not open: nothing was sent."""
+
+
+class ReplyTimeout(ChansockError, TimeoutError):
+    """No reply came within the time given; the event may have been handled."""
+
+
+class ReplyError(ChansockError):
+    """The other side's handler failed (`:chsk/error`)."""
