@@ -1,0 +1,17 @@
+from collections.abc import Callable
+from typing import Any, TypeVar, final
+
+from chansock.clock import Clock
+
+_A = TypeVar("_A")
+
+@final
+class Entry: ...
+
+@final
+class Sweep:
+    lag: float
+    def __init__(self, clock: Clock) -> None: ...
+    def enter(self, delay: float, call: Callable[[_A], Any], arg: _A) -> Entry: ...
+    def cancel(self, entry: Entry | None) -> None: ...
+    def run(self) -> None: ...

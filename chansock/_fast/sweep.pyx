@@ -1,0 +1,138 @@
+# cython: language_level=3
+"""What is due when: keep-alive, grace, polls and time-outs as one sweep.
+
+Every delay is one of a few settings, so entries with the same delay stand in one
+queue in the order in which they become due: entering, leaving and looking are O(1),
+and the clock holds a single timer. No session, socket or policy lives here.
+"""
+
+cimport cython
+
+import logging
+
+log = logging.getLogger("chansock.sweep")
+
+
+@cython.final
+cdef class Entry:
+    """Something that becomes due once; `Sweep.enter` gives it, for `cancel`."""
+
+
+@cython.final
+cdef class Queue:
+    def __cinit__(self, double delay):
+        self.delay = delay
+
+
+cdef int _unlink(Entry entry) except -1:
+    cdef Queue queue = entry.queue
+    if entry.previous is None:
+        queue.first = entry.next
+    else:
+        entry.previous.next = entry.next
+    if entry.next is None:
+        queue.last = entry.previous
+    else:
+        entry.next.previous = entry.previous
+    entry.queue = None
+    entry.next = None
+    entry.previous = None
+    return 0
+
+
+@cython.final
+cdef class Sweep:
+    """Runs each entry once after its delay, in order of due time.
+
+    `clock` is a chansock.clock.Clock; this is the one user of its `wake`.
+    An entry that raises is logged and harms no other.
+    """
+
+    def __cinit__(self, clock):
+        self.clock = clock
+        self.queues = []
+        self.planned = -1.0
+        self.lag = 0.0
+
+    cpdef Entry enter(self, double delay, object call, object arg):
+        """Call `call(arg)` once, `delay` seconds from now."""
+        cdef Queue queue = None
+        cdef Queue candidate
+        for candidate in self.queues:
+            if candidate.delay == delay:
+                queue = candidate
+                break
+        if queue is None:
+            queue = Queue(delay)
+            self.queues.append(queue)
+        cdef Entry entry = Entry()
+        entry.due = <double>self.clock.now() + delay
+        entry.call = call
+        entry.arg = arg
+        entry.queue = queue
+        entry.previous = queue.last
+        if queue.last is None:
+            queue.first = entry
+        else:
+            queue.last.next = entry
+        queue.last = entry
+        if not self.is_running and (self.planned < 0 or entry.due < self.planned):
+            self._plan()
+        return entry
+
+    cpdef cancel(self, Entry entry):
+        """Forget an entry; harmless for None and for one that ran or was cancelled."""
+        if entry is None or entry.queue is None:
+            return
+        _unlink(entry)
+        entry.call = None
+        entry.arg = None
+
+    cdef int _plan(self) except -1:
+        cdef Queue queue
+        cdef double due = -1.0
+        cdef int k = <int>len(self.queues)
+        while k > 0:
+            k -= 1
+            queue = self.queues[k]
+            if queue.first is None:
+                # Delays that a caller computes (a remainder) must not pile up queues.
+                del self.queues[k]
+            elif due < 0 or queue.first.due < due:
+                due = queue.first.due
+        if due >= 0 and due != self.planned:
+            self.clock.wake(due, self.run)
+        self.planned = due
+        return 0
+
+    def run(self):
+        """Run all that is due by now; the clock calls this at the time it was told."""
+        cdef Queue queue
+        cdef Entry entry
+        cdef double now = self.clock.now()
+        if self.planned >= 0:
+            self.lag = max(0.0, now - self.planned)
+        self.planned = -1.0
+        self.is_running = True
+        try:
+            while True:
+                entry = None
+                for queue in self.queues:
+                    if (
+                        queue.first is not None and queue.first.due <= now
+                        and (entry is None or queue.first.due < entry.due)
+                    ):
+                        entry = queue.first
+                if entry is None:
+                    break
+                _unlink(entry)
+                call, arg = entry.call, entry.arg
+                entry.call = None
+                entry.arg = None
+                try:
+                    call(arg)
+                except Exception:
+                    log.exception("sweep_error call=%r", call)
+        finally:
+            self.is_running = False
+            self._plan()
