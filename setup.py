@@ -7,6 +7,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 HERE = Path(__file__).parent
+FAST = HERE / "chansock" / "_fast"
 COMPILE = [] if os.name == "nt" else ["-O3", "-fno-strict-aliasing", "-Wno-unreachable-code"]
 
 extensions = [
@@ -14,9 +15,9 @@ extensions = [
         "chansock._fast." + path.stem,
         [path.relative_to(HERE).as_posix()],
         extra_compile_args=COMPILE,
-        depends=["chansock/_fast/mask.h"],
+        depends=[header.relative_to(HERE).as_posix() for header in FAST.glob("*.h")],
     )
-    for path in sorted((HERE / "chansock" / "_fast").glob("*.pyx"))
+    for path in sorted(FAST.glob("*.pyx"))
 ]
 
 setup(
