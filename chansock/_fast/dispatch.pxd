@@ -1,12 +1,96 @@
 # From a packet to an event to a handler to a reply, once per event.
+#
+#   take -> unpack -> event -> route -> handler -> reply -> outbox
+#
+# A client's events are handled one at a time: while a handler waits, what follows stands in
+# the inbox, and one task (drain) works it off. Nothing here knows users, hooks or presence.
 
 from libc.stdint cimport uint8_t
+from chansock._fast.fanout cimport Fanout, Outbox, Transport
+from chansock._fast.packet cimport Packet, Packer
+
+
+cdef class Route:
+    # One handler and how it is run.
+    cdef readonly object handler
+    cdef readonly bint is_parallel
+
+
+cdef class Inbox:
+    # What a session sent and no handler has finished.
+    cdef readonly Py_ssize_t events
+    cdef readonly Py_ssize_t nbytes
+    cdef object queue                   # deque of EventMsg behind the handler that waits; or None
+    cdef bint is_running                # a handler waits
+    cdef list stalled                   # what is called once there is room: transports, POSTs
+    cdef bint is_resuming
 
 
 cdef class Connection:
-    # One live socket or poll of a session, as the edge sees it (Endpoint.open gives it).
+    # One live socket or poll of a session, or one POST (Endpoint.open and post give it).
+    cdef Dispatch dispatch
+    cdef readonly Transport transport
+    cdef public Outbox outbox           # where its replies go; None: closed, or a POST
+    cdef readonly Inbox inbox
+    cdef readonly object session        # of the hub; None: a POST without one
+    cdef readonly object request
+    cdef readonly object uid
+    cdef readonly str client_id
+    cdef public object timer            # its entry in the sweep
+    cdef readonly bint is_post
+    cdef readonly bint is_answered      # a POST: its response is written
+    cdef EventMsg asked                 # a POST: the event that its response waits for
+    cdef int has_complained             # bits: which faults of it are logged already
 
     # One message as received, borrowed until it returns. 1: taken (even if it was junk:
     # a PacketError never comes out of here). 0: no room, nothing was taken; the edge keeps
     # the message and all behind it, stops reading, and gives it again after set_reading(True).
     cdef int take(self, const uint8_t* data, Py_ssize_t size, bint is_text) except -1
+    # End of a read: everything it made goes out in one send, with what waited before it.
+    cdef int cork(self) except -1
+    cdef bint send_reply(self, Packet packet) except -1
+
+
+cdef class EventMsg:
+    cdef readonly str id
+    cdef readonly object data
+    cdef readonly Connection connection
+    cdef object cb_id                   # None: no reply is wanted (but a POST's is True)
+    cdef Route route
+    cdef Inbox inbox                    # whose room it takes; None: it takes none any more
+    cdef Py_ssize_t size
+    cdef bint is_replied
+    cdef bint is_later                  # the handler returned LATER
+
+
+cdef class Dispatch:
+    # handed
+    cdef object clock
+    cdef Fanout fanout
+    cdef Packer packer
+    cdef readonly object sender         # the ChannelSocket, as msg.chsk
+    cdef dict routes                    # event id -> Route; no id in chsk/
+    cdef dict own_routes                # the same for chsk/*
+    cdef object unclaimed               # call(msg) -> bool: somebody will take it
+    cdef object failed                  # call(msg, exception)
+    cdef Py_ssize_t max_events
+    cdef Py_ssize_t max_bytes
+    cdef unsigned long thread           # the loop's
+    cdef public bint is_stopping
+    cdef object ws_ping                 # the grammar's constants
+    cdef object ws_pong
+    cdef object pong
+    cdef object error
+    cdef readonly set posts             # POSTs whose response is still to come
+    # counted
+    cdef readonly Py_ssize_t bad_packet
+    cdef readonly Py_ssize_t bad_event
+    cdef readonly Py_ssize_t forged
+    cdef public Py_ssize_t unclaimed_count
+
+    cdef EventMsg event(self, Connection connection, object value, object cb_id, Py_ssize_t size)
+    cdef int run(self, EventMsg msg) except -1
+    cdef object step(self, EventMsg msg)
+    cdef int finish(self, EventMsg msg, object result) except -1
+    cdef int fail(self, EventMsg msg, object error) except -1
+    cdef int done(self, EventMsg msg) except -1

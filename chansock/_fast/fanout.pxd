@@ -1,8 +1,18 @@
-# What waits for whom, and how it goes out: outboxes that are pointers into a tree
-# of shared nodes, and one flush for all that a turn made. No user, no policy, no loop.
+# What waits for whom, and how it goes out.
+#
+# An outbox is one pointer: the node whose path from the root is what waits, first to last.
+# Appending an event to a node gives the same child for everybody who stands there, so equal
+# histories share one node, and the batch with its frame is made once, at the node.
+#
+#     root --e1--> n1 --e2--> n2          alice, bob: n2        carol (a reply between): n3
+#                   \--reply--> r --e2--> n3
+#
+# Parents are owned, children only remembered (a node dies with the last outbox that stands
+# at or behind it). No user, no policy, no loop.
 
 from cpython.object cimport PyObject
 from chansock._fast.packet cimport Packet, Packer
+from chansock._fast.sweep cimport Sweep, Entry
 
 
 cdef class Transport:
@@ -15,8 +25,91 @@ cdef class Transport:
     cpdef bint write(self, list packets)
     # Idempotent. An ajax transport ends its parked request with 503 instead of a code.
     cpdef close(self, int code=*, str reason=*)
+    # Ajax only: answer the request with a Response that is no packet (a 400, a 503).
+    cpdef refuse(self, response)
     # Bytes accepted by write and not yet taken by the kernel.
     cpdef Py_ssize_t backlog(self)
     # False: read no more (what was read and not taken stays with the edge).
     # True: give the dispatch what was not taken, then read on.
     cpdef set_reading(self, bint on)
+
+
+cdef class Fragment:
+    # One encoded event on its way to however many.
+    cdef bytes data
+    cdef object key                     # of `latest`; None: no key
+
+
+cdef class Node:
+    # what waits: the path from the root to here
+    cdef Node parent
+    cdef object entry                   # Fragment, or Packet (a reply); None at the root
+    cdef Py_ssize_t nbytes
+    cdef Py_ssize_t events
+    cdef Py_ssize_t replies
+    cdef bint has_keys
+    # the newest child, and whose newest child this is: both borrowed, each cleared by the
+    # other's death
+    cdef PyObject* follower
+    cdef PyObject* precursor
+    cdef int replaced                   # 1: an older event with the same key was taken out
+    # the packets of the path, made when first written
+    cdef list packed
+
+
+cdef class Outbox:
+    # what waits
+    cdef Node tail
+    cdef Py_ssize_t held                # bytes counted in fanout.waiting: nobody to write to
+    # where it goes
+    cdef Fanout fanout
+    cdef Transport transport            # None: away
+    cdef bint is_blocked                # the transport has a backlog: wait for drained()
+    cdef bint is_dirty                  # stands in a list of the fanout
+    cdef Py_ssize_t index               # in fanout.boxes; -1: of one displaced socket only
+
+    cdef int append(self, Fragment fragment) except -1
+    cdef int put_reply(self, Packet packet) except -1
+    cdef int flush(self) except -1
+    cdef int mark(self) except -1
+    cdef int hold(self) except -1
+    cdef int release(self) except -1
+    cdef int overflow(self) except -1
+    # told by the fanout; a session overrides them
+    cpdef answered(self)                # the poll took a batch and is gone
+    cpdef was_cut(self, str reason, Py_ssize_t events)
+
+
+cdef class Fanout:
+    # handed
+    cdef object clock
+    cdef Sweep sweep
+    cdef Packer packer
+    cdef Py_ssize_t max_bytes
+    cdef Py_ssize_t max_events
+    cdef Py_ssize_t max_total
+    cdef double delay_ws
+    cdef double delay_ajax
+    # who is there
+    cdef Node root
+    cdef list boxes                     # the outbox of every session
+    # what is to be written: at the end of the turn, and after a delay
+    cdef list dirty
+    cdef list late_ws
+    cdef list late_ajax
+    # counted
+    cdef readonly Py_ssize_t waiting    # bytes that wait for somebody to write to
+    cdef public Py_ssize_t sent
+    cdef readonly Py_ssize_t written
+    cdef readonly Py_ssize_t replaced
+    cdef readonly dict lost             # events, by reason
+    cdef public Py_ssize_t reply_lost
+
+    cdef Node grow(self, Node node, Fragment fragment)
+    cdef Node add(self, Node node, object entry)
+    cdef list packets(self, Node node)
+    cdef int flush_all(self, list boxes) except -1
+    cdef int cut(self, Outbox box, str reason) except -1
+    cdef int cut_largest(self) except -1
+    cpdef broadcast(self, Fragment fragment)
+    cpdef send(self, Outbox box, Fragment fragment)

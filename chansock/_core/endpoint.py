@@ -1,0 +1,419 @@
+"""The one door for every edge: admit a request, open it, take what it brings.
+
+Every hook and check runs in `admit`, before a 101 or a body is answered. What an edge
+does with bytes and sockets is its own business; what a session is, the hub's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import dataclass
+from functools import partial
+from inspect import isawaitable
+from typing import Any, Final, TypeAlias, TypeVar
+
+from chansock._core import guard, http1, wire
+from chansock._core.hub import Hub, Session
+from chansock._core.posts import PostOrder, parse_number
+from chansock._fast.dispatch import Connection, Dispatch, Inbox
+from chansock._fast.fanout import Transport
+from chansock._fast.packet import Packer, Packet
+from chansock._fast.sweep import Sweep
+from chansock.config import Config
+from chansock.errors import PacketError
+from chansock.request import Request, Response
+from chansock.target import UserId, is_user_id
+
+__all__ = ["Admission", "Endpoint", "Hook", "Hooks"]
+
+log = logging.getLogger("chansock.endpoint")
+
+T = TypeVar("T")
+Hook: TypeAlias = Callable[[Request], T | Awaitable[T]]
+_Steps: TypeAlias = Generator[Awaitable[Any], Any, "Admission | Response"]
+
+FORM: Final = "application/x-www-form-urlencoded"
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """The application's functions, each plain or async; None: not asked for."""
+
+    user_id: Hook[UserId | None] | None = None
+    handshake_data: Hook[object] | None = None
+    authorize: Hook[bool] | None = None
+    reject: Hook[Response | None] | None = None
+    csrf_token: Hook[str | None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A request that may come in. `kind` is "ws", "poll" or "post"; `handshake` is there
+    for a socket, and for a GET that needs one."""
+
+    kind: str
+    request: Request
+    uid: UserId | None
+    client_id: str
+    handshake: Packet | None = None
+
+
+@dataclass(slots=True)
+class _Post:
+    """One POST under way: its connection, its packet, and its place in the order."""
+
+    connection: Connection
+    packet: bytes
+    order: PostOrder[_Post] | None = None
+    number: int = 0
+
+
+class Endpoint:
+    """Takes requests, sockets, polls and POSTs from the edges.
+
+    Interface for edges: `admit`, `open`, `receive`, `post`, `drained`, `closed`. All are
+    called on the loop's thread, and none raises for what a peer did.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        hooks: Hooks,
+        packer: Packer,
+        hub: Hub,
+        dispatch: Dispatch,
+        sweep: Sweep,
+    ) -> None:
+        self._config = config
+        self._hooks = hooks
+        self._packer = packer
+        self._hub = hub
+        self._dispatch = dispatch
+        self._sweep = sweep
+        self._dummy = Packet(packer.packet(wire.DUMMY_CB_200, None), packer.binary)
+        self._timeout = Packet(packer.packet(wire.TIMEOUT, None), packer.binary)
+        self.refused: dict[str, int] = {}
+        self.is_stopping = False
+        self.is_loopback = False  # set by an edge that listens on a loopback address only
+
+    # -- admitting
+
+    def admit(
+        self, request: Request, *, is_upgrade: bool | None = None
+    ) -> Admission | Response | Awaitable[Admission | Response]:
+        """Run every check and hook. A Response refuses; hooks that wait make it awaitable.
+
+        A POST is admitted once its body is read, since its form may hold the token.
+        `is_upgrade` is for edges whose framework hides the upgrade's fields.
+        """
+        if is_upgrade is None:
+            is_upgrade = http1.wants_upgrade(request)
+        steps = self._steps(request, is_upgrade)
+        try:
+            pending = next(steps)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        except Exception:
+            return self._hook_failed(request)
+        return self._await_steps(steps, pending, request)
+
+    async def _await_steps(
+        self, steps: _Steps, pending: Awaitable[Any], request: Request
+    ) -> Admission | Response:
+        try:
+            while True:
+                try:
+                    value = await pending
+                except Exception as error:
+                    pending = steps.throw(error)
+                else:
+                    pending = steps.send(value)
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+        except Exception:
+            return self._hook_failed(request)
+
+    def _steps(self, request: Request, is_upgrade: bool) -> _Steps:
+        # A generator, so that hooks may be plain or async and a plain one costs no task.
+        hooks, config = self._hooks, self._config
+        kind = "post" if request.method == "POST" else "ws" if is_upgrade else "poll"
+        if self.is_stopping:
+            return self._refuse(request, "stopping", 503, "the server is stopping")
+        if hooks.reject is not None:
+            response = hooks.reject(request)
+            if isawaitable(response):
+                response = yield response
+            if response is not None:
+                self._count("reject")
+                return _checked(response, Response, "reject")
+        if why := guard.check_client_id(request):
+            return self._refuse(request, "client_id", 400, why)
+        if why := guard.check_host(request, config.allowed_hosts, is_loopback=self.is_loopback):
+            return self._refuse(request, "host", 403, "Unauthorized host", why)
+        if hooks.csrf_token is not None:
+            token = hooks.csrf_token(request)
+            if isawaitable(token):
+                token = yield token
+            if not guard.check_token(request, token):
+                return self._refuse(request, "csrf", 403, "Bad CSRF token")
+        if why := guard.check_origin(request, config.allowed_origins):
+            return self._refuse(request, "origin", 403, "Unauthorized origin", why)
+        if hooks.authorize is not None:
+            is_authorized = hooks.authorize(request)
+            if isawaitable(is_authorized):
+                is_authorized = yield is_authorized
+            if not is_authorized:
+                return self._refuse(request, "authorize", 401, "Unauthorized request")
+        uid: UserId | None = None
+        if hooks.user_id is not None:
+            found = hooks.user_id(request)
+            if isawaitable(found):
+                found = yield found
+            if found is not None and not is_user_id(found):
+                log.error(
+                    "bad_user_id expected str of 1 to 256 characters, int, UUID or None, got %.80r",
+                    found,
+                )
+                return self._refuse(request, "uid", 500, "internal server error")
+            uid = found
+        client_id = request.params["client-id"]
+        if kind == "post":
+            return Admission(kind, request, uid, client_id)
+        if why := self._hub.has_room(uid, client_id):
+            return self._refuse(request, "full", 503, why)
+        if kind == "poll" and not self._needs_handshake(request, uid, client_id):
+            return Admission(kind, request, uid, client_id)
+        data: object = None
+        if hooks.handshake_data is not None:
+            data = hooks.handshake_data(request)
+            if isawaitable(data):
+                data = yield data
+        packet = Packet(
+            self._packer.packet(wire.handshake(uid, data), None), self._packer.binary
+        )
+        return Admission(kind, request, uid, client_id, packet)
+
+    def _needs_handshake(self, request: Request, uid: UserId | None, client_id: str) -> bool:
+        if "handshake?" in request.params:
+            return True
+        session = self._hub.find(uid, client_id)
+        return session is None or not session.has_ajax
+
+    def _count(self, reason: str) -> None:
+        self.refused[reason] = self.refused.get(reason, 0) + 1
+
+    def _refuse(
+        self, request: Request, reason: str, status: int, body: str, why: str | None = None
+    ) -> Response:
+        self._count(reason)
+        level = logging.INFO if why is None else logging.WARNING
+        log.log(level, "refused reason=%s status=%d: %s", reason, status, why or body)
+        return Response(status, body)
+
+    def _hook_failed(self, request: Request) -> Response:
+        self._count("hook")
+        log.exception("hook_error path=%.80r", request.path)
+        return Response(500, "internal server error")
+
+    # -- sockets and polls
+
+    def open(self, admission: Admission, transport: Transport) -> Connection | None:
+        """Open what was admitted: a socket after its 101, or a GET.
+
+        The handshake is written first. None: a GET that has its answer already.
+        """
+        hub = self._hub
+        session = hub.session(admission.uid, admission.client_id)
+        if admission.kind == "ws" and admission.handshake is not None:
+            connection = self._connection(admission, transport, session, session.inbox)
+            hub.open_ws(session, connection, admission.handshake)
+            return connection
+        if admission.handshake is not None:
+            session.posts = PostOrder(admission.request.params.get("udt", ""))
+            hub.open_ajax(session)
+            transport.write([admission.handshake])
+            return None
+        if not session.has_ajax:
+            # Gone while its hooks waited. An error brings every client back with a handshake.
+            hub.open_ajax(session)
+            transport.refuse(Response(503, "expected a handshake first"))
+            return None
+        connection = self._connection(admission, transport, session, session.inbox)
+        hub.park(session, connection)
+        return connection
+
+    def _connection(
+        self,
+        admission: Admission,
+        transport: Transport,
+        session: Session | None,
+        inbox: Inbox,
+        is_post: bool = False,
+    ) -> Connection:
+        return Connection(
+            self._dispatch,
+            transport,
+            admission.request,
+            admission.uid,
+            admission.client_id,
+            session,
+            inbox,
+            is_post,
+        )
+
+    def receive(self, connection: Connection, view: Any, *, is_text: bool = True) -> bool:
+        """Take one message from an edge in Python. False: no room; give it again, and what
+        follows, after the transport was told `set_reading(True)`."""
+        connection.transport.heard = True
+        return connection.receive(view, is_text)
+
+    def drained(self, connection: Connection) -> None:
+        """Go on writing to a connection whose backlog is gone."""
+        if connection.outbox is not None:
+            connection.outbox.drained()
+
+    def closed(self, connection: Connection, code: int) -> None:
+        """Note the end of a socket, a parked poll or a POST; `code` 1006: nobody closed it."""
+        if connection.is_post:
+            connection.forget()
+        else:
+            self._hub.closed(connection, code)
+
+    # -- posts
+
+    def post(self, admission: Admission, body: Any, transport: Transport) -> Connection | None:
+        """Take one packet: the form field `ppstr`, or the body where `binary?` says so.
+
+        Answers through the transport, at once or when the handler has replied.
+        None: it has its answer already.
+        """
+        session = self._hub.find(admission.uid, admission.client_id)
+        inbox = Inbox() if session is None else session.inbox
+        connection = self._connection(admission, transport, session, inbox, is_post=True)
+        packet = self._posted(admission.request, body)
+        if isinstance(packet, Response):
+            self._count_bad(packet)
+            self._refuse_post(connection, packet)
+            return None
+        post = _Post(connection, packet)
+        numbered = parse_number(admission.request.params.get("n"))
+        if session is not None and session.posts is not None and numbered is not None:
+            udt, number = numbered
+            if udt == session.posts.udt:
+                post.order, post.number = session.posts, number
+        self._dispatch.posts.add(connection)
+        self._place(post)
+        return None if connection.is_answered else connection
+
+    def _posted(self, request: Request, body: Any) -> bytes | Response:
+        params, binary = request.params, self._packer.binary
+        packet: bytes
+        if ("binary?" in params) != binary:
+            expected = "a binary body with binary?" if binary else "the form field ppstr"
+            return Response(400, f"expected {expected}")
+        if binary:
+            packet = bytes(body)
+        else:
+            given = params.getall("ppstr")
+            if len(given) > 1:
+                return Response(400, f"expected one ppstr, got {len(given)}")
+            packet = given[0].encode("utf-8", "surrogatepass") if given else b""
+        limit = self._config.max_message_bytes
+        if len(packet) > limit:
+            return Response(413, f"expected at most {limit} bytes, got {len(packet)}")
+        return packet
+
+    def _count_bad(self, response: Response) -> None:
+        self._count("too_big" if response.status == 413 else "bad_post")
+
+    def _place(self, post: _Post) -> None:
+        order = post.order
+        if order is None:
+            self._take(post)
+            return
+        if order.must_wait(post.number):
+            if len(order.waiting) >= self._config.max_inbox_events:
+                self._refuse_post(post.connection, Response(503, "too many POSTs wait"))
+                return
+            if not order.waiting:
+                self._sweep.enter(self._config.post_order_wait, self._order_due, order)
+            order.waiting[post.number] = post
+            return
+        order.pass_by(post.number)
+        self._take(post)
+        self._place_waiting(order)
+
+    def _place_waiting(self, order: PostOrder[_Post]) -> None:
+        while (post := order.pop_next()) is not None:
+            order.pass_by(post.number)
+            if not post.connection.is_answered:
+                self._take(post)
+
+    def _order_due(self, order: PostOrder[_Post]) -> None:
+        order.skip()
+        self._place_waiting(order)
+        if order.waiting:
+            self._sweep.enter(self._config.post_order_wait, self._order_due, order)
+
+    def _take(self, post: _Post) -> None:
+        connection = post.connection
+        try:
+            is_taken = connection.receive(post.packet, not self._packer.binary)
+        except PacketError as error:
+            self._refuse_post(connection, Response(400, str(error)[:200]))
+            return
+        if not is_taken:
+            self._wait_for_room(post)
+            return
+        self._sweep.cancel(connection.timer)
+        connection.timer = None
+        if connection.is_answered:
+            return
+        if connection.wants_reply:
+            connection.timer = self._sweep.enter(
+                self._config.poll_timeout, self._reply_due, connection
+            )
+        else:
+            connection.answer(self._dummy)
+
+    def _wait_for_room(self, post: _Post) -> None:
+        connection = post.connection
+        if connection.inbox.stalled_count >= self._config.max_inbox_events:
+            self._no_room(post)
+            return
+        connection.inbox.when_room(partial(self._try_again, post))
+        if connection.timer is None:
+            connection.timer = self._sweep.enter(self._config.poll_timeout, self._no_room, post)
+
+    def _try_again(self, post: _Post) -> None:
+        if not post.connection.is_answered:
+            self._take(post)
+
+    def _no_room(self, post: _Post) -> None:
+        if post.order is not None:
+            post.order.go_back(post.number)  # our client sends it again
+        self._count("inbox_full")
+        self._refuse_post(post.connection, Response(503, "too many events wait to be handled"))
+
+    def _reply_due(self, connection: Connection) -> None:
+        connection.answer(self._timeout)
+
+    def _refuse_post(self, connection: Connection, response: Response) -> None:
+        connection.forget()
+        connection.transport.refuse(response)
+
+    # -- stopping
+
+    def stop(self) -> None:
+        """Admit nobody any more, close every connection 1012, end polls and POSTs with 503."""
+        self.is_stopping = True
+        self._hub.stop(1012, "service restart")
+        for connection in list(self._dispatch.posts):
+            self._refuse_post(connection, Response(503, "the server is stopping"))
+
+
+def _checked(value: Any, kind: type[T], hook: str) -> T:
+    if not isinstance(value, kind):
+        raise TypeError(f"expected a {kind.__name__} or None from {hook}, got {value!r:.80}")
+    return value

@@ -1,0 +1,56 @@
+"""The rules for events that are sent: what an id and a target must be.
+
+Checked once per `send`. What is received is checked in `_fast/dispatch`.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from chansock.errors import InvalidEvent
+from chansock.target import Target, is_user_id
+from chansock.values import Keyword
+
+__all__ = ["check_handled_id", "check_id", "check_user_id"]
+
+
+@lru_cache(maxsize=1024)  # an application has few ids; those made from input must not pile up
+def check_id(event_id: str) -> Keyword:
+    """Give the id of an event to send as a Keyword.
+
+    Raises InvalidEvent unless it is a namespaced keyword outside `chsk`.
+    """
+    keyword = _namespaced(event_id)
+    if event_id.startswith("chsk/"):
+        raise InvalidEvent(f"expected an event id outside the namespace chsk, got {event_id!r}")
+    return keyword
+
+
+def check_handled_id(event_id: str) -> Keyword:
+    """Give the id of an event to handle as a Keyword; those in `chsk` are allowed."""
+    return _namespaced(event_id)
+
+
+def _namespaced(event_id: str) -> Keyword:
+    if not isinstance(event_id, str):
+        raise InvalidEvent(f"expected an event id (str), got {event_id!r:.80}")
+    namespace, slash, name = event_id.partition("/")
+    if not (namespace and slash and name) or namespace.startswith(":"):
+        raise InvalidEvent(
+            f'expected a namespaced event id like "chat/say", got {event_id!r:.80}'
+        )
+    return Keyword(event_id)
+
+
+def check_user_id(to: Target) -> None:
+    """Raise InvalidEvent unless `to` is a user id."""
+    if to is None:
+        raise InvalidEvent(
+            "expected a target, got None; for one client use msg.client, "
+            "for all without a user id chansock.ANONYMOUS"
+        )
+    if not is_user_id(to):
+        raise InvalidEvent(
+            f"expected a user id (str of 1 to 256 characters, int or UUID), ALL, ANONYMOUS "
+            f"or msg.client, got {to!r:.80}"
+        )

@@ -1,0 +1,125 @@
+"""The built-in checks of a request: host, token, origin, client-id.
+
+Each gives None, or why not. Pure: a request and settings in, an answer out; what a
+refusal looks like on the wire is the endpoint's business.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Collection
+from typing import Final
+from urllib.parse import urlsplit
+
+from chansock.request import Request
+
+__all__ = ["MAX_CLIENT_ID_LENGTH", "check_client_id", "check_host", "check_origin", "check_token"]
+
+MAX_CLIENT_ID_LENGTH: Final = 256  # characters; a UUID has 36
+
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def check_client_id(request: Request) -> str | None:
+    """Say what is wrong with the `client-id`, or None."""
+    given = request.params.getall("client-id")
+    if len(given) > 1:
+        return f"expected one client-id, got {len(given)}"
+    if not given or not given[0].strip():
+        return "expected a client-id, got none"
+    if len(given[0]) > MAX_CLIENT_ID_LENGTH:
+        return f"expected a client-id of 1 to {MAX_CLIENT_ID_LENGTH} characters, got {len(given[0])}"
+    return None
+
+
+def check_host(
+    request: Request, allowed: Collection[str] | None, *, is_loopback: bool
+) -> str | None:
+    """Say why this Host may not be asked for, or None.
+
+    Without a list every name will do, but on a loopback address only its own names:
+    a page of a stranger whose name was made to point here (DNS rebinding) has another.
+    """
+    if allowed is None and not is_loopback:
+        return None
+    host = _split_host(request.headers.get("host", ""))[0]
+    if allowed is None:
+        if host in _LOOPBACK_NAMES or host.endswith(".localhost"):
+            return None
+        return f"expected a loopback name as Host, got {host!r:.80}: see allowed_hosts"
+    if "*" in allowed or host in allowed:
+        return None
+    return f"expected a Host of {list(allowed)}, got {host!r:.80}: see allowed_hosts"
+
+
+def check_origin(request: Request, allowed: Collection[str] | None) -> str | None:
+    """Say why this origin is refused, or None.
+
+    Without a list: same origin, by Origin against Host, else by Sec-Fetch-Site. With one:
+    Sente's rule, exact strings; without an Origin header a Referer that starts with
+    `<allowed>/` will do.
+    """
+    headers = request.headers
+    origins = headers.getall("origin")
+    if allowed is None:
+        if not origins:
+            site = headers.get("sec-fetch-site", "none")
+            if site in ("same-origin", "none"):
+                return None
+            return f"expected Sec-Fetch-Site same-origin, got {site!r:.80}: see allowed_origins"
+        host = headers.get("host", "")
+        if len(origins) == 1 and _is_same_origin(origins[0], host, request.scheme):
+            return None
+        return f"origin {' '.join(origins)!r:.80} is not that of host {host!r:.80}: see allowed_origins"
+    if "*" in allowed:
+        return None
+    if origins:
+        if len(origins) == 1 and origins[0] in allowed:
+            return None
+        return f"origin {' '.join(origins)!r:.80} is not in allowed_origins {list(allowed)}"
+    referer = headers.get("referer", "")
+    if any(referer.startswith(item + "/") for item in allowed):
+        return None
+    return f"no Origin, and Referer is not under allowed_origins {list(allowed)}"
+
+
+def check_token(request: Request, reference: str | None) -> bool:
+    """Tell whether the request carries the reference token; without one none is right.
+
+    Looked for in the param `csrf-token`, then the headers `x-csrf-token` and
+    `x-xsrf-token`; the first that is there decides. Compared in constant time.
+    """
+    given = request.params.get("csrf-token")
+    if given is None:
+        given = request.headers.get("x-csrf-token")
+    if given is None:
+        given = request.headers.get("x-xsrf-token")
+    if reference is None or given is None:
+        return False
+    return hmac.compare_digest(given.encode("utf-8"), reference.encode("utf-8"))
+
+
+def _split_host(host: str) -> tuple[str, int | None]:
+    """Split a Host field into name, without brackets and in lower case, and port."""
+    try:
+        parts = urlsplit("//" + host)
+        return (parts.hostname or ""), parts.port
+    except ValueError:
+        return "", None
+
+
+def _is_same_origin(origin: str, host: str, scheme: str) -> bool:
+    try:
+        parts = urlsplit(origin)
+        origin_port = parts.port
+    except ValueError:
+        return False
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return False
+    # https reached us as https. http may have been https in front of a proxy.
+    if scheme == "https" and parts.scheme != "https":
+        return False
+    default = _DEFAULT_PORTS[parts.scheme]
+    name, port = _split_host(host)
+    return parts.hostname == name and (origin_port or default) == (port or default)

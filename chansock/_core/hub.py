@@ -1,0 +1,434 @@
+"""Who is connected: users, their sessions, and what becomes of a session over time.
+
+Sessions open, are displaced, go away, come back within grace or are gone; presence
+follows. What waits for a session is the Outbox it is made of (`_fast/fanout`); times
+come from the sweep. No request is checked here, no value encoded, no socket known.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from chansock._core.presence import Presence
+from chansock._fast.dispatch import Connection, Inbox
+from chansock._fast.fanout import Fanout, Outbox
+from chansock._fast.packet import Packet
+from chansock._fast.sweep import Entry, Sweep
+from chansock.clock import Clock
+from chansock.config import Config
+from chansock.target import ALL, ANONYMOUS, ClientTarget, Target, UserId
+
+__all__ = ["Hub", "Session"]
+
+log = logging.getLogger("chansock.hub")
+
+LAG_THAT_COUNTS: Final = 0.05  # seconds; below it a late wake is the ordinary noise of a loop
+
+
+class Session(Outbox):
+    """One client-id of one uid, over all its sockets and polls.
+
+    `current` is the newest connection: pushes go to it. `ws` is the newest socket that is
+    open, displaced by a poll or not; `poll` the newest parked poll.
+    """
+
+    __slots__ = (
+        "client_id",
+        "current",
+        "displaced",
+        "grace_ajax",
+        "grace_ws",
+        "hub",
+        "inbox",
+        "is_ajax",
+        "is_ws",
+        "last",
+        "poll",
+        "posts",
+        "uid",
+        "was_answered",
+        "ws",
+    )
+
+    def __init__(self, fanout: Fanout, hub: Hub, uid: UserId | None, client_id: str) -> None:
+        self.hub = hub
+        self.uid = uid
+        self.client_id = client_id
+        self.inbox = Inbox()
+        self.current: Connection | None = None
+        self.ws: Connection | None = None
+        self.poll: Connection | None = None
+        self.last: Connection | None = None  # the one that closed last, while away
+        self.displaced: list[Connection] | None = None  # still open, no pushes
+        self.grace_ws: Entry | None = None
+        self.grace_ajax: Entry | None = None
+        self.is_ws = False  # counted in presence
+        self.is_ajax = False
+        self.was_answered = False  # by its last poll, with events; did the client get them?
+        self.posts: Any = None  # of the endpoint: the order of its numbered POSTs
+
+    @property
+    def has_ajax(self) -> bool:
+        """Whether an Ajax client may poll without a handshake: a poll is parked, or grace runs."""
+        return self.poll is not None or self.grace_ajax is not None
+
+    def answered(self) -> None:
+        """Told by the fanout: the parked poll took a batch."""
+        self.was_answered = True
+        self.hub.poll_ended(self)
+
+    def was_cut(self, reason: str, events: int) -> None:
+        """Told by the fanout: too much waited, the outbox is empty, the socket closes 1013."""
+        if self.current is not None:
+            self.current.outbox = None
+            self.current = None
+        log.warning(
+            "session_cut reason=%s uid=%r client=%r events=%d",
+            reason, self.uid, self.client_id[:8], events,
+        )  # fmt: skip
+
+
+class Hub:
+    """All sessions of one channel. `announce(is_open, uid, connection)` is told of each
+    user that comes and goes, after presence has changed."""
+
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        sweep: Sweep,
+        fanout: Fanout,
+        presence: Presence,
+        announce: Callable[[bool, UserId | None, Connection], None],
+        *,
+        ping: Packet,
+        timeout: Packet,
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._sweep = sweep
+        self._fanout = fanout
+        self._presence = presence
+        self._announce = announce
+        self._ping = ping
+        self._timeout = timeout
+        # A user with one client, nearly every user, costs no table of its own.
+        self._users: dict[object, Session | dict[str, Session]] = {}
+        self.connections: set[Connection] = set()
+        self.away = 0  # sessions without any connection
+        self.cut = 0
+        self.closed_by_code: dict[int, int] = {}
+
+    # -- finding
+
+    def find(self, uid: UserId | None, client_id: str) -> Session | None:
+        """Give the session of this client, or None."""
+        found = self._users.get(ANONYMOUS if uid is None else uid)
+        if found is None:
+            return None
+        if isinstance(found, dict):
+            return found.get(client_id)
+        return found if found.client_id == client_id else None
+
+    def sessions(self, to: Target) -> Iterable[Session]:
+        """Give the sessions that a target means, now."""
+        if to is ALL:
+            return iter(self._fanout)  # type: ignore[return-value]
+        if isinstance(to, ClientTarget):
+            session = self.find(to.uid, to.client_id)
+            return () if session is None else (session,)
+        found = self._users.get(to)
+        if found is None:
+            return ()
+        return tuple(found.values()) if isinstance(found, dict) else (found,)
+
+    def has_room(self, uid: UserId | None, client_id: str) -> str | None:
+        """Say why there is no room for one more connection of this client, or None."""
+        limit = self._config.max_connections
+        if limit is not None and len(self.connections) + self.away >= limit:
+            return f"expected at most {limit} connections: see max_connections"
+        if uid is None or self.find(uid, client_id) is not None:
+            return None
+        found = self._users.get(uid)
+        count = len(found) if isinstance(found, dict) else found is not None
+        if count >= self._config.max_clients_per_user:
+            return f"expected at most {count} clients of one user: see max_clients_per_user"
+        return None
+
+    def session(self, uid: UserId | None, client_id: str) -> Session:
+        """Give the session of this client, a new one if it has none."""
+        session = self.find(uid, client_id)
+        if session is not None:
+            return session
+        session = Session(self._fanout, self, uid, client_id)
+        member = ANONYMOUS if uid is None else uid
+        found = self._users.get(member)
+        if found is None:
+            self._users[member] = session
+        elif isinstance(found, dict):
+            found[client_id] = session
+        else:
+            self._users[member] = {found.client_id: found, client_id: session}
+        self._fanout.join(session)
+        self.away += 1
+        return session
+
+    # -- opening
+
+    def open_ws(self, session: Session, connection: Connection, handshake: Packet) -> None:
+        """Make a socket the session's newest connection; the handshake is written first."""
+        self._came(session, connection)
+        self._displace(session)
+        session.ws = session.current = connection
+        connection.outbox = session
+        self.connections.add(connection)
+        session.attach(connection.transport, handshake)
+        self._sweep.cancel(session.grace_ws)
+        session.grace_ws = None
+        connection.timer = self._sweep.enter(
+            self._config.ws_ping_interval, self._look_alive, connection
+        )
+        if not session.is_ws:
+            session.is_ws = True
+            self._entered("ws", session, connection)
+
+    def open_ajax(self, session: Session) -> None:
+        """Note an Ajax handshake: what comes waits, the grace runs, presence comes with a poll."""
+        if session.was_answered:
+            # The client asks anew instead of for more: it never saw the last answer.
+            session.was_answered = False
+            self.cut += 1
+        self._sweep.cancel(session.grace_ajax)
+        session.grace_ajax = self._sweep.enter(
+            self._config.grace_ajax, self._ajax_gone, session
+        )
+
+    def park(self, session: Session, connection: Connection) -> None:
+        """Make a poll the session's newest connection; what waits answers it at once."""
+        self._came(session, connection)
+        session.was_answered = False
+        self._displace(session)
+        session.poll = session.current = connection
+        self.connections.add(connection)
+        self._sweep.cancel(session.grace_ajax)
+        session.grace_ajax = None
+        connection.timer = self._sweep.enter(
+            self._config.poll_timeout, self._poll_due, connection
+        )
+        if not session.is_ajax:
+            session.is_ajax = True
+            self._entered("ajax", session, connection)
+        if session.poll is connection:
+            session.attach(connection.transport)
+
+    def _displace(self, session: Session) -> None:
+        old = session.current
+        if old is None:
+            return
+        session.current = None
+        if old is session.ws:
+            # It stays open, gets replies from an outbox of its own, and is kept alive.
+            session.flush_now()
+            old.outbox = Outbox(self._fanout)
+            old.outbox.attach(old.transport)
+        else:
+            session.poll = None  # stays parked until it is due
+        if session.displaced is None:
+            session.displaced = []
+        session.displaced.append(old)
+        session.detach()
+
+    # -- closing
+
+    def closed(self, connection: Connection, code: int) -> None:
+        """Note that a socket or poll has ended; `code` 1006: without a closing handshake."""
+        if connection not in self.connections:
+            return
+        self.connections.discard(connection)
+        self._sweep.cancel(connection.timer)
+        connection.timer = None
+        session: Session = connection.session
+        if connection.outbox is not None and connection.outbox is not session:
+            connection.outbox.drop("grace")
+        connection.outbox = None
+        self._not_displaced(session, connection)
+        if session.current is connection:
+            session.current = None
+            session.detach()
+        if connection.transport.kind == "ws":
+            self.closed_by_code[code] = self.closed_by_code.get(code, 0) + 1
+            self.cut += code == 1006
+            if session.ws is connection:
+                session.ws = None
+                session.grace_ws = self._sweep.enter(
+                    self._config.grace_ws, self._ws_gone, session
+                )
+                self._went(session, connection)
+        elif session.poll is connection:
+            session.poll = None
+            self._start_grace_ajax(session)
+            self._went(session, connection)
+
+    def poll_ended(self, session: Session) -> None:
+        """Note that the session's parked poll has its answer."""
+        connection = session.poll
+        if connection is None:
+            return
+        self.connections.discard(connection)
+        self._sweep.cancel(connection.timer)
+        connection.timer = None
+        session.poll = None
+        if session.current is connection:
+            session.current = None
+        self._start_grace_ajax(session)
+        self._went(session, connection)
+
+    @staticmethod
+    def _not_displaced(session: Session, connection: Connection) -> None:
+        if session.displaced is not None and connection in session.displaced:
+            session.displaced.remove(connection)
+            session.displaced = session.displaced or None
+
+    def _start_grace_ajax(self, session: Session) -> None:
+        self._sweep.cancel(session.grace_ajax)
+        session.grace_ajax = self._sweep.enter(
+            self._config.grace_ajax, self._ajax_gone, session
+        )
+
+    # -- coming and going
+
+    def _came(self, session: Session, connection: Connection) -> None:
+        if session.ws is None and session.poll is None:
+            self.away -= 1
+        session.last = None
+
+    def _went(self, session: Session, connection: Connection) -> None:
+        if session.ws is None and session.poll is None:
+            self.away += 1
+            session.last = connection  # whose request a uidport-close carries
+
+    def _entered(self, kind: str, session: Session, connection: Connection) -> None:
+        if self._presence.enter(kind, session.uid):
+            self._announce(True, session.uid, connection)
+
+    def _left(self, kind: str, session: Session) -> None:
+        if self._presence.leave(kind, session.uid) and session.last is not None:
+            self._announce(False, session.uid, session.last)
+
+    # -- what is due
+
+    def _ws_gone(self, session: Session) -> None:
+        session.grace_ws = None
+        if session.is_ws:
+            session.is_ws = False
+            self._left("ws", session)
+        self._end_if_gone(session)
+
+    def _ajax_gone(self, session: Session) -> None:
+        session.grace_ajax = None
+        if session.was_answered:
+            session.was_answered = False
+            self.cut += 1
+        if session.is_ajax:
+            session.is_ajax = False
+            self._left("ajax", session)
+        if session.ws is not None and session.current is None:
+            # Its polls displaced this socket and are gone: it is the newest again.
+            self._reinstate(session, session.ws)
+        self._end_if_gone(session)
+
+    def _reinstate(self, session: Session, connection: Connection) -> None:
+        own = connection.outbox
+        if own is not None and own is not session:
+            own.flush_now()
+            own.drop("grace")
+        self._not_displaced(session, connection)
+        session.current = connection
+        connection.outbox = session
+        session.attach(connection.transport)
+
+    def _end_if_gone(self, session: Session) -> None:
+        if session.ws is not None or session.poll is not None:
+            return
+        if session.grace_ws is not None or session.grace_ajax is not None:
+            return
+        self._forget(session, "grace")
+
+    def _forget(self, session: Session, reason: str) -> None:
+        session.drop(reason)
+        self._fanout.leave(session)
+        self.away -= 1
+        member = ANONYMOUS if session.uid is None else session.uid
+        found = self._users[member]
+        if isinstance(found, dict):
+            del found[session.client_id]
+            if not found:
+                del self._users[member]
+        else:
+            del self._users[member]
+
+    def _poll_due(self, connection: Connection) -> None:
+        session: Session = connection.session
+        connection.timer = None
+        connection.transport.write([self._timeout])
+        if session.poll is connection:
+            session.detach()
+            self.poll_ended(session)
+        else:
+            self.connections.discard(connection)
+            self._not_displaced(session, connection)
+
+    def _look_alive(self, connection: Connection) -> None:
+        transport = connection.transport
+        config = self._config
+        if transport.heard or config.ws_ping_timeout is None:
+            if not transport.heard:
+                connection.put(self._ping)
+            transport.heard = False
+            connection.timer = self._sweep.enter(
+                config.ws_ping_interval, self._look_alive, connection
+            )
+            return
+        connection.put(self._ping)
+        connection.timer = self._sweep.enter(
+            config.ws_ping_timeout, self._pong_due, connection
+        )
+
+    def _pong_due(self, connection: Connection) -> None:
+        if connection.transport.heard:
+            connection.transport.heard = False
+            connection.timer = self._sweep.enter(
+                self._config.ws_ping_interval, self._look_alive, connection
+            )
+            return
+        lag = self._sweep.lag
+        if lag > LAG_THAT_COUNTS:
+            # We were late ourselves: what the client sent may not be read yet.
+            connection.timer = self._sweep.enter(lag, self._pong_due, connection)
+            return
+        connection.timer = None
+        log.info("ping_timeout uid=%r client=%r", connection.uid, connection.client_id[:8])
+        connection.transport.close(1011, "ping timeout")
+
+    # -- closing from this side
+
+    def disconnect(self, to: Target, code: int, reason: str) -> None:
+        """Close every connection of a target, after what waits for it."""
+        for session in list(self.sessions(to)):
+            session.flush_now()
+            for connection in (session.ws, session.poll, *(session.displaced or ())):
+                if connection is not None:
+                    connection.transport.close(code, reason)
+
+    def stop(self, code: int, reason: str) -> None:
+        """Close everything after what waits for it; what nobody can take is lost."""
+        for session in list(self.sessions(ALL)):
+            session.drained()  # a backlog has the rest of stop_timeout to drain
+        for connection in list(self.connections):
+            self._sweep.cancel(connection.timer)
+            connection.timer = None
+            connection.transport.close(code, reason)
+        for session in list(self.sessions(ALL)):
+            session.drop("stopped")

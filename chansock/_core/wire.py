@@ -1,0 +1,46 @@
+"""The grammar of the channel: its own events, envelopes and answers, as values.
+
+Wire shapes by Sente 1.21. What is here is made once for each connection or packer;
+the shape of what comes in is checked in `_fast/dispatch`. No clock, loop or user.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from chansock.target import UserId
+from chansock.values import Keyword
+
+__all__ = [
+    "AJAX",
+    "CLOSED",
+    "DUMMY_CB_200",
+    "ERROR",
+    "HANDSHAKE",
+    "NIL_UID",
+    "PONG",
+    "TIMEOUT",
+    "UIDPORT_CLOSE",
+    "UIDPORT_OPEN",
+    "WS_PING",
+    "WS_PONG",
+    "handshake",
+]
+
+HANDSHAKE: Final = Keyword("chsk/handshake")  # [[:chsk/handshake [uid nil data]] nil]
+WS_PING: Final = Keyword("chsk/ws-ping")  # server's: [:chsk/ws-ping nil]; client's: an event
+WS_PONG: Final = Keyword("chsk/ws-pong")  # [[:chsk/ws-pong] nil], the answer to a server's ping
+PONG: Final = "pong"  # ["pong" cb-id], the answer to a client's ping: a string
+TIMEOUT: Final = Keyword("chsk/timeout")  # [:chsk/timeout nil]: a poll, or a POST's reply
+ERROR: Final = Keyword("chsk/error")  # [:chsk/error cb-id]: the handler failed
+CLOSED: Final = Keyword("chsk/closed")
+DUMMY_CB_200: Final = Keyword("chsk/dummy-cb-200")  # a POST that asked for no reply
+AJAX: Final = Keyword("ajax")  # callback id of a POST that asks for one
+NIL_UID: Final = Keyword("sente/nil-uid")  # no user id, on the wire
+UIDPORT_OPEN: Final = Keyword("chsk/uidport-open")
+UIDPORT_CLOSE: Final = Keyword("chsk/uidport-close")
+
+
+def handshake(uid: UserId | None, data: object) -> list[object]:
+    """Make the handshake event `[:chsk/handshake [uid nil data]]`; nil where Sente had a token."""
+    return [HANDSHAKE, [NIL_UID if uid is None else uid, None, data]]

@@ -1,0 +1,126 @@
+from collections.abc import Awaitable, Callable
+from types import ModuleType
+from typing import Any, Final, Generic, Protocol, TypeVar, final
+
+from chansock._fast.fanout import Fanout, Outbox, Transport
+from chansock._fast.packet import Packer, Packet
+from chansock._fast.sweep import Entry
+from chansock.clock import Clock
+from chansock.request import Request
+from chansock.target import ClientTarget, Target, UserId
+from chansock.values import Keyword
+
+T = TypeVar("T", default=Any)
+
+class Sender(Protocol):
+    """What an EventMsg knows of its channel."""
+
+    def send(self, to: Target, event_id: str, data: object = None) -> None: ...
+    def disconnect(self, to: Target, *, code: int = 1000, reason: str = "") -> None: ...
+    @property
+    def connected(self) -> Any: ...
+
+@final
+class Later: ...
+
+LATER: Final[Later]
+
+@final
+class Route:
+    handler: Callable[[EventMsg[Any]], Any]
+    is_parallel: bool
+    def __init__(
+        self, handler: Callable[[EventMsg[Any]], Any], is_parallel: bool = False
+    ) -> None: ...
+
+@final
+class Inbox:
+    events: int
+    nbytes: int
+    def when_room(self, call: Callable[[], object]) -> None: ...
+    @property
+    def stalled_count(self) -> int: ...
+    def resume(self) -> None: ...
+
+@final
+class Connection:
+    transport: Transport
+    outbox: Outbox | None
+    inbox: Inbox
+    session: Any
+    request: Request
+    uid: UserId | None
+    client_id: str
+    timer: Entry | None
+    is_post: bool
+    is_answered: bool
+    def __init__(
+        self,
+        dispatch: Dispatch,
+        transport: Transport,
+        request: Request,
+        uid: UserId | None,
+        client_id: str,
+        session: Any,
+        inbox: Inbox,
+        is_post: bool = False,
+    ) -> None: ...
+    def receive(self, view: Any, is_text: bool = True) -> bool: ...
+    def corked(self) -> None: ...
+    def put(self, packet: Packet) -> None: ...
+    def answer(self, packet: Packet) -> bool: ...
+    def forget(self) -> None: ...
+    @property
+    def wants_reply(self) -> bool: ...
+
+class EventMsg(Generic[T]):
+    id: Keyword
+    data: T
+    connection: Connection
+    @property
+    def uid(self) -> UserId | None: ...
+    @property
+    def client_id(self) -> str: ...
+    @property
+    def client(self) -> ClientTarget: ...
+    @property
+    def request(self) -> Request: ...
+    @property
+    def chsk(self) -> Sender: ...
+    @property
+    def wants_reply(self) -> bool: ...
+    def reply(self, value: object = None) -> bool: ...
+    def release(self) -> None: ...
+
+@final
+class Dispatch:
+    is_stopping: bool
+    posts: set[Connection]
+    bad_packet: int
+    bad_event: int
+    forged: int
+    unclaimed_count: int
+    def __init__(
+        self,
+        clock: Clock,
+        fanout: Fanout,
+        packer: Packer,
+        *,
+        sender: Sender,
+        routes: dict[str, Route],
+        own_routes: dict[str, Route],
+        unclaimed: Callable[[EventMsg[Any]], bool],
+        failed: Callable[[EventMsg[Any], BaseException], None],
+        wire: ModuleType,
+        max_events: int,
+        max_bytes: int,
+    ) -> None: ...
+    def is_own_thread(self) -> bool: ...
+    def announce(
+        self, event_id: str, uid: object, connection: Connection, inbox: Inbox
+    ) -> None: ...
+
+async def alone(dispatch: Dispatch, msg: EventMsg[Any], awaitable: Awaitable[Any]) -> None: ...
+async def drain(
+    dispatch: Dispatch, inbox: Inbox, msg: EventMsg[Any], awaitable: Awaitable[Any]
+) -> None: ...

@@ -1,0 +1,514 @@
+# cython: language_level=3
+"""From a packet to an event to a handler to a reply, once per event.
+
+What is checked once per received event (envelope, event shape, namespaced id, the
+`chsk` namespace) is checked here. The rules for what is sent live in `_core/event`,
+the grammar's constants in `_core/wire`, which hands them down. No user, no hook, no
+presence, no socket: a Transport is told to read or not, and an Outbox gets the replies.
+"""
+
+cimport cython
+from libc.stdint cimport uint8_t
+from chansock._fast.fanout cimport Fanout, Outbox, Transport
+from chansock._fast.packet cimport Packet, Packer
+
+import logging
+from collections import deque
+from functools import partial
+
+from chansock.errors import PacketError
+from chansock.target import ClientTarget
+from chansock.values import Keyword
+
+cdef extern from *:
+    """
+    #include <pythread.h>
+    static inline int chsk_is_awaitable(PyObject *value) {
+        PyAsyncMethods *methods = Py_TYPE(value)->tp_as_async;
+        return methods != NULL && methods->am_await != NULL;
+    }
+    """
+    bint chsk_is_awaitable(object value) noexcept
+    unsigned long PyThread_get_thread_ident() noexcept
+
+log = logging.getLogger("chansock.dispatch")
+
+# What is logged once for each connection.
+cdef enum:
+    BAD_PACKET = 1
+    BAD_EVENT = 2
+    FORGED = 4
+
+
+@cython.final
+cdef class Later:
+    """The type of LATER."""
+
+    def __repr__(self):
+        return "chansock.LATER"
+
+
+# A handler returns it to answer later, by msg.reply.
+LATER = Later()
+
+
+@cython.final
+cdef class Route:
+    """One handler: `handler(msg)`, and whether it may overlap with what follows."""
+
+    def __cinit__(self, handler, bint is_parallel=False):
+        self.handler = handler
+        self.is_parallel = is_parallel
+
+
+@cython.final
+cdef class Inbox:
+    """What a session sent and no handler has finished, in events and bytes as received."""
+
+    def when_room(self, call):
+        """Call once when something was finished, in the order asked."""
+        if self.stalled is None:
+            self.stalled = []
+        self.stalled.append(call)
+
+    @property
+    def stalled_count(self):
+        """How many wait for room."""
+        return 0 if self.stalled is None else len(self.stalled)
+
+    def resume(self):
+        """Let those try again that found no room; the dispatch calls it."""
+        cdef list stalled = self.stalled
+        self.stalled = None
+        self.is_resuming = False
+        for call in stalled or ():
+            call()
+
+
+@cython.final
+cdef class Connection:
+    """One live socket or poll of a session, or one POST, as an edge and the hub see it."""
+
+    def __cinit__(
+        self, Dispatch dispatch not None, Transport transport not None, request, uid,
+        str client_id, session, Inbox inbox not None, bint is_post=False,
+    ):
+        self.dispatch = dispatch
+        self.transport = transport
+        self.request = request
+        self.uid = uid
+        self.client_id = client_id
+        self.session = session
+        self.inbox = inbox
+        self.is_post = is_post
+
+    cdef int take(self, const uint8_t* data, Py_ssize_t size, bint is_text) except -1:
+        cdef Dispatch dispatch = self.dispatch
+        cdef Inbox inbox = self.inbox
+        cdef EventMsg msg
+        cdef tuple unpacked
+        if inbox.events and (
+            inbox.events >= dispatch.max_events or inbox.nbytes + size > dispatch.max_bytes
+        ):
+            if not self.is_post:
+                inbox.when_room(partial(self.transport.set_reading, True))
+            return 0
+        try:
+            if is_text == dispatch.packer.binary:
+                raise PacketError(
+                    "expected a %s frame, got a %s one" % (
+                        ("binary", "text") if dispatch.packer.binary else ("text", "binary")
+                    )
+                )
+            unpacked = dispatch.packer.unpack_span(data, size)
+        except PacketError as error:
+            dispatch.bad_packet += 1
+            self._complain(BAD_PACKET, "bad_packet", error)
+            if self.is_post:
+                raise
+            return 1
+        msg = dispatch.event(self, unpacked[0], unpacked[1], size)
+        if msg is None:
+            return 1
+        inbox.events += 1
+        inbox.nbytes += size
+        msg.inbox = inbox
+        if inbox.is_running:
+            if inbox.queue is None:
+                inbox.queue = deque()
+            inbox.queue.append(msg)
+        else:
+            dispatch.run(msg)
+        return 1
+
+    def receive(self, view, bint is_text=True):
+        """Take one message from an edge in Python; False: no room, give it again later.
+
+        Raises PacketError for a POST that is no packet; a socket's is dropped.
+        """
+        cdef const uint8_t[::1] memory = view
+        cdef Py_ssize_t size = memory.shape[0]
+        return bool(self.take(&memory[0] if size else NULL, size, is_text))
+
+    cdef int cork(self) except -1:
+        if self.outbox is not None:
+            self.outbox.flush()
+        return 0
+
+    def corked(self):
+        """Send all that a read made, in one send; for edges in Python."""
+        self.cork()
+
+    cdef bint send_reply(self, Packet packet) except -1:
+        cdef Outbox box = self.outbox
+        if self.is_post:
+            return self.answer(packet)
+        if box is None:
+            # Sente's callback ids outlive the socket: the session's present one will do.
+            other = self.session.ws
+            if other is not None:
+                box = (<Connection?>other).outbox
+        if box is None:
+            self.dispatch.fanout.reply_lost += 1
+            return False
+        box.put_reply(packet)
+        return True
+
+    def put(self, Packet packet not None):
+        """Let a packet of the channel's own wait with what else goes to this connection."""
+        if self.outbox is not None:
+            self.outbox.put_reply(packet)
+
+    def answer(self, Packet packet not None):
+        """Write the one response of a POST; False if it is gone or has its response."""
+        if not self.is_answered and self.transport.write([packet]):
+            self.forget()
+            return True
+        self.dispatch.fanout.reply_lost += 1
+        return False
+
+    def forget(self):
+        """Await no reply to a POST any more: it has its response, or its peer has gone."""
+        cdef EventMsg asked = self.asked
+        self.is_answered = True
+        self.dispatch.posts.discard(self)
+        self.asked = None
+        self.dispatch.fanout.sweep.cancel(self.timer)
+        self.timer = None
+        if asked is not None and asked.is_later:
+            self.dispatch.done(asked)
+
+    @property
+    def wants_reply(self):
+        """Whether a POST still awaits its handler's reply."""
+        return self.asked is not None
+
+    def _complain(self, int what, str log_id not None, reason):
+        if not self.has_complained & what:
+            self.has_complained |= what
+            log.warning(
+                "%s uid=%r client=%.10r %.200s", log_id, self.uid, self.client_id[:8], reason
+            )
+
+
+@cython.freelist(64)
+cdef class EventMsg:
+    """One event of a client, as a handler gets it.
+
+    `id` is a Keyword (a str), `data` what came with it or None. `uid` is None for an
+    anonymous client; `client` is a target for `send` and `disconnect`: this one session.
+    """
+
+    @classmethod
+    def __class_getitem__(cls, item):
+        # EventMsg[T] is for type checkers.
+        return cls
+
+    @property
+    def uid(self):
+        """User id, or None."""
+        return self.connection.uid
+
+    @property
+    def client_id(self):
+        """One tab or process; the bearer secret of an anonymous client."""
+        return self.connection.client_id
+
+    @property
+    def client(self):
+        """Target that means this one session."""
+        return ClientTarget(self.connection.uid, self.connection.client_id)
+
+    @property
+    def request(self):
+        """HTTP request of the handshake; over Ajax the POST's own."""
+        return self.connection.request
+
+    @property
+    def chsk(self):
+        """ChannelSocket that received it."""
+        return self.connection.dispatch.sender
+
+    @property
+    def wants_reply(self):
+        """Whether the client asked for a reply and has none yet."""
+        return self.cb_id is not None and not self.is_replied
+
+    def reply(self, value=None):
+        """Answer the event: `[value cb-id]`, over Ajax the POST's response `[value nil]`.
+
+        Returns False if none is wanted (any more) or nobody is there to get it. May be
+        called from any thread. Raises EdnEncodeError if value cannot be written.
+        """
+        cdef Dispatch dispatch = self.connection.dispatch
+        cdef Packet packet
+        if self.cb_id is None or self.is_replied:
+            return False
+        packet = Packet(
+            dispatch.packer.packet(value, None if self.connection.is_post else self.cb_id),
+            dispatch.packer.binary,
+        )
+        self.is_replied = True
+        if PyThread_get_thread_ident() != dispatch.thread:
+            dispatch.clock.from_thread(partial(self._send, packet))
+            return not self.connection.is_answered
+        return self._send(packet)
+
+    def _send(self, Packet packet not None):
+        cdef bint is_sent = self.connection.send_reply(packet)
+        if self.is_later:
+            self.connection.dispatch.done(self)
+        return is_sent
+
+    def release(self):
+        """Take no more room in the inbox; for whoever took an event that no handler claimed."""
+        self.connection.dispatch.done(self)
+
+    def __repr__(self):
+        return "EventMsg(id=%r, uid=%r)" % (self.id, self.uid)
+
+
+@cython.final
+cdef class Dispatch:
+    """What turns the packets of all connections into events, and runs the handlers.
+
+    `routes` and `own_routes` map an event id to its Route: the application's, and
+    those in the namespace `chsk`. `unclaimed(msg)` tells whether somebody will take
+    an event that has no handler; `failed(msg, exception)` is told of each handler that
+    raised. `wire` is the module of the grammar's constants.
+    """
+
+    def __cinit__(
+        self, clock, Fanout fanout not None, Packer packer not None, *, sender, dict routes,
+        dict own_routes, unclaimed, failed, wire, Py_ssize_t max_events, Py_ssize_t max_bytes,
+    ):
+        self.clock = clock
+        self.fanout = fanout
+        self.packer = packer
+        self.sender = sender
+        self.routes = routes
+        self.own_routes = own_routes
+        self.unclaimed = unclaimed
+        self.failed = failed
+        self.max_events = max_events
+        self.max_bytes = max_bytes
+        self.ws_ping = wire.WS_PING
+        self.ws_pong = wire.WS_PONG
+        self.pong = wire.PONG
+        self.error = wire.ERROR
+        self.posts = set()
+        self.thread = PyThread_get_thread_ident()
+
+    def is_own_thread(self):
+        """Whether the caller runs on the loop's thread."""
+        return PyThread_get_thread_ident() == self.thread
+
+    # -- a packet becomes an event
+
+    cdef EventMsg event(self, Connection connection, object value, object cb_id, Py_ssize_t size):
+        """Make the message that a handler gets; None if there is nothing to hand on."""
+        cdef EventMsg msg
+        cdef object event_id, route
+        cdef Py_ssize_t length = len(<list>value) if type(value) is list else 0
+        if not 1 <= length <= 2 or type((<list>value)[0]) is not Keyword:
+            return self._bad_event(connection, value, cb_id)
+        event_id = (<list>value)[0]
+        route = self.routes.get(event_id)
+        if route is None:
+            if event_id.startswith("chsk/"):
+                route = self._own_route(connection, value, cb_id)
+                if route is None:
+                    return None
+            elif not event_id.namespace:
+                return self._bad_event(connection, value, cb_id)
+        msg = EventMsg.__new__(EventMsg)
+        msg.id = event_id
+        msg.data = (<list>value)[1] if length == 2 else None
+        msg.connection = connection
+        msg.cb_id = cb_id
+        msg.size = size
+        msg.route = route
+        if connection.is_post and cb_id is not None:
+            connection.asked = msg
+        return msg
+
+    def _own_route(self, Connection connection not None, list value not None, cb_id):
+        # Ping and pong, the only events in `chsk` that a client may send.
+        cdef object event_id = value[0]
+        if event_id == self.ws_ping:
+            if len(value) == 1 and cb_id is not None and not connection.is_post:
+                connection.send_reply(self._packet(self.pong, cb_id))
+        elif event_id != self.ws_pong:
+            self.forged += 1
+            connection._complain(FORGED, "forged_event", repr(event_id))
+            self._refuse(connection, cb_id)
+        route = self.own_routes.get(event_id)
+        return route if event_id in (self.ws_ping, self.ws_pong) else None
+
+    def _bad_event(self, Connection connection not None, value, cb_id):
+        self.bad_event += 1
+        connection._complain(
+            BAD_EVENT, "bad_event", "expected [id ?data] with a namespaced id, got " + repr(value)
+        )
+        self._refuse(connection, cb_id)
+
+    def _refuse(self, Connection connection not None, cb_id):
+        # No handler will see it; whoever asked is told so instead of waiting in vain.
+        if cb_id is not None:
+            connection.send_reply(
+                self._packet(self.error, None if connection.is_post else cb_id)
+            )
+
+    def _packet(self, value, cb_id):
+        return Packet(self.packer.packet(value, cb_id), self.packer.binary)
+
+    def announce(self, str event_id not None, uid, Connection connection not None, Inbox inbox):
+        """Run the handler of an event of our own, `[event_id uid]`, in the order told."""
+        cdef EventMsg msg
+        cdef Route route = self.own_routes.get(event_id)
+        if route is None:
+            return
+        msg = EventMsg.__new__(EventMsg)
+        msg.id = event_id
+        msg.data = uid
+        msg.connection = connection
+        msg.route = route
+        msg.inbox = inbox
+        inbox.events += 1
+        if inbox.is_running:
+            if inbox.queue is None:
+                inbox.queue = deque()
+            inbox.queue.append(msg)
+        else:
+            self.run(msg)
+
+    # -- an event meets its handler
+
+    cdef int run(self, EventMsg msg) except -1:
+        """Run the handler; one that waits goes on in a task, and so does what follows it."""
+        cdef object awaitable = self.step(msg)
+        if awaitable is not None:
+            msg.inbox.is_running = True
+            self.clock.start(drain(self, msg.inbox, msg, awaitable))
+        return 0
+
+    cdef object step(self, EventMsg msg):
+        """Call the handler and finish the event; what it waits for, if what follows must too."""
+        cdef object result
+        cdef Route route = msg.route
+        if route is None:
+            self._run_unclaimed(msg)
+            return None
+        try:
+            result = route.handler(msg)
+        except Exception as error:
+            self.fail(msg, error)
+            return None
+        if result is None or not chsk_is_awaitable(result):
+            self.finish(msg, result)
+            return None
+        if route.is_parallel:
+            self.clock.start(alone(self, msg, result))
+            return None
+        return result
+
+    def _run_unclaimed(self, EventMsg msg not None):
+        if self.unclaimed(msg):
+            return 0        # whoever took it releases it
+        self.unclaimed_count += 1
+        if msg.cb_id is not None:
+            msg.reply(self.error)
+        self.done(msg)
+        return 0
+
+    cdef int finish(self, EventMsg msg, object result) except -1:
+        if result is LATER:
+            msg.is_later = True
+            # A POST holds its room until it is answered; a socket's event does not.
+            if not msg.connection.is_post or not msg.wants_reply:
+                self.done(msg)
+            return 0
+        if msg.cb_id is not None and not msg.is_replied:
+            try:
+                msg.reply(result)
+            except Exception as error:
+                return self.fail(msg, error)
+        return self.done(msg)
+
+    cdef int fail(self, EventMsg msg, object error) except -1:
+        self.failed(msg, error)
+        if msg.cb_id is not None and not msg.is_replied:
+            msg.reply(self.error)
+        return self.done(msg)
+
+    cdef int done(self, EventMsg msg) except -1:
+        """Give back the room that an event took in its inbox."""
+        cdef Inbox inbox = msg.inbox
+        if inbox is None:
+            return 0
+        msg.inbox = None
+        inbox.events -= 1
+        inbox.nbytes -= msg.size
+        if inbox.stalled is not None and not inbox.is_resuming:
+            inbox.is_resuming = True
+            self.clock.soon(inbox.resume)
+        return 0
+
+
+async def alone(Dispatch dispatch, EventMsg msg, awaitable):
+    """Await one parallel handler."""
+    try:
+        result = await awaitable
+    except Exception as error:
+        dispatch.fail(msg, error)
+    except BaseException as error:
+        dispatch.fail(msg, error)
+        raise
+    else:
+        dispatch.finish(msg, result)
+
+
+async def drain(Dispatch dispatch, Inbox inbox, EventMsg msg, awaitable):
+    """Await a handler, then work off what came behind it, one at a time and in order."""
+    try:
+        while True:
+            try:
+                result = await awaitable
+            except Exception as error:
+                dispatch.fail(msg, error)
+            except BaseException as error:
+                dispatch.fail(msg, error)
+                raise
+            else:
+                dispatch.finish(msg, result)
+            awaitable = None
+            while inbox.queue and awaitable is None:
+                msg = inbox.queue.popleft()
+                awaitable = dispatch.step(msg)
+            if awaitable is None:
+                return
+    finally:
+        inbox.is_running = False
+        while inbox.queue and not inbox.is_running and not dispatch.is_stopping:
+            # Only a handler that was cancelled leaves some: those behind it go on.
+            dispatch.run(inbox.queue.popleft())

@@ -1,0 +1,461 @@
+# cython: language_level=3
+"""What waits for whom, and how it goes out: transports, outboxes, one flush a turn.
+
+The header (fanout.pxd) draws the tree of shared nodes. Everything here is bytes that were
+encoded elsewhere; there is no user, no policy and no loop. Counted here: sent, written,
+replaced and lost, so that sent = written + replaced + lost + what still waits.
+"""
+
+cimport cython
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_REFCNT
+from chansock._fast.packet cimport Packet, Packer
+from chansock._fast.sweep cimport Sweep
+
+import logging
+
+log = logging.getLogger("chansock.fanout")
+
+
+cdef class Transport:
+    """What an edge gives to the core for one socket, or for one parked request.
+
+    Guarantees asked of an implementation: `write` takes all packets, in order, or
+    none (False: closed); `close` may be called twice; after `set_reading(False)`
+    no message is given to the dispatch until `set_reading(True)`.
+    """
+
+    cpdef bint write(self, list packets):
+        """Send all packets in order, in one send. False: closed, nothing was taken."""
+        raise NotImplementedError
+
+    cpdef close(self, int code=1000, str reason=""):
+        """Close after what was written; a parked request is answered 503."""
+        raise NotImplementedError
+
+    cpdef refuse(self, response):
+        """Answer the request with a Response that is no packet; of an ajax transport only."""
+        raise NotImplementedError
+
+    cpdef Py_ssize_t backlog(self):
+        """Give the bytes that `write` took and the kernel did not yet."""
+        return 0
+
+    cpdef set_reading(self, bint on):
+        """Stop reading, or give what was not taken and read on."""
+
+
+@cython.final
+@cython.no_gc
+@cython.freelist(64)
+cdef class Fragment:
+    """One encoded event; `key` is that of `latest`, or None."""
+
+    def __cinit__(self, bytes data not None, key=None):
+        self.data = data
+        self.key = key
+
+    def __len__(self):
+        return len(self.data)
+
+
+# No cycles: a node owns its parent and bytes. Without the collector's header a waiting
+# event costs a fifth less, and full collections need not walk them.
+@cython.final
+@cython.no_gc
+@cython.freelist(256)
+cdef class Node:
+    def __dealloc__(self):
+        cdef Node at = self.parent
+        cdef Node before
+        if self.follower != NULL:
+            (<Node>self.follower).precursor = NULL
+        if self.precursor != NULL:
+            (<Node>self.precursor).follower = NULL
+        self.parent = None
+        # A long path dies step by step here, not by recursion.
+        while at is not None and Py_REFCNT(at) == 1:
+            before = at.parent
+            at.parent = None
+            at = before
+
+
+cdef class Outbox:
+    """What waits for one session, or the replies for one displaced socket."""
+
+    def __cinit__(self, Fanout fanout not None, *args, **kwargs):
+        self.fanout = fanout
+        self.tail = fanout.root
+        self.index = -1
+
+    # -- what goes in
+
+    cdef int append(self, Fragment fragment) except -1:
+        cdef Node at = self.tail
+        cdef Node node
+        if at.follower != NULL and (<Node>at.follower).entry is fragment:
+            node = <Node>at.follower
+        else:
+            node = self.fanout.grow(at, fragment)
+        self.tail = node
+        self.fanout.replaced += node.replaced
+        if node.nbytes > self.fanout.max_bytes or node.events > self.fanout.max_events:
+            self.overflow()
+        elif not self.is_dirty:
+            self.mark()
+        return 0
+
+    cdef int put_reply(self, Packet packet) except -1:
+        # A reply is one client's own, so no other outbox will ask for this node.
+        self.tail = self.fanout.add(self.tail, packet)
+        if self.tail.nbytes > self.fanout.max_bytes:
+            self.overflow()
+        elif not self.is_dirty:
+            self.mark()
+        return 0
+
+    cdef int mark(self) except -1:
+        """See to it that what was appended goes out, or count it as held."""
+        cdef Fanout fanout = self.fanout
+        cdef double delay
+        cdef list late
+        if self.transport is None or self.is_blocked:
+            return self.hold()
+        if self.transport.kind == "ws":
+            delay, late = fanout.delay_ws, fanout.late_ws
+        else:
+            delay, late = fanout.delay_ajax, fanout.late_ajax
+        self.is_dirty = True
+        if delay <= 0:
+            if not fanout.dirty:
+                fanout.clock.soon(fanout.flush_turn)
+            fanout.dirty.append(self)
+        else:
+            if not late:
+                fanout.sweep.enter(delay, fanout.flush_late, late)
+            late.append(self)
+        return 0
+
+    cdef int hold(self) except -1:
+        cdef Fanout fanout = self.fanout
+        fanout.waiting += self.tail.nbytes - self.held
+        self.held = self.tail.nbytes
+        if (
+            self.transport is not None
+            and self.held + self.transport.backlog() > fanout.max_bytes
+        ):
+            self.overflow()
+        elif fanout.waiting > fanout.max_total:
+            fanout.cut_largest()
+        return 0
+
+    cdef int release(self) except -1:
+        self.fanout.waiting -= self.held
+        self.held = 0
+        return 0
+
+    cdef int overflow(self) except -1:
+        """Too much waits: write it early if that can be done, else cut the session."""
+        self.flush()
+        if self.tail is not self.fanout.root and (
+            self.tail.nbytes + (0 if self.transport is None else self.transport.backlog())
+            > self.fanout.max_bytes
+            or self.tail.events > self.fanout.max_events
+        ):
+            self.fanout.cut(self, "too_slow")
+        return 0
+
+    # -- what goes out
+
+    cdef int flush(self) except -1:
+        cdef Fanout fanout = self.fanout
+        cdef Node node = self.tail
+        cdef Transport transport = self.transport
+        cdef bint is_taken = False
+        if node is fanout.root:
+            return 0
+        if transport is None or self.is_blocked:
+            fanout.waiting += node.nbytes - self.held
+            self.held = node.nbytes
+            return 0
+        try:
+            is_taken = transport.write(fanout.packets(node))
+        except Exception:
+            log.exception("write_error transport=%r", transport)
+        if not is_taken:
+            # Closed under us: what was not taken waits for the session's next connection.
+            self.transport = None
+            self.hold()
+            return 0
+        self.tail = fanout.root
+        self.release()
+        fanout.written += node.events
+        if transport.kind == "ws":
+            self.is_blocked = transport.backlog() > 0
+        else:
+            self.transport = None
+            self.answered()
+        return 0
+
+    def flush_now(self):
+        """Write what waits at once, if there is somebody to write to."""
+        self.flush()
+
+    def attach(self, Transport transport not None, Packet first=None):
+        """Write to `transport` from now on: `first` (the handshake), then what waits.
+
+        Returns False if the transport is closed already; nothing was taken then.
+        """
+        cdef Fanout fanout = self.fanout
+        cdef Node node = self.tail
+        cdef list packets = []
+        self.transport = transport
+        self.is_blocked = False
+        if first is None:
+            self.flush()
+            return self.transport is not None or self.tail is fanout.root
+        packets.append(first)
+        if node is not fanout.root:
+            packets.extend(fanout.packets(node))
+        if not transport.write(packets):
+            self.transport = None
+            return False
+        self.tail = fanout.root
+        self.release()
+        fanout.written += node.events
+        self.is_blocked = transport.backlog() > 0
+        return True
+
+    def detach(self):
+        """Write to nobody: what comes waits."""
+        self.transport = None
+        self.is_blocked = False
+        if self.tail is not self.fanout.root:
+            self.hold()
+
+    def drained(self):
+        """Go on writing: the transport has no backlog any more."""
+        self.is_blocked = False
+        self.flush()
+
+    def drop(self, str reason not None):
+        """Empty the outbox; its events are counted as lost for `reason`. Gives their number."""
+        cdef Fanout fanout = self.fanout
+        cdef Node node = self.tail
+        self.tail = fanout.root
+        self.release()
+        if node.events:
+            fanout.lost[reason] += node.events
+        fanout.reply_lost += node.replies
+        return node.events
+
+    cpdef answered(self):
+        """Told when the poll took a batch: it is no connection any more."""
+
+    cpdef was_cut(self, str reason, Py_ssize_t events):
+        """Told when too much waited: the outbox was emptied and its socket closed."""
+
+    @property
+    def waiting_events(self):
+        """Events that wait."""
+        return self.tail.events
+
+    @property
+    def waiting_bytes(self):
+        """Bytes that wait, fragments and replies."""
+        return self.tail.nbytes
+
+
+@cython.final
+cdef class Fanout:
+    """All outboxes of a channel, and the flush at the end of the turn.
+
+    `lost` counts events by reason: too_slow, budget, grace, stopped.
+    """
+
+    def __cinit__(
+        self, clock, Sweep sweep not None, Packer packer not None, *,
+        Py_ssize_t max_bytes, Py_ssize_t max_events, Py_ssize_t max_total,
+        double delay_ws, double delay_ajax,
+    ):
+        self.clock = clock
+        self.sweep = sweep
+        self.packer = packer
+        self.max_bytes = max_bytes
+        self.max_events = max_events
+        self.max_total = max_total
+        self.delay_ws = delay_ws
+        self.delay_ajax = delay_ajax
+        self.root = Node()
+        self.boxes = []
+        self.dirty = []
+        self.late_ws = []
+        self.late_ajax = []
+        self.lost = {"too_slow": 0, "budget": 0, "grace": 0, "stopped": 0}
+
+    # -- who is there
+
+    def join(self, Outbox box not None):
+        """Make a session's outbox one of all."""
+        box.index = len(self.boxes)
+        self.boxes.append(box)
+
+    def leave(self, Outbox box not None):
+        """Take an outbox out of all; in O(1), so the order of `boxes` changes."""
+        cdef Outbox last = self.boxes.pop()
+        if last is not box:
+            self.boxes[box.index] = last
+            last.index = box.index
+        box.index = -1
+
+    def __len__(self):
+        return len(self.boxes)
+
+    def __iter__(self):
+        return iter(list(self.boxes))
+
+    # -- what goes in
+
+    cpdef send(self, Outbox box, Fragment fragment):
+        """Append an event to one outbox."""
+        self.sent += 1
+        box.append(fragment)
+
+    cpdef broadcast(self, Fragment fragment):
+        """Append an event to every outbox."""
+        cdef list boxes = self.boxes
+        cdef Py_ssize_t k = 0
+        self.sent += len(boxes)
+        while k < len(boxes):
+            (<Outbox>boxes[k]).append(fragment)
+            k += 1
+
+    cdef Node add(self, Node node, object entry):
+        cdef Node child = Node()
+        child.parent = node
+        child.entry = entry
+        child.events = node.events
+        child.replies = node.replies
+        child.has_keys = node.has_keys
+        if type(entry) is Fragment:
+            child.events += 1
+            child.nbytes = node.nbytes + len((<Fragment>entry).data)
+            child.has_keys |= (<Fragment>entry).key is not None
+        else:
+            child.replies += 1
+            child.nbytes = node.nbytes + (<Packet>entry).size
+        return child
+
+    cdef Node grow(self, Node node, Fragment fragment):
+        """Make the node behind `node` that `fragment` leads to, and remember it there."""
+        cdef Node child = None
+        if fragment.key is not None and node.has_keys:
+            child = self._replace(node, fragment)
+        if child is None:
+            child = self.add(node, fragment)
+        if node.follower != NULL:
+            (<Node>node.follower).precursor = NULL
+        node.follower = <PyObject*>child
+        child.precursor = <PyObject*>node
+        return child
+
+    def _replace(self, Node node not None, Fragment fragment not None):
+        # The path without the older event of the same key, then the newer at its end;
+        # None if no such event waits. Nodes in front of the older one stay shared.
+        cdef list behind = []
+        cdef Node at = node
+        while at is not self.root:
+            if type(at.entry) is Fragment:
+                key = (<Fragment>at.entry).key
+                if key is not None and key == fragment.key:
+                    break
+            behind.append(at.entry)
+            at = at.parent
+        else:
+            return None
+        at = at.parent
+        for entry in reversed(behind):
+            at = self.add(at, entry)
+        at = self.add(at, fragment)
+        at.replaced = 1
+        return at
+
+    # -- what goes out
+
+    cdef list packets(self, Node node):
+        """The packets of a path: a batch for each run of events, replies between."""
+        cdef list entries, run, packed
+        cdef Node at
+        cdef Packer packer = self.packer
+        if node.packed is not None:
+            return node.packed
+        entries = []
+        at = node
+        while at is not self.root:
+            entries.append(at.entry)
+            at = at.parent
+        entries.reverse()
+        packed = []
+        run = []
+        for entry in entries:
+            if type(entry) is Fragment:
+                run.append((<Fragment>entry).data)
+                continue
+            if run:
+                packed.append(Packet(packer.batch(run), packer.binary))
+                run = []
+            packed.append(entry)
+        if run:
+            packed.append(Packet(packer.batch(run), packer.binary))
+        node.packed = packed
+        return packed
+
+    def flush_now(self):
+        """Write what waits for anybody, at once."""
+        cdef Outbox box
+        for box in list(self.boxes):
+            box.flush()
+
+    def flush_turn(self):
+        """Write all that this turn made; the clock calls it at the turn's end."""
+        cdef list boxes = self.dirty
+        self.dirty = []
+        self.flush_all(boxes)
+
+    def flush_late(self, list late not None):
+        """Write what was gathered for a flush delay; the sweep calls it."""
+        cdef list boxes = late.copy()
+        late.clear()
+        self.flush_all(boxes)
+
+    cdef int flush_all(self, list boxes) except -1:
+        cdef Outbox box
+        for box in boxes:
+            box.is_dirty = False
+            box.flush()
+        return 0
+
+    # -- what is too much
+
+    cdef int cut(self, Outbox box, str reason) except -1:
+        cdef Transport transport = box.transport
+        cdef Py_ssize_t events
+        box.transport = None
+        box.is_blocked = False
+        events = box.drop(reason)
+        box.was_cut(reason, events)
+        if transport is not None:
+            transport.close(1013, "too far behind")
+        return 0
+
+    cdef int cut_largest(self) except -1:
+        cdef Outbox box, largest
+        while self.waiting > self.max_total:
+            largest = None
+            for box in self.boxes:
+                if box.held and (largest is None or box.held > largest.held):
+                    largest = box
+            if largest is None:
+                break
+            self.cut(largest, "budget")
+        return 0

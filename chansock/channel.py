@@ -1,0 +1,357 @@
+"""ChannelSocket: a constructor and one `send`, above WebSocket and Ajax alike.
+
+Puts engine and core together when it starts, and turns a `send` into one encoded
+event for the outboxes of its target. No socket and no framework is known here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Hashable
+from functools import partial
+from typing import Any, Self, TypeVar, overload
+
+from chansock import packers
+from chansock._core import event, wire
+from chansock._core.endpoint import Endpoint, Hook, Hooks
+from chansock._core.hub import Hub
+from chansock._core.presence import Presence
+from chansock._core.router import ErrorHandler, Handler, Router
+from chansock._fast.dispatch import Connection, Dispatch, EventMsg, Inbox
+from chansock._fast.fanout import Fanout, Fragment
+from chansock._fast.packet import Packet, as_packer
+from chansock._fast.sweep import Sweep
+from chansock.clock import Clock, LoopClock
+from chansock.config import Config
+from chansock.errors import ChannelClosed, ConfigError, InvalidEvent
+from chansock.request import Response
+from chansock.stats import Lost, Stats
+from chansock.target import ALL, ANONYMOUS, ClientTarget, Target, UserId
+
+__all__ = ["ChannelSocket"]
+
+H = TypeVar("H", bound=Handler)
+
+
+class ChannelSocket:
+    """One event pipe between this server and all the clients of all its users.
+
+    Hooks take a Request and may be plain or async; while one waits, its connection is
+    not read. `user_id` gives the application's user id, or None for an anonymous
+    client: look up your own session there, a plain cookie is no proof.
+
+    Serves one loop, from `async with chsk` (or `chansock.serve`, `chansock.run`, which
+    start it) until its end; then it cannot be started again.
+    """
+
+    def __init__(
+        self,
+        config: Config = Config(),  # noqa: B008 - frozen
+        /,
+        *,
+        user_id: Hook[UserId | None] | None = None,
+        handshake_data: Hook[object] | None = None,
+        authorize: Hook[bool] | None = None,
+        reject: Hook[Response | None] | None = None,
+        csrf_token: Hook[str | None] | None = None,
+        packer: packers.Packer | None = None,
+    ) -> None:
+        self.config = config
+        self.packer = as_packer(packers.EDN() if packer is None else packer)
+        self._hooks = Hooks(user_id, handshake_data, authorize, reject, csrf_token)
+        self._router = Router(config.max_threads)
+        self._presence = Presence()
+        self._core: _Core | None = None
+        self._is_stopped = False
+        self._nobody = 0
+        self._unread: deque[EventMsg[Any]] = deque()
+        self._readers = 0
+        self._news: asyncio.Event | None = None
+
+    def __repr__(self) -> str:
+        state = "stopped" if self._is_stopped else "open" if self._core else "not started"
+        return f"<ChannelSocket {state} {self._presence!r}>"
+
+    # -- sending
+
+    def send(
+        self,
+        to: Target,
+        event_id: str,
+        data: object = None,
+        *,
+        latest: Hashable | None = None,
+        flush: bool = False,
+    ) -> None:
+        """Push the event `[event_id data]` to every client that `to` means.
+
+        `to` is a user id, ALL, ANONYMOUS or `msg.client`. Encoded before this returns;
+        written at the end of the loop's turn, or at once with `flush`, in the order of
+        the sends. With `latest=key` an older event of that key that still waits for a
+        client is dropped in favour of this one. May be called from any thread.
+
+        Raises InvalidEvent for an id, a target or a size that cannot be, EdnEncodeError
+        for data that cannot be written, ChannelClosed before the start and after the end.
+        """
+        core = self._running()
+        keyword = event.check_id(event_id)
+        if not (to is ALL or to is ANONYMOUS or type(to) is ClientTarget):
+            event.check_user_id(to)
+        if latest is not None:
+            hash(latest)
+        fragment = Fragment(self.packer.fragment((keyword, data)), latest)
+        if len(fragment) > self.config.max_backlog_bytes:
+            raise InvalidEvent(
+                f"expected at most {self.config.max_backlog_bytes} bytes (max_backlog_bytes) "
+                f"for {event_id!r}, got {len(fragment)}"
+            )
+        if core.dispatch.is_own_thread():
+            self._deliver(core, to, fragment, flush)
+        else:
+            core.clock.from_thread(partial(self._deliver, core, to, fragment, flush))
+
+    def _deliver(self, core: _Core, to: Target, fragment: Fragment, flush: bool) -> None:
+        if to is ALL:
+            if not len(core.fanout):
+                self._nobody += 1
+            core.fanout.broadcast(fragment)
+            if flush:
+                core.fanout.flush_now()
+            return
+        sessions = core.hub.sessions(to)
+        found = False
+        for session in sessions:
+            found = True
+            core.fanout.send(session, fragment)
+            if flush:
+                session.flush_now()
+        if not found:
+            self._nobody += 1
+
+    def disconnect(self, to: Target, *, code: int = 1000, reason: str = "") -> None:
+        """Close every connection of `to`, after what waits for it; polls end with 503.
+
+        `code` and `reason` are those of RFC 6455 section 7.4. Sente's clients come back
+        at once; chansock's do too, but not after 4401 or 1008. May be called from any thread.
+        """
+        core = self._running()
+        if not (to is ALL or to is ANONYMOUS or type(to) is ClientTarget):
+            event.check_user_id(to)
+        if core.dispatch.is_own_thread():
+            core.hub.disconnect(to, code, reason)
+        else:
+            core.clock.from_thread(partial(core.hub.disconnect, to, code, reason))
+
+    # -- receiving
+
+    @overload
+    def on(
+        self, event_id: str, handler: None = None, /, *, parallel: bool = False, thread: bool = False
+    ) -> Callable[[H], H]: ...
+    @overload
+    def on(
+        self, event_id: str, handler: H, /, *, parallel: bool = False, thread: bool = False
+    ) -> H: ...
+    def on(
+        self,
+        event_id: str,
+        handler: Any = None,
+        /,
+        *,
+        parallel: bool = False,
+        thread: bool = False,
+    ) -> Any:
+        """Handle an event: as a decorator, or with the handler given.
+
+        `handler(msg)` is plain (called at once, on the loop) or async; what it returns is
+        the reply, if the client asked for one; chansock.LATER: it will call `msg.reply`.
+        A client's events are handled one at a time; `parallel` lets this handler overlap
+        with what follows, `thread` runs a blocking one on a pool of max_threads.
+        The server's own `chsk/uidport-open` and `chsk/uidport-close` can be handled too:
+        `msg.uid` came or went.
+        """
+        if handler is None:
+            return lambda function: self.on(event_id, function, parallel=parallel, thread=thread)
+        self._router.add(event_id, handler, parallel=parallel, thread=thread)
+        return handler
+
+    def on_error(self, handler: ErrorHandler, /) -> ErrorHandler:
+        """Call `handler(msg, exception)` for each handler that raised, after it is logged."""
+        self._router.add_error_handler(handler)
+        return handler
+
+    async def __aiter__(self) -> AsyncIterator[EventMsg[Any]]:
+        """Iterate over the events that no handler claims, until the channel stops.
+
+        While nobody takes them the client that sent is not read past max_inbox_events;
+        nothing is dropped. Answer with `msg.reply`.
+        """
+        news = asyncio.Event()
+        self._news = news
+        self._readers += 1
+        try:
+            while True:
+                while self._unread:
+                    msg = self._unread.popleft()
+                    msg.release()
+                    yield msg
+                if self._is_stopped:
+                    return
+                news.clear()
+                await news.wait()
+        finally:
+            self._readers -= 1
+
+    def _take_unclaimed(self, msg: EventMsg[Any]) -> bool:
+        if self._readers and self._news is not None:
+            self._unread.append(msg)
+            self._news.set()
+            return True
+        self._router.warn_unclaimed(msg.id)
+        return False
+
+    # -- looking
+
+    @property
+    def connected(self) -> Presence:
+        """Users that are connected: `.ws`, `.ajax`, `.any`; live, iterating walks a copy."""
+        return self._presence
+
+    @property
+    def stats(self) -> Stats:
+        """What was counted since the start, now."""
+        core = self._core
+        return Stats(nobody=self._nobody) if core is None else core.stats(self._nobody)
+
+    # -- life
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """The one door for edges. Raises ChannelClosed unless started."""
+        return self._running().endpoint
+
+    @property
+    def clock(self) -> Clock:
+        """The clock it was started with. Raises ChannelClosed unless started."""
+        return self._running().clock
+
+    @property
+    def sweep(self) -> Sweep:
+        """What is due when, for edges. Raises ChannelClosed unless started."""
+        return self._running().sweep
+
+    @property
+    def is_started(self) -> bool:
+        """Whether it was started and not yet stopped."""
+        return self._core is not None and not self._is_stopped
+
+    def start(self, clock: Clock) -> None:
+        """Start on a clock, on whose thread this is called; `async with` uses the loop's."""
+        if self._core is not None:
+            raise ConfigError("expected a ChannelSocket that was never started: make a new one")
+        self._core = _Core(self, clock)
+
+    def stop(self) -> None:
+        """Flush, close every socket 1012, end polls with 503; then nothing is sent any more."""
+        core = self._running()
+        core.dispatch.is_stopping = True
+        core.endpoint.stop()
+        self._is_stopped = True
+        self._router.stop()
+        if self._news is not None:
+            self._news.set()
+
+    def _running(self) -> _Core:
+        if self._core is None or self._is_stopped:
+            state = "not started yet" if self._core is None else "stopped"
+            raise ChannelClosed(f"the channel is {state}")
+        return self._core
+
+    async def __aenter__(self) -> Self:
+        self.start(LoopClock(asyncio.get_running_loop()))
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if self.is_started:
+            clock = self.clock
+            self.stop()
+            await self.finish(clock)
+
+    async def finish(self, clock: Clock) -> None:
+        """Give the handlers that still run stop_timeout to end."""
+        if isinstance(clock, LoopClock):
+            await clock.stop(self.config.stop_timeout)
+
+
+class _Core:
+    """Engine and core of a channel that has started, put together."""
+
+    __slots__ = ("clock", "dispatch", "endpoint", "fanout", "hub", "presence_inbox", "sweep")
+
+    def __init__(self, chsk: ChannelSocket, clock: Clock) -> None:
+        config, packer, router = chsk.config, chsk.packer, chsk._router
+        self.clock = clock
+        self.sweep = Sweep(clock)
+        self.presence_inbox = Inbox()
+        self.fanout = Fanout(
+            clock,
+            self.sweep,
+            packer,
+            max_bytes=config.max_backlog_bytes,
+            max_events=config.max_backlog_events,
+            max_total=config.max_total_backlog_bytes,
+            delay_ws=config.flush_delay_ws,
+            delay_ajax=config.flush_delay_ajax,
+        )
+        self.dispatch = Dispatch(
+            clock,
+            self.fanout,
+            packer,
+            sender=chsk,
+            routes=router.routes,
+            own_routes=router.own_routes,
+            unclaimed=chsk._take_unclaimed,
+            failed=router.failed,
+            wire=wire,
+            max_events=config.max_inbox_events,
+            max_bytes=config.max_inbox_bytes,
+        )
+        self.hub = Hub(
+            config,
+            clock,
+            self.sweep,
+            self.fanout,
+            chsk.connected,
+            self._announce,
+            ping=Packet(packer.packet(wire.WS_PING, None), packer.binary),
+            timeout=Packet(packer.packet(wire.TIMEOUT, None), packer.binary),
+        )
+        self.endpoint = Endpoint(
+            config, chsk._hooks, packer, self.hub, self.dispatch, self.sweep
+        )
+
+    def _announce(self, is_open: bool, uid: UserId | None, connection: Connection) -> None:
+        member = ANONYMOUS if uid is None else uid
+        event_id = wire.UIDPORT_OPEN if is_open else wire.UIDPORT_CLOSE
+        self.dispatch.announce(event_id, member, connection, self.presence_inbox)
+
+    def stats(self, nobody: int) -> Stats:
+        fanout, dispatch, hub = self.fanout, self.dispatch, self.hub
+        return Stats(
+            sent=fanout.sent,
+            written=fanout.written,
+            replaced=fanout.replaced,
+            lost=Lost(**fanout.lost),
+            nobody=nobody,
+            cut=hub.cut,
+            unclaimed=dispatch.unclaimed_count,
+            reply_lost=fanout.reply_lost,
+            bad_packet=dispatch.bad_packet,
+            bad_event=dispatch.bad_event,
+            forged=dispatch.forged,
+            refused=dict(self.endpoint.refused),
+            closed=dict(hub.closed_by_code),
+            waiting_bytes=fanout.waiting,
+            lag=self.sweep.lag,
+        )

@@ -1,0 +1,42 @@
+"""What a channel has counted, as one frozen record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+__all__ = ["Lost", "Stats"]
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Events that were accepted and will reach nobody, by reason."""
+
+    too_slow: int = 0  # more waited for the session than max_backlog_*
+    budget: int = 0  # more waited for all than max_total_backlog_bytes
+    grace: int = 0  # the session did not come back in time
+    stopped: int = 0  # the channel was stopped
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """A snapshot of the counters; all but `lag` and `waiting_bytes` only grow.
+
+    sent = written + replaced + lost + what waits still; the rest stands apart.
+    """
+
+    sent: int = 0  # one for each event and session that it was meant for
+    written: int = 0  # taken by the kernel, for a connection that was open
+    replaced: int = 0  # a newer one with the same `latest` came first
+    lost: Lost = field(default_factory=Lost)
+    nobody: int = 0  # sends whose target was not connected
+    cut: int = 0  # connections that broke: what was written last may not have arrived
+    unclaimed: int = 0  # events that no handler and no iterator claimed
+    reply_lost: int = 0  # replies whose connection was gone
+    bad_packet: int = 0  # packets that could not be decoded
+    bad_event: int = 0  # packets that held no event
+    forged: int = 0  # events in the namespace chsk
+    refused: Mapping[str, int] = field(default_factory=dict)  # requests, by reason
+    closed: Mapping[int, int] = field(default_factory=dict)  # sockets, by close code
+    waiting_bytes: int = 0  # for sessions that cannot be written to now
+    lag: float = 0.0  # seconds that the loop's last wake came late
