@@ -1,9 +1,7 @@
 from typing import TypeAlias, final
 
 _Buffer: TypeAlias = bytes | bytearray | memoryview
-_What: TypeAlias = (
-    tuple[str, bytes] | tuple[str, bytes, bool] | tuple[str, int, str]
-)
+_What: TypeAlias = tuple[str, bytes] | tuple[str, bytes, bool] | tuple[str, int, str]
 
 @final
 class Parser:
