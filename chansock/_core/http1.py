@@ -1,0 +1,126 @@
+"""HTTP/1.1 in words: an answer as bytes, the WebSocket handshake, a refusal.
+
+Bytes and values only, for every edge that writes HTTP itself. Reading requests is not
+done here, and no route, hook or rule of the channel is known; the one thing taken from
+outside is the wall time, for Date.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from email.utils import formatdate
+from hashlib import sha1
+from http import HTTPStatus
+from time import time
+from typing import Final
+
+from chansock.request import Request, Response
+
+__all__ = ["accept_key", "check_upgrade", "refuse", "render", "wants_upgrade"]
+
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
+_SWITCH: Final = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: %s\r\n\r\n"
+)
+_LINES: Final = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus
+}
+_WITHOUT_BODY: Final = frozenset({204, 304})
+_DEFAULTS: Final = (
+    ("X-Content-Type-Options", "nosniff"),  # what a peer sent must never run as a script
+    ("Cache-Control", "no-store"),
+)
+
+_date = (0, "")
+
+
+def _http_date() -> str:
+    """Give the present second as `Sun, 06 Nov 1994 08:49:37 GMT`, made once a second."""
+    global _date
+    now = int(time())
+    if now != _date[0]:
+        _date = (now, formatdate(now, usegmt=True))
+    return _date[1]
+
+
+def render(response: Response, *, keep_alive: bool, head_only: bool = False) -> bytes:
+    """Make the bytes of an answer.
+
+    `head_only` is for HEAD: the same head, Content-Length included, without the body.
+    Adds Date, Content-Length, `X-Content-Type-Options: nosniff` and `Cache-Control:
+    no-store` where the answer does not say otherwise, and `Connection: close` unless
+    kept alive.
+    """
+    status = response.status
+    body = response.body_bytes
+    parts = [_LINES.get(status) or f"HTTP/1.1 {status} Status {status}\r\n"]
+    own = {name.lower() for name, _ in response.headers}
+    if "date" not in own:
+        parts.append(f"Date: {_http_date()}\r\n")
+    if status not in _WITHOUT_BODY:
+        if "content-type" not in own:
+            parts.append(f"Content-Type: {response.content_type}\r\n")
+        parts.append(f"Content-Length: {len(body)}\r\n")
+    parts += [f"{name}: {value}\r\n" for name, value in _DEFAULTS if name.lower() not in own]
+    parts += [f"{name}: {value}\r\n" for name, value in response.headers]
+    if not keep_alive:
+        parts.append("Connection: close\r\n")
+    parts.append("\r\n")
+    head = "".join(parts).encode("latin-1")
+    return head if head_only or status in _WITHOUT_BODY else head + body
+
+
+def refuse(status: int, text: str) -> Response:
+    """Make an answer of one line of plain text."""
+    return Response(status, text)
+
+
+def accept_key(key: str) -> bytes:
+    """Give the Sec-WebSocket-Accept of a Sec-WebSocket-Key (RFC 6455 section 4.2.2)."""
+    return b64encode(sha1(key.encode("latin-1") + _GUID, usedforsecurity=False).digest())
+
+
+def _has_token(values: list[str], token: str) -> bool:
+    return any(part.strip(" \t").lower() == token for line in values for part in line.split(","))
+
+
+def wants_upgrade(request: Request) -> bool:
+    """Tell whether a request asks for a WebSocket, rightly or not."""
+    return _has_token(request.headers.getall("upgrade"), "websocket")
+
+
+def check_upgrade(request: Request) -> Response | bytes:
+    """Check a WebSocket handshake: the bytes of the 101, or the answer that refuses.
+
+    RFC 6455 section 4.2.1. Extensions and subprotocols are not answered, so that the
+    connection has none.
+    """
+    headers = request.headers
+    if request.method != "GET":
+        return Response(405, "expected GET for a WebSocket", headers=(("Allow", "GET"),))
+    if not wants_upgrade(request):
+        return refuse(400, "expected Upgrade: websocket")
+    if not _has_token(headers.getall("connection"), "upgrade"):
+        return refuse(400, "expected Connection: Upgrade")
+    versions = headers.getall("sec-websocket-version")
+    if versions != ["13"]:
+        return Response(
+            426,
+            f"expected Sec-WebSocket-Version 13, got {', '.join(versions)[:80]!r}",
+            headers=(("Sec-WebSocket-Version", "13"), ("Upgrade", "websocket")),
+        )
+    keys = headers.getall("sec-websocket-key")
+    if len(keys) != 1 or not _is_key(keys[0]):
+        return refuse(400, "expected one Sec-WebSocket-Key of 16 bytes in base64")
+    return _SWITCH % accept_key(keys[0])
+
+
+def _is_key(key: str) -> bool:
+    try:
+        return len(b64decode(key.encode("latin-1"), validate=True)) == 16
+    except Base64Error:
+        return False

@@ -1,0 +1,290 @@
+"""What came in by HTTP and what goes back: Request, its Headers and Params, Response.
+
+Every edge makes a Request and every hook of the application gets one. It keeps the
+head as it came, as one bytes, and parses on demand: a session holds its Request for as
+long as it lives, and a hundred thousand of them should cost the bytes of their heads.
+No socket, no framework, no rule of the channel is known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from re import compile as pattern
+from typing import Any, Final, Self
+from urllib.parse import unquote_to_bytes
+
+__all__ = ["Headers", "Params", "Request", "Response"]
+
+MAX_PARAMS: Final = 256  # names of one request; more cost time and mean nothing
+
+_BAD_VALUE = pattern(r"[\r\n\0]|[^\x00-\xff]")
+_TOKEN = pattern(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
+_BREAKS = bytes.maketrans(b"\r\n\0", b"   ")
+_OF_THE_EDGE = frozenset({"connection", "content-length", "transfer-encoding"})
+
+
+class Headers(Mapping[str, str]):
+    """The fields of a head, by name in any case; a view that searches the bytes.
+
+    `[]` and `get` give the first value of a name, `getall` each of them in order.
+    Iterating gives each name once, in lower case. Values are read as latin-1, as
+    RFC 9110 section 5.5 has it, without the white space around them.
+    """
+
+    __slots__ = ("_head",)
+
+    def __init__(self, head: bytes) -> None:
+        self._head = head
+
+    def _find(self, name: str, start: int, lowered: bytes) -> tuple[int, int]:
+        """Give the bounds of the value of the next field called name, or (-1, -1)."""
+        key = b"\r\n" + name.lower().encode("latin-1", "replace") + b":"
+        at = lowered.find(key, start)
+        if at < 0:
+            return -1, -1
+        end = lowered.find(b"\r\n", at + len(key))
+        return at + len(key), end if end >= 0 else len(lowered)
+
+    def __getitem__(self, name: str) -> str:
+        start, end = self._find(name, 0, self._head.lower())
+        if start < 0:
+            raise KeyError(name)
+        return self._head[start:end].strip(b" \t").decode("latin-1")
+
+    def getall(self, name: str) -> list[str]:
+        """Give every value of name, in the order received; [] if there is none."""
+        lowered = self._head.lower()
+        values = []
+        start, end = self._find(name, 0, lowered)
+        while start >= 0:
+            values.append(self._head[start:end].strip(b" \t").decode("latin-1"))
+            start, end = self._find(name, end, lowered)
+        return values
+
+    def fields(self) -> list[tuple[str, str]]:
+        """Give every field as (name as sent, value), in the order received."""
+        pairs = []
+        for line in self._head.split(b"\r\n")[1:]:
+            name, colon, value = line.partition(b":")
+            if colon:
+                pairs.append((name.decode("latin-1"), value.strip(b" \t").decode("latin-1")))
+        return pairs
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._find(name, 0, self._head.lower())[0] >= 0
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name.lower() for name, _ in self.fields()))
+
+    def __len__(self) -> int:
+        return len({name.lower() for name, _ in self.fields()})
+
+    def __repr__(self) -> str:
+        # Names only: a value may be a cookie or a token, and a repr ends in a log.
+        return f"Headers({', '.join(self)})"
+
+
+class Params(Mapping[str, str]):
+    """The parameters of a request: those of the query, then those of a form.
+
+    `[]` and `get` give the first value of a name, `getall` each of them in order.
+    Names and values are percent-decoded as UTF-8, `+` is a space, a broken escape is
+    kept as it is. Past the first 256 parameters of a part the rest is not looked at.
+    """
+
+    __slots__ = ("_values",)
+
+    def __init__(self, *parts: bytes) -> None:
+        self._values: dict[str, list[str]] = {}
+        for part in parts:
+            for pair in part.split(b"&", MAX_PARAMS)[:MAX_PARAMS]:
+                if pair:
+                    name, _, value = pair.partition(b"=")
+                    self._values.setdefault(_decode(name), []).append(_decode(value))
+
+    def __getitem__(self, name: str) -> str:
+        return self._values[name][0]
+
+    def getall(self, name: str) -> list[str]:
+        """Give every value of name, in the order received; [] if there is none."""
+        return list(self._values.get(name, ()))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._values
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __repr__(self) -> str:
+        return f"Params({', '.join(map(repr, self))})"
+
+
+def _decode(raw: bytes) -> str:
+    if b"+" in raw:
+        raw = raw.replace(b"+", b" ")
+    if b"%" in raw:
+        raw = unquote_to_bytes(raw)
+    return raw.decode("utf-8", "replace")
+
+
+class Request:
+    """One HTTP request, as hooks and handlers see it.
+
+    `client` is (host, port) or None (a Unix socket), `scheme` "http" or "https",
+    `scope` the ASGI scope where there is one. `state` is a dict for the application's
+    own use. The properties parse at each access: keep the result if you need it often.
+    """
+
+    __slots__ = ("_form", "_head", "_state", "client", "scheme", "scope")
+
+    def __init__(
+        self,
+        head: bytes,
+        client: tuple[str, int] | None = None,
+        scheme: str = "http",
+        scope: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Take a head as received, request line to empty line, lines ended by CR LF."""
+        self._head = head
+        self._form: bytes | None = None
+        self._state: dict[Any, Any] | None = None
+        self.client = client
+        self.scheme = scheme
+        self.scope = scope
+
+    @classmethod
+    def from_fields(
+        cls,
+        method: str,
+        target: str | bytes,
+        fields: Iterable[tuple[str | bytes, str | bytes]] = (),
+        *,
+        client: tuple[str, int] | None = None,
+        scheme: str = "http",
+        scope: Mapping[str, Any] | None = None,
+    ) -> Self:
+        """Make a Request where the edge has no raw head.
+
+        `target` is raw: still percent-encoded, with its query. A line break in a value
+        (no server lets one through) becomes a space, so that no field can make another.
+        """
+        lines = [b"%s %s HTTP/1.1" % (_raw(method), _raw(target).replace(b" ", b"%20"))]
+        lines += [b"%s: %s" % (_raw(name), _raw(value)) for name, value in fields]
+        return cls(b"\r\n".join([*lines, b"", b""]), client, scheme, scope)
+
+    def set_form(self, body: bytes) -> None:
+        """Add the parameters of an application/x-www-form-urlencoded body to `params`."""
+        self._form = body
+
+    @property
+    def head(self) -> bytes:
+        """The head as received."""
+        return self._head
+
+    @property
+    def method(self) -> str:
+        """The method as sent: `GET`."""
+        return self._head[: max(self._head.find(b" "), 0)].decode("latin-1")
+
+    def _target(self) -> bytes:
+        start = self._head.find(b" ") + 1
+        end = self._head.find(b" ", start)
+        return self._head[start:end] if start and end >= 0 else b""
+
+    @property
+    def target(self) -> str:
+        """The request target as sent, percent-encoded, with its query."""
+        return self._target().decode("latin-1")
+
+    @property
+    def path(self) -> str:
+        """The path, percent-decoded, without the query."""
+        path = self._target().partition(b"?")[0]
+        if path[:1] != b"/" and b"://" in path:  # absolute form, RFC 9112 section 3.2.2
+            path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
+        return unquote_to_bytes(path).decode("utf-8", "replace")
+
+    @property
+    def query(self) -> str:
+        """What follows the `?` in the target, as sent; "" if nothing does."""
+        return self._target().partition(b"?")[2].decode("latin-1")
+
+    @property
+    def headers(self) -> Headers:
+        """The fields of the head."""
+        return Headers(self._head)
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """The cookies, as sent but for quotes around a value; the first of a name counts."""
+        cookies: dict[str, str] = {}
+        for line in self.headers.getall("cookie"):
+            for pair in line.split(";"):
+                name, equals, value = pair.strip().partition("=")
+                if equals and name not in cookies:
+                    quoted = len(value) > 1 and value[0] == value[-1] == '"'
+                    cookies[name] = value[1:-1] if quoted else value
+        return cookies
+
+    @property
+    def params(self) -> Params:
+        """The parameters of the query, then those of a form."""
+        query = self._target().partition(b"?")[2]
+        return Params(query) if self._form is None else Params(query, self._form)
+
+    @property
+    def state(self) -> dict[Any, Any]:
+        """A dict for the application, made on first use."""
+        if self._state is None:
+            self._state = {}
+        return self._state
+
+    def __repr__(self) -> str:
+        # Without the query: a token may stand in it.
+        return f"Request({self.method} {self.path!r})"
+
+
+def _raw(text: str | bytes) -> bytes:
+    raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
+    return raw.translate(_BREAKS)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An HTTP answer: status, body, content type and further fields.
+
+    Raises ValueError, naming the field, if a field could not be sent as it is (CR, LF,
+    NUL, a character outside latin-1, a name that is no token), or if it is one that the
+    edge sets itself (Connection, Content-Length, Transfer-Encoding).
+    """
+
+    status: int = 200
+    body: bytes | str = b""
+    content_type: str = "text/plain; charset=utf-8"
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.status, bool) or not 200 <= self.status <= 599:
+            raise ValueError(f"status: expected 200 to 599, got {self.status!r}")
+        _check_value("content_type", self.content_type)
+        for name, value in self.headers:
+            if not _TOKEN.fullmatch(name):
+                raise ValueError(f"{name[:80]!r}: expected the name of a field")
+            if name.lower() in _OF_THE_EDGE:
+                raise ValueError(f"{name}: expected no such field, the server sets it")
+            _check_value(name, value)
+
+    @property
+    def body_bytes(self) -> bytes:
+        """The body as it travels; a str as UTF-8."""
+        return self.body.encode() if isinstance(self.body, str) else self.body
+
+
+def _check_value(name: str, value: str) -> None:
+    found = _BAD_VALUE.search(value)
+    if found:
+        raise ValueError(f"{name}: expected latin-1 without CR, LF, NUL, got {value[:80]!r}")

@@ -1,0 +1,361 @@
+"""frames: RFC 6455 in both directions; the oracles are the RFC's own bytes and websockets."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from websockets.exceptions import PayloadTooBig, ProtocolError
+from websockets.frames import Close, Opcode
+from websockets.frames import Frame as TheirFrame
+
+from chansock._fast.frames import Parser, close_payload, frame
+from chansock.errors import FrameError
+
+LIMIT = 1 << 20
+KEY = bytes.fromhex("37fa213d")  # the masking key of RFC 6455 section 5.7
+TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
+
+
+def read(data: bytes, *, masked: bool = True, limit: int = LIMIT, step: int = 0) -> list[Any]:
+    """What a parser makes of data, given whole or `step` bytes at a time; an error comes
+    last, as ("error", close code)."""
+    parser = Parser(limit, masked)
+    waiting = bytearray()
+    seen: list[Any] = []
+    pieces = [data[k : k + step] for k in range(0, len(data), step)] if step else [data]
+    try:
+        for piece in pieces:
+            waiting += piece
+            while True:
+                what, used, whole = parser.step(waiting)
+                del waiting[:used]
+                if what is not None:
+                    seen.append(what)
+                elif not used:
+                    break
+                assert whole in (0, used)
+    except FrameError as error:
+        seen.append(("error", error.close_code))
+    return seen
+
+
+def client(opcode: int, payload: bytes = b"", *, fin: bool = True) -> bytes:
+    return frame(opcode, payload, mask=KEY, fin=fin)
+
+
+RFC_EXAMPLES = {  # RFC 6455 section 5.7: masked, bytes, meaning
+    "unmasked text": (False, "81 05 48 65 6c 6c 6f", [("message", b"Hello", True)]),
+    "masked text": (True, "81 85 37 fa 21 3d 7f 9f 4d 51 58", [("message", b"Hello", True)]),
+    "fragments": (False, "01 03 48 65 6c 80 02 6c 6f", [("message", b"Hello", True)]),
+    "unmasked ping": (False, "89 05 48 65 6c 6c 6f", [("ping", b"Hello")]),
+    "masked pong": (True, "8a 85 37 fa 21 3d 7f 9f 4d 51 58", [("pong", b"Hello")]),
+    "256 bytes": (False, "82 7e 01 00" + "00" * 256, [("message", bytes(256), False)]),
+    "64 KiB": (
+        False,
+        "82 7f 00 00 00 00 00 01 00 00" + "00" * 65536,
+        [("message", bytes(65536), False)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", RFC_EXAMPLES)
+def test_examples_of_rfc_6455_are_read(name: str) -> None:
+    masked, data, meaning = RFC_EXAMPLES[name]
+    assert read(bytes.fromhex(data), masked=masked) == meaning
+
+
+def test_examples_of_rfc_6455_are_written() -> None:
+    assert frame(TEXT, b"Hello") == bytes.fromhex("81 05 48 65 6c 6c 6f")
+    assert frame(TEXT, b"Hello", mask=KEY) == bytes.fromhex("81 85 37 fa 21 3d 7f 9f 4d 51 58")
+    assert frame(TEXT, b"Hel", fin=False) == bytes.fromhex("01 03 48 65 6c")
+    assert frame(BINARY, bytes(256))[:4] == bytes.fromhex("82 7e 01 00")
+    assert frame(BINARY, bytes(65536))[:10] == bytes.fromhex("82 7f 00 00 00 00 00 01 00 00")
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 125, 126, 127, 65535, 65536, 70001])
+@pytest.mark.parametrize("masked", [True, False])
+def test_each_length_form_is_read_back(size: int, masked: bool) -> None:
+    payload = bytes(k * 7 & 0xFF for k in range(size))
+    data = frame(BINARY, payload, mask=KEY if masked else None)
+    theirs = TheirFrame(Opcode.BINARY, payload).serialize(mask=False)
+    assert masked or data == theirs
+    assert read(data, masked=masked) == [("message", payload, False)]
+
+
+STREAM = (
+    client(TEXT, "héllo €".encode())
+    + client(PING, b"p")
+    + client(TEXT, "𝄞 mu".encode()[:2], fin=False)
+    + client(0, b"", fin=False)
+    + client(PING, b"between")
+    + client(0, "𝄞 mu".encode()[2:])
+    + client(BINARY, b"\xff" * 130)
+    + client(PONG)
+    + client(CLOSE, close_payload(1000, "bye"))
+)
+MEANING = [
+    ("message", "héllo €".encode(), True),
+    ("ping", b"p"),
+    ("ping", b"between"),
+    ("message", "𝄞 mu".encode(), True),
+    ("message", b"\xff" * 130, False),
+    ("pong", b""),
+    ("close", 1000, "bye"),
+]
+
+
+def test_a_stream_is_read_whole() -> None:
+    assert read(STREAM) == MEANING
+
+
+@pytest.mark.parametrize("step", range(1, 16))
+def test_a_stream_is_read_in_pieces_of_any_size(step: int) -> None:
+    assert read(STREAM, step=step) == MEANING
+
+
+def test_a_stream_is_read_when_split_at_any_byte() -> None:
+    for split in range(len(STREAM)):
+        parser, seen, waiting = Parser(LIMIT), [], bytearray()
+        for piece in (STREAM[:split], STREAM[split:]):
+            waiting += piece
+            what, used, _ = parser.step(waiting)
+            while what is not None or used:
+                if what is not None:
+                    seen.append(what)
+                del waiting[:used]
+                what, used, _ = parser.step(waiting)
+        assert seen == MEANING
+
+
+def test_an_incomplete_frame_tells_its_whole_size() -> None:
+    data = client(BINARY, bytes(70_000))
+    for known in range(2, 10):
+        assert Parser(LIMIT).step(bytearray(data[:known])) == (None, 0, 0)
+    for known in (10, 14, 1000):
+        assert Parser(LIMIT).step(bytearray(data[:known])) == (None, 0, len(data))
+    assert Parser(LIMIT).step(bytearray(client(TEXT, b"abc")[:2])) == (None, 0, 9)
+
+
+def test_an_incomplete_frame_is_left_as_it_is() -> None:
+    data = bytearray(client(TEXT, b"Hello")[:-1])
+    before = bytes(data)
+    Parser(LIMIT).step(data)
+    assert data == before
+
+
+BROKEN = {
+    "unmasked frame to a server": (frame(TEXT, b"x"), 1002),
+    "first reserved bit": (b"\xc1\x80" + KEY, 1002),
+    "second reserved bit": (b"\xa1\x80" + KEY, 1002),
+    "third reserved bit": (b"\x91\x80" + KEY, 1002),
+    "reserved opcode 3": (client(3), 1002),
+    "reserved opcode 7": (client(7), 1002),
+    "reserved opcode 11": (client(11), 1002),
+    "reserved opcode 15": (client(15), 1002),
+    "fragmented ping": (client(PING, b"", fin=False), 1002),
+    "fragmented close": (client(CLOSE, b"", fin=False), 1002),
+    "long ping": (client(PING, bytes(126)), 1002),
+    "long close": (client(CLOSE, b"\x03\xe8" + b"x" * 124), 1002),
+    "continuation of nothing": (client(0, b"x"), 1002),
+    "continuation after the end": (client(TEXT, b"x") + client(0, b"x"), 1002),
+    "new message inside fragments": (client(TEXT, b"", fin=False) + client(TEXT), 1002),
+    "new fragments inside fragments": (
+        client(BINARY, b"", fin=False) + client(BINARY, b"", fin=False),
+        1002,
+    ),
+    "2-byte length of 125": (b"\x82\xfe\x00\x7d" + KEY, 1002),
+    "8-byte length of 65535": (b"\x82\xff" + (65535).to_bytes(8, "big") + KEY, 1002),
+    "length of 2**63": (b"\x82\xff" + (1 << 63).to_bytes(8, "big") + KEY, 1002),
+    "length of 2**63 - 1": (b"\x82\xff" + ((1 << 63) - 1).to_bytes(8, "big") + KEY, 1009),
+    "close code of one byte": (client(CLOSE, b"\x03"), 1002),
+    "close reason with a lone byte": (client(CLOSE, b"\x03\xe8\xff"), 1007),
+    "text with a lone byte": (client(TEXT, b"abc\xff"), 1007),
+    "text cut in a character": (client(TEXT, "é".encode()[:1]), 1007),
+    "text cut in a character, in fragments": (
+        client(TEXT, "aé".encode()[:2], fin=False) + client(0),
+        1007,
+    ),
+    "overlong form": (client(TEXT, b"\xc0\xaf"), 1007),
+    "overlong form of three": (client(TEXT, b"\xe0\x80\xaf"), 1007),
+    "surrogate": (client(TEXT, b"\xed\xa0\x80"), 1007),
+    "past U+10FFFF": (client(TEXT, b"\xf4\x90\x80\x80"), 1007),
+    "character broken by a fragment": (
+        client(TEXT, "é".encode()[:1], fin=False) + client(0, b"a"),
+        1007,
+    ),
+    "bad byte in the first fragment": (client(TEXT, b"\xff", fin=False), 1007),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("step", [0, 1])
+def test_a_broken_rule_has_its_close_code(name: str, step: int) -> None:
+    data, code = BROKEN[name]
+    assert read(data, step=step)[-1] == ("error", code)
+
+
+def test_masked_frame_to_a_client_closes_1002() -> None:
+    assert read(client(TEXT, b"x"), masked=False) == [("error", 1002)]
+
+
+def test_a_long_message_closes_1009_by_its_head_alone() -> None:
+    assert read(client(BINARY, bytes(1001))[:4], limit=1000) == [("error", 1009)]
+    assert read(client(BINARY, bytes(1000)), limit=1000) == [("message", bytes(1000), False)]
+
+
+def test_fragments_count_together_against_the_limit() -> None:
+    parts = client(BINARY, bytes(600), fin=False)
+    assert read(parts + client(0, bytes(400)), limit=1000) == [("message", bytes(1000), False)]
+    assert read(parts + client(0, bytes(401))[:4], limit=1000) == [("error", 1009)]
+
+
+def test_a_control_frame_between_fragments_does_not_count_against_the_limit() -> None:
+    data = client(BINARY, bytes(100), fin=False) + client(PING, bytes(90)) + client(0)
+    assert read(data, limit=100) == [("ping", bytes(90)), ("message", bytes(100), False)]
+
+
+def test_the_limit_holds_anew_after_a_fragmented_message() -> None:
+    message = client(BINARY, bytes(90), fin=False) + client(0, bytes(10))
+    assert read(message * 3, limit=100) == [("message", bytes(100), False)] * 3
+
+
+def test_empty_fragments_make_an_empty_message() -> None:
+    data = client(TEXT, b"", fin=False) + client(0, b"", fin=False) + client(0)
+    assert read(data) == [("message", b"", True)]
+
+
+def test_close_codes_are_those_that_websockets_takes() -> None:
+    for code in range(5010):
+        payload = code.to_bytes(2, "big")
+        try:
+            Close.parse(payload)
+            expected = [("close", code, "")]
+        except ProtocolError:
+            expected = [("error", 1002)]
+        assert read(client(CLOSE, payload)) == expected
+
+
+def test_close_without_code_reads_as_1005() -> None:
+    assert read(client(CLOSE)) == [("close", 1005, "")]
+
+
+def test_close_payload_is_code_and_reason() -> None:
+    assert close_payload(1000, "bye") == b"\x03\xe8bye"
+    assert close_payload(1005) == b""
+    assert close_payload(4401) == b"\x11\x31"
+
+
+@pytest.mark.parametrize("code", [0, 999, 1004, 1006, 1015, 2999, 5000, -1])
+def test_close_payload_refuses_codes_that_no_frame_may_carry(code: int) -> None:
+    with pytest.raises(ValueError, match=f"got {code}$"):
+        close_payload(code)
+
+
+def test_close_reason_is_cut_at_a_character() -> None:
+    payload = close_payload(1000, "x" * 122 + "é")
+    assert payload == b"\x03\xe8" + b"x" * 122
+    assert len(close_payload(1000, "é" * 100)) == 2 + 122
+
+
+def test_frame_refuses_a_mask_of_another_size() -> None:
+    with pytest.raises(ValueError, match="expected 4 bytes, got 3"):
+        frame(TEXT, b"x", mask=b"abc")
+
+
+# websockets as differential oracle
+
+
+def theirs(data: bytes, limit: int) -> list[Any]:
+    """What websockets' own frame parser and a joiner of fragments make of data."""
+    rest = bytearray(data)
+
+    def read_exact(size: int) -> Generator[None, None, bytes]:
+        if len(rest) < size:
+            yield
+        piece = bytes(rest[:size])
+        del rest[:size]
+        return piece
+
+    seen: list[Any] = []
+    opcode: Opcode | None = None
+    joined = b""
+    while True:
+        reader = TheirFrame.parse(read_exact, mask=True, max_size=limit - len(joined))
+        try:
+            next(reader)
+            return seen  # it waits for more
+        except StopIteration as done:
+            got: TheirFrame = done.value
+        except PayloadTooBig:
+            return [*seen, ("error", 1009)]
+        except ProtocolError:
+            return [*seen, ("error", 1002)]
+        if got.opcode in (Opcode.PING, Opcode.PONG):
+            seen.append((got.opcode.name.lower(), bytes(got.data)))
+            continue
+        if got.opcode is Opcode.CLOSE:
+            try:
+                Close.parse(bytes(got.data[:2]))  # we look at the code first, they at the reason
+                close = Close.parse(bytes(got.data))
+            except (ProtocolError, UnicodeDecodeError) as error:
+                code = 1002 if isinstance(error, ProtocolError) else 1007
+                return [*seen, ("error", code)]
+            seen.append(("close", int(close.code), close.reason))
+            continue
+        if (got.opcode is Opcode.CONT) != (opcode is not None):
+            return [*seen, ("error", 1002)]
+        opcode = opcode or got.opcode
+        joined += bytes(got.data)
+        if got.fin:
+            if opcode is Opcode.TEXT:
+                try:
+                    joined.decode()
+                except UnicodeDecodeError:
+                    return [*seen, ("error", 1007)]
+            seen.append(("message", joined, opcode is Opcode.TEXT))
+            opcode, joined = None, b""
+
+
+PAYLOADS = st.one_of(st.binary(max_size=300), st.text(max_size=100).map(str.encode))
+FRAMES = st.builds(
+    lambda opcode, payload, fin, key: frame(opcode, payload, mask=key, fin=fin),
+    st.sampled_from([0, 0, 1, 1, 2, 8, 9, 10, 3]),
+    PAYLOADS,
+    st.sampled_from([True, True, False]),
+    st.binary(min_size=4, max_size=4),
+)
+
+
+@pytest.mark.slow
+@settings(max_examples=500, deadline=None)
+@given(data=st.lists(FRAMES, max_size=6).map(b"".join), step=st.sampled_from([0, 100]))
+def test_frames_mean_what_websockets_says(data: bytes, step: int) -> None:
+    ours, expected = read(data, limit=500, step=step), theirs(data, 500)
+    if ours[-1:] == [("error", 1007)]:
+        # We say so at the first byte that cannot stand, they at the end of the message.
+        assert expected[: len(ours) - 1] == ours[:-1]
+    elif ours != expected:
+        # Two rules broken at once: which is named first is free.
+        assert ours[-1][0] == expected[-1][0] == "error"
+        assert ours[:-1] == expected[:-1]
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.binary(max_size=400), cut=st.integers(0, 400))
+def test_any_bytes_are_read_alike_whole_and_split(data: bytes, cut: int) -> None:
+    assert read(data) == read(data, step=max(cut, 1))
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=st.one_of(st.binary(max_size=60), st.text(max_size=30).map(str.encode)))
+def test_text_is_taken_exactly_if_python_decodes_it(data: bytes) -> None:
+    try:
+        data.decode()
+        expected: Any = ("message", data, True)
+    except UnicodeDecodeError:
+        expected = ("error", 1007)
+    assert read(client(TEXT, data)) == [expected]
