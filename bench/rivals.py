@@ -19,7 +19,7 @@ from typing import Any
 
 import uvloop
 
-NEWS = "news of a length that makes the edn packet just 128 bytes ".ljust(98, ".")
+NEWS = "news of a length that makes the edn packet just 128 bytes ".ljust(97, ".")
 NEVER = 3600  # seconds: longer than any run
 
 
