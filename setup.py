@@ -7,18 +7,17 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 HERE = Path(__file__).parent
-FAST = Path("chansock/_fast")
+FAST = HERE / "chansock" / "_fast"
 COMPILE = [] if os.name == "nt" else ["-O3", "-fno-strict-aliasing", "-Wno-unreachable-code"]
-HEADERS = sorted(path.relative_to(HERE).as_posix() for path in (HERE / FAST).glob("*.h"))
 
 extensions = [
     Extension(
         "chansock._fast." + path.stem,
         [path.relative_to(HERE).as_posix()],
         extra_compile_args=COMPILE,
-        depends=HEADERS,
+        depends=[header.relative_to(HERE).as_posix() for header in FAST.glob("*.h")],
     )
-    for path in sorted((HERE / FAST).glob("*.pyx"))
+    for path in sorted(FAST.glob("*.pyx"))
 ]
 
 setup(
