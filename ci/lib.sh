@@ -1,0 +1,101 @@
+# What the scripts of ci/ share: a Python, a virtual environment with the extras asked
+# for, a build in place. Sourced, never run. Nothing here knows what is tested or measured.
+#
+# PYTHON  the interpreter to use (default: the first CPython >= 3.11 found)
+# VENV    the environment to use or make (default: .venv-ci in the source tree)
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+VENV=${VENV:-$ROOT/.venv-ci}
+export PIP_DISABLE_PIP_VERSION_CHECK=1
+
+say() { printf '== %s\n' "$*" >&2; }
+
+die() {
+    printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+    exit 1
+}
+
+is_python() { # is_python PYTHON: a CPython of at least 3.11?
+    "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11) or sys.implementation.name != "cpython")' \
+        >/dev/null 2>&1
+}
+
+pyenv_pythons() { # every CPython >= 3.11 of pyenv, one path a line, newest last
+    command -v pyenv >/dev/null 2>&1 || return 0
+    local version
+    pyenv versions --bare 2>/dev/null | grep -E '^3\.[0-9]+\.[0-9]+$' | sort -V | while read -r version; do
+        version=$(pyenv prefix "$version")/bin/python
+        if is_python "$version"; then printf '%s\n' "$version"; fi
+    done
+}
+
+find_python() {
+    local name
+    if [ -n "${PYTHON:-}" ]; then
+        is_python "$PYTHON" || die "expected a CPython >= 3.11 in PYTHON, got $PYTHON"
+        command -v "$PYTHON"
+        return
+    fi
+    for name in python3 python python3.13 python3.12 python3.11 $(pyenv_pythons); do
+        if is_python "$name"; then
+            command -v "$name"
+            return
+        fi
+    done
+    die "expected a CPython >= 3.11 on PATH, in pyenv or in PYTHON, got none"
+}
+
+need_compiler() { # need_compiler PYTHON: a C compiler, Python.h and venv, from Debian if need be
+    local missing=()
+    command -v "${CC:-cc}" >/dev/null 2>&1 || missing+=(gcc libc6-dev)
+    "$1" -c 'import os, sys, sysconfig as s
+sys.exit(not os.path.exists(os.path.join(s.get_path("include"), "Python.h")))' || missing+=(python3-dev)
+    "$1" -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
+    [ ${#missing[@]} -gt 0 ] || return 0
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        say "installing ${missing[*]}"
+        apt-get update -qq >&2
+        DEBIAN_FRONTEND=noninteractive apt-get install -y -qq "${missing[@]}" >&2
+    else
+        die "expected a C compiler, Python.h and venv; install: ${missing[*]}"
+    fi
+}
+
+requirements() { # requirements PYTHON EXTRA...: what pyproject.toml asks for, one a line
+    "$1" - "$ROOT/pyproject.toml" "${@:2}" <<'PY'
+import sys, tomllib
+with open(sys.argv[1], "rb") as file:
+    data = tomllib.load(file)
+project = data["project"]
+wanted = data["build-system"]["requires"] + project["dependencies"]
+for extra in sys.argv[2:]:
+    wanted += project["optional-dependencies"][extra]
+print("\n".join(dict.fromkeys(wanted)))
+PY
+}
+
+make_venv() { # make_venv EXTRA...: VENV with build requirements, dependencies and extras
+    local python stamp sum list
+    if [ ! -x "$VENV/bin/python" ]; then
+        python=$(find_python)
+        need_compiler "$python"
+        say "making $VENV with $("$python" -V)"
+        "$python" -m venv "$VENV"
+    else
+        need_compiler "$VENV/bin/python"
+    fi
+    stamp="$VENV/.stamp-$(printf '%s-' "$@")"
+    sum=$(cat "$ROOT/pyproject.toml" "$ROOT/setup.py" | sha256sum)
+    if [ "$(cat "$stamp" 2>/dev/null)" != "$sum" ]; then
+        say "installing what pyproject.toml asks for: $*"
+        list=$(mktemp)
+        requirements "$VENV/bin/python" "$@" >"$list"
+        "$VENV/bin/python" -m pip install -q -r "$list"
+        rm -f "$list"
+        printf '%s' "$sum" >"$stamp"
+    fi
+}
+
+build_in_place() { # the compiled modules beside their sources; quick where nothing changed
+    (cd "$ROOT" && "$VENV/bin/python" setup.py -q build_ext --inplace -j"$(nproc 2>/dev/null || echo 2)" >&2)
+}

@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Builds in place and runs the whole suite, on asyncio's loop and on uvloop.
+# Arguments go to pytest: ci/test.sh -m 'not slow', ci/test.sh tests/test_edn.py -x
+# Fails if a test fails, and if none ran.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+make_venv test
+build_in_place
+cd "$ROOT"
+"$VENV/bin/python" -c 'import uvloop' || die "expected uvloop in $VENV: the suite runs on both loops"
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+status=0
+"$VENV/bin/python" -m pytest "$@" 2>&1 | tee "$log" || status=$?
+[ "$status" = 0 ] || exit "$status"
+grep -Eq '[0-9]+ (passed|xfailed)' "$log" || die "expected at least one test to run, got none"

@@ -1,0 +1,75 @@
+"""What a wheel and an sdist carry, compared with the source tree they were made from.
+
+Run as a program by ci/wheel.sh, on files that it names; imported by test_package.py.
+Only the standard library is used. It looks at names, never at what a file says.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+BINARY = re.compile(r"\.(cpython-\d+[\w-]*|cp\d+-[\w-]+)\.(so|pyd)$")
+
+
+def sources(*suffixes: str) -> set[str]:
+    """The files of the package with these suffixes, relative to the tree."""
+    found = (ROOT / "chansock").rglob("*")
+    return {path.relative_to(ROOT).as_posix() for path in found if path.suffix in suffixes}
+
+
+def wheel_faults(wheel: Path) -> list[str]:
+    """Say what a wheel has too much and too little: .py, .pyi, py.typed, one .so for each
+    .pyx and the metadata are expected; no .pyx, .pxd, .c or .h, and nothing of the tests."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if not name.endswith("/")}
+    metadata = {name for name in names if re.match(r"chansock-[^/]+\.dist-info/", name)}
+    carried = {BINARY.sub(".pyx", name) for name in names - metadata}
+    expected = sources(".py", ".pyi", ".pyx", ".typed")
+    faults = _differences(wheel.name, expected, carried)
+    faults += [
+        f"{wheel.name}: {name} is a source"
+        for name in names
+        if name.endswith((".pyx", ".pxd", ".c"))
+    ]
+    for kind in ("METADATA", "RECORD", "WHEEL", "licenses/LICENSE"):
+        if not any(name.endswith("/" + kind) for name in metadata):
+            faults.append(f"{wheel.name}: {kind} is missing")
+    return faults
+
+
+def sdist_faults(sdist: Path) -> list[str]:
+    """Say what an sdist has too much and too little: it builds, and it can be tested."""
+    with tarfile.open(sdist) as archive:
+        names = {member.name.partition("/")[2] for member in archive if member.isfile()}
+    package = {name for name in names if name.startswith("chansock/")}
+    expected = sources(".py", ".pyi", ".pyx", ".pxd", ".h", ".typed")
+    faults = _differences(sdist.name, expected, package)
+    needed = {"pyproject.toml", "setup.py", "README.md", "LICENSE", "CHANGELOG.md"}
+    needed |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("*.py")}
+    faults += [f"{sdist.name}: {name} is missing" for name in sorted(needed - names)]
+    faults += [
+        f"{sdist.name}: {name} was built" for name in names if name.endswith((".so", ".pyc"))
+    ]
+    return faults
+
+
+def _differences(archive: str, expected: set[str], carried: set[str]) -> list[str]:
+    missing = [f"{archive}: {name} is missing" for name in sorted(expected - carried)]
+    return missing + [f"{archive}: {name} was not expected" for name in sorted(carried - expected)]
+
+
+def main(paths: list[str]) -> int:
+    faults: list[str] = []
+    for path in map(Path, paths):
+        faults += wheel_faults(path) if path.suffix == ".whl" else sdist_faults(path)
+    print("\n".join(faults) or f"{len(paths)} archives carry what they should")
+    return bool(faults)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,99 @@
+"""What is shipped: the content of sdist and wheel, the public names, the marks of typing."""
+
+from __future__ import annotations
+
+import importlib
+import shutil
+import subprocess
+import sys
+import sysconfig
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+from dist_content import ROOT, sdist_faults, sources, wheel_faults
+
+EXT_SUFFIX: str = sysconfig.get_config_var("EXT_SUFFIX")
+PUBLIC = [
+    "ALL",
+    "ANONYMOUS",
+    "LATER",
+    "ChannelClosed",
+    "ChannelSocket",
+    "ChansockError",
+    "Config",
+    "ConfigError",
+    "EdnDecodeError",
+    "EdnEncodeError",
+    "EdnError",
+    "EventMsg",
+    "FrameError",
+    "HandshakeRefused",
+    "InvalidEvent",
+    "PacketError",
+    "PeerError",
+    "ReplyError",
+    "ReplyTimeout",
+    "Request",
+    "Response",
+    "connect",
+    "run",
+    "serve",
+]
+
+
+def test_the_door_shows_the_public_names() -> None:
+    chansock = importlib.import_module("chansock")
+    assert set(PUBLIC) <= set(chansock.__all__)
+    assert [name for name in chansock.__all__ if not hasattr(chansock, name)] == []
+
+
+def test_what_a_module_exports_exists() -> None:
+    for path in sources(".py"):
+        if path.endswith("__main__.py"):
+            continue
+        module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
+        for name in getattr(module, "__all__", ()):
+            assert hasattr(module, name), f"{path} exports {name}"
+
+
+def test_each_compiled_module_has_a_stub() -> None:
+    stubs = {path.removesuffix(".pyi") for path in sources(".pyi")}
+    assert {path.removesuffix(".pyx") for path in sources(".pyx")} <= stubs
+
+
+def test_the_package_is_marked_as_typed() -> None:
+    assert "chansock/py.typed" in sources(".typed")
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A copy of the source tree with what was built in place, so that nothing is compiled
+    again: ci/wheel.sh shows that an sdist builds from nothing."""
+    pytest.importorskip("Cython")
+    if int(version("setuptools").split(".")[0]) < 77:
+        pytest.skip("setuptools is older than pyproject.toml asks for")
+    unwanted = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "dist")
+    return Path(shutil.copytree(ROOT, tmp_path / "tree", ignore=unwanted))
+
+
+def build(tree: Path, *command: str) -> None:
+    subprocess.run([sys.executable, "setup.py", "-q", *command], cwd=tree, check=True, timeout=300)
+
+
+@pytest.mark.slow
+def test_the_sdist_carries_what_builds_and_tests_it(tree: Path) -> None:
+    build(tree, "sdist", "--dist-dir", "dist")
+    (sdist,) = (tree / "dist").iterdir()
+    assert sdist_faults(sdist) == []
+
+
+@pytest.mark.slow
+def test_the_wheel_carries_modules_stubs_and_no_sources(tree: Path) -> None:
+    built = tree / "lib" / "chansock" / "_fast"
+    built.mkdir(parents=True)
+    for module in (tree / "chansock" / "_fast").glob("*" + EXT_SUFFIX):
+        shutil.copy2(module, built)
+    build(tree, "build", "--build-lib", "lib", "bdist_wheel", "--dist-dir", "dist")
+    (wheel,) = (tree / "dist").iterdir()
+    assert wheel_faults(wheel) == []
