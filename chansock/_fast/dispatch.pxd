@@ -52,7 +52,7 @@ cdef class Connection:
 
 
 cdef class EventMsg:
-    cdef readonly str id
+    cdef readonly object id             # Keyword
     cdef readonly object data
     cdef readonly Connection connection
     cdef object cb_id                   # None: no reply is wanted (but a POST's is True)

@@ -111,7 +111,7 @@ cdef class Connection:
             inbox.events >= dispatch.max_events or inbox.nbytes + size > dispatch.max_bytes
         ):
             if not self.is_post:
-                inbox.when_room(partial(self.transport.set_reading, True))
+                inbox.when_room(partial((<object>self.transport).set_reading, True))
             return 0
         try:
             if is_text == dispatch.packer.binary:
@@ -382,7 +382,7 @@ cdef class Dispatch:
     def _packet(self, value, cb_id):
         return Packet(self.packer.packet(value, cb_id), self.packer.binary)
 
-    def announce(self, str event_id not None, uid, Connection connection not None, Inbox inbox):
+    def announce(self, event_id, uid, Connection connection not None, Inbox inbox):
         """Run the handler of an event of our own, `[event_id uid]`, in the order told."""
         cdef EventMsg msg
         cdef Route route = self.own_routes.get(event_id)

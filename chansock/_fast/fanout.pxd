@@ -18,7 +18,7 @@ from chansock._fast.sweep cimport Sweep, Entry
 cdef class Transport:
     # The one C method table of the hot path: what an edge gives to the core.
     # Sockets override it in Cython; polls and frameworks in Python.
-    cdef readonly str kind              # "ws" | "ajax"
+    cdef public str kind                # "ws" | "ajax"
     cdef public bint heard              # bytes came since the last look of the keep-alive
 
     # All packets in one send, in order. False: closed, nothing was taken.

@@ -1,0 +1,385 @@
+"""chansock._fast.fanout: outboxes over shared nodes, the flush, and what is counted."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chansock._fast.fanout import Fanout, Fragment, Outbox, Transport
+from chansock._fast.packet import Packet
+from chansock._fast.sweep import Sweep
+from chansock.packers import EDN
+
+
+class HandClock:
+    """Time and turns by hand: what was asked for runs when the test says so."""
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self.soons: list[Callable[[], object]] = []
+        self.wakes: list[tuple[float, Callable[[], object]]] = []
+
+    def now(self) -> float:
+        return self.time
+
+    def soon(self, call: Callable[[], object]) -> None:
+        self.soons.append(call)
+
+    def wake(self, when: float, call: Callable[[], object]) -> None:
+        self.wakes = [(when, call)]
+
+    def turn(self) -> None:
+        calls, self.soons = self.soons, []
+        for call in calls:
+            call()
+
+    def advance(self, seconds: float) -> None:
+        end = self.time + seconds
+        while self.wakes and self.wakes[0][0] <= end:
+            self.time, call = self.wakes.pop()
+            call()
+        self.time = end
+
+
+class Recorder(Transport):
+    """A transport whose backlog and end are set by the test."""
+
+    def __init__(self, kind: str = "ws") -> None:
+        self.kind = kind
+        self.writes: list[list[bytes]] = []
+        self.packets: list[Packet] = []
+        self.waiting = 0
+        self.is_closed = False
+        self.code: int | None = None
+
+    def write(self, packets: list[Packet]) -> bool:
+        if self.is_closed:
+            return False
+        self.packets += packets
+        self.writes.append([packet.body() for packet in packets])
+        return True
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        self.code = code
+
+    def backlog(self) -> int:
+        return self.waiting
+
+
+class Ground:
+    """A fanout, its clock, and a way to make outboxes with transports."""
+
+    def __init__(self, **changes: Any) -> None:
+        settings = {
+            "max_bytes": 10_000,
+            "max_events": 100,
+            "max_total": 1_000_000,
+            "delay_ws": 0.0,
+            "delay_ajax": 0.1,
+        }
+        self.clock = HandClock()
+        self.packer = EDN()
+        self.fanout = Fanout(
+            self.clock, Sweep(self.clock), self.packer, **{**settings, **changes}
+        )
+
+    def box(self, kind: str | None = "ws") -> tuple[Outbox, Recorder]:
+        box, recorder = Outbox(self.fanout), Recorder(kind or "ws")
+        self.fanout.join(box)
+        if kind is not None:
+            box.attach(recorder)
+        return box, recorder
+
+    def fragment(self, n: int, key: object = None) -> Fragment:
+        return Fragment(self.packer.fragment(("t/e", n)), key)
+
+    def lost(self) -> int:
+        return sum(self.fanout.lost.values())
+
+
+def batch(*numbers: int) -> bytes:
+    events = " ".join(f"[:t/e {n}]" for n in numbers)
+    return f"[[{events}] nil]".encode()
+
+
+def test_one_turn_is_one_batch_in_the_order_of_sending():
+    ground = Ground()
+    box, recorder = ground.box()
+    for n in (1, 2, 3):
+        ground.fanout.send(box, ground.fragment(n))
+    assert recorder.writes == []
+    ground.clock.turn()
+    assert recorder.writes == [[batch(1, 2, 3)]]
+    assert ground.fanout.written == 3
+
+
+def test_a_broadcast_is_framed_once_for_all_who_have_the_same_run():
+    ground = Ground()
+    recorders = [ground.box()[1] for _ in range(5)]
+    for n in (1, 2):
+        ground.fanout.broadcast(ground.fragment(n))
+    ground.clock.turn()
+    assert {id(recorder.packets[0]) for recorder in recorders} == {id(recorders[0].packets[0])}
+    assert recorders[0].writes == [[batch(1, 2)]]
+
+
+def test_interleaved_groups_share_one_packet_for_each_history():
+    ground = Ground()
+    boxes = [ground.box() for _ in range(30)]
+    for n in range(9):
+        fragment = ground.fragment(n)
+        for box, _ in boxes[n % 3 :: 3]:
+            ground.fanout.send(box, fragment)
+    ground.clock.turn()
+    packets = {id(recorder.packets[0]): recorder.writes for _, recorder in boxes}
+    assert len(packets) == 3
+    assert boxes[1][1].writes == [[batch(1, 4, 7)]]
+
+
+def test_what_waits_for_nobody_is_kept_and_counted_until_somebody_comes():
+    ground = Ground()
+    box, recorder = ground.box(None)
+    ground.fanout.send(box, ground.fragment(1))
+    ground.clock.turn()
+    assert ground.fanout.waiting == box.waiting_bytes == len(b"[:t/e 1]")
+    box.attach(recorder, Packet(b"hello", False))
+    assert recorder.writes == [[b"hello", batch(1)]]
+    assert ground.fanout.waiting == 0
+
+
+def test_a_backlog_stops_writing_until_drained():
+    ground = Ground()
+    box, recorder = ground.box()
+    recorder.waiting = 10
+    ground.fanout.send(box, ground.fragment(1))
+    ground.clock.turn()
+    for n in (2, 3):
+        ground.fanout.send(box, ground.fragment(n))
+        ground.clock.turn()
+    assert recorder.writes == [[batch(1)]]
+    recorder.waiting = 0
+    box.drained()
+    assert recorder.writes == [[batch(1)], [batch(2, 3)]]
+
+
+def test_latest_takes_out_the_older_event_that_still_waits():
+    ground = Ground()
+    boxes = [ground.box() for _ in range(3)]
+    for n, key in ((1, "a"), (2, None), (3, "b"), (4, "a"), (5, None)):
+        ground.fanout.broadcast(ground.fragment(n, key))
+    ground.clock.turn()
+    for _, recorder in boxes:
+        assert recorder.writes == [[batch(2, 3, 4, 5)]]
+    assert ground.fanout.replaced == 3
+    assert ground.fanout.sent == ground.fanout.written + ground.fanout.replaced
+    assert len({id(recorder.packets[0]) for _, recorder in boxes}) == 1
+
+
+def test_latest_goes_around_a_reply_and_keeps_its_place():
+    ground = Ground()
+    box, recorder = ground.box()
+    ground.fanout.send(box, ground.fragment(1, "k"))
+    box.put(Packet(b"reply", False))
+    ground.fanout.send(box, ground.fragment(2, "k"))
+    ground.clock.turn()
+    assert recorder.writes == [[b"reply", batch(2)]]
+
+
+def test_latest_does_not_touch_what_was_written():
+    ground = Ground()
+    box, recorder = ground.box()
+    for n in (1, 2):
+        ground.fanout.send(box, ground.fragment(n, "k"))
+        ground.clock.turn()
+    assert recorder.writes == [[batch(1)], [batch(2)]]
+    assert ground.fanout.replaced == 0
+
+
+def test_replies_stand_where_they_were_put_among_pushes():
+    ground = Ground()
+    box, recorder = ground.box()
+    ground.fanout.send(box, ground.fragment(1))
+    box.put(Packet(b"r1", False))
+    box.put(Packet(b"r2", False))
+    ground.fanout.send(box, ground.fragment(2))
+    ground.clock.turn()
+    assert recorder.writes == [[batch(1), b"r1", b"r2", batch(2)]]
+
+
+def test_a_poll_waits_for_the_flush_delay_and_takes_one_batch():
+    ground = Ground()
+    box, recorder = ground.box("ajax")
+    ground.fanout.send(box, ground.fragment(1))
+    ground.clock.turn()
+    ground.clock.advance(0.05)
+    ground.fanout.send(box, ground.fragment(2))
+    assert recorder.writes == []
+    ground.clock.advance(0.05)
+    assert recorder.writes == [[batch(1, 2)]]
+    ground.fanout.send(box, ground.fragment(3))
+    ground.clock.advance(1.0)
+    assert recorder.writes == [[batch(1, 2)]]
+    assert box.waiting_events == 1
+
+
+def test_flush_now_writes_at_once_with_what_came_before():
+    ground = Ground()
+    box, recorder = ground.box("ajax")
+    for n in (1, 2):
+        ground.fanout.send(box, ground.fragment(n))
+    box.flush_now()
+    assert recorder.writes == [[batch(1, 2)]]
+
+
+@pytest.mark.parametrize("limit", [{"max_events": 3}, {"max_bytes": 3 * len(b"[:t/e 1]")}])
+def test_a_writable_socket_is_flushed_early_and_never_cut(limit):
+    ground = Ground(**limit)
+    box, recorder = ground.box()
+    for n in range(1, 10):
+        ground.fanout.send(box, ground.fragment(n))
+    ground.clock.turn()
+    assert b"".join(b"".join(write) for write in recorder.writes).count(b":t/e") == 9
+    assert recorder.code is None
+    assert ground.lost() == 0
+
+
+@pytest.mark.parametrize("limit", [{"max_events": 3}, {"max_bytes": 3 * len(b"[:t/e 1]")}])
+def test_a_slow_consumer_is_cut_1013_and_each_event_counted(limit):
+    ground = Ground(**limit)
+    box, recorder = ground.box()
+    recorder.waiting = 1
+    ground.fanout.send(box, ground.fragment(0))
+    ground.clock.turn()
+    for n in range(1, 5):
+        ground.fanout.send(box, ground.fragment(n))
+    assert recorder.code == 1013
+    assert ground.fanout.lost["too_slow"] + box.waiting_events == 4
+    assert ground.fanout.sent == ground.fanout.written + ground.lost() + box.waiting_events
+
+
+def test_the_sockets_own_buffer_counts_towards_the_limit():
+    ground = Ground(max_bytes=1000)
+    box, recorder = ground.box()
+    ground.fanout.send(box, ground.fragment(0))
+    recorder.waiting = 999
+    ground.clock.turn()
+    ground.fanout.send(box, ground.fragment(1))
+    assert recorder.code == 1013
+
+
+def test_past_the_total_the_largest_wait_is_cut_first():
+    one = len(b"[:t/e 1]")
+    ground = Ground(max_total=10 * one)
+    small, large = ground.box(None)[0], ground.box(None)[0]
+    for n in range(3):
+        ground.fanout.send(small, ground.fragment(n))
+    for n in range(8):
+        ground.fanout.send(large, ground.fragment(n))
+    assert ground.fanout.lost["budget"] == 8
+    assert (small.waiting_events, large.waiting_events) == (3, 0)
+    assert ground.fanout.waiting == 3 * one
+
+
+def test_what_a_closed_transport_did_not_take_waits_for_the_next_one():
+    ground = Ground()
+    box, recorder = ground.box()
+    ground.fanout.send(box, ground.fragment(1))
+    recorder.is_closed = True
+    ground.clock.turn()
+    ground.fanout.send(box, ground.fragment(2))
+    other = Recorder()
+    box.attach(other)
+    assert other.writes == [[batch(1, 2)]]
+
+
+def test_a_transport_that_raises_counts_as_closed(caplog):
+    class Broken(Recorder):
+        def write(self, packets: list[Packet]) -> bool:
+            raise OSError("broken")
+
+    ground = Ground()
+    box, _ = ground.box(None)
+    box.attach(Broken())
+    ground.fanout.send(box, ground.fragment(1))
+    ground.clock.turn()
+    assert box.waiting_events == 1
+    assert "write_error" in caplog.text
+
+
+def test_an_outbox_that_left_gets_nothing():
+    ground = Ground()
+    boxes = [ground.box() for _ in range(3)]
+    ground.fanout.leave(boxes[0][0])
+    ground.fanout.broadcast(ground.fragment(1))
+    ground.clock.turn()
+    assert [len(recorder.writes) for _, recorder in boxes] == [0, 1, 1]
+
+
+def test_a_path_of_a_hundred_thousand_nodes_dies_without_recursion():
+    ground = Ground(max_events=1_000_000, max_bytes=100_000_000, max_total=1_000_000_000)
+    box, _ = ground.box(None)
+    fragment = [ground.fragment(1), ground.fragment(2)]
+    for n in range(100_000):
+        ground.fanout.send(box, fragment[n % 2])
+    assert box.drop("grace") == 100_000
+
+
+STEP = st.one_of(
+    st.tuples(st.just("send"), st.integers(0, 3), st.sampled_from([None, "a", "b"])),
+    st.tuples(st.just("all"), st.sampled_from([None, "a"])),
+    st.tuples(st.just("reply"), st.integers(0, 3)),
+    st.tuples(st.just("turn")),
+    st.tuples(st.just("block"), st.integers(0, 3), st.integers(1, 60)),
+    st.tuples(st.just("drain"), st.integers(0, 3)),
+    st.tuples(st.just("away"), st.integers(0, 3)),
+    st.tuples(st.just("back"), st.integers(0, 3)),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(STEP, max_size=60))
+def test_every_event_is_written_replaced_lost_or_waits_and_order_holds(steps):
+    ground = Ground(max_bytes=80, max_events=6, max_total=200)
+    pairs = [list(ground.box()) for _ in range(4)]
+    seen: list[list[Recorder]] = [[pair[1]] for pair in pairs]
+    number = 0
+    for name, *args in steps:
+        pair = pairs[args[0]] if name not in ("all", "turn") else None
+        if name == "send":
+            number += 1
+            ground.fanout.send(pair[0], ground.fragment(number, args[1]))
+        elif name == "all":
+            number += 1
+            ground.fanout.broadcast(ground.fragment(number, args[0]))
+        elif name == "reply":
+            pair[0].put(Packet(b"r", False))
+        elif name == "turn":
+            ground.clock.turn()
+        elif name == "block":
+            pair[1].waiting = args[1]
+        elif name == "drain":
+            pair[1].waiting = 0
+            if pair[1].code is None:
+                pair[0].drained()
+        elif name == "away":
+            pair[0].detach()
+        else:
+            pair[1] = Recorder()
+            seen[args[0]].append(pair[1])
+            pair[0].attach(pair[1])
+        waiting = sum(box.waiting_events for box, _ in pairs)
+        fanout = ground.fanout
+        assert fanout.sent == fanout.written + fanout.replaced + ground.lost() + waiting
+        assert fanout.waiting <= 200
+    for recorders in seen:
+        numbers = [
+            int(word.rstrip(b"]"))
+            for recorder in recorders
+            for write in recorder.writes
+            for packet in write
+            for word in packet.split()
+            if word.rstrip(b"]").isdigit()
+        ]
+        assert numbers == sorted(set(numbers))
