@@ -1,6 +1,5 @@
 """chansock._fast.fanout: outboxes over shared nodes, the flush, and what is counted."""
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,36 +10,7 @@ from chansock._fast.fanout import Fanout, Fragment, Outbox, Transport
 from chansock._fast.packet import Packet
 from chansock._fast.sweep import Sweep
 from chansock.packers import EDN
-
-
-class HandClock:
-    """Time and turns by hand: what was asked for runs when the test says so."""
-
-    def __init__(self) -> None:
-        self.time = 0.0
-        self.soons: list[Callable[[], object]] = []
-        self.wakes: list[tuple[float, Callable[[], object]]] = []
-
-    def now(self) -> float:
-        return self.time
-
-    def soon(self, call: Callable[[], object]) -> None:
-        self.soons.append(call)
-
-    def wake(self, when: float, call: Callable[[], object]) -> None:
-        self.wakes = [(when, call)]
-
-    def turn(self) -> None:
-        calls, self.soons = self.soons, []
-        for call in calls:
-            call()
-
-    def advance(self, seconds: float) -> None:
-        end = self.time + seconds
-        while self.wakes and self.wakes[0][0] <= end:
-            self.time, call = self.wakes.pop()
-            call()
-        self.time = end
+from hand_clock import HandClock
 
 
 class Recorder(Transport):
