@@ -80,6 +80,8 @@ class TurnedLoop(asyncio.SelectorEventLoop):
 
     def inside(self, call: Callable[[], T]) -> T:
         """Call as a callback of the loop would, with the loop running; no turn passes."""
+        if asyncio._get_running_loop() is self:
+            return call()
         asyncio._set_running_loop(self)
         try:
             return call()
