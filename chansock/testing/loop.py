@@ -1,0 +1,121 @@
+"""An asyncio loop whose time stands still until it is turned.
+
+Nothing is slept for: where a loop would wait, this one moves its own clock to what it
+waits for, as far as it was told it may. So `LoopClock`, `asyncio.sleep` and
+`asyncio.timeout` run unchanged, and an hour passes in a millisecond. No channel here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import selectors
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+__all__ = ["TurnedLoop"]
+
+T = TypeVar("T")
+
+START = 1000.0  # seconds; any origin will do, but code that takes 0 for "never" should not meet it
+ROUNDING = 1e-6  # seconds; a timer due at the end of `advance` shall run in it
+THREAD_LIMIT = 10.0  # real seconds that a job in a thread may keep the loop waiting
+
+
+class _Selector(selectors.DefaultSelector):
+    """Moves the loop's time where another selector would wait for it to pass."""
+
+    loop: TurnedLoop
+
+    def wait(self, timeout: float) -> None:
+        """Wait in real time for a call from another thread."""
+        super().select(timeout)
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if ready or (timeout is not None and timeout <= 0):
+            return ready
+        if self.loop.pass_time(timeout):
+            return []
+        return super().select(THREAD_LIMIT)
+
+
+class TurnedLoop(asyncio.SelectorEventLoop):
+    """Give `advance`, `run` and `inside` to drive it; see World for a channel on it."""
+
+    def __init__(self) -> None:
+        self._now = START
+        self._horizon = START
+        self._is_stuck = False  # waited for a thread in vain
+        self._threads = selector = _Selector()
+        selector.loop = self
+        super().__init__(selector)
+
+    def time(self) -> float:
+        return self._now
+
+    def advance(self, seconds: float) -> None:
+        """Let `seconds` pass: every timer due by then runs, in order, each at its time.
+
+        0 runs what is ready now, and what that makes ready, to the end.
+        """
+        self._horizon = self._now + seconds
+        self.run_forever()
+
+    def run(self, coro: Coroutine[Any, Any, T]) -> T:
+        """Run to its end, letting as much time pass as it waits for.
+
+        Raises RuntimeError if it waits for something that no timer will bring.
+        """
+        self._horizon = math.inf
+        self._is_stuck = False
+        task = self.create_task(coro)
+        task.add_done_callback(lambda _: self.stop())
+        try:
+            self.run_forever()
+        finally:
+            self._horizon = self._now
+        return task.result()
+
+    def inside(self, call: Callable[[], T]) -> T:
+        """Call as a callback of the loop would, with the loop running; no turn passes."""
+        if asyncio._get_running_loop() is self:
+            return call()
+        asyncio._set_running_loop(self)
+        try:
+            return call()
+        finally:
+            asyncio._set_running_loop(None)
+
+    def until(self, is_so: Callable[[], bool]) -> None:
+        """Let threads work until `is_so()`; time stands still. Raises RuntimeError if
+        nothing came of it in THREAD_LIMIT real seconds."""
+        self._horizon = self._now
+        limit = time.monotonic() + THREAD_LIMIT
+        while True:
+            self.run_forever()
+            if is_so():
+                return
+            left = limit - time.monotonic()
+            if left <= 0:
+                raise RuntimeError(f"expected {is_so!r} to come true, got nothing")
+            self._threads.wait(left)
+
+    def pass_time(self, timeout: float | None) -> bool:
+        """Move the clock by what the loop would wait, or to the horizon and stop there.
+
+        False: only a thread can end the wait.
+        """
+        if timeout is not None and self._now + timeout <= self._horizon + ROUNDING:
+            self._now += timeout
+        elif self._horizon < math.inf:
+            self._now = max(self._now, self._horizon)
+            self.stop()
+        elif self._is_stuck:
+            raise RuntimeError("expected the coroutine to end, got one that nothing will wake")
+        else:
+            self._is_stuck = True
+            return False
+        self._is_stuck = False
+        return True

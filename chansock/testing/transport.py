@@ -1,0 +1,91 @@
+"""A transport that takes packets and keeps them: what an edge is to the core, without a socket.
+
+It can be slow (what is written waits, as in a kernel whose peer does not read) and
+closed. What a client makes of the packets is in `clients`; no HTTP, no frames here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from chansock._fast.fanout import Transport
+from chansock._fast.packet import Packet
+from chansock.request import Response
+
+__all__ = ["RecordingTransport"]
+
+
+class RecordingTransport(Transport):
+    """Keep the bytes of every packet, in the order written; one item of `writes` for each
+    send, with the number of its packets.
+
+    `is_slow`: what is written from now on is a backlog until `drain`, and its packets are
+    not in `arrived`. A closed one refuses to write. An "ajax" one is one request: it ends
+    with its first write (`status` 200), with `refuse`, or with `close` (503).
+    """
+
+    def __init__(self, kind: Literal["ws", "ajax"]) -> None:
+        self.kind = kind
+        self.written: list[bytes] = []
+        self.arrived: list[bytes] = []
+        self.writes: list[int] = []
+        self.is_open = True
+        self.is_slow = False
+        self.is_reading = True
+        self.closed_with: tuple[int, str] | None = None  # by the server
+        self.response: Response | None = None  # what was answered instead of a packet
+        self.on_arrival: Callable[[], object] = _nothing
+        self.on_close: Callable[[], object] = _nothing
+        self.on_reading: Callable[[], object] = _nothing
+
+    @property
+    def status(self) -> int | None:
+        """HTTP status of an "ajax" one that has ended by an answer."""
+        if self.response is not None:
+            return self.response.status
+        return 200 if self.written else None
+
+    def write(self, packets: list[Packet]) -> bool:
+        if not self.is_open:
+            return False
+        self.written += [packet.body() for packet in packets]
+        self.writes.append(len(packets))
+        if self.kind == "ajax":
+            self.is_open = False
+        if not self.is_slow:
+            self.drain()
+        return True
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        if not self.is_open:
+            return
+        self.is_open = False
+        self.closed_with = (code, reason)
+        if self.kind == "ajax":
+            self.response = Response(503, reason or "closed")
+        self.on_close()
+
+    def refuse(self, response: Response) -> None:
+        if self.is_open:
+            self.is_open = False
+            self.response = response
+            self.on_close()
+
+    def backlog(self) -> int:
+        return sum(map(len, self.written[len(self.arrived) :]))
+
+    def set_reading(self, on: bool) -> None:
+        if on != self.is_reading:
+            self.is_reading = on
+            self.on_reading()
+
+    def drain(self) -> None:
+        """Let what was written arrive, as when the peer reads again."""
+        if len(self.arrived) < len(self.written):
+            self.arrived += self.written[len(self.arrived) :]
+            self.on_arrival()
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,441 @@
+"""Plays a recording's client against a server on a real port, and compares the answers.
+
+What the client did is done again as soon as everything before it was matched; no
+recorded time is waited for. What the server did is compared as edn values. Where the
+two may differ stands in MAY_DIFFER, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import peer
+from recording import Record, load
+from same import tree
+
+from chansock import edn
+from chansock.values import Keyword
+
+MAY_DIFFER = {
+    "date": "the clock of another day",
+    "server": "we do not name our software",
+    "content-type": "Sente's server calls edn text/html, and its clients ignore it",
+    "added headers": "nosniff, no-store and the like; the recorded ones must all be there",
+    "key order": "a map and a set have none; a body's length follows its spelling",
+    "times": "nothing is slept for",
+    "batch boundaries": "which events share a packet depends on when a timer fired",
+    "reply among pushes": "Sente leaves open which of the two comes first",
+    "end of a poll by [:chsk/close]": "503, so that every client comes back; http-kit wrote "
+    "five stray bytes instead of a response",
+    "pushes that Sente lost": "its server could not see that a poll had been dropped and "
+    "wrote into it; ours go to the next poll",
+}
+
+# Where the last row happens: (recording, connection of the next poll) -> what it gets.
+LOST_IN_A_DROPPED_POLL = {
+    ("chromium-ajax-two-tabs", 3): "[[[:test/echo :gap]] nil]",
+    ("node-ajax-two-tabs", 4): "[[[:test/echo :gap]] nil]",
+}
+
+PATIENCE = 8.0  # seconds for one answer on a busy machine; an unanswered POST has 20
+
+DUMMY = tree([Keyword("chsk/dummy-cb-200"), None])
+
+
+class Mismatch(AssertionError):
+    """The server did something else than the recorded one."""
+
+
+def values(packet: str | bytes) -> list[Any]:
+    """Read a packet `[value cb-id]`."""
+    value = edn.loads(packet)
+    if not isinstance(value, list) or len(value) != 2:
+        raise Mismatch(f"expected a packet of two, got {packet!r:.200}")
+    return value
+
+
+def is_batch(value: Any) -> bool:
+    """Tell a batch of pushes from a handshake and from a reply that is a vector."""
+    return isinstance(value, list) and all(isinstance(item, list) for item in value)
+
+
+def event(value: list[Any]) -> Hashable:
+    """An event's id and data; `[id]` and `[id nil]` are one event."""
+    return tree(value if len(value) == 2 else [*value, None])
+
+
+@dataclass(eq=False)
+class Line:
+    """One TCP connection and what came on it, as read by a task of its own."""
+
+    wire: peer.Peer
+    reader: asyncio.Task[None] | None = None
+    answers: deque[peer.Answer] = field(default_factory=deque)
+    count: int = 0  # of all answers so far
+    handshakes: deque[Hashable] = field(default_factory=deque)
+    events: deque[Hashable] = field(default_factory=deque)
+    replies: dict[Hashable, Hashable] = field(default_factory=dict)
+    close: tuple[int | None, str] | None = None
+    at_end: bool = False
+    asked: Record | None = None  # the request that is not answered yet
+    fault: BaseException | None = None
+
+    def take_frame(self, found: peer.Frame) -> None:
+        if found.masked or found.rsv:
+            raise Mismatch(f"expected an unmasked frame without RSV bits, got {found!r:.200}")
+        if found.opcode == peer.CLOSE:
+            self.close = (found.code, found.reason)
+            return
+        if found.opcode != peer.TEXT or not found.fin:
+            raise Mismatch(f"expected a whole text frame, got {found!r:.200}")
+        value, cb = values(found.payload)
+        if cb is not None:
+            if tree(cb) in self.replies:
+                raise Mismatch(f"a second reply for {cb!r}: {found.text:.200}")
+            self.replies[tree(cb)] = tree(value)
+        elif is_batch(value):
+            self.events.extend(map(event, value))
+        else:
+            self.handshakes.append(tree(value))
+
+
+@dataclass(eq=False)
+class Chain:
+    """The polls of one Ajax client, one after the other, and the events they brought."""
+
+    client_id: str
+    events: deque[Hashable] = field(default_factory=deque)
+    line: Line | None = None  # whose poll is parked or was answered last
+    is_parked: bool = False  # in the recording: a poll waits for its answer
+    is_carried: bool = False  # its recorded answer came with an earlier one: it still waits
+
+
+class Replay:
+    """One recording against one server."""
+
+    def __init__(self, name: str, port: int) -> None:
+        self.name = name
+        self.port = port
+        self.records = load(name)
+        self.lines: dict[int, Line] = {}
+        self.all_lines: list[Line] = []
+        self.chains: list[Chain] = []
+        self.asked: dict[int, Record] = {}  # in the recording: the request a connection waits for
+        self.ranks = _ranks(self.records)
+        self.done_ranks = 0
+        self.changed = asyncio.Event()
+        self.posts: set[asyncio.Task[None]] = set()
+
+    async def play(self) -> None:
+        try:
+            for record in self.records:
+                try:
+                    await self._step(record)
+                except Mismatch as error:
+                    raise Mismatch(f"{self.name} line {record.line}: {error}") from None
+            self._nothing_more()
+        finally:
+            for task in [*self.posts, *(line.reader for line in self.all_lines if line.reader)]:
+                task.cancel()
+            await asyncio.gather(
+                *(line.wire.close() for line in self.all_lines), return_exceptions=True
+            )
+
+    async def _step(self, record: Record) -> None:
+        match record.kind, record.client:
+            case "open", _:
+                self.lines[record.conn] = await self._open()
+            case "http-request", _:
+                await self._ask(record)
+            case "ws-frame", True:
+                await self._send_frame(record)
+            case "ws-frame", False:
+                await self._match_frame(record)
+            case "http-response", _:
+                await self._match_answer(record)
+            case "raw-bytes", _:
+                await self._match_end_of_poll(record)
+            case "close", True:
+                await self._before_close(record)
+                line = self.lines[record.conn]
+                if not line.at_end:
+                    line.wire.fin()
+            case "close", False:
+                line = self.lines[record.conn]
+                await self._until(lambda: line.at_end, "the end of the connection", line)
+            case other:
+                raise ValueError(f"expected a known kind of record, got {other!r}")
+
+    # -- connections
+
+    async def _open(self) -> Line:
+        line = Line(await peer.Peer.connect(self.port))
+        self.all_lines.append(line)
+        line.reader = asyncio.create_task(self._read(line))
+        return line
+
+    async def _read(self, line: Line) -> None:
+        is_socket = False
+        try:
+            while True:
+                if is_socket:
+                    line.take_frame(await peer.read_frame(line.wire.reader))
+                else:
+                    answer = await peer.read_answer(line.wire.reader)
+                    is_socket = answer.status == 101
+                    line.answers.append(answer)
+                    line.count += 1
+                self.changed.set()
+        except (asyncio.IncompleteReadError, ConnectionResetError):
+            line.at_end = True
+        except Exception as error:
+            line.fault = error
+        self.changed.set()
+
+    async def _until(self, is_so: Callable[[], bool], what: str, line: Line) -> None:
+        try:
+            async with asyncio.timeout(PATIENCE):
+                while not is_so():
+                    for each in self.all_lines:
+                        if each.fault is not None:
+                            raise Mismatch(f"while waiting for {what}: {each.fault}")
+                    if line.at_end:
+                        raise Mismatch(f"expected {what}, got the end of the connection")
+                    await self._change()
+        except TimeoutError:
+            raise Mismatch(f"expected {what}, got nothing; there is {self._there(line)}") from None
+
+    async def _change(self) -> None:
+        self.changed.clear()
+        await self.changed.wait()
+
+    @staticmethod
+    def _there(line: Line) -> str:
+        return (
+            f"answers {list(line.answers)!r:.300} events {list(line.events)!r:.300} "
+            f"replies {line.replies!r:.300} close {line.close!r} end {line.at_end}"
+        )
+
+    # -- WebSocket
+
+    async def _send_frame(self, record: Record) -> None:
+        payload = record.text.encode()
+        if record.opcode == peer.CLOSE:
+            payload = peer.close_payload(record.code, record.close_reason)
+        built = peer.frame(record.opcode, payload, fin=record.fin)
+        await self.lines[record.conn].wire.send(built)
+
+    async def _match_frame(self, record: Record) -> None:
+        line = self.lines[record.conn]
+        if record.opcode == peer.CLOSE:
+            await self._until(lambda: line.close is not None, "a close frame", line)
+            _equal("close frame", (record.code, record.close_reason), line.close)
+            return
+        value, cb = values(record.text)
+        if cb is not None:
+            key = tree(cb)
+            await self._until(lambda: key in line.replies, f"the reply for {cb!r}", line)
+            _equal(f"reply for {cb!r}", tree(value), line.replies.pop(key))
+        elif is_batch(value):
+            for item in value:
+                await self._until(lambda: bool(line.events), f"the event {item!r:.200}", line)
+                _equal("event", event(item), line.events.popleft())
+        else:
+            await self._until(lambda: bool(line.handshakes), "a handshake", line)
+            _equal("handshake", tree(value), line.handshakes.popleft())
+
+    # -- Ajax
+
+    async def _ask(self, record: Record) -> None:
+        self.asked[record.conn] = record
+        if record.method == "POST":
+            task = asyncio.create_task(self._post(record, self.lines[record.conn]))
+            self.posts.add(task)
+            task.add_done_callback(self.posts.discard)
+            if record.line not in self.ranks:
+                await task
+            return
+        if _is_poll(record):
+            chain = self._chain(record)
+            chain.is_parked = True
+            if chain.is_carried:
+                # its answer came early, so its next poll is the one that still waits
+                chain.is_carried = False
+                assert chain.line is not None
+                self.lines[record.conn] = chain.line
+                chain.line.asked = record
+                return
+            chain.line = self.lines[record.conn]
+        await self._send(record, self.lines[record.conn])
+
+    async def _post(self, record: Record, line: Line) -> None:
+        """Send a POST; where several were under way at once, in the order in which the
+        recorded server took them, which its pushes tell."""
+        rank = self.ranks.get(record.line)
+        if rank is not None:
+            while self.done_ranks < rank:
+                await self._change()
+        before = line.count
+        await self._send(record, line)
+        if rank is not None:
+            while line.count == before and not line.at_end:
+                await self._change()
+            self.done_ranks = rank + 1
+            self.changed.set()
+
+    @staticmethod
+    async def _send(record: Record, line: Line) -> None:
+        line.asked = record
+        body = record.text.encode()
+        fields = [
+            (name, str(len(body)) if name.lower() == "content-length" else value)
+            for name, value in record.headers
+        ]
+        await line.wire.send(peer.request(record.method, record.target, fields, body))
+
+    def _chain(self, record: Record) -> Chain:
+        """The client whose next poll this is: of that client-id, and with none parked."""
+        client_id = _client_id(record)
+        for chain in self.chains:
+            if chain.client_id == client_id and not chain.is_parked:
+                return chain
+        self.chains.append(Chain(client_id))
+        return self.chains[-1]
+
+    async def _match_answer(self, record: Record) -> None:
+        line = self.lines[record.conn]
+        asked = self.asked.pop(record.conn)
+        if asked.method == "GET" and _is_poll(asked) and record.status == 200:
+            chain = next(c for c in self.chains if c.is_parked and c.line is line)
+            await self._match_poll(record, chain)
+            return
+        await self._until(lambda: bool(line.answers), f"the answer {record.status}", line)
+        answer = line.answers.popleft()
+        _equal("status", (record.status, record.reason), (answer.status, answer.reason))
+        _match_headers(record, answer)
+        if record.status == 200:
+            _equal("body", tree(values(record.text)), tree(values(answer.body)))
+        else:
+            _equal("body", record.text, answer.text)
+
+    async def _match_poll(self, record: Record, chain: Chain) -> None:
+        """Take the events of one recorded poll; ours may have needed fewer polls or more."""
+        line, asked = chain.line, chain.line.asked if chain.line else None
+        assert line is not None
+        assert asked is not None
+        wanted, _ = values(record.text)
+        chain.is_parked = False
+        is_answered = False
+        for item in wanted:
+            while not chain.events:
+                if is_answered:
+                    await self._send(asked, line)
+                await self._until(lambda: bool(line.answers), f"a poll with {item!r:.200}", line)
+                self._take_poll(record, chain, line)
+                is_answered = True
+            _equal("event", event(item), chain.events.popleft())
+        if not is_answered and line.answers:
+            self._take_poll(record, chain, line)
+        elif not is_answered:
+            chain.is_carried = True
+            self.lines[record.conn] = await self._open()
+
+    @staticmethod
+    def _take_poll(record: Record, chain: Chain, line: Line) -> None:
+        answer = line.answers.popleft()
+        _equal("status", (record.status, record.reason), (answer.status, answer.reason))
+        _match_headers(record, answer)
+        batch, cb = values(answer.body)
+        if cb is not None or not is_batch(batch):
+            raise Mismatch(f"expected a batch in the poll, got {answer.text:.200}")
+        chain.events.extend(map(event, batch))
+
+    async def _match_end_of_poll(self, record: Record) -> None:
+        """The row `end of a poll by [:chsk/close]`."""
+        line = self.lines[record.conn]
+        del self.asked[record.conn]
+        await self._until(lambda: bool(line.answers), "the end of the poll", line)
+        _equal("end of the poll", 503, line.answers.popleft().status)
+        for chain in self.chains:
+            if chain.line is line:
+                chain.is_parked = False
+
+    async def _before_close(self, record: Record) -> None:
+        """The row `pushes that Sente lost`; and a poll that is dropped is over."""
+        lost = LOST_IN_A_DROPPED_POLL.get((self.name, record.conn))
+        for chain in self.chains:
+            if chain.line is self.lines[record.conn] and chain.is_parked:
+                if lost is not None:
+                    late = Record(record.line, "http-response", text=lost, status=200, reason="OK")
+                    await self._match_poll(late, chain)
+                chain.is_parked = False
+
+    def _nothing_more(self) -> None:
+        for line in self.all_lines:
+            if line.fault is not None:
+                raise Mismatch(f"{self.name}: {line.fault}")
+            if line.answers or line.events or line.replies or line.handshakes:
+                raise Mismatch(f"{self.name}: expected no more, got {self._there(line)}")
+        for chain in self.chains:
+            if chain.events:
+                raise Mismatch(f"{self.name}: expected no more events, got {chain.events!r:.300}")
+
+
+def _equal(what: str, expected: object, got: object) -> None:
+    if expected != got:
+        raise Mismatch(f"{what}: expected {expected!r:.400}, got {got!r:.400}")
+
+
+def _match_headers(record: Record, answer: peer.Answer) -> None:
+    for name, value in record.headers:
+        if name.lower() in MAY_DIFFER or name.lower() == "content-length":
+            continue
+        found = answer.header(name)
+        exact = name.lower() == "sec-websocket-accept"
+        if found is None or (found != value if exact else found.lower() != value.lower()):
+            raise Mismatch(f"header {name}: expected {value!r}, got {found!r}")
+
+
+def _client_id(record: Record) -> str:
+    return parse_qs(urlsplit(record.target).query)["client-id"][0]
+
+
+def _is_poll(record: Record) -> bool:
+    query = parse_qs(urlsplit(record.target).query)
+    return "udt" in query and "handshake?" not in query
+
+
+def _ranks(records: list[Record]) -> dict[int, int]:
+    """Line of a POSTed echo -> its place in the order in which the server took them.
+
+    POSTs on several connections at once have no order of their own; the order of the
+    pushes that they caused is the server's. Empty where there is nothing to order.
+    """
+    polls = [r for r in records if r.method == "GET" and _is_poll(r)]
+    if len({_client_id(r) for r in polls}) != 1:
+        return {}
+    posts: list[tuple[int, Hashable]] = []
+    pushes: list[Hashable] = []
+    asked: dict[int, Record] = {}
+    for record in records:
+        if record.kind == "http-request":
+            asked[record.conn] = record
+        if record.method == "POST":
+            form = parse_qs(record.text)
+            what, cb = values(form["ppstr"][0])
+            if cb is None:
+                posts.append((record.line, event(what)))
+        elif record.kind == "http-response" and _is_poll(asked[record.conn]):
+            pushes.extend(map(event, values(record.text)[0]))
+    if sorted(map(repr, pushes)) != sorted(repr(what) for _, what in posts):
+        return {}
+    ranks: dict[int, int] = {}
+    for rank, push in enumerate(pushes):
+        index = next(i for i, (_, what) in enumerate(posts) if what == push)
+        ranks[posts.pop(index)[0]] = rank
+    return ranks

@@ -1,0 +1,47 @@
+"""Whether two edn values are the same value: types told apart, order where order counts.
+
+Python calls 1, 1.0 and True equal, and a keyword equals its text; edn does not. So both
+sides are turned into trees whose leaves name their type, and the trees are compared.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable
+from datetime import UTC, datetime
+from typing import Any
+
+from chansock.values import Char, Keyword, List, StrDict, Symbol, Tagged
+
+
+def tree(value: Any) -> Hashable:
+    """Give a hashable tree that is equal exactly for the same edn values."""
+    match value:
+        case Keyword():
+            return ("keyword", str.__str__(value))
+        case Symbol():
+            return ("symbol", str.__str__(value))
+        case Char():
+            return ("char", str.__str__(value))
+        case float():
+            return ("float", "nan" if math.isnan(value) else value.hex())
+        case List():
+            return ("list", tuple(map(tree, value)))
+        case list() | tuple():
+            return ("vector", tuple(map(tree, value)))
+        case set() | frozenset():
+            return ("set", frozenset(map(tree, value)))
+        case dict():
+            # a plain str key is a keyword, but in a StrDict it is a string
+            strings = isinstance(value, StrDict)
+            return ("map", frozenset((_key(k, strings), tree(v)) for k, v in value.items()))
+        case datetime():
+            return ("inst", value.astimezone(UTC).isoformat())
+        case Tagged():
+            return ("tagged", value.tag, tree(value.value))
+        case _:
+            return (type(value).__name__, str(value))
+
+
+def _key(key: Any, strings: bool) -> Hashable:
+    return ("keyword", key) if type(key) is str and not strings else tree(key)

@@ -1,0 +1,110 @@
+"""The loop whose time is turned by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from chansock.testing.loop import TurnedLoop
+
+
+@pytest.fixture
+def loop() -> Iterator[TurnedLoop]:
+    loop = TurnedLoop()
+    yield loop
+    loop.close()
+
+
+def test_time_stands_still_without_advance(loop: TurnedLoop) -> None:
+    start = loop.time()
+    loop.call_later(0.001, pytest.fail)
+    loop.advance(0)
+    assert loop.time() == start
+
+
+def test_timers_run_in_order_each_at_its_time(loop: TurnedLoop) -> None:
+    start = loop.time()
+    seen: list[tuple[str, float]] = []
+    for name, delay in (("c", 3.0), ("a", 1.0), ("b", 2.5), ("never", 3.5)):
+        loop.call_later(delay, lambda name=name: seen.append((name, loop.time() - start)))
+    loop.advance(3)
+    assert [name for name, _ in seen] == ["a", "b", "c"]
+    assert [at for _, at in seen] == pytest.approx([1.0, 2.5, 3.0])
+    assert loop.time() - start == pytest.approx(3.0)
+
+
+def test_a_timer_due_at_the_end_of_many_small_steps_runs(loop: TurnedLoop) -> None:
+    seen: list[int] = []
+    loop.call_later(1.0, seen.append, 1)
+    for _ in range(10):
+        loop.advance(0.1)
+    assert seen == [1]
+
+
+def test_turn_runs_what_is_ready_and_what_that_makes_ready(loop: TurnedLoop) -> None:
+    seen: list[int] = []
+
+    def again(n: int) -> None:
+        seen.append(n)
+        if n < 5:
+            loop.call_soon(again, n + 1)
+
+    loop.call_soon(again, 0)
+    loop.advance(0)
+    assert seen == [0, 1, 2, 3, 4, 5]
+
+
+def test_an_hour_of_asyncio_sleep_takes_no_hour(loop: TurnedLoop) -> None:
+    async def main() -> str:
+        async with asyncio.timeout(7200):
+            await asyncio.sleep(3600)
+        return "done"
+
+    before = time.monotonic()
+    assert loop.run(main()) == "done"
+    assert time.monotonic() - before < 5
+
+
+def test_asyncio_timeout_ends_by_turned_time(loop: TurnedLoop) -> None:
+    async def main() -> None:
+        async with asyncio.timeout(30):
+            await loop.create_future()
+
+    with pytest.raises(TimeoutError):
+        loop.run(main())
+
+
+def test_inside_has_a_running_loop_and_runs_nothing_else(loop: TurnedLoop) -> None:
+    seen: list[int] = []
+    loop.call_soon(seen.append, 1)
+    assert loop.inside(asyncio.get_running_loop) is loop
+    assert seen == []
+    with pytest.raises(RuntimeError, match="no running event loop"):
+        asyncio.get_running_loop()
+
+
+def test_run_waits_for_a_thread_in_real_time(loop: TurnedLoop) -> None:
+    gate = threading.Event()
+
+    async def main() -> bool:
+        waiting = asyncio.create_task(asyncio.to_thread(gate.wait))
+        await asyncio.sleep(60)
+        gate.set()
+        return await waiting
+
+    assert loop.run(main()) is True
+    loop.run(loop.shutdown_default_executor())
+
+
+def test_until_lets_a_thread_work_while_time_stands(loop: TurnedLoop) -> None:
+    seen: list[int] = []
+    start = loop.time()
+    thread = threading.Thread(target=lambda: loop.call_soon_threadsafe(seen.append, 1))
+    thread.start()
+    loop.until(lambda: bool(seen))
+    thread.join()
+    assert loop.time() == start
