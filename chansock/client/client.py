@@ -1,0 +1,395 @@
+"""The client's face, and the state machine behind it: one attempt after the other.
+
+`Client` decides which transport is tried, what the end of a link means, and when to try again.
+What travels, and how, is in socket.py and ajax.py; what waits for the application in inbox.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import inspect
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Any, Literal, Self, TypeAlias, TypeVar, overload
+
+from chansock._core.event import check_handled_id, check_id
+from chansock.client.address import (
+    Address,
+    Attempt,
+    Pairs,
+    check_headers,
+    check_params,
+    check_token,
+)
+from chansock.client.ajax import AjaxLink
+from chansock.client.backoff import Backoff
+from chansock.client.cookies import Jar
+from chansock.client.inbox import Handler, Inbox
+from chansock.client.link import Link, Settings
+from chansock.client.packets import Event, Events, Handshake, Inbound, Ping
+from chansock.client.pending import Pending
+from chansock.client.socket import WsLink
+from chansock.client.state import Reason, State
+from chansock.errors import ChannelClosed, HandshakeRefused, InvalidEvent
+
+__all__ = ["Client", "Source", "StateHandler", "Transport"]
+
+T = TypeVar("T")
+H = TypeVar("H", bound=Handler)
+S = TypeVar("S", bound="StateHandler")
+Transport: TypeAlias = Literal["auto", "ws", "ajax"]
+Source: TypeAlias = (
+    T | Callable[[], T | Awaitable[T]]
+)  # a value, or what gives one for each attempt
+StateHandler: TypeAlias = Callable[[State], Awaitable[object] | object]
+
+log = logging.getLogger("chansock.client")
+
+
+class Client:
+    """A channel to one server, which comes back after every close. `connect` makes it.
+
+    `async with` waits until it is open. Events go to the handler of their id, the rest to
+    `async for`, in the order in which the server sent them. All methods belong to the loop
+    that entered it.
+    """
+
+    def __init__(
+        self,
+        url: Source[str],
+        settings: Settings,
+        *,
+        transport: Transport,
+        headers: Source[Pairs | None],
+        params: Source[Pairs | None],
+        csrf_token: Source[str | None],
+        client_id: str,
+        backoff: Backoff,
+    ) -> None:
+        self.client_id = client_id
+        self._url = url
+        self._settings = settings
+        self._transport: Transport = transport
+        self._headers = headers
+        self._params = params
+        self._csrf_token = csrf_token
+        self._backoff = backoff
+        self._jar = Jar()
+        self._state = State(type="ajax" if transport == "ajax" else "ws")
+        self._state_handlers: list[StateHandler] = []
+        self._inbox = Inbox(settings.max_inbox_events, self._set_reading)
+        self._pending = Pending()
+        self._link: Link | None = None
+        self._is_downgraded = False  # transport="auto": Ajax works here, and no WebSocket
+        self._had_ws = False
+        self._is_halted = False  # by disconnect()
+        self._wake: asyncio.Event | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._first: asyncio.Future[None] | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()  # last goodbyes, and coroutine state handlers
+
+    # the application's side
+
+    @property
+    def state(self) -> State:
+        """What is known of the channel now."""
+        return self._state
+
+    async def __aenter__(self) -> Self:
+        """Connect, and wait until the channel is open.
+
+        Raises HandshakeRefused if the first attempt got an HTTP status other than the one
+        asked for, ConnectionError if it did not get as far; later ones are repeated instead.
+        """
+        if self._task is not None:
+            raise ChannelClosed("expected a client that was not entered before, got one that was")
+        loop = asyncio.get_running_loop()
+        self._wake = asyncio.Event()
+        self._first = loop.create_future()
+        self._task = loop.create_task(self._live())
+        try:
+            await asyncio.wait({self._first, self._task}, return_when=asyncio.FIRST_COMPLETED)
+            if self._task.done():
+                self._task.result()
+            self._first.result()
+        except BaseException:
+            await self._leave()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close, and wait until the connection is gone (close_timeout at most)."""
+        await self._leave()
+
+    @overload
+    async def send(self, event_id: str, data: object = None, *, timeout: None = None) -> None: ...
+    @overload
+    async def send(self, event_id: str, data: object = None, *, timeout: float) -> Any: ...
+    async def send(
+        self, event_id: str, data: object = None, *, timeout: float | None = None
+    ) -> Any:
+        """Send an event `[:chat/say {...}]`; with a timeout, ask for a reply and give it.
+
+        Without one it returns None once the socket or its write buffer has the event; over
+        Ajax, once its POST was answered. Events arrive in the order of the calls.
+
+        Raises InvalidEvent or EdnEncodeError for what cannot be sent, ChannelClosed at once
+        while the channel is closed (nothing is kept for later), ReplyTimeout if no reply came
+        in time (the event may have been handled), ReplyError if the server's handler failed.
+        """
+        keyword = check_id(event_id)
+        link = self._link
+        if link is None or not self._state.open:
+            why = f" ({self._state.reason})" if self._state.reason else ""
+            raise ChannelClosed(f"expected an open channel, got one that is closed{why}")
+        return await link.send([keyword] if data is None else [keyword, data], timeout)
+
+    @overload
+    def on(self, event_id: str, handler: None = None, /) -> Callable[[H], H]: ...
+    @overload
+    def on(self, event_id: str, handler: H, /) -> H: ...
+    def on(self, event_id: str, handler: H | None = None, /) -> H | Callable[[H], H]:
+        """Have events of this id handled: a decorator, or a call with the handler.
+
+        A plain handler is called at once, a coroutine runs to its end before the next event.
+        Of the channel's own, `chsk/handshake` (each one; data `[uid nil handshake-data
+        is-first]`) and `chsk/ws-ping` can be handled. Raises InvalidEvent for an id that is
+        none, or that has a handler.
+        """
+        keyword = check_handled_id(event_id)
+        if keyword in self._inbox.handlers:
+            raise InvalidEvent(f"expected one handler for {event_id!r}, got a second")
+
+        def add(handler: H) -> H:
+            self._inbox.handlers[keyword] = handler
+            return handler
+
+        return add if handler is None else add(handler)
+
+    def on_state(self, handler: S, /) -> S:
+        """Have `handler(state)` called at each change of state; a decorator, or a call."""
+        self._state_handlers.append(handler)
+        return handler
+
+    def __aiter__(self) -> Self:
+        """Iterate over the events that no handler claims; ends after `disconnect`."""
+        return self
+
+    async def __anext__(self) -> Event:
+        return await self._inbox.get()
+
+    def reconnect(self) -> None:
+        """Connect anew, at once: with other credentials, or after `disconnect`.
+
+        With transport="auto" the WebSocket is tried first again.
+        """
+        if self._task is None or self._task.done() or self._wake is None:
+            raise ChannelClosed("expected a client inside its `async with`, got one outside")
+        self._is_halted = False
+        self._is_downgraded = False
+        self._inbox.begin()
+        self._backoff.reset()
+        self._stop_link(Reason("requested-reconnect"))
+        self._wake.set()
+
+    def disconnect(self) -> None:
+        """Close, and stay closed until `reconnect`. Waiting replies raise ChannelClosed."""
+        self._is_halted = True
+        self._stop_link(Reason("requested-disconnect"))
+        self._pending.fail(ChannelClosed("the channel was closed by disconnect()"))
+        self._inbox.end()
+        if self._wake is not None:
+            self._wake.set()
+
+    # the links' side
+
+    def opened(self, link: Link, handshake: Handshake, /) -> None:
+        """Take a handshake."""
+        if link is not self._link:
+            return
+        if self._state.open:
+            # The server had forgotten the session, and began another: there lies a gap.
+            self._change(open=False, reason=Reason("unexpected", None, "the session began anew"))
+        is_first = not self._state.ever_opened
+        self._had_ws = self._had_ws or link.type == "ws"
+        self._is_downgraded = self._transport == "auto" and link.type == "ajax"
+        self._backoff.opened(asyncio.get_running_loop().time())
+        self._change(
+            open=True,
+            type=link.type,
+            uid=handshake.uid,
+            handshake_data=handshake.data,
+            ever_opened=True,
+            retry_at=None,
+        )
+        if self._first is not None and not self._first.done():
+            self._first.set_result(None)
+        self._own_event("chsk/handshake", [handshake.uid, None, handshake.data, is_first])
+
+    def received(self, link: Link, inbound: Inbound, /) -> None:
+        """Take what else came."""
+        if link is not self._link:
+            return
+        if isinstance(inbound, Events):
+            for item in inbound.dropped:
+                log.warning("bad_event transport=%s got=%.80r", link.type, item)
+            self._inbox.put(inbound.events)
+        elif isinstance(inbound, Ping):
+            self._own_event("chsk/ws-ping", None)
+
+    def would_fill(self, events: int, /) -> bool:
+        """Tell whether that many events reach the inbox's limit."""
+        return self._inbox.would_fill(events)
+
+    # the state machine
+
+    async def _live(self) -> None:
+        """Make one attempt after the other, until cancelled."""
+        assert self._wake is not None and self._first is not None  # __aenter__ made them
+        while True:
+            self._wake.clear()
+            reason = await self._attempt()
+            self._close(reason)
+            if not self._first.done():
+                self._first.set_exception(_first_error(reason))
+            if self._is_halted or reason.is_final:
+                await self._wake.wait()
+            elif not self._wake.is_set():
+                await self._wait_to_retry()
+
+    async def _wait_to_retry(self) -> None:
+        assert self._wake is not None
+        seconds = self._backoff.next_delay(asyncio.get_running_loop().time())
+        if seconds > 0:
+            self._change(retry_at=time.time() + seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._wake.wait()
+
+    async def _attempt(self) -> Reason:
+        """Make one attempt, and live with what it gives; the reason of its end."""
+        try:
+            attempt = await self._prepare()
+        except Exception as exc:
+            if self._first is not None and not self._first.done():
+                self._first.set_exception(exc)
+            log.exception("attempt_failed: a url, headers, params or csrf_token function raised")
+            return Reason("not-opened", None, f"{type(exc).__name__} in the application's function")
+        if self._transport == "ajax" or self._is_downgraded:
+            return await self._run(AjaxLink(attempt, self._settings, self))
+        link = WsLink(attempt, self._settings, self, self._pending)
+        reason = await self._run(link)
+        if reason.kind not in ("not-opened", "refused") or link.is_opened or not link.is_reached:
+            return reason
+        if self._transport == "auto" and not self._had_ws:
+            # Sente's rule: Ajax, if no WebSocket has ever opened. For good once Ajax has: a
+            # server that was only down is tried with a WebSocket again.
+            self._change(reason=Reason("downgrading-ws-to-ajax", reason.code, reason.text))
+            return await self._run(AjaxLink(attempt, self._settings, self))
+        return await AjaxLink(attempt, self._settings, self).shake_hands() or reason
+
+    async def _run(self, link: Link) -> Reason:
+        if self._is_halted:
+            return Reason("requested-disconnect")
+        self._link = link
+        link.set_reading(not self._inbox.is_full)
+        try:
+            return await link.run()
+        except Exception:
+            log.exception("link_failed transport=%s", link.type)
+            return Reason("unexpected", None, "internal error")
+        finally:
+            if self._link is link:
+                self._link = None
+            self._keep(link.gone())
+
+    async def _prepare(self) -> Attempt:
+        """Ask the application for what this attempt uses."""
+        return Attempt(
+            address=Address.parse(await _value(self._url)),
+            client_id=self.client_id,
+            csrf_token=check_token(await _value(self._csrf_token)),
+            params=check_params(await _value(self._params)),
+            headers=check_headers(await _value(self._headers)),
+            jar=self._jar,
+        )
+
+    def _stop_link(self, reason: Reason) -> None:
+        if self._link is not None:
+            link, self._link = self._link, None
+            link.stop(reason)
+        self._close(reason)
+
+    def _close(self, reason: Reason) -> None:
+        if self._state.open or self._state.reason != reason or self._state.retry_at is not None:
+            self._change(open=False, reason=reason, retry_at=None)
+
+    def _change(self, **changes: Any) -> None:
+        self._state = state = dataclasses.replace(self._state, **changes)
+        for handler in tuple(self._state_handlers):
+            try:
+                result = handler(state)
+            except Exception:
+                log.exception("state_handler_failed")
+                continue
+            if inspect.isawaitable(result):
+                self._keep(result)
+
+    def _own_event(self, event_id: str, data: object) -> None:
+        """Give an event of the channel itself to its handler, if it has one."""
+        if event_id in self._inbox.handlers:
+            self._inbox.put([Event(event_id, data)])
+
+    def _set_reading(self, on: bool) -> None:
+        if self._link is not None:
+            self._link.set_reading(on)
+
+    def _keep(self, awaitable: Awaitable[Any]) -> None:
+        """Run something to its end beside the rest."""
+        task = asyncio.get_running_loop().create_task(_run_logged(awaitable))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _leave(self) -> None:
+        self.disconnect()
+        assert self._task is not None  # __aenter__ made it
+        self._task.cancel()
+        await asyncio.wait({self._task})
+        if self._first is not None and self._first.done() and not self._first.cancelled():
+            self._first.exception()  # seen, even where nobody waits for it any more
+        await self._inbox.stop()
+        tasks = self._tasks - {asyncio.current_task()}
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=self._settings.close_timeout + 1.0)
+            for task in late:
+                task.cancel()
+
+
+async def _value(source: Source[T]) -> T:
+    if not callable(source):
+        return source
+    given = source()
+    return await given if inspect.isawaitable(given) else given
+
+
+async def _run_logged(awaitable: Awaitable[Any]) -> None:
+    try:
+        await awaitable
+    except Exception:
+        log.exception("task_failed")
+
+
+def _first_error(reason: Reason) -> Exception:
+    """Make of a reason what `async with` raises."""
+    if reason.code is not None and 100 <= reason.code < 600:
+        return HandshakeRefused(reason.code, reason.text)
+    return ChannelClosed(f"expected an open channel, got {reason}")

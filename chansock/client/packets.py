@@ -1,0 +1,102 @@
+"""What a packet from the server means: handshake, ping, poll time-out, reply, or events.
+
+Sente's client reads them in this order (4 of the protocol). A pure function over decoded
+values; and the client's own packets. No transport, no state.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from chansock._core.wire import HANDSHAKE, NIL_UID, TIMEOUT, WS_PING
+from chansock.values import Keyword
+
+__all__ = ["Event", "Events", "Handshake", "Inbound", "Ping", "PollTimeout", "Reply", "read_packet"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event from the server: `[:chat/said {...}]` is Event("chat/said", {...})."""
+
+    id: str
+    data: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Handshake:
+    """`[[:chsk/handshake [uid nil handshake-data]] nil]`; an anonymous client's uid is None."""
+
+    uid: object
+    data: object
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """`[:chsk/ws-ping nil]`."""
+
+
+@dataclass(frozen=True, slots=True)
+class PollTimeout:
+    """`[:chsk/timeout nil]`: the poll ended with nothing to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """`[value "2c4461"]`."""
+
+    cb_id: object
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """`[[[:chat/said {...}] ...] nil]`; `dropped` are those that no server may push."""
+
+    events: tuple[Event, ...]
+    dropped: tuple[object, ...]
+
+
+Inbound: TypeAlias = Handshake | Ping | PollTimeout | Reply | Events
+
+
+def read_packet(value: object, cb_id: object) -> Inbound:
+    """Tell what a packet is.
+
+    An event is `[:ns/id]` or `[:ns/id data]`; one in the `chsk` namespace inside a batch is
+    the application's mistake (Sente's client throws there) and is dropped, the rest kept.
+    """
+    if isinstance(value, list) and value and is_keyword(value[0], HANDSHAKE):
+        body = value[1] if len(value) > 1 else None
+        fields = body if isinstance(body, list | tuple) else ()
+        uid = fields[0] if fields else None
+        data = fields[2] if len(fields) > 2 else None  # the middle one is always nil
+        return Handshake(None if is_keyword(uid, NIL_UID) else uid, data)
+    if is_keyword(value, WS_PING):
+        return Ping()
+    if cb_id is not None:
+        return Reply(cb_id, value)
+    if is_keyword(value, TIMEOUT):
+        return PollTimeout()
+    if not isinstance(value, list | tuple):
+        return Events((), (value,))
+    events, dropped = [], []
+    for item in value:
+        if is_event(item):
+            events.append(Event(item[0], item[1] if len(item) > 1 else None))
+        else:
+            dropped.append(item)
+    return Events(tuple(events), tuple(dropped))
+
+
+def is_keyword(value: object, keyword: Keyword) -> bool:
+    """Tell a keyword from a plain string of the same text, to which it is equal."""
+    return type(value) is Keyword and value == keyword
+
+
+def is_event(item: object) -> bool:
+    """Tell whether a pushed value is an event that an application may get."""
+    if not isinstance(item, list) or not 1 <= len(item) <= 2:
+        return False
+    name = item[0]
+    return type(name) is Keyword and "/" in name and not name.startswith("chsk/")

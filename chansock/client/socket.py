@@ -1,0 +1,407 @@
+"""The WebSocket half of the client, on picows, which is imported here alone.
+
+picows hands out frames; what they mean together is decided by `joiner`, what their messages
+mean by `packets`. No backoff and no second attempt here: one link is one socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections import deque
+from typing import Any, Final, cast
+
+import picows
+
+from chansock._core.wire import PONG, WS_PING, WS_PONG
+from chansock.client.address import Attempt
+from chansock.client.joiner import Joiner, read_close
+from chansock.client.keepalive import KeepAlive
+from chansock.client.link import Owner, Settings
+from chansock.client.packets import Handshake, Ping, Reply, read_packet
+from chansock.client.pending import Pending
+from chansock.client.state import Reason, ReasonKind, TransportType, close_reason, http_reason, said
+from chansock.errors import ChannelClosed, FrameError, PacketError
+
+__all__ = ["WsLink"]
+
+log = logging.getLogger("chansock.client.socket")
+# picows writes whole upgrade requests, tokens and cookies in them, into its finest log level.
+_picows_log = logging.getLogger("chansock.client.picows")
+_picows_log.setLevel(logging.ERROR)
+
+READ_BUFFER: Final = 16 * 1024  # grows to what comes
+NO_CLOSING_HANDSHAKE: Final = 1006  # RFC 6455 section 7.1.5
+_TEXT: Final = picows.WSMsgType.TEXT
+_BINARY: Final = picows.WSMsgType.BINARY
+_CLOSE: Final = picows.WSMsgType.CLOSE
+_PING: Final = picows.WSMsgType.PING
+_PONG: Final = picows.WSMsgType.PONG
+
+
+class _Listener(picows.WSListener):
+    """Passes picows' callbacks on. A frame is a pointer into the read buffer: copied here."""
+
+    def __init__(self, link: WsLink) -> None:
+        self._link = link
+
+    def on_ws_connected(self, transport: picows.WSTransport) -> None:
+        self._link.connected(transport)
+
+    def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
+        if frame.rsv1 or frame.rsv2 or frame.rsv3:
+            self._link.fail(FrameError("expected reserved bits to be 0, got others"))
+        else:
+            self._link.frame(
+                int(cast(int, frame.msg_type)), frame.fin, frame.get_payload_as_bytes()
+            )
+
+    def pause_writing(self) -> None:
+        self._link.can_write(False)
+
+    def resume_writing(self) -> None:
+        self._link.can_write(True)
+
+
+class WsLink:
+    """One WebSocket, from connecting to its end."""
+
+    type: TransportType = "ws"
+
+    def __init__(
+        self, attempt: Attempt, settings: Settings, owner: Owner, pending: Pending
+    ) -> None:
+        self._attempt = attempt
+        self._settings = settings
+        self._owner = owner
+        self._pending = pending
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[Reason] = self._loop.create_future()
+        self._handshaken: asyncio.Future[None] = self._loop.create_future()
+        self._lost: asyncio.Task[None] | None = None  # done once the socket is gone
+        self._transport: picows.WSTransport | None = None
+        self._socket: socket.socket | None = None
+        self._joiner = Joiner(settings.max_message_bytes)
+        self._keep_alive = KeepAlive()
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_reading = True
+        self._is_writing = True
+        self._waiting: deque[tuple[bytes, asyncio.Future[None]]] = deque()  # for room to write
+        self._has_logged_packet = False
+        self.is_reached = False
+
+    async def run(self) -> Reason:
+        """Connect, wait for the handshake message, live; give the reason of the end."""
+        opening = self._loop.create_task(self._open())
+        try:
+            await asyncio.wait(
+                {opening, self._ended},
+                timeout=self._settings.connect_timeout,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if not opening.done():
+                self._end(Reason("not-opened", None, "connect time-out"))
+                await self._give_up(opening)
+            elif (error := opening.exception()) is not None:
+                self._end(_why_not(error))
+                await self._give_up(opening)
+            return await self._ended
+        finally:
+            if not opening.done():
+                await self._give_up(opening)
+            self.stop(Reason("requested-disconnect"))  # if it was cancelled
+
+    def stop(self, reason: Reason, /) -> None:
+        """End it: a close frame with 1000, then at most close_timeout for the server's."""
+        if not self._ended.done():
+            self._end(reason)
+            self._say_close(1000, b"CLOSE_NORMAL")
+
+    async def send(self, value: object, timeout: float | None, /) -> object:
+        """Send an event; with a timeout, wait for the reply to it."""
+        packer = self._settings.packer
+        if timeout is None:
+            room = self._write_in_turn(packer.packet(value, None))
+            if room is not None:
+                await room
+            return None
+        cb_id, reply = self._pending.new(timeout)
+        try:
+            room = self._write_in_turn(packer.packet(value, cb_id))
+            if room is not None:
+                # The time-out of the reply runs while the packet waits for room, too.
+                await asyncio.wait({room, reply}, return_when=asyncio.FIRST_COMPLETED)
+                if room.done():
+                    room.result()
+                room.cancel()
+            return await reply
+        finally:
+            reply.cancel()
+
+    def set_reading(self, on: bool, /) -> None:
+        """Stop or go on reading. Frames already read still come: one read buffer at most."""
+        if on == self._is_reading:
+            return
+        self._is_reading = on
+        if self._transport is not None and not self._ended.done():
+            under = self._transport.underlying_transport
+            under.resume_reading() if on else under.pause_reading()
+
+    @property
+    def is_opened(self) -> bool:
+        """Whether the handshake message has come."""
+        return self._handshaken.done()
+
+    async def gone(self) -> None:
+        """Wait until the socket is closed."""
+        if self._lost is not None:
+            await asyncio.wait({self._lost})
+
+    # connecting
+
+    async def _open(self) -> None:
+        transport, listener = await picows.ws_connect(
+            lambda: _Listener(self),
+            self._attempt.ws_url(),
+            ssl_context=self._settings.ssl,
+            websocket_handshake_timeout=None,
+            logger_name=_picows_log,
+            enable_auto_pong=False,
+            max_frame_size=self._settings.max_message_bytes,
+            extra_headers=self._attempt.ws_headers(),
+            max_redirects=0,  # credentials go nowhere but where the application said
+            read_buffer_init_size=READ_BUFFER,
+            socket_factory=self._connect,
+        )
+        # The type says otherwise, but picows gives none if the server hung up instead of a 101.
+        if cast(object, listener) is None or cast(object, transport) is None:
+            raise ConnectionError("connection closed instead of an answer to the upgrade")
+        await self._handshaken
+
+    async def _connect(self, _: object) -> socket.socket:
+        """Connect to the first address that answers. The socket is kept, to close it if the
+        attempt is given up: picows would leave it open."""
+        address = self._attempt.address
+        found = await self._loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+        errors: list[OSError] = []
+        for family, kind, proto, _name, where in found:
+            sock = socket.socket(family, kind, proto)
+            sock.setblocking(False)
+            try:
+                await self._loop.sock_connect(sock, where)
+            except OSError as exc:
+                sock.close()
+                errors.append(exc)
+            except BaseException:
+                sock.close()
+                raise
+            else:
+                self._socket = sock
+                self.is_reached = True
+                return sock
+        raise errors[0] if errors else OSError(f"no address found for {address.host!r}")
+
+    async def _give_up(self, opening: asyncio.Task[None]) -> None:
+        opening.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await opening
+        if self._transport is None and self._socket is not None and self._socket.fileno() != -1:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)  # the transport sees the end and closes
+
+    # picows' callbacks
+
+    def connected(self, transport: picows.WSTransport) -> None:
+        """The 101 has come; nothing is open before the handshake message."""
+        self._transport = transport
+        self._attempt.keep_cookies(transport.response.headers.getall("Set-Cookie", []))
+        self._lost = self._loop.create_task(self._until_lost(transport))
+        if self._ended.done():
+            self._say_close(1000, b"CLOSE_NORMAL")
+        elif not self._is_reading:
+            transport.underlying_transport.pause_reading()
+
+    def frame(self, opcode: int, is_last: bool, payload: bytes) -> None:
+        """Take one frame."""
+        if self._ended.done():
+            if opcode == _CLOSE:
+                self._disconnect()
+            return
+        self._keep_alive.moved()
+        try:
+            if opcode == _PING:
+                self._transport_now().send_pong(payload)
+            elif opcode == _CLOSE:
+                self._closed_by_peer(payload)
+            elif opcode != _PONG:
+                message = self._joiner.feed(opcode, is_last, payload)
+                if message is not None:
+                    self._message(message)
+        except FrameError as exc:
+            self.fail(exc)
+
+    def fail(self, exc: FrameError) -> None:
+        """End the link because the server broke the protocol."""
+        if self._ended.done():
+            return
+        log.warning("ws_frame_error %s", exc)
+        self._end(Reason(self._kind_of_break(), exc.close_code, exc.message))
+        self._say_close(exc.close_code, b"")
+
+    def can_write(self, on: bool) -> None:
+        """Hold back what is sent while the transport's own buffer is full."""
+        self._is_writing = on
+        while self._is_writing and self._waiting:
+            packet, waiter = self._waiting.popleft()
+            if not waiter.done():
+                self._write(packet)
+                waiter.set_result(None)
+
+    # messages
+
+    def _message(self, message: bytes) -> None:
+        try:
+            value, cb_id = self._settings.packer.unpack(memoryview(message))
+        except PacketError as exc:
+            # Dropped, as Sente does; the connection stays.
+            if not self._has_logged_packet:
+                self._has_logged_packet = True
+                log.warning("bad_packet transport=ws %s", exc)
+            return
+        inbound = read_packet(value, cb_id)
+        if isinstance(inbound, Handshake):
+            self._shake_hands(inbound)
+        elif not self.is_opened:
+            log.warning("packet_before_handshake transport=ws kind=%s", type(inbound).__name__)
+        elif isinstance(inbound, Ping):
+            self._write(self._settings.packer.packet([WS_PONG], None))
+            self._owner.received(self, inbound)
+        elif isinstance(inbound, Reply):
+            if not self._pending.answer(inbound.cb_id, inbound.value):
+                log.debug("unknown_reply cb_id=%.80r", inbound.cb_id)
+        else:
+            self._owner.received(self, inbound)
+
+    def _shake_hands(self, handshake: Handshake) -> None:
+        is_first = not self.is_opened
+        if is_first:
+            self._handshaken.set_result(None)
+            self._timer = self._loop.call_later(self._settings.ws_ping_interval, self._tick)
+        self._owner.opened(self, handshake)
+
+    # keep-alive
+
+    def _tick(self) -> None:
+        self._timer = self._loop.call_later(self._settings.ws_ping_interval, self._tick)
+        if not self._is_reading:
+            # No pong could be read, and none of the server's pings: be heard, and ask nothing.
+            self._write(self._settings.packer.packet([WS_PING], None))
+        elif self._keep_alive.tick():
+            cb_id, pong = self._pending.new(self._settings.ws_ping_timeout)
+            pong.add_done_callback(self._ponged)
+            self._write(self._settings.packer.packet([WS_PING], cb_id))
+            self._keep_alive.pinged()
+
+    def _ponged(self, pong: asyncio.Future[object]) -> None:
+        if pong.cancelled():
+            return
+        error = pong.exception()
+        if self._ended.done() or not self._is_reading:
+            return
+        if error is None and pong.result() == PONG:
+            return
+        text = str(error) if error is not None else "expected pong, got another reply"
+        self._end(Reason("ws-ping-timeout", None, text))
+        self._say_close(1000, b"")
+
+    # writing
+
+    def _write_in_turn(self, packet: bytes) -> asyncio.Future[None] | None:
+        """Write, or queue behind what waits for room: then the future is done once it is written.
+
+        Raises ChannelClosed if the link has ended; so does the future if it ends before.
+        """
+        transport = self._transport
+        if self._ended.done() or transport is None or transport.is_close_frame_sent:
+            why = self._ended.result().kind if self._ended.done() else "closing"
+            raise ChannelClosed(f"expected an open channel, got one that is closed ({why})")
+        if self._is_writing and not self._waiting:
+            self._write(packet)
+            return None
+        room: asyncio.Future[None] = self._loop.create_future()
+        self._waiting.append((packet, room))  # if cancelled, can_write passes over it
+        return room
+
+    def _write(self, packet: bytes) -> None:
+        if self._transport is not None:
+            kind = _BINARY if self._settings.packer.binary else _TEXT
+            self._transport.send(kind, packet)
+            self._keep_alive.moved()
+
+    # the end
+
+    def _end(self, reason: Reason) -> None:
+        """Note the reason of the end, once, and let go of everything that waits."""
+        if self._ended.done():
+            return
+        self._ended.set_result(reason)
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self._is_reading and self._transport is not None:
+            self._transport.underlying_transport.resume_reading()  # to see the end of the socket
+        closed = ChannelClosed(f"the channel closed before this was sent ({reason.kind})")
+        for _packet, waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_exception(closed)
+        self._waiting.clear()
+
+    def _closed_by_peer(self, payload: bytes) -> None:
+        code, text = read_close(payload)
+        self._end(close_reason(code, text, was_open=self.is_opened))
+        self._transport_now().send(_CLOSE, payload[:2])  # the same code, none if there was none
+        self._disconnect()
+
+    def _say_close(self, code: int, reason: bytes) -> None:
+        """Send a close frame, and wait close_timeout at most for the server's."""
+        if self._transport is not None and not self._transport.is_disconnected:
+            self._transport.send_close(cast(Any, code), reason)
+            self._loop.call_later(self._settings.close_timeout, self._abort)
+
+    def _disconnect(self) -> None:
+        """Close the socket after what it still has to send, within close_timeout."""
+        self._transport_now().disconnect()
+        self._loop.call_later(self._settings.close_timeout, self._abort)
+
+    def _abort(self) -> None:
+        if self._transport is not None and not self._transport.is_disconnected:
+            self._transport.disconnect(graceful=False)
+
+    async def _until_lost(self, transport: picows.WSTransport) -> None:
+        """Wait for the end of the socket; learn what picows itself found wrong."""
+        try:
+            await transport.wait_disconnected()
+        except picows.WSProtocolError as exc:
+            self._end(Reason(self._kind_of_break(), int(exc.code), str(exc)))
+        except Exception:
+            log.exception("ws_listener_failed")
+            self._end(Reason("unexpected", None, "internal error"))
+        else:
+            text = "connection lost without a closing handshake"
+            was_open = self.is_opened
+            self._end(close_reason(NO_CLOSING_HANDSHAKE, text, was_open=was_open))
+
+    def _kind_of_break(self) -> ReasonKind:
+        return "unexpected" if self.is_opened else "not-opened"
+
+    def _transport_now(self) -> picows.WSTransport:
+        assert self._transport is not None  # callbacks come from it
+        return self._transport
+
+
+def _why_not(exc: BaseException) -> Reason:
+    """Name the reason of a WebSocket that did not open."""
+    if isinstance(exc, picows.WSHandshakeError) and exc.response is not None:
+        return http_reason(int(exc.response.status), said(exc.raw_body or b""), was_open=False)
+    return Reason("not-opened", None, str(exc) or type(exc).__name__)

@@ -1,0 +1,90 @@
+"""What a client knows of its own channel: `State`, and the `Reason` of its last close.
+
+Records only: who changes them, and when, is decided in client.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
+
+__all__ = ["Reason", "ReasonKind", "State", "TransportType"]
+
+TransportType: TypeAlias = Literal["ws", "ajax"]
+
+ReasonKind: TypeAlias = Literal[
+    "clean",  # closed by the server with code 1000
+    "unexpected",  # any other end of a connection that was open
+    "not-opened",  # never got as far as a handshake: network, time-out, a status other than 200
+    "refused",  # 401, 403, or close code 1008 or 4401: not tried again until reconnect()
+    "ws-ping-timeout",  # the server did not answer our ping
+    "downgrading-ws-to-ajax",  # no WebSocket to be had here; Ajax from now on
+    "requested-reconnect",
+    "requested-disconnect",
+]
+
+# Trying again with the same credentials would only be refused again.
+REFUSING_STATUSES: Final = frozenset({401, 403})
+REFUSING_CLOSE_CODES: Final = frozenset({1008, 4401})
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a channel is closed.
+
+    `code` is the WebSocket close code or the HTTP status, None where there was neither;
+    `text` is what the other side or the network said, in its words.
+    """
+
+    kind: ReasonKind
+    code: int | None = None
+    text: str = ""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether only new credentials can help."""
+        return self.kind == "refused"
+
+    def __str__(self) -> str:
+        code = "" if self.code is None else f" {self.code}"
+        return f"{self.kind}{code}: {self.text}" if self.text else f"{self.kind}{code}"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is known of a channel at one moment; a change is a new State.
+
+    `type`, `uid` and `handshake_data` stay those of the last handshake while closed.
+    `reason` says why it last closed, also after it has opened again. `retry_at` is the
+    time (seconds since the epoch) of the next attempt, None if none is due.
+    """
+
+    open: bool = False
+    type: TransportType = "ws"
+    uid: object = None  # None: anonymous
+    handshake_data: object = None
+    ever_opened: bool = False
+    reason: Reason | None = None
+    retry_at: float | None = None
+
+
+def http_reason(status: int, text: str, *, was_open: bool) -> Reason:
+    """Name the reason of a channel whose request got `status` instead of 200."""
+    if status in REFUSING_STATUSES:
+        return Reason("refused", status, text)
+    return Reason("unexpected" if was_open else "not-opened", status, text)
+
+
+def close_reason(code: int, text: str, *, was_open: bool) -> Reason:
+    """Name the reason of a WebSocket that the server closed; 1006: without a word."""
+    if code in REFUSING_CLOSE_CODES:
+        return Reason("refused", code, text)
+    if not was_open:
+        return Reason("not-opened", code, text or "closed before the handshake message")
+    return Reason("clean" if code == 1000 else "unexpected", code, text)
+
+
+def said(body: bytes) -> str:
+    """Give the first line of an answer's body, cut: the server's own words for a refusal."""
+    lines = body[:400].decode(errors="replace").strip().splitlines()
+    return lines[0][:200] if lines else ""
