@@ -420,15 +420,18 @@ class Hub:
             session.flush_now()
             for connection in (session.ws, session.poll, *(session.displaced or ())):
                 if connection is not None:
-                    connection.transport.close(code, reason)
+                    self._close(connection, code, reason)
+
+    def _close(self, connection: Connection, code: int, reason: str) -> None:
+        connection.transport.close(code, reason)
+        if connection.transport.kind == "ajax":
+            self.closed(connection, code)  # a socket's end is told by its edge
 
     def stop(self, code: int, reason: str) -> None:
         """Close everything after what waits for it; what nobody can take is lost."""
         for session in list(self.sessions(ALL)):
             session.drained()  # a backlog has the rest of stop_timeout to drain
         for connection in list(self.connections):
-            self._sweep.cancel(connection.timer)
-            connection.timer = None
-            connection.transport.close(code, reason)
+            self._close(connection, code, reason)
         for session in list(self.sessions(ALL)):
             session.drop("stopped")

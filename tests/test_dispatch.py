@@ -1,0 +1,499 @@
+"""From packet to handler to reply: order, room, failures; on both transports in turned time."""
+
+import asyncio
+import threading
+
+import pytest
+
+from chansock import LATER, ChannelClosed, ChannelSocket, Config, InvalidEvent
+from chansock.testing import World, user_id
+
+BOTH = pytest.mark.parametrize("transport", ["ws", "ajax"])
+
+
+@pytest.fixture
+def chsk():
+    return ChannelSocket(user_id=user_id)
+
+
+@pytest.fixture
+def world(chsk):
+    with World(chsk) as world:
+        yield world
+
+
+def connect(world, transport, **kwargs):
+    return getattr(world, transport)(uid="a", **kwargs)
+
+
+# -- replies
+
+
+@BOTH
+def test_the_return_value_is_the_reply(chsk, world, transport):
+    chsk.on("math/double", lambda msg: msg.data * 2)
+    reply = connect(world, transport).ask("math/double", 21)
+    world.turn()
+    assert reply.value == 42
+
+
+@BOTH
+def test_none_is_an_ack_of_nil(chsk, world, transport):
+    chsk.on("t/e", lambda msg: None)
+    reply = connect(world, transport).ask("t/e")
+    world.turn()
+    assert reply.is_here
+    assert reply.value is None
+
+
+@BOTH
+def test_a_coroutine_replies_when_it_ends(chsk, world, transport):
+    @chsk.on("t/slow")
+    async def slow(msg):
+        await asyncio.sleep(3)
+        return msg.data
+
+    reply = connect(world, transport).ask("t/slow", "x")
+    world.advance(2.9)
+    assert not reply.is_here
+    world.advance(0.2)
+    assert reply.value == "x"
+
+
+@BOTH
+def test_later_replies_when_the_handler_says_so_and_only_once(chsk, world, transport):
+    kept = []
+
+    @chsk.on("t/later")
+    def later(msg):
+        kept.append(msg)
+        return LATER
+
+    reply = connect(world, transport).ask("t/later")
+    world.advance(1)
+    assert not reply.is_here
+    assert kept[0].wants_reply
+    assert kept[0].reply("now")
+    assert not kept[0].reply("again")
+    world.turn()
+    assert reply.value == "now"
+
+
+@BOTH
+def test_an_explicit_reply_wins_over_the_return_value(chsk, world, transport):
+    @chsk.on("t/e")
+    def handler(msg):
+        msg.reply("first")
+        return "second"
+
+    reply = connect(world, transport).ask("t/e")
+    world.turn()
+    assert reply.value == "first"
+
+
+@BOTH
+def test_reply_to_an_event_that_asked_for_none_is_false(chsk, world, transport):
+    answers = []
+    chsk.on("t/e", lambda msg: answers.append((msg.wants_reply, msg.reply(1))))
+    connect(world, transport).send("t/e")
+    assert answers == [(False, False)]
+
+
+@BOTH
+def test_a_handler_that_raises_is_logged_told_to_on_error_and_answered(
+    chsk, world, transport, caplog
+):
+    failures = []
+    chsk.on_error(lambda msg, error: failures.append((msg.id, type(error))))
+
+    @chsk.on("t/bad")
+    def bad(msg):
+        raise KeyError("secret-of-the-application")
+
+    reply = connect(world, transport).ask("t/bad")
+    world.turn()
+    assert reply.value == "chsk/error"
+    assert failures == [("t/bad", KeyError)]
+    assert "handler_error id=Keyword('t/bad') uid='a'" in caplog.text
+
+
+@BOTH
+def test_a_reply_that_cannot_be_written_is_the_handlers_failure(chsk, world, transport, caplog):
+    chsk.on("t/e", lambda msg: object())
+    reply = connect(world, transport).ask("t/e")
+    world.turn()
+    assert reply.value == "chsk/error"
+    assert "EdnEncodeError" in caplog.text
+
+
+def test_an_unanswered_post_gets_chsk_timeout_after_20_s(chsk, world):
+    chsk.on("t/never", lambda msg: LATER)
+    reply = connect(world, "ajax").ask("t/never")
+    world.advance(19.9)
+    assert not reply.is_here
+    world.advance(0.2)
+    assert reply.value == "chsk/timeout"
+
+
+def test_a_late_reply_goes_to_the_sessions_present_socket(chsk, world):
+    kept = []
+    chsk.on("t/later", lambda msg: kept.append(msg) or LATER)
+    client = connect(world, "ws")
+    reply = client.ask("t/later")
+    client.cut()
+    client.connect()
+    assert kept[0].reply("late")
+    world.turn()
+    assert reply.value == "late"
+
+
+def test_a_reply_to_nobody_is_counted(chsk, world):
+    kept = []
+    chsk.on("t/later", lambda msg: kept.append(msg) or LATER)
+    client = connect(world, "ws")
+    client.ask("t/later")
+    client.cut()
+    assert not kept[0].reply("late")
+    assert chsk.stats.reply_lost == 1
+
+
+# -- order and room
+
+
+@BOTH
+def test_a_clients_events_are_handled_one_at_a_time_in_order(chsk, world, transport):
+    log = []
+
+    @chsk.on("t/slow")
+    async def slow(msg):
+        log.append(f"{msg.data} begins")
+        await asyncio.sleep(1)
+        log.append(f"{msg.data} ends")
+
+    chsk.on("t/quick", lambda msg: log.append(f"{msg.data} quick"))
+    client = connect(world, transport)
+    for number, event_id in enumerate(["t/slow", "t/quick", "t/slow", "t/quick"]):
+        client.send(event_id, number)
+    world.advance(5)
+    assert log == ["0 begins", "0 ends", "1 quick", "2 begins", "2 ends", "3 quick"]
+
+
+def test_one_clients_wait_holds_up_no_other(chsk, world):
+    @chsk.on("t/slow")
+    async def slow(msg):
+        await asyncio.sleep(100)
+
+    chsk.on("t/quick", lambda msg: "here")
+    connect(world, "ws").send("t/slow")
+    reply = connect(world, "ws").ask("t/quick")
+    world.turn()
+    assert reply.value == "here"
+
+
+def test_parallel_lets_what_follows_overlap(chsk, world):
+    log = []
+
+    @chsk.on("t/slow", parallel=True)
+    async def slow(msg):
+        await asyncio.sleep(1)
+        log.append("slow")
+
+    chsk.on("t/quick", lambda msg: log.append("quick"))
+    client = connect(world, "ws")
+    client.send("t/slow")
+    client.send("t/quick")
+    world.advance(2)
+    assert log == ["quick", "slow"]
+
+
+def test_a_thread_handler_runs_elsewhere_and_keeps_the_order(chsk, world):
+    log = []
+    here = threading.get_ident()
+
+    @chsk.on("t/blocking", thread=True)
+    def blocking(msg):
+        log.append(threading.get_ident() != here)
+        return "done"
+
+    chsk.on("t/quick", lambda msg: log.append("quick"))
+    client = connect(world, "ws")
+    reply = client.ask("t/blocking")
+    client.send("t/quick")
+    world.until(lambda: reply.is_here and len(log) == 2)
+    assert log == [True, "quick"]
+    assert reply.value == "done"
+
+
+def test_past_max_inbox_events_the_socket_is_not_read_and_nothing_is_lost():
+    chsk = ChannelSocket(Config(max_inbox_events=4), user_id=user_id)
+    seen = []
+
+    @chsk.on("t/slow")
+    async def slow(msg):
+        await asyncio.sleep(1)
+        seen.append(msg.data)
+
+    with World(chsk) as world:
+        client = connect(world, "ws")
+        for number in range(12):
+            client.send("t/slow", number)
+        assert client.unread == 8
+        assert not client.transport.is_reading
+        world.advance(20)
+        assert seen == list(range(12))
+        assert client.unread == 0
+
+
+def test_past_max_inbox_bytes_the_socket_is_not_read():
+    chsk = ChannelSocket(Config(max_inbox_bytes=1000, max_message_bytes=1000), user_id=user_id)
+    seen = []
+
+    @chsk.on("t/slow")
+    async def slow(msg):
+        await asyncio.sleep(1)
+        seen.append(len(msg.data))
+
+    with World(chsk) as world:
+        client = connect(world, "ws")
+        for _ in range(5):
+            client.send("t/slow", "x" * 400)
+        assert client.unread == 3
+        world.advance(10)
+        assert seen == [400] * 5
+
+
+def test_posts_wait_for_room_then_get_503_and_nothing_of_them_was_taken():
+    chsk = ChannelSocket(Config(max_inbox_events=2), user_id=user_id)
+    seen = []
+
+    @chsk.on("t/never")
+    async def never(msg):
+        seen.append(msg.data)
+        await asyncio.sleep(1000)
+
+    with World(chsk) as world:
+        client = connect(world, "ajax")
+        replies = [client.send("t/never", number) for number in range(5)]
+        assert [reply.status for reply in replies] == [200, 200, None, None, 503]
+        world.advance(20.1)
+        assert [reply.status for reply in replies] == [200, 200, 503, 503, 503]
+        assert seen == [0]
+
+
+def test_posts_that_wait_for_room_are_taken_in_order_when_there_is_some():
+    chsk = ChannelSocket(Config(max_inbox_events=2), user_id=user_id)
+    seen = []
+
+    @chsk.on("t/slow")
+    async def slow(msg):
+        await asyncio.sleep(1)
+        seen.append(msg.data)
+
+    with World(chsk) as world:
+        client = connect(world, "ajax")
+        for number in range(4):
+            client.send("t/slow", number)
+        world.advance(10)
+        assert seen == [0, 1, 2, 3]
+
+
+def numbered(client, k):
+    udt = client.polls[0].udt
+    packet = client.world.packer.packet(["t/e"], None)
+    return client.post(packet, [("n", f"{udt}-{k}")])
+
+
+def test_later_posts_hold_their_room_until_they_are_answered():
+    chsk = ChannelSocket(Config(max_inbox_events=1), user_id=user_id)
+    kept = []
+    chsk.on("t/later", lambda msg: kept.append(msg) or LATER)
+    chsk.on("t/e", lambda msg: "room")
+    with World(chsk) as world:
+        client = connect(world, "ajax")
+        client.ask("t/later")
+        waiting = client.ask("t/e")
+        world.advance(1)
+        assert not waiting.is_here
+        kept[0].reply()
+        world.turn()
+        assert waiting.value == "room"
+
+
+def test_later_events_of_a_socket_hold_no_room():
+    chsk = ChannelSocket(Config(max_inbox_events=1), user_id=user_id)
+    chsk.on("t/later", lambda msg: LATER)
+    chsk.on("t/e", lambda msg: "room")
+    with World(chsk) as world:
+        client = connect(world, "ws")
+        client.ask("t/later")
+        reply = client.ask("t/e")
+        world.turn()
+        assert reply.value == "room"
+
+
+# -- unclaimed
+
+
+@BOTH
+def test_an_unclaimed_event_is_counted_warned_of_once_and_answered(
+    chsk, world, transport, caplog
+):
+    client = connect(world, transport)
+    replies = [client.ask("t/unknown") for _ in range(3)]
+    world.turn()
+    assert [reply.value for reply in replies] == ["chsk/error"] * 3
+    assert chsk.stats.unclaimed == 3
+    assert caplog.text.count("unclaimed_event") == 1
+
+
+def test_the_iterator_gets_what_no_handler_claims_and_can_reply(chsk, world):
+    async def read():
+        async for msg in chsk:
+            msg.reply(msg.data + 1)
+            if msg.data == 3:
+                return
+
+    task = world.loop.create_task(read())
+    world.turn()
+    client = connect(world, "ws")
+    replies = [client.ask("t/unknown", number) for number in (1, 2, 3)]
+    world.turn()
+    assert [reply.value for reply in replies] == [2, 3, 4]
+    assert task.done()
+    assert chsk.stats.unclaimed == 0
+
+
+def test_a_full_iterator_stops_the_reading_and_drops_nothing():
+    chsk = ChannelSocket(Config(max_inbox_events=3), user_id=user_id)
+    seen = []
+
+    async def read():
+        async for msg in chsk:
+            seen.append(msg.data)
+            await asyncio.sleep(1)
+
+    with World(chsk) as world:
+        task = world.loop.create_task(read())
+        world.turn()
+        client = connect(world, "ws")
+        for number in range(10):
+            client.send("t/unknown", number)
+        assert client.unread == 7
+        world.advance(20)
+        assert seen == list(range(10))
+        task.cancel()
+        world.turn()
+
+
+def test_the_iterator_ends_when_the_channel_stops(chsk):
+    async def read():
+        return [msg.data async for msg in chsk]
+
+    with World(chsk) as world:
+        task = world.loop.create_task(read())
+        world.turn()
+        connect(world, "ws").send("t/unknown", 1)
+    assert task.result() == [1]
+
+
+# -- the channel's own events
+
+
+def test_a_forged_event_is_counted_answered_and_never_handled(chsk, world, caplog):
+    heard = []
+    chsk.on("chsk/uidport-open", lambda msg: heard.append(msg.data))
+    client = connect(world, "ws")
+    client.send("chsk/uidport-open", "evil")
+    reply = client.ask("chsk/whatever")
+    world.turn()
+    assert heard == ["a"]
+    assert chsk.stats.forged == 2
+    assert reply.value == "chsk/error"
+    assert caplog.text.count("forged_event") == 1
+
+
+def test_a_ping_is_answered_with_the_string_pong_and_may_be_handled(chsk, world):
+    heard = []
+    chsk.on("chsk/ws-ping", lambda msg: heard.append(msg.id))
+    reply = connect(world, "ws").ping()
+    world.turn()
+    assert reply.value == "pong"
+    assert type(reply.value) is str
+    assert heard == ["chsk/ws-ping"]
+
+
+# -- send
+
+
+@pytest.mark.parametrize(
+    ("to", "event_id", "words"),
+    [
+        ("a", "said", "namespaced"),
+        ("a", ":chat/said", "namespaced"),
+        ("a", "/said", "namespaced"),
+        ("a", "chsk/close", "outside the namespace chsk"),
+        ("a", 7, "expected an event id"),
+        (None, "t/e", "msg.client"),
+        (True, "t/e", "user id"),
+        (1.5, "t/e", "user id"),
+        ("", "t/e", "user id"),
+        ("x" * 257, "t/e", "user id"),
+    ],
+)
+def test_a_bad_send_raises_where_it_is_made(chsk, world, to, event_id, words):
+    with pytest.raises(InvalidEvent, match=words):
+        chsk.send(to, event_id, 1)
+
+
+def test_an_event_larger_than_the_backlog_limit_raises(chsk, world):
+    with pytest.raises(InvalidEvent, match="max_backlog_bytes"):
+        chsk.send("a", "t/e", "x" * (1 << 20))
+
+
+def test_send_before_start_and_after_stop_raises(chsk):
+    with pytest.raises(ChannelClosed, match="not started"):
+        chsk.send("a", "t/e")
+    with World(chsk):
+        pass
+    with pytest.raises(ChannelClosed, match="stopped"):
+        chsk.send("a", "t/e")
+
+
+def test_the_value_may_be_changed_after_send(chsk, world):
+    client = connect(world, "ws")
+    value = {"n": 1}
+    chsk.send("a", "t/e", value)
+    value["n"] = 2
+    world.turn()
+    assert client.take() == [("t/e", {"n": 1})]
+
+
+def test_sends_from_a_thread_arrive_in_their_order(chsk, world):
+    client = connect(world, "ws")
+
+    def work():
+        for number in range(100):
+            chsk.send("a", "t/e", number)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    world.turn()
+    assert [event.data for event in client.take()] == list(range(100))
+
+
+def test_a_push_and_a_reply_stand_in_the_order_in_which_they_were_made(chsk, world):
+    @chsk.on("t/e")
+    def handler(msg):
+        chsk.send("a", "t/push", 1)
+        msg.reply("reply")
+        chsk.send("a", "t/push", 2)
+
+    client = connect(world, "ws")
+    client.ask("t/e")
+    assert client.transport.arrived[1:] == [
+        b"[[[:t/push 1]] nil]",
+        b'["reply" "000002"]',
+        b"[[[:t/push 2]] nil]",
+    ]
+    assert client.transport.writes == [1, 3]  # all of one read in one send

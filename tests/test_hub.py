@@ -1,0 +1,429 @@
+"""Sessions, presence, grace and polls: the hub, driven through its endpoint in turned time."""
+
+import pytest
+
+from chansock import ALL, ANONYMOUS, ChannelSocket, Config, HandshakeRefused
+from chansock.testing import World, user_id
+
+W, T = 12.5, 10.0  # ws_ping_interval, ws_ping_timeout
+
+
+@pytest.fixture
+def chsk():
+    return ChannelSocket(user_id=user_id)
+
+
+@pytest.fixture
+def presence(chsk):
+    """What the application hears of users coming and going, in order."""
+    heard = []
+    chsk.on("chsk/uidport-open", lambda msg: heard.append(("open", msg.data)))
+    chsk.on("chsk/uidport-close", lambda msg: heard.append(("close", msg.data)))
+    return heard
+
+
+@pytest.fixture
+def world(chsk, presence):
+    with World(chsk) as world:
+        yield world
+
+
+def data(client):
+    return [event.data for event in client.take()]
+
+
+# -- users with many clients
+
+
+def test_a_push_reaches_every_client_of_the_user_and_nobody_else(chsk, world):
+    one, two, poll = world.ws(uid="a"), world.ws(uid="a"), world.ajax(uid="a")
+    other = world.ws(uid="b")
+    chsk.send("a", "t/e", 1)
+    world.advance(0.1)
+    assert [data(client) for client in (one, two, poll, other)] == [[1], [1], [1], []]
+    assert chsk.stats.sent == chsk.stats.written == 3
+
+
+def test_targets_all_anonymous_and_one_client(chsk, world):
+    a, nobody = world.ws(uid="a"), world.ws()
+    targets = []
+    chsk.on("t/who", lambda msg: targets.append(msg.client))
+    nobody.send("t/who")
+    for number, to in enumerate((ALL, ANONYMOUS, targets[0])):
+        chsk.send(to, "t/e", number)
+    world.turn()
+    assert data(a) == [0]
+    assert data(nobody) == [0, 1, 2]
+
+
+def test_1_and_the_string_1_are_two_users(chsk, world):
+    number, text = world.ws(uid=1), world.ws(uid="1")
+    chsk.send(1, "t/e", "int")
+    chsk.send("1", "t/e", "str")
+    world.turn()
+    assert data(number) == ["int"]
+    assert data(text) == ["str"]
+
+
+def test_a_send_to_nobody_is_counted(chsk, world):
+    chsk.send("ghost", "t/e")
+    chsk.send(ALL, "t/e")
+    assert chsk.stats.nobody == 2
+
+
+# -- presence and grace
+
+
+def test_presence_opens_with_the_first_client_and_closes_grace_after_the_last(
+    chsk, world, presence
+):
+    one, two = world.ws(uid="a"), world.ws(uid="a")
+    assert presence == [("open", "a")]
+    one.close()
+    world.advance(10)
+    assert presence == [("open", "a")]
+    two.close()
+    world.advance(2.4)
+    assert "a" in chsk.connected.any
+    world.advance(0.2)
+    assert "a" not in chsk.connected.any
+    assert presence == [("open", "a"), ("close", "a")]
+
+
+def test_a_reconnect_within_grace_is_no_event_and_loses_nothing(chsk, world, presence):
+    client = world.ws(uid="a")
+    client.cut()
+    chsk.send("a", "t/e", 1)
+    world.advance(2)
+    client.connect()
+    chsk.send("a", "t/e", 2)
+    world.turn()
+    assert data(client) == [1, 2]
+    assert client.transport.writes[0] == 2  # the handshake and what waited, in one send
+    assert presence == [("open", "a")]
+    assert chsk.stats.cut == 1
+
+
+def test_what_waits_when_grace_ends_is_counted_lost(chsk, world):
+    client = world.ws(uid="a")
+    client.close()
+    for number in range(3):
+        chsk.send("a", "t/e", number)
+    world.advance(3)
+    assert chsk.stats.lost.grace == 3
+    assert chsk.stats.waiting_bytes == 0
+    chsk.send("a", "t/e")
+    assert chsk.stats.nobody == 1
+
+
+def test_anonymous_clients_stand_as_one_member(chsk, world, presence):
+    one, two = world.ws(), world.ws()
+    assert list(chsk.connected.any) == [ANONYMOUS]
+    one.close()
+    two.close()
+    world.advance(3)
+    assert presence == [("open", ANONYMOUS), ("close", ANONYMOUS)]
+
+
+def test_ajax_presence_comes_with_the_second_get_and_goes_with_grace(chsk, world, presence):
+    client = world.ajax(uid="a", is_polling=False)
+    assert len(chsk.connected.any) == 0
+    client.poll()
+    assert "a" in chsk.connected.ajax
+    assert "a" not in chsk.connected.ws
+    client.drop()
+    world.advance(4.9)
+    assert presence == [("open", "a")]
+    world.advance(0.2)
+    assert presence == [("open", "a"), ("close", "a")]
+
+
+def test_an_event_between_handshake_and_first_poll_is_delivered(chsk, world):
+    client = world.ajax(uid="a", is_polling=False)
+    chsk.send("a", "t/e", 1)
+    world.advance(1)
+    client.poll()
+    assert data(client) == [1]
+
+
+def test_a_user_on_both_transports_closes_once(world, presence):
+    ws, ajax = world.ws(uid="a"), world.ajax(uid="a")
+    ws.close()
+    world.advance(10)
+    assert presence == [("open", "a")]
+    ajax.drop()
+    world.advance(6)
+    assert presence == [("open", "a"), ("close", "a")]
+
+
+# -- one client, many connections
+
+
+def test_a_displaced_socket_stays_open_gets_no_pushes_and_its_replies(chsk, world):
+    chsk.on("t/req", lambda msg: msg.data)
+    old, new = world.ws("tab", uid="a"), world.ws("tab", uid="a")
+    chsk.send("a", "t/e", 1)
+    reply = old.ask("t/req", 42)
+    world.turn()
+    assert (data(old), data(new)) == ([], [1])
+    assert reply.value == 42
+    assert old.is_open
+    old.close()
+    world.advance(10)
+    assert "a" in chsk.connected.ws
+
+
+def test_closing_the_newer_socket_does_not_reinstate_the_older(chsk, world, presence):
+    world.ws("tab", uid="a")
+    new = world.ws("tab", uid="a")
+    new.close()
+    world.advance(3)
+    assert presence == [("open", "a"), ("close", "a")]
+
+
+def test_a_displaced_socket_is_kept_alive(world):
+    old, _ = world.ws("tab", uid="a"), world.ws("tab", uid="a")
+    world.advance(W)
+    assert old.pings == 1
+
+
+def test_disconnect_closes_displaced_sockets_too(chsk, world):
+    clients = [world.ws("tab", uid="a"), world.ws("tab", uid="a"), world.ws("other", uid="a")]
+    bystander = world.ws(uid="b")
+    chsk.disconnect("a", code=4401, reason="logged out")
+    world.turn()
+    assert [client.close_code for client in clients] == [4401] * 3
+    assert clients[0].transport.closed_with == (4401, "logged out")
+    assert bystander.is_open
+
+
+def test_what_was_sent_before_disconnect_is_written_first(chsk, world):
+    client, poll = world.ws(uid="a"), world.ajax(uid="a", is_polling=False)
+    parked = poll.poll()
+    chsk.send("a", "t/e", 1)
+    chsk.disconnect("a")
+    world.turn()
+    assert data(client) == [1]
+    assert client.close_code == 1000
+    assert data(poll) == [1]
+    assert parked.status == 200
+
+
+def test_disconnect_ends_an_empty_poll_with_503(chsk, world):
+    poll = world.ajax(uid="a", is_polling=False)
+    parked = poll.poll()
+    chsk.disconnect("a")
+    assert parked.status == 503
+
+
+def test_of_two_parallel_polls_the_newer_gets_the_data_the_older_its_timeout(chsk, world):
+    client = world.ajax(uid="a", is_polling=False)
+    older = client.poll()
+    world.advance(1)
+    newer = client.poll()
+    chsk.send("a", "t/e", 1)
+    world.advance(1)
+    assert (older.is_parked, newer.status, data(client)) == (True, 200, [1])
+    world.advance(18)
+    assert older.value == "chsk/timeout"
+
+
+def test_a_client_that_falls_back_to_ajax_gets_its_events_there_in_order(chsk, world):
+    socket = world.ws("tab", uid="a")
+    chsk.send("a", "t/e", 1)
+    world.turn()
+    poll = world.ajax("tab", uid="a")
+    chsk.send("a", "t/e", 2)
+    world.advance(1)
+    assert (data(socket), data(poll)) == ([1], [2])
+    assert "a" in chsk.connected.ws
+    assert "a" in chsk.connected.ajax
+
+
+def test_a_socket_that_a_poll_displaced_gets_pushes_again_when_the_polls_are_gone(chsk, world):
+    socket = world.ws("tab", uid="a")
+    poll = world.ajax("tab", uid="a")
+    poll.drop()
+    chsk.send("a", "t/e", 1)
+    world.advance(6)
+    assert data(socket) == [1]
+    assert chsk.stats.lost.grace == 0
+    assert "a" not in chsk.connected.ajax
+
+
+# -- polls
+
+
+def test_a_poll_without_events_ends_with_timeout_after_20_s(world):
+    client = world.ajax(uid="a", is_polling=False)
+    poll = client.poll()
+    world.advance(19.9)
+    assert poll.is_parked
+    world.advance(0.2)
+    assert poll.value == "chsk/timeout"
+
+
+def test_a_poll_of_an_unknown_session_is_answered_with_a_handshake(world):
+    client = world.ajax(uid="a", is_polling=False)
+    world.advance(6)
+    assert client.poll().value[0] == "chsk/handshake"
+
+
+def test_events_between_two_polls_wait_for_the_next(chsk, world):
+    client = world.ajax(uid="a", is_polling=False)
+    client.poll()
+    chsk.send("a", "t/e", 1)
+    world.advance(0.2)
+    chsk.send("a", "t/e", 2)
+    world.advance(1)
+    chsk.send("a", "t/e", 3)
+    client.poll()
+    assert data(client) == [1, 2, 3]
+
+
+def test_an_answered_poll_followed_by_a_handshake_or_by_nothing_counts_as_cut(chsk, world):
+    client = world.ajax(uid="a", is_polling=False)
+    for _ in range(2):
+        client.poll()
+        chsk.send("a", "t/e")
+        world.advance(0.2)
+        client.shake_hands()
+    assert chsk.stats.cut == 2
+    client.poll()
+    chsk.send("a", "t/e")
+    world.advance(10)
+    assert chsk.stats.cut == 3
+
+
+def test_an_answered_poll_followed_by_the_next_does_not_count_as_cut(chsk, world):
+    client = world.ajax(uid="a")
+    chsk.send("a", "t/e")
+    world.advance(1)
+    client.drop()
+    world.advance(10)
+    assert chsk.stats.cut == 0
+
+
+# -- keep-alive
+
+
+def test_a_silent_client_is_pinged_then_closed_1011(chsk, world):
+    client = world.ws(uid="a")
+    client.answers_pings = False
+    world.advance(W - 0.1)
+    assert client.pings == 0
+    world.advance(0.2)
+    assert client.pings == 1
+    world.advance(T)
+    assert client.close_code == 1011
+    assert chsk.stats.closed == {1011: 1}
+
+
+def test_a_client_that_answers_is_kept(world):
+    client = world.ws(uid="a")
+    world.advance(200)
+    assert client.is_open
+    assert client.pings > 5
+
+
+def test_pushes_to_a_dead_client_are_no_life(chsk, world):
+    client = world.ws(uid="a")
+    client.answers_pings = False
+    for _ in range(30):
+        chsk.send("a", "t/e")
+        world.advance(1)
+    assert client.close_code == 1011
+
+
+def test_a_client_that_sends_is_not_pinged(chsk, world):
+    chsk.on("t/e", lambda msg: None)
+    client = world.ws(uid="a")
+    for _ in range(30):
+        client.send("t/e")
+        world.advance(2)
+    assert client.pings == 0
+
+
+def test_without_ping_timeout_a_silent_client_is_pinged_for_ever():
+    chsk = ChannelSocket(Config(ws_ping_timeout=None))
+    with World(chsk) as world:
+        client = world.ws()
+        client.answers_pings = False
+        world.advance(W * 4 + 0.1)
+        assert client.pings == 4
+        assert client.is_open
+
+
+# -- limits
+
+
+def test_a_slow_socket_is_cut_1013_and_its_session_keeps_its_grace(presence):
+    chsk = ChannelSocket(Config(max_backlog_events=10), user_id=user_id)
+    with World(chsk) as world:
+        client = world.ws(uid="a")
+        client.transport.is_slow = True
+        for number in range(30):
+            chsk.send("a", "t/e", number)
+            world.turn()
+        assert client.close_code == 1013
+        assert "a" in chsk.connected.ws
+        stats = chsk.stats
+        waits = stats.sent - stats.written - stats.lost.too_slow
+        assert (stats.written, waits) == (1, 30 - 1 - stats.lost.too_slow)
+        client.connect()
+        world.turn()
+        assert data(client)[-1] == 29
+
+
+def test_past_max_clients_per_user_a_handshake_gets_503():
+    chsk = ChannelSocket(Config(max_clients_per_user=2), user_id=user_id)
+    with World(chsk) as world:
+        tabs = [world.ws(uid="a"), world.ws(uid="a")]
+        with pytest.raises(HandshakeRefused) as refused:
+            world.ws(uid="a")
+        assert refused.value.status == 503
+        assert chsk.stats.refused == {"full": 1}
+        world.ws(uid="b")
+        tabs[0].cut()
+        tabs[0].connect()  # in grace it still has its place
+        tabs[0].close()
+        world.advance(3)
+        world.ws(uid="a")
+
+
+def test_past_max_connections_a_handshake_gets_503():
+    chsk = ChannelSocket(Config(max_connections=2), user_id=user_id)
+    with World(chsk) as world:
+        first = world.ws(uid="a")
+        world.ws(uid="b")
+        with pytest.raises(HandshakeRefused):
+            world.ws(uid="c")
+        first.close()
+        with pytest.raises(HandshakeRefused):
+            world.ws(uid="c")
+        world.advance(3)
+        world.ws(uid="c")
+
+
+# -- stop
+
+
+def test_stop_flushes_closes_1012_and_ends_polls_503(chsk):
+    with World(chsk) as world:
+        client, poll = world.ws(uid="a"), world.ajax(uid="b", is_polling=False)
+        parked = poll.poll()
+        gone = world.ws(uid="c")
+        gone.close()
+        chsk.send("a", "t/e", 1)
+        chsk.send("c", "t/e", 1)
+    assert data(client) == [1]
+    assert client.transport.closed_with == (1012, "service restart")
+    assert parked.status == 503
+    assert chsk.stats.lost.stopped == 1
+
+
+def test_handshake_data_is_in_the_handshake():
+    chsk = ChannelSocket(user_id=user_id, handshake_data=lambda request: {"motd": "hi"})
+    with World(chsk) as world:
+        client = world.ajax(uid="a", is_polling=False)
+        assert client.handshake.data == {"motd": "hi"}
