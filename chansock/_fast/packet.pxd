@@ -1,9 +1,19 @@
 # One packet: its bytes, and the WebSocket frame around them, made once and cached;
 # and the C method table of a packer. No session, socket or clock here.
 
+cimport cython
 from libc.stdint cimport uint8_t
 
+from chansock._fast.buffer cimport Span, WriteBuffer
+from chansock._fast.edn_reader cimport Reader
+from chansock._fast.edn_writer cimport Writer
 
+
+# The frame around a payload: unmasked, FIN, text or binary (RFC 6455 section 5.2).
+cdef bytes frame_of(bytes payload, bint is_binary)
+
+
+@cython.final
 cdef class Packet:
     # The payload as the packer made it, and its frame (unmasked, FIN, text or binary).
     # Only one of the two is kept: the frame holds the payload from `head` on.
@@ -13,11 +23,12 @@ cdef class Packet:
     cdef readonly Py_ssize_t size       # of the payload, bytes
     cdef readonly bint binary
 
-    cdef bytes frame(self)              # whole frame, cached: what a WebSocket gets
+    cpdef bytes frame(self)             # whole frame, cached: what a WebSocket gets
     cpdef bytes body(self)              # payload alone: what an Ajax response gets
 
 
 cdef class Packer:
+    # The C method table of a packer, so subclassed: EdnPacker, ForeignPacker.
     # Values to packet bytes and back. Wire shapes: packet `[value cb-id]`,
     # batch `[[event ...] nil]`; a fragment is one encoded event, free of context.
     cdef readonly bint binary
@@ -27,3 +38,24 @@ cdef class Packer:
     cpdef bytes packet(self, object value, object cb_id)
     # -> (value, cb_id); raises PacketError. The memory is borrowed until it returns.
     cdef tuple unpack_span(self, const uint8_t* data, Py_ssize_t size)
+
+
+@cython.final
+cdef class EdnPacker(Packer):
+    cdef readonly str keys
+    cdef Reader reader
+    cdef Writer writer
+    # Lent to one write at a time; a nested write, or another thread's, has its own.
+    cdef WriteBuffer _spare
+
+    cdef WriteBuffer _borrow(self)
+    cdef bytes _give_back(self, WriteBuffer out)
+
+
+@cython.final
+cdef class ForeignPacker(Packer):
+    cdef readonly object packer     # any object of the public Packer protocol
+
+
+# What the engine calls a packer by: itself if it is of the engine, else a ForeignPacker.
+cpdef Packer adapt(object packer)

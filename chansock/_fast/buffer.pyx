@@ -1,0 +1,101 @@
+# Where bytes are put (WriteBuffer) and how they are lent (Span).
+# No frame, no value, no socket: pointers and lengths only.
+
+cimport cython
+from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from libc.stdint cimport uint8_t
+from libc.stdlib cimport free, realloc
+
+cdef extern from "Python.h":
+    const Py_ssize_t PY_SSIZE_T_MAX
+
+cdef Py_ssize_t SMALLEST = 256      # holds the usual message and its frame
+
+
+@cython.final
+cdef class WriteBuffer:
+    """Bytes under way to somewhere: put, then take."""
+
+    def __dealloc__(self):
+        free(self.data)
+
+    def __len__(self):
+        return self.size
+
+    cdef int _grow(self, Py_ssize_t count) except -1:
+        # Doubling keeps a message of n bytes at O(n) copying.
+        cdef Py_ssize_t wanted, capacity = max(self.capacity, SMALLEST)
+        cdef uint8_t* data
+        if count > PY_SSIZE_T_MAX // 2 - self.size:
+            raise MemoryError(f"expected a write buffer under 2^62 bytes, got {count} more")
+        wanted = self.size + count
+        while capacity < wanted:
+            capacity *= 2
+        data = <uint8_t*>realloc(self.data, <size_t>capacity)
+        if data is NULL:
+            raise MemoryError(f"no memory for a write buffer of {capacity} bytes")
+        self.data = data
+        self.capacity = capacity
+        return 0
+
+    def write(self, const uint8_t[::1] source not None):
+        """Put the bytes of any buffer."""
+        if source.shape[0]:
+            self.put(&source[0], source.shape[0])
+
+    cpdef bytes take(self):
+        """Return all that was put, and be empty."""
+        cdef bytes result = PyBytes_FromStringAndSize(<char*>self.data, self.size)
+        self.size = 0
+        return result
+
+    cpdef clear(self):
+        """Forget what was put, and give the memory back."""
+        free(self.data)
+        self.data = NULL
+        self.size = 0
+        self.capacity = 0
+
+
+@cython.final
+cdef class Span:
+    """A window on borrowed memory, to be re-aimed; raises BufferError once released.
+
+    Python code aims it with `aim_at`; the engine aims it at memory of its own.
+    Writable unless the memory is not.
+    """
+
+    def __len__(self):
+        return self.size
+
+    cdef void aim(self, uint8_t* data, Py_ssize_t size, bint is_readonly) noexcept:
+        self.data = data
+        self.size = size
+        self.is_readonly = is_readonly
+        self._owner = None
+
+    def aim_at(self, memory not None):
+        """Look at the memory of a bytes or a bytearray, and keep it alive and in place."""
+        cdef const uint8_t[::1] view
+        cdef object owner
+        owner = memoryview(memory)  # an open view forbids a bytearray to move
+        view = owner
+        self.aim(<uint8_t*>&view[0] if view.shape[0] else <uint8_t*>b"", view.shape[0],
+                 owner.readonly)
+        self._owner = owner
+
+    cpdef release(self):
+        """Lend no more: every later use raises BufferError. Open views are not cut."""
+        self.data = NULL
+        self.size = 0
+        self._owner = None
+
+    def __getbuffer__(self, Py_buffer* view, int flags):
+        if self.data is NULL:
+            raise BufferError("expected a span on live memory, got a released one")
+        PyBuffer_FillInfo(view, self, self.data, self.size, self.is_readonly, flags)
+        self.exports += 1
+
+    def __releasebuffer__(self, Py_buffer* view):
+        self.exports -= 1

@@ -1,0 +1,21 @@
+from collections.abc import Callable, Mapping
+from typing import Any, final
+
+from typing_extensions import Buffer
+
+@final
+class Reader:
+    def __new__(
+        cls,
+        keys: str = "keyword",
+        readers: Mapping[str, Callable[[Any], Any]] | None = None,
+        max_depth: int = 500,
+    ) -> Reader: ...
+    @property
+    def keyword_keys(self) -> bool: ...
+    @property
+    def max_depth(self) -> int: ...
+    @property
+    def readers(self) -> dict[str, Callable[[Any], Any]]: ...
+    def decode(self, text: Buffer | str) -> Any: ...
+    def decode_one(self, text: Buffer | str, pos: int = 0) -> tuple[Any, int]: ...

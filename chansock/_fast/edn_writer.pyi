@@ -1,0 +1,18 @@
+from collections.abc import Callable
+from typing import Any, final
+
+@final
+class Writer:
+    def __new__(
+        cls,
+        keys: str = "keyword",
+        default: Callable[[Any], object] | None = None,
+        max_depth: int = 500,
+    ) -> Writer: ...
+    @property
+    def keyword_keys(self) -> bool: ...
+    @property
+    def max_depth(self) -> int: ...
+    @property
+    def default(self) -> Callable[[Any], object] | None: ...
+    def encode(self, value: object) -> bytes: ...

@@ -1,0 +1,260 @@
+# One packet: its bytes, and the WebSocket frame around them, made once and cached;
+# and the C method table of a packer. No session, socket or clock here.
+
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport uint8_t, uint64_t
+from libc.string cimport memcpy
+
+from chansock._fast.buffer cimport Span, WriteBuffer
+from chansock._fast.edn_reader cimport Reader
+from chansock._fast.edn_writer cimport Writer
+
+from chansock.errors import ConfigError, EdnDecodeError, PacketError
+from chansock.values import List
+
+cdef Py_ssize_t SPARE_BYTES = 65536     # a larger buffer is not kept between writes
+
+
+# -- frames --
+
+cdef bytes frame_of(bytes payload, bint is_binary):
+    cdef uint8_t[10] header
+    cdef Py_ssize_t size = len(payload), head = _header(header, size, is_binary)
+    cdef bytes frame = PyBytes_FromStringAndSize(NULL, head + size)
+    cdef char* data = PyBytes_AS_STRING(frame)
+    memcpy(data, header, <size_t>head)
+    memcpy(data + head, PyBytes_AS_STRING(payload), <size_t>size)
+    return frame
+
+
+cdef Py_ssize_t _header(uint8_t* header, Py_ssize_t size, bint is_binary) noexcept:
+    cdef int i
+    header[0] = 0x82 if is_binary else 0x81
+    if size < 126:
+        header[1] = <uint8_t>size
+        return 2
+    if size < 65536:
+        header[1] = 126
+        header[2] = <uint8_t>(size >> 8)
+        header[3] = <uint8_t>(size & 0xFF)
+        return 4
+    header[1] = 127
+    for i in range(8):
+        header[2 + i] = <uint8_t>((<uint64_t>size >> (56 - 8 * i)) & 0xFF)
+    return 10
+
+
+@cython.final
+cdef class Packet:
+    """The bytes of one packet, and of the WebSocket frame around them."""
+
+    def __cinit__(self, bytes payload not None, bint binary=False):
+        self.payload = payload
+        self.size = len(payload)
+        self.binary = binary
+
+    cpdef bytes frame(self):
+        """Return the unmasked frame, made at the first call and shared by all that send it."""
+        if self.frame_bytes is None:
+            self.frame_bytes = frame_of(self.payload, self.binary)
+            self.head = len(self.frame_bytes) - self.size
+            self.payload = None
+        return self.frame_bytes
+
+    cpdef bytes body(self):
+        """Return the payload: a copy once the frame was made."""
+        if self.payload is not None:
+            return self.payload
+        return PyBytes_FromStringAndSize(
+            PyBytes_AS_STRING(self.frame_bytes) + self.head, self.size)
+
+
+# -- packers --
+
+cdef class Packer:
+    """Values to packet bytes and back: what the engine needs of a packer."""
+
+    cpdef bytes fragment(self, object event):
+        """Return one event `(id, data)`, encoded so that it can stand in any batch."""
+        raise NotImplementedError(f"{type(self).__name__}.fragment")
+
+    cpdef bytes batch(self, list fragments):
+        """Return the packet that carries the fragments, in order."""
+        raise NotImplementedError(f"{type(self).__name__}.batch")
+
+    cpdef bytes packet(self, object value, object cb_id):
+        """Return the packet of one value; cb_id None: it answers nothing."""
+        raise NotImplementedError(f"{type(self).__name__}.packet")
+
+    cdef tuple unpack_span(self, const uint8_t* data, Py_ssize_t size):
+        raise NotImplementedError(f"{type(self).__name__}.unpack")
+
+    def unpack(self, view):
+        """Return (value, cb_id) of the packet in view; raises PacketError if it is none."""
+        cdef Py_buffer memory
+        PyObject_GetBuffer(view, &memory, PyBUF_SIMPLE)
+        try:
+            return self.unpack_span(<const uint8_t*>memory.buf, memory.len)
+        finally:
+            PyBuffer_Release(&memory)
+
+
+@cython.final
+cdef class EdnPacker(Packer):
+    """Sente's edn packer: text, `[value cb-id]`.
+
+    keys="keyword": a map's plain str keys are keywords; keys="string": strings.
+    """
+
+    def __cinit__(self, keys="keyword"):
+        self.reader = Reader(keys)
+        self.writer = Writer(keys)
+        self.keys = keys
+        self.binary = False
+
+    def __repr__(self):
+        return f"EDN(keys={self.keys!r})"
+
+    def __reduce__(self):
+        return EdnPacker, (self.keys,)
+
+    cdef WriteBuffer _borrow(self):
+        cdef WriteBuffer out = self._spare
+        self._spare = None
+        return out if out is not None else WriteBuffer.__new__(WriteBuffer)
+
+    cdef bytes _give_back(self, WriteBuffer out):
+        cdef bytes result = out.take()
+        if out.capacity <= SPARE_BYTES:
+            self._spare = out
+        return result
+
+    cpdef bytes fragment(self, object event):
+        """Return `[:id data]`, or `[:id]` without data."""
+        cdef str name
+        cdef WriteBuffer out = self._borrow()
+        name, data = event
+        out.put_byte(c'[')
+        self.writer.write_keyword(out, name)
+        if data is not None:
+            out.put_byte(c' ')
+            self.writer.write(out, data)
+        out.put_byte(c']')
+        return self._give_back(out)
+
+    cpdef bytes batch(self, list fragments):
+        """Return `[[event ...] nil]`."""
+        cdef Py_ssize_t size = 8 + max(0, len(fragments) - 1)
+        cdef bytes fragment, result
+        cdef char* p
+        for fragment in fragments:
+            size += len(fragment)
+        result = PyBytes_FromStringAndSize(NULL, size)
+        p = PyBytes_AS_STRING(result)
+        memcpy(p, b"[[", 2)
+        p += 2
+        for fragment in fragments:
+            if p - PyBytes_AS_STRING(result) > 2:
+                p[0] = c' '
+                p += 1
+            memcpy(p, PyBytes_AS_STRING(fragment), <size_t>len(fragment))
+            p += len(fragment)
+        memcpy(p, b"] nil]", 6)
+        return result
+
+    cpdef bytes packet(self, object value, object cb_id):
+        """Return `[value cb-id]`."""
+        cdef WriteBuffer out = self._borrow()
+        out.put_byte(c'[')
+        self.writer.write(out, value)
+        out.put_byte(c' ')
+        self.writer.write(out, cb_id)
+        out.put_byte(c']')
+        return self._give_back(out)
+
+    cdef tuple unpack_span(self, const uint8_t* data, Py_ssize_t size):
+        # Sente destructures whatever it reads: a missing element is nil, more than two are
+        # ignored, and so is text after the first form. Empty text is nil; blank text is not.
+        cdef Py_ssize_t end = 0, many
+        if size == 0:
+            return None, None
+        try:
+            packet = self.reader.read(data, size, &end)
+        except EdnDecodeError as error:
+            raise PacketError(f"expected a packet `[value cb-id]` in edn, got none: {error}") \
+                from error
+        if end < 0:
+            raise PacketError("expected a packet `[value cb-id]`, got nothing but whitespace")
+        if packet is None:
+            return None, None
+        if type(packet) is list:
+            many = len(<list>packet)
+        elif type(packet) is List:
+            many = len(<tuple>packet)
+        else:
+            raise PacketError(f"expected a packet `[value cb-id]`, got {_cut(packet)}")
+        if many == 0:
+            return None, None
+        cb_id = packet[1] if many > 1 else None
+        return packet[0], None if cb_id is False else cb_id
+
+
+@cython.final
+cdef class ForeignPacker(Packer):
+    """Any Python object with the methods of the public Packer protocol, as the engine calls it.
+
+    What its `unpack` raises counts as a bad packet.
+    """
+
+    def __cinit__(self, packer):
+        self.packer = packer
+        self.binary = packer.binary
+
+    def __repr__(self):
+        return f"ForeignPacker({self.packer!r})"
+
+    cpdef bytes fragment(self, object event):
+        return self.packer.fragment(event)
+
+    cpdef bytes batch(self, list fragments):
+        return self.packer.batch(fragments)
+
+    cpdef bytes packet(self, object value, object cb_id):
+        return self.packer.packet(value, cb_id)
+
+    cdef tuple unpack_span(self, const uint8_t* data, Py_ssize_t size):
+        cdef Span span = Span.__new__(Span)
+        span.aim(<uint8_t*>data if size else <uint8_t*>b"", size, True)
+        view = memoryview(span)
+        try:
+            value, cb_id = self.packer.unpack(view)
+        except PacketError:
+            raise
+        except Exception as error:
+            raise PacketError(f"expected a packet of {self.packer!r}, got {error!r}") from error
+        finally:
+            _close(view)
+            span.release()
+        if span.exports:
+            # what was kept shows other messages later on
+            raise PacketError(f"expected {self.packer!r} to copy what it keeps, got an open view")
+        return value, None if cb_id is False else cb_id
+
+
+cdef _close(object view):
+    try:
+        view.release()
+    except BufferError:     # something still looks at it: the open view is counted
+        pass
+
+
+cpdef Packer adapt(object packer):
+    """Return the engine's face of a packer: itself, or a ForeignPacker around it."""
+    return packer if isinstance(packer, Packer) else ForeignPacker(packer)
+
+
+cdef str _cut(object value):
+    cdef str text = repr(value)
+    return text if len(text) <= 80 else text[:80] + "..."

@@ -1,0 +1,7 @@
+"""The edn packer, Sente's default: `packers.EDN(keys="keyword")`. It lives in the engine."""
+
+from __future__ import annotations
+
+from chansock._fast.packet import EdnPacker as EDN
+
+__all__ = ["EDN"]
