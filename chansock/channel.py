@@ -20,7 +20,7 @@ from chansock._core.presence import Presence
 from chansock._core.router import ErrorHandler, Handler, Router
 from chansock._fast.dispatch import Connection, Dispatch, EventMsg, Inbox
 from chansock._fast.fanout import Fanout, Fragment
-from chansock._fast.packet import Packet, as_packer
+from chansock._fast.packet import Packet, adapt
 from chansock._fast.sweep import Sweep
 from chansock.clock import Clock, LoopClock
 from chansock.config import Config
@@ -58,7 +58,7 @@ class ChannelSocket:
         packer: packers.Packer | None = None,
     ) -> None:
         self.config = config
-        self.packer = as_packer(packers.EDN() if packer is None else packer)
+        self.packer = adapt(packers.EDN() if packer is None else packer)
         self._hooks = Hooks(user_id, handshake_data, authorize, reject, csrf_token)
         self._router = Router(config.max_threads)
         self._presence = Presence()
@@ -228,18 +228,18 @@ class ChannelSocket:
 
     @property
     def endpoint(self) -> Endpoint:
-        """The one door for edges. Raises ChannelClosed unless started."""
-        return self._running().endpoint
+        """The one door for edges. Raises ChannelClosed before the start."""
+        return self._started().endpoint
 
     @property
     def clock(self) -> Clock:
-        """The clock it was started with. Raises ChannelClosed unless started."""
-        return self._running().clock
+        """The clock it was started with. Raises ChannelClosed before the start."""
+        return self._started().clock
 
     @property
     def sweep(self) -> Sweep:
-        """What is due when, for edges. Raises ChannelClosed unless started."""
-        return self._running().sweep
+        """What is due when, for edges. Raises ChannelClosed before the start."""
+        return self._started().sweep
 
     @property
     def is_started(self) -> bool:
@@ -262,11 +262,15 @@ class ChannelSocket:
         if self._news is not None:
             self._news.set()
 
-    def _running(self) -> _Core:
-        if self._core is None or self._is_stopped:
-            state = "not started yet" if self._core is None else "stopped"
-            raise ChannelClosed(f"the channel is {state}")
+    def _started(self) -> _Core:
+        if self._core is None:
+            raise ChannelClosed("the channel is not started yet")
         return self._core
+
+    def _running(self) -> _Core:
+        if self._is_stopped:
+            raise ChannelClosed("the channel is stopped")
+        return self._started()
 
     async def __aenter__(self) -> Self:
         self.start(LoopClock(asyncio.get_running_loop()))

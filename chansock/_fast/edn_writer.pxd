@@ -21,7 +21,7 @@ cdef class Writer:
     # Put value behind what is there; on failure the buffer is as it was.
     cdef int write(self, WriteBuffer out, object value) except -1
     # `:ns/name`, checked.
-    cdef int write_keyword(self, WriteBuffer out, str name) except -1
+    cdef int write_keyword(self, WriteBuffer out, object name) except -1
 
     cdef int _value(self, WriteBuffer out, object value, Walk* w) except -1
     cdef int _key(self, WriteBuffer out, object key, Walk* w, bint keyword_keys) except -1

@@ -505,7 +505,7 @@ cdef class Writer:
             out.cut(start)
             raise
 
-    cdef int write_keyword(self, WriteBuffer out, str name) except -1:
+    cdef int write_keyword(self, WriteBuffer out, object name) except -1:
         return _keyword(out, name, False)
 
     cdef int _value(self, WriteBuffer out, object value, Walk* w) except -1:

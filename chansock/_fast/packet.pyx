@@ -133,7 +133,7 @@ cdef class EdnPacker(Packer):
 
     cpdef bytes fragment(self, object event):
         """Return `[:id data]`, or `[:id]` without data."""
-        cdef str name
+        cdef object name, data
         cdef WriteBuffer out = self._borrow()
         name, data = event
         out.put_byte(c'[')

@@ -1,0 +1,75 @@
+"""chansock: channel sockets, one event pipe between a server and all clients of its users.
+
+WebSocket, with Ajax long-polling where that is blocked, on one URL and behind one API;
+the wire is Sente's, byte for byte. `ChannelSocket` and its `send` are the server's side,
+`connect` the client's. What is public stands in `__all__`.
+"""
+
+from chansock import edn, packers
+from chansock._fast.dispatch import LATER, EventMsg
+from chansock.channel import ChannelSocket
+from chansock.client import Client, Event, State, connect
+from chansock.config import Config
+from chansock.errors import (
+    ChannelClosed,
+    ChansockError,
+    ConfigError,
+    EdnDecodeError,
+    EdnEncodeError,
+    EdnError,
+    FrameError,
+    HandshakeRefused,
+    InvalidEvent,
+    PacketError,
+    PeerError,
+    ReplyError,
+    ReplyTimeout,
+)
+from chansock.request import Request, Response
+from chansock.stats import Lost, Stats
+from chansock.target import ALL, ANONYMOUS, ClientTarget, Target, UserId
+from chansock.values import Char, FrozenDict, Keyword, List, StrDict, Symbol, Tagged
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ALL",
+    "ANONYMOUS",
+    "LATER",
+    "ChannelClosed",
+    "ChannelSocket",
+    "ChansockError",
+    "Char",
+    "Client",
+    "ClientTarget",
+    "Config",
+    "ConfigError",
+    "EdnDecodeError",
+    "EdnEncodeError",
+    "EdnError",
+    "Event",
+    "EventMsg",
+    "FrameError",
+    "FrozenDict",
+    "HandshakeRefused",
+    "InvalidEvent",
+    "Keyword",
+    "List",
+    "Lost",
+    "PacketError",
+    "PeerError",
+    "ReplyError",
+    "ReplyTimeout",
+    "Request",
+    "Response",
+    "State",
+    "Stats",
+    "StrDict",
+    "Symbol",
+    "Tagged",
+    "Target",
+    "UserId",
+    "connect",
+    "edn",
+    "packers",
+]
