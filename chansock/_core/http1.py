@@ -17,7 +17,15 @@ from typing import Final
 
 from chansock.request import Request, Response
 
-__all__ = ["accept_key", "check_upgrade", "refuse", "render", "wants_upgrade"]
+__all__ = [
+    "CONTINUE",
+    "accept_key",
+    "check_upgrade",
+    "is_form",
+    "refuse",
+    "render",
+    "wants_upgrade",
+]
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -72,6 +80,12 @@ def render(response: Response, *, keep_alive: bool, head_only: bool = False) -> 
     parts.append("\r\n")
     head = "".join(parts).encode("latin-1")
     return head if head_only or status in _WITHOUT_BODY else head + body
+
+
+def is_form(request: Request) -> bool:
+    """Tell whether the body of a request holds parameters."""
+    kind = request.headers.get("content-type", "")
+    return kind.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded"
 
 
 def refuse(status: int, text: str) -> Response:

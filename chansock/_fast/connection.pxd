@@ -1,0 +1,111 @@
+# The server's side of one TCP connection: HTTP requests first, frames after an upgrade.
+#
+#   READING --> HELD --answer--> IDLE --> READING ...          HTTP, one request at a time
+#                |---101--> FRAMES --close--> CLOSING          WebSocket
+#   any --> DRAINING --> GONE                                  said the last word; closed
+#
+#   socket --> consume --> _read_http --> _request_came --> endpoint.admit --> _hold, _upgrade
+#                     \--> _read_frames --> link.take                 (C to C)
+#   hub --> Protocol.write, Reply.write --> socket.send
+
+from libc.stdint cimport uint8_t
+from chansock._fast.dispatch cimport Connection
+from chansock._fast.fanout cimport Transport
+from chansock._fast.frames cimport Frame, Parser
+from chansock._fast.request_reader cimport RequestReader
+from chansock._fast.socket cimport Memory, Socket
+from chansock._fast.sweep cimport Entry, Sweep
+
+
+cdef enum:
+    # Protocol.state
+    IDLE = 0                        # between requests: nothing of the next has come
+    READING = 1                     # a head or a body is under way
+    HELD = 2                        # a request waits for its answer; what follows waits too
+    FRAMES = 3                      # upgraded
+    CLOSING = 4                     # our close frame is sent, the peer's is awaited
+    DRAINING = 5                    # the last word is sent; what comes is thrown away
+    GONE = 6                        # closed, or about to be
+
+
+cdef class Service:
+    # What it is for
+    cdef readonly object endpoint
+    cdef readonly object clock
+    cdef object config
+    cdef Sweep sweep
+    cdef str path
+    cdef object fallback            # call(request) -> Response, None or an awaitable; or None
+    cdef object http1               # the module that words answers
+    cdef Memory memory
+    cdef Py_ssize_t max_body
+    cdef object expire              # bound once, so that no connection has a bound method
+
+    # Who is connected, for the stop; each knows its index
+    cdef list protocols
+    cdef object when_empty          # called once, when the last has gone
+    cdef bint is_stopping
+
+    cdef int add(self, Protocol protocol) except -1
+    cdef int discard(self, Protocol protocol) except -1
+
+
+cdef class Reply(Transport):
+    # One HTTP request's answer, as an ajax Transport. Of no use once answered.
+    cdef Protocol protocol          # None: answered, or its connection is gone
+    cdef int code                   # it was ended by close(code); 0: it was not
+
+
+cdef class Protocol(Socket):
+    cdef Service service
+    cdef Py_ssize_t index           # in service.protocols
+    cdef int state
+    cdef Entry entry                # how long this state may last
+
+    # Flow
+    cdef bint is_running            # within consume
+    cdef bint is_stalled            # told to read no more, or the dispatch had no room
+    cdef bint is_due                # _continue will be called this turn
+    cdef bytes message              # a message that had no room; the store has what follows it
+    cdef bint message_is_text
+    cdef list pending               # a 101, pongs, a close frame: for the next send
+
+    # HTTP
+    cdef RequestReader reader       # None: nothing of a request has come
+    cdef Reply reply                # to the request that waits for its answer
+    cdef bint is_awaiting           # a hook waits: nothing is read
+    cdef bint keeps_alive
+    cdef bint is_head               # HEAD: no body in the answer
+
+    # WebSocket, and a parked poll or POST
+    cdef Connection link
+    cdef Parser parser
+    cdef int close_code             # sent by us, or received; 0: none yet
+
+    # HTTP
+    cdef Py_ssize_t _read_http(self, const uint8_t* data, Py_ssize_t size) except -1
+    cdef int _request_came(self, RequestReader reader) except -1
+    cdef int _answer(self, object response) except -1
+    cdef int _upgrade(self, bytes switch, object admission) except -1
+    cdef int _hold(self, object admission, bytes body) except -1
+
+    # WebSocket
+    cdef Py_ssize_t _read_frames(
+        self, uint8_t* data, Py_ssize_t size, Py_ssize_t* whole
+    ) except -1
+    cdef int _take(self, const uint8_t* data, Py_ssize_t size, bint is_text) except -1
+    cdef int _close_came(self, Frame* frame) except -1
+
+    # Flow
+    cdef int _consume(self, uint8_t* data, Py_ssize_t size) except -1
+    cdef bint _may_read(self) noexcept
+    cdef int _go_on(self) except -1
+    cdef int _put(self, bytes data) except -1
+    cdef int _flush(self) except -1
+
+    # The end
+    cdef int _arm(self, double delay) except -1
+    cdef int _disarm(self) except -1
+    cdef int _end_link(self, int code) except -1
+    cdef int _drain(self) except -1
+    cdef int _hang_up(self, bint at_once) except -1

@@ -1,0 +1,607 @@
+# cython: language_level=3
+"""The server's side of a TCP connection: HTTP first, WebSocket frames after an upgrade.
+
+Protocol gives requests to the endpoint and messages to the dispatch, and carries their
+answers. How bytes come and go is the business of socket, heads and bodies of
+request_reader, frames of frames, wording of http1, which is handed. No user, no event, no
+packer is known here. connection.pxd draws the states.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from chansock._fast cimport frames, request_reader
+from chansock._fast.packet cimport Packet
+
+import logging
+from inspect import isawaitable
+
+from chansock.errors import FrameError
+from chansock.request import Request, Response
+
+log = logging.getLogger("chansock.connection")
+
+cdef enum:
+    MAX_WAITING = 65536         # bytes of pipelined requests behind one that is held
+    FORM_SLACK = 4096           # of a percent-encoded body: the fields beside the packet
+
+
+@cython.final
+cdef class Service:
+    """What all connections of one listener share, and the list of them.
+
+    `endpoint` is the door to the core, `sweep` runs the time-outs, `fallback(request)`
+    answers other paths than `path` (None: 404), `http1` is the module that words answers.
+    """
+
+    def __cinit__(
+        self, endpoint, clock, Sweep sweep not None, config, *, str path not None, fallback, http1
+    ):
+        self.endpoint = endpoint
+        self.clock = clock
+        self.sweep = sweep
+        self.config = config
+        self.path = path
+        self.fallback = fallback
+        self.http1 = http1
+        self.protocols = []
+        self.expire = self._expire
+        # A head under way is copied to the front of the buffer: there must be room behind.
+        self.memory = Memory(4 * <Py_ssize_t>config.max_head_bytes)
+        # A percent-encoded packet is up to three times as long.
+        self.max_body = 3 * <Py_ssize_t>config.max_message_bytes + FORM_SLACK
+
+    def __len__(self):
+        """Give the number of connections."""
+        return len(self.protocols)
+
+    cdef int add(self, Protocol protocol) except -1:
+        protocol.index = len(self.protocols)
+        self.protocols.append(protocol)
+        return 0
+
+    cdef int discard(self, Protocol protocol) except -1:
+        """Take a connection out, in O(1): the last one takes its place."""
+        cdef Protocol last = self.protocols.pop()
+        if last is not protocol:
+            self.protocols[protocol.index] = last
+            last.index = protocol.index
+        protocol.index = -1
+        if not self.protocols and self.when_empty is not None:
+            when_empty, self.when_empty = self.when_empty, None
+            when_empty()
+        return 0
+
+    def _expire(self, Protocol protocol not None):
+        protocol.expired()
+
+    def stop(self, when_empty):
+        """Close sockets 1012, end what waits with 503, keep no connection for a further
+        request; call when the last one has gone."""
+        cdef Protocol protocol
+        self.is_stopping = True
+        self.when_empty = when_empty
+        for protocol in list(self.protocols):
+            if protocol.state == FRAMES:
+                protocol.close(1012, "service restart")
+            elif protocol.reply is not None:
+                protocol.reply.close(1012, "service restart")
+            elif protocol.state <= READING and protocol.reader is None:
+                protocol._hang_up(False)
+        if not self.protocols:
+            self.when_empty = None
+            when_empty()
+
+    def abort(self):
+        """End every connection at once."""
+        cdef Protocol protocol
+        for protocol in list(self.protocols):
+            protocol._hang_up(True)
+
+
+cdef class Reply(Transport):
+    """The answer to one request, as an ajax transport: a parked poll, or a POST.
+
+    Takes one packet, or `refuse`, or `close`, whichever comes first; then the connection
+    takes its next request. Harmless after that, and when the connection is gone.
+    """
+
+    def __cinit__(self, Protocol protocol not None):
+        self.kind = "ajax"
+        self.protocol = protocol
+        self.heard = True
+
+    cpdef bint write(self, list packets):
+        cdef Packet packet
+        if self.protocol is None:
+            return False
+        if len(packets) != 1:
+            raise ValueError(f"packets: expected 1 for a response, got {len(packets)}")
+        packet = packets[0]
+        kind = "application/octet-stream" if packet.binary else "application/edn"
+        return self.protocol._answer(Response(200, packet.body(), kind))
+
+    cpdef refuse(self, response):
+        if self.protocol is not None:
+            self.protocol._answer(response)
+
+    cpdef close(self, int code=1000, str reason=""):
+        cdef Protocol protocol = self.protocol
+        cdef Connection link
+        if protocol is None:
+            return
+        self.code = code
+        link = protocol.link
+        protocol._answer(protocol.service.http1.refuse(503, reason or f"closed with {code}"))
+        if link is not None:
+            protocol.service.endpoint.closed(link, code)
+
+
+cdef class Protocol(Socket):
+    """One connection; an edge makes an asyncio protocol of it: asyncio asks for a subclass of
+    BufferedProtocol, uvloop for get_buffer on something that is no asyncio.Protocol."""
+
+    def __cinit__(self, Service service not None):
+        self.kind = "ws"
+        self.service = service
+        self.memory = service.memory
+        self.index = -1
+        self.state = READING
+
+    # -- called by the loop
+
+    def connection_made(self, transport):
+        """Start to wait for a head."""
+        Socket.connection_made(self, transport)
+        self.service.add(self)
+        self._arm(self.service.config.handshake_timeout)
+
+    def eof_received(self):
+        """Let the transport close: a peer that is done sending has left."""
+        return False
+
+    def connection_lost(self, exc):
+        """Forget everything and tell the endpoint; the fd is another's from now on."""
+        cdef Reply reply = self.reply
+        self.fd = -1
+        self.state = GONE
+        self.transport = None
+        self.reader = None
+        self.pending = None
+        self.message = None
+        self.reply = None
+        if reply is not None:
+            reply.protocol = None
+        self.drop_store()
+        self._disarm()
+        self.service.discard(self)
+        try:
+            self._end_link(self.close_code or 1006)
+        except Exception:
+            log.exception("closed_error")
+
+    def resume_writing(self):
+        """Note that the transport holds nothing any more, and go on."""
+        self.has_backlog = False
+        try:
+            if self.state == FRAMES:
+                self._flush()
+                if self.link is not None:
+                    self.service.endpoint.drained(self.link)
+            self._go_on()
+        except Exception:
+            self._failed()
+
+    # -- flow
+
+    cdef int consume(self, uint8_t* data, Py_ssize_t size) except -1:
+        """Take what can be taken of data. Nothing escapes: the loop would hang up."""
+        try:
+            self._consume(data, size)
+        except Exception:
+            self._failed()
+        return 0
+
+    cdef int _consume(self, uint8_t* data, Py_ssize_t size) except -1:
+        """Take what can be taken, keep the rest, send all that this made in one send."""
+        cdef Py_ssize_t at = 0
+        cdef Py_ssize_t whole = 0
+        cdef Py_ssize_t used
+        self.is_running = True
+        try:
+            while at < size and not self.is_stalled:
+                if self.state == FRAMES or self.state == CLOSING:
+                    used = self._read_frames(data + at, size - at, &whole)
+                elif self.state == HELD or (self.state <= READING and self.has_backlog):
+                    break               # one request at a time, and its answer is taken first
+                elif self.state <= READING:
+                    used = self._read_http(data + at, size - at)
+                else:
+                    used = size - at    # nobody listens any more
+                at += used
+                if used == 0:
+                    break
+        finally:
+            self.is_running = False
+        if at < size and self.state < DRAINING:
+            self.keep(data + at, size - at, whole)
+            if not self._may_read():
+                self.pause()
+        else:
+            self.drop_store()
+        if self.link is not None and self.state == FRAMES:
+            self.link.cork()
+        if self.pending is not None and not self.has_backlog:
+            self._flush()
+        return 0
+
+    cdef bint _may_read(self) noexcept:
+        if self.is_stalled or self.is_awaiting:
+            return False
+        if self.state == HELD:
+            # Reading goes on, so that a peer that leaves is noticed at once.
+            return self.stored <= MAX_WAITING
+        return self.state > READING or not self.has_backlog
+
+    cdef int _go_on(self) except -1:
+        """See to it that what waits is taken: in the next turn, for our caller may be the hub."""
+        if self.is_running or self.is_due or self.transport is None:
+            return 0
+        if self.stored or self.is_paused or self.message is not None:
+            self.is_due = True
+            self.service.clock.soon(self._continue)
+        return 0
+
+    def _continue(self):
+        cdef bytes message
+        self.is_due = False
+        if self.transport is None:
+            return
+        try:
+            if self.message is not None and not self.is_stalled:
+                message, self.message = self.message, None
+                if self.state == FRAMES:
+                    self._take(
+                        <const uint8_t*>PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message),
+                        self.message_is_text,
+                    )
+            self._consume(self.store, self.stored)
+            if self.state < GONE and self._may_read():
+                self.resume()
+        except Exception:
+            self._failed()
+
+    cdef int _put(self, bytes data) except -1:
+        if self.pending is None:
+            self.pending = []
+        self.pending.append(data)
+        return 0
+
+    cdef int _flush(self) except -1:
+        """Send what is pending, behind any backlog. 0: broken."""
+        cdef list pieces = self.pending
+        self.pending = None
+        return 1 if pieces is None else self.send_all(pieces)
+
+    cdef int broken(self) except -1:
+        return self._hang_up(True)
+
+    # -- a Transport
+
+    cpdef bint write(self, list packets):
+        cdef list pieces
+        if self.state != FRAMES:
+            return False
+        if len(packets) == 1 and self.pending is None:
+            return self.send_bytes((<Packet?>packets[0]).frame())
+        pieces = self.pending or []
+        self.pending = None
+        for packet in packets:
+            pieces.append((<Packet?>packet).frame())
+        return self.send_all(pieces)
+
+    cpdef close(self, int code=1000, str reason=""):
+        if self.state != FRAMES:
+            return
+        self._put(frames.frame(frames.CLOSE, frames.close_payload(code, reason)))
+        self.close_code = code
+        self.state = CLOSING
+        if not self._flush():
+            return
+        self._arm(self.service.config.close_timeout)
+        # Whoever was not read is read again: the peer's close frame has to be found.
+        self.message = None
+        self.is_stalled = False
+        self._go_on()
+
+    cpdef set_reading(self, bint on):
+        self.is_stalled = not on
+        if on:
+            self._go_on()
+        else:
+            self.pause()
+
+    # -- HTTP
+
+    cdef Py_ssize_t _read_http(self, const uint8_t* data, Py_ssize_t size) except -1:
+        cdef RequestReader reader = self.reader
+        cdef Py_ssize_t used = 0
+        cdef int found
+        config = self.service.config
+        if reader is None:
+            reader = self.reader = RequestReader(
+                config.max_head_bytes, config.max_header_fields, self.service.max_body
+            )
+            if self.state == IDLE:
+                self.state = READING
+                self._arm(config.handshake_timeout)
+        found = reader.feed(data, size, &used)
+        if found == request_reader.REQUEST:
+            self.reader = None
+            self._request_came(reader)
+        elif found == request_reader.HEAD:
+            self._arm(config.body_timeout)
+            if reader.wants_continue and used == size:
+                self._put(self.service.http1.CONTINUE)
+        elif found == request_reader.REFUSED:
+            self.keeps_alive = self.is_head = False
+            self._answer(self.service.http1.refuse(reader.status, reader.why))
+            return size
+        return used
+
+    cdef int _request_came(self, RequestReader reader) except -1:
+        cdef Service service = self.service
+        cdef object request, method, is_upgrade, switch
+        request = Request(reader.head, self.peer(), "https" if self.is_tls else "http")
+        self.state = HELD
+        self._disarm()
+        method = request.method
+        self.keeps_alive = not (reader.wants_close or reader.is_http_1_0)
+        self.is_head = method == "HEAD"
+        if reader.body and service.http1.is_form(request):
+            request.set_form(reader.body)
+        if request.path != service.path:
+            self._settle(
+                None if service.fallback is None else service.fallback(request), None, None
+            )
+            return 0
+        switch = None
+        is_upgrade = service.http1.wants_upgrade(request)
+        if is_upgrade:
+            switch = service.http1.check_upgrade(request)
+            if isinstance(switch, Response):
+                return self._answer(switch)
+        elif method != "GET" and method != "POST":
+            return self._answer(
+                Response(405, "expected GET or POST", headers=(("Allow", "GET, POST"),))
+            )
+        self._arm(service.config.handshake_timeout)
+        self._settle(service.endpoint.admit(request, is_upgrade=is_upgrade), reader.body, switch)
+        return 0
+
+    def _settle(self, result, bytes body, bytes switch):
+        # Go on with what the endpoint or the fallback (then body is None) gave, or will give;
+        # while it waits, nothing is read.
+        if isawaitable(result):
+            self.is_awaiting = True
+            self.pause()
+            self.service.clock.start(self._await(result, body, switch))
+            return
+        self._disarm()
+        if isinstance(result, Response):
+            self._answer(result)
+        elif body is None:
+            if result is not None:
+                raise TypeError(f"fallback: expected a Response or None, got {result!r:.80}")
+            self._answer(self.service.http1.refuse(404, "not found"))
+        elif result.kind == "ws":
+            self._upgrade(switch, result)
+        else:
+            self._hold(result, body)
+
+    async def _await(self, awaitable, bytes body, bytes switch):
+        try:
+            result = await awaitable
+            if self.is_awaiting:        # else the peer has left, or was told 503
+                self.is_awaiting = False
+                self._settle(result, body, switch)
+                self._go_on()
+        except Exception:
+            self._failed()
+
+    cdef int _hold(self, object admission, bytes body) except -1:
+        """Let a poll park, or a POST wait for its reply."""
+        cdef Reply reply = Reply(self)
+        cdef Connection link
+        endpoint = self.service.endpoint
+        self.reply = reply
+        if admission.kind == "post":
+            link = endpoint.post(admission, body, reply)
+        else:
+            link = endpoint.open(admission, reply)
+        if reply.protocol is not None:
+            self.link = link
+        elif reply.code and link is not None:
+            endpoint.closed(link, reply.code)
+        return 0
+
+    cdef int _upgrade(self, bytes switch, object admission) except -1:
+        """Become a WebSocket: the 101 and the handshake go out in one send."""
+        if switch is None:
+            raise TypeError("expected an admission for a poll or a POST, got one for a WebSocket")
+        self._put(switch)
+        self.state = FRAMES
+        self.parser = Parser(self.service.config.max_message_bytes, True)
+        self.link = <Connection?>self.service.endpoint.open(admission, self)
+        self._flush()
+        return 0
+
+    cdef int _answer(self, object response) except -1:
+        """Answer the request; then take the next one, or let the peer go. 0: broken."""
+        cdef Reply reply = self.reply
+        self.keeps_alive = self.keeps_alive and not self.service.is_stopping
+        self._put(self.service.http1.render(
+            response, keep_alive=self.keeps_alive, head_only=self.is_head
+        ))
+        self.is_awaiting = False
+        self.link = None
+        self.reply = None
+        if reply is not None:
+            reply.protocol = None
+        if not self._flush():
+            return 0
+        if self.keeps_alive:
+            self.state = IDLE
+            self._arm(self.service.config.http_idle_timeout)
+            self._go_on()
+        else:
+            self._drain()
+        return 1
+
+    # -- WebSocket
+
+    cdef Py_ssize_t _read_frames(
+        self, uint8_t* data, Py_ssize_t size, Py_ssize_t* whole
+    ) except -1:
+        cdef frames.Frame frame
+        cdef Py_ssize_t at = 0
+        whole[0] = 0
+        try:
+            while not self.is_stalled and (self.state == FRAMES or self.state == CLOSING):
+                self.parser.next(data + at, size - at, &frame)
+                at += frame.used
+                if frame.kind == frames.NEED_MORE:
+                    if frame.used == 0:
+                        whole[0] = frame.whole
+                        break
+                elif frame.kind == frames.CLOSE:
+                    self._close_came(&frame)
+                elif self.state == CLOSING:
+                    pass                # we said goodbye: nothing is taken any more
+                elif frame.kind == frames.MESSAGE:
+                    self._take(frame.data, frame.size, frame.is_text)
+                elif frame.kind == frames.PING:
+                    if self.has_backlog:
+                        self.pending = None     # who pings and does not read gets the last pong
+                    self._put(frames.frame(
+                        frames.PONG, PyBytes_FromStringAndSize(<char*>frame.data, frame.size)
+                    ))
+        except FrameError as error:
+            log.info("ws_frame_error peer=%r %s", self.peer(), error)
+            self._last_word(error.close_code, error.message)
+            return size
+        return at
+
+    cdef int _take(self, const uint8_t* data, Py_ssize_t size, bint is_text) except -1:
+        """Give a message to the dispatch; what has no room waits here, and so does the peer."""
+        if self.link.take(data, size, is_text) == 0:
+            self.message = PyBytes_FromStringAndSize(<const char*>data, size)
+            self.message_is_text = is_text
+            self.is_stalled = True
+            self.pause()
+        return 0
+
+    cdef int _close_came(self, frames.Frame* frame) except -1:
+        """Answer a close frame with its own code and reason, and hang up."""
+        cdef bytes payload = b""
+        if self.state == FRAMES:
+            if frame.code != frames.NO_STATUS:
+                payload = PyBytes_FromStringAndSize(<char*>frame.data - 2, frame.size + 2)
+            self.link.cork()            # the replies to what came before it
+            self.close_code = frame.code
+            self._put(frames.frame(frames.CLOSE, payload))
+            self._flush()
+        self._hang_up(False)
+        return self._end_link(self.close_code)
+
+    def _last_word(self, int code, str reason not None):
+        # Close a WebSocket whose bytes can be read no further, after all replies.
+        if self.state == FRAMES:
+            if self.link is not None:
+                self.link.cork()
+            self.close_code = code
+            self._put(frames.frame(frames.CLOSE, frames.close_payload(code, reason)))
+            self._flush()
+        self._drain()
+        self._end_link(self.close_code)
+
+    # -- the end
+
+    cdef int _arm(self, double delay) except -1:
+        """Bound the time that the present state may last."""
+        self._disarm()
+        self.entry = self.service.sweep.enter(delay, self.service.expire, self)
+        return 0
+
+    cdef int _disarm(self) except -1:
+        if self.entry is not None:
+            self.service.sweep.cancel(self.entry)
+            self.entry = None
+        return 0
+
+    def expired(self):
+        """End a state that lasted too long; the sweep calls it."""
+        self.entry = None
+        if self.state == HELD:
+            self.keeps_alive = False
+            self._answer(self.service.http1.refuse(503, "the server took too long"))
+        elif self.state == READING and self.reader is not None:
+            self.keeps_alive = False
+            self._answer(self.service.http1.refuse(408, "expected a whole request sooner"))
+        else:
+            self._hang_up(self.state > FRAMES)
+
+    cdef int _end_link(self, int code) except -1:
+        """Tell the endpoint, once, that what it opened has ended."""
+        cdef Connection link = self.link
+        self.link = None
+        self.parser = None
+        if link is not None:
+            self.service.endpoint.closed(link, code)
+        return 0
+
+    cdef int _drain(self) except -1:
+        """Say no more, and read until the peer ends: an RST would overtake our last word."""
+        if self.transport is None or self.state >= DRAINING:
+            return 0
+        if not self.transport.can_write_eof():
+            return self._hang_up(False)
+        self.state = DRAINING
+        self.reader = None
+        self.message = None
+        self.is_stalled = False
+        self.fd = -1
+        self.transport.write_eof()
+        self._arm(self.service.config.close_timeout)
+        return self._go_on()
+
+    cdef int _hang_up(self, bint at_once) except -1:
+        """Close the transport: after what it holds, or at once."""
+        self.fd = -1
+        self.state = GONE
+        if self.transport is not None:
+            if at_once:
+                self.transport.abort()
+            else:
+                # What the peer never takes must not hold the connection for ever.
+                self._arm(self.service.config.close_timeout)
+                self.transport.close()
+        return 0
+
+    def _failed(self):
+        # Our own fault: it costs this connection, and the peer is told.
+        log.exception("connection_error state=%d peer=%r", self.state, self.peer())
+        try:
+            if self.state == FRAMES and self.link is None and self.pending is not None:
+                self.state = HELD       # its 101 was not sent: HTTP can still say what happened
+                self.pending = None
+                self.parser = None
+            if self.state == FRAMES or self.state == CLOSING:
+                self._last_word(1011, "internal error")
+            elif self.state == HELD:
+                self.keeps_alive = False
+                self._answer(self.service.http1.refuse(500, "internal server error"))
+            else:
+                self._hang_up(True)
+        except Exception:
+            log.exception("connection_error peer=%r", self.peer())
+            self._hang_up(True)

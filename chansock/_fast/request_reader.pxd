@@ -1,0 +1,55 @@
+# Bytes to one HTTP/1.1 request after another: head, then body. No socket, no loop, no route.
+
+from libc.stdint cimport uint8_t
+
+
+cdef enum:
+    # What feed found
+    MORE = 0                        # the rest has to come first
+    HEAD = 1                        # a head whose body is still to come
+    REQUEST = 2                     # a whole request
+    REFUSED = 3                     # `status` and `why`; the connection cannot go on
+
+
+cdef class RequestReader:
+    # Limits
+    cdef Py_ssize_t max_head
+    cdef Py_ssize_t max_fields
+    cdef Py_ssize_t max_body
+
+    # The request under way
+    cdef bytes head                 # None: its head is not whole
+    cdef bytes body
+    cdef bint is_http_1_0
+    cdef bint wants_close
+    cdef bint wants_continue        # Expect: 100-continue
+
+    # How its body is framed, and how far it is
+    cdef int part
+    cdef Py_ssize_t left            # bytes to come of the body, or of the chunk
+    cdef bytearray gathered
+    cdef Py_ssize_t trailer_bytes
+
+    # Why it was refused
+    cdef int status
+    cdef str why
+
+    # Take what can be taken of data; says in `used` how much. Called again with the rest.
+    cdef int feed(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t* used) except -1
+    cdef int _feed_head(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t* used) except -1
+    cdef int _scan(self, const uint8_t* head, Py_ssize_t size) except -1
+    cdef int _field(self, const char* line, Py_ssize_t size, Seen* seen) except -1
+    cdef int _gather(self, const uint8_t* data, Py_ssize_t size) except -1
+    cdef int _end(self) except -1
+    cdef int _feed_chunked(
+        self, const uint8_t* data, Py_ssize_t size, Py_ssize_t* used
+    ) except -1
+    cdef int _chunk_size(self, const uint8_t* line, Py_ssize_t size) except -1
+    cdef int _refuse(self, int status, str why) except -1
+
+
+cdef struct Seen:
+    # What the fields of one head say of its framing
+    Py_ssize_t length               # Content-Length; -1: none
+    int hosts
+    bint is_chunked

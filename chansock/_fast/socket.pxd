@@ -1,0 +1,51 @@
+# Bytes in and out of one asyncio transport: the shared read buffer, what is left over of a
+# read, and the one place of send(2). No HTTP, no frame, no endpoint.
+#
+#   in:   get_buffer --kernel--> buffer_updated --> consume --> keep what was not taken
+#   out:  send --> send(2);  behind a backlog, under TLS, on an odd transport: transport.write
+
+from libc.stdint cimport uint8_t
+from chansock._fast.fanout cimport Transport
+
+
+cdef class Window:
+    # Memory as a Python buffer, without owning it: what get_buffer gives.
+    cdef uint8_t* data
+    cdef Py_ssize_t size
+
+
+cdef class Memory:
+    # Shared by all sockets of a listener; never in use between two calls of the loop.
+    cdef uint8_t* buffer            # owned: what one read fills
+    cdef Py_ssize_t size
+    cdef uint8_t* scratch           # owned: where several pieces become one send
+    cdef Window window
+
+
+cdef class Socket(Transport):
+    # The transport
+    cdef Memory memory
+    cdef object transport           # asyncio's; None: not connected
+    cdef int fd                     # -1: no send(2) here (TLS, an odd transport, closing, gone)
+    cdef bint is_tls
+    cdef bint has_backlog           # the transport holds bytes: everything goes behind them
+
+    # What was read and not taken, or the beginning of a large frame; owned
+    cdef uint8_t* store
+    cdef Py_ssize_t stored
+    cdef Py_ssize_t capacity
+    cdef bint is_direct             # the kernel writes into the store: the rest of a large frame
+    cdef bint is_paused             # the transport was told to read no more
+
+    # Reading. consume is the subclass's: take what can be taken of data, keep the rest.
+    cdef int consume(self, uint8_t* data, Py_ssize_t size) except -1
+    cdef int keep(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t whole) except -1
+    cdef int drop_store(self) noexcept
+    cdef int pause(self) except -1
+    cdef int resume(self) except -1
+
+    # Writing, now as much as the kernel takes. 1: taken; 0: broken, and the transport aborted.
+    cdef int send(self, const uint8_t* data, Py_ssize_t size, bytes whole) except -1
+    cdef int send_bytes(self, bytes data) except -1
+    cdef int send_all(self, list pieces) except -1
+    cdef int broken(self) except -1     # the subclass's: what to do about it

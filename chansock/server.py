@@ -1,0 +1,230 @@
+"""The server of its own: sockets of this process, for one ChannelSocket.
+
+Listens, gives each accepted socket a Protocol, and stops in order: first the listener,
+then the channel, then what is still connected. What a request means is the endpoint's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from ipaddress import ip_address
+from ssl import SSLContext
+from typing import Any, Final, TypeAlias
+
+from chansock._core import http1
+from chansock._fast.connection import Protocol, Service
+from chansock.channel import ChannelSocket
+from chansock.clock import LoopClock
+from chansock.errors import ConfigError
+from chansock.request import Request, Response
+
+__all__ = ["Listener", "run", "serve"]
+
+log = logging.getLogger("chansock.server")
+
+Fallback: TypeAlias = Callable[[Request], Response | None | Awaitable[Response | None]]
+
+BACKLOG: Final = 2048  # of connections not yet accepted: a restart brings all clients at once
+
+
+class ServerProtocol(Protocol, asyncio.BufferedProtocol):
+    """Protocol as both loops want it."""
+
+    __slots__ = ()
+
+
+class Listener:
+    """What a server listens on, and how to end it before its `async with` does."""
+
+    def __init__(self, server: asyncio.Server, scheme: str, path: str) -> None:
+        self._server = server
+        self._scheme = scheme
+        self._path = path
+        self.sockets: tuple[Any, ...] = tuple(server.sockets)
+
+    @property
+    def port(self) -> int:
+        """The TCP port; of use where port 0 was asked for. 0 for a Unix socket."""
+        name = self._name()
+        return name[1] if isinstance(name, tuple) else 0
+
+    @property
+    def url(self) -> str:
+        """Where clients find the channel: `http://127.0.0.1:8000/chsk`."""
+        name = self._name()
+        if not isinstance(name, tuple):
+            return f"{self._scheme}+unix://{name}:{self._path}"
+        host = f"[{name[0]}]" if ":" in name[0] else name[0]
+        return f"{self._scheme}://{host}:{name[1]}{self._path}"
+
+    def _name(self) -> Any:
+        return self.sockets[0].getsockname()
+
+    def close(self) -> None:
+        """Accept no further connection; those that are open stay."""
+        self._server.close()
+
+
+def serve(
+    chsk: ChannelSocket,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    *,
+    path: str = "/chsk",
+    ssl: SSLContext | None = None,
+    sock: socket.socket | None = None,
+    unix: str | os.PathLike[str] | None = None,
+    fallback: Fallback | None = None,
+) -> AbstractAsyncContextManager[Listener]:
+    """Serve a channel while the `async with` runs, and start it if it is not started.
+
+    WebSocket and Ajax at `path`; `fallback(request)`, plain or async, answers every other
+    path (None: 404). Port 0 takes a free one. Instead of host and port: `sock`, a socket
+    that is bound, or `unix`, the path of a Unix socket. At the end the listener closes
+    first; then sockets are closed 1012, what waits is answered 503, and what is still
+    connected after stop_timeout is cut off.
+    """
+    if not path.startswith("/"):
+        raise ConfigError(f"path: expected it to begin with '/', got {path!r}")
+    if sock is not None and unix is not None:
+        raise ConfigError("expected one of sock and unix, got both")
+    return _serve(chsk, host, port, path, ssl, sock, unix, fallback)
+
+
+@asynccontextmanager
+async def _serve(
+    chsk: ChannelSocket,
+    host: str,
+    port: int,
+    path: str,
+    ssl: SSLContext | None,
+    sock: socket.socket | None,
+    unix: str | os.PathLike[str] | None,
+    fallback: Fallback | None,
+) -> AsyncIterator[Listener]:
+    loop = asyncio.get_running_loop()
+    is_ours = not chsk.is_started
+    if is_ours:
+        chsk.start(LoopClock(loop))
+    clock = chsk.clock
+    service = Service(
+        chsk.endpoint, clock, chsk.sweep, chsk.config, path=path, fallback=fallback, http1=http1
+    )
+    try:
+        server = await _listen(loop, service, chsk, host, port, ssl, sock, unix)
+        listener = Listener(server, "http" if ssl is None else "https", path)
+        chsk.endpoint.is_loopback = all(_is_loopback(bound) for bound in listener.sockets)
+        log.info("listening url=%s", listener.url)
+        try:
+            yield listener
+        finally:
+            listener.close()
+            if is_ours and chsk.is_started:
+                chsk.stop()
+            await _end(service, chsk.config.stop_timeout)
+    finally:
+        if is_ours:
+            if chsk.is_started:
+                chsk.stop()
+            await chsk.finish(clock)
+
+
+async def _listen(
+    loop: asyncio.AbstractEventLoop,
+    service: Service,
+    chsk: ChannelSocket,
+    host: str,
+    port: int,
+    ssl: SSLContext | None,
+    sock: socket.socket | None,
+    unix: str | os.PathLike[str] | None,
+) -> asyncio.Server:
+    options: dict[str, Any] = {"backlog": BACKLOG, "ssl": ssl}
+    if ssl is not None:
+        options["ssl_handshake_timeout"] = chsk.config.handshake_timeout
+
+    def accept() -> ServerProtocol:
+        return ServerProtocol(service)
+
+    if unix is not None:
+        return await loop.create_unix_server(accept, os.fspath(unix), **options)
+    if sock is not None and sock.family == getattr(socket, "AF_UNIX", None):
+        return await loop.create_unix_server(accept, sock=sock, **options)
+    if sock is not None:
+        return await loop.create_server(accept, sock=sock, **options)
+    return await loop.create_server(accept, host, port, reuse_address=True, **options)
+
+
+def _is_loopback(sock: Any) -> bool:
+    name = sock.getsockname()
+    # A Unix socket has no name that a browser could be led to.
+    return isinstance(name, tuple) and ip_address(name[0].partition("%")[0]).is_loopback
+
+
+async def _end(service: Service, timeout: float) -> None:
+    """Let every connection go, within timeout seconds; then cut off what is left."""
+    gone = asyncio.Event()
+    service.stop(gone.set)
+    try:
+        async with asyncio.timeout(timeout):
+            await gone.wait()
+    except TimeoutError:
+        log.warning("stop_timeout connections=%d", len(service))
+    finally:
+        service.abort()
+    await asyncio.sleep(0)  # a transport that was aborted says so in the next turn
+
+
+def run(
+    chsk: ChannelSocket,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    *,
+    path: str = "/chsk",
+    ssl: SSLContext | None = None,
+    fallback: Fallback | None = None,
+) -> None:
+    """Serve a channel until SIGINT or SIGTERM; a second one ends it at once.
+
+    Runs on uvloop where there is one. The parameters are those of `serve`.
+    """
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        assert task is not None
+        stop = asyncio.Event()
+
+        def end() -> None:
+            if stop.is_set():
+                task.cancel()
+            stop.set()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
+                loop.add_signal_handler(number, end)
+            except NotImplementedError:  # Windows: KeyboardInterrupt ends the Runner
+                break
+        async with serve(chsk, host, port, path=path, ssl=ssl, fallback=fallback) as listener:
+            print(f"chansock: serving {listener.url} (Ctrl+C ends it)", flush=True)  # noqa: T201
+            await stop.wait()
+
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(main())
+    except asyncio.CancelledError:
+        pass  # the second signal
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop
