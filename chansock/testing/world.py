@@ -25,8 +25,9 @@ from chansock._core.endpoint import Admission
 from chansock.channel import ChannelSocket
 from chansock.request import Request, Response
 from chansock.target import UserId
-from chansock.testing.clients import AjaxClient, WsClient
+from chansock.testing.ajax import AjaxClient
 from chansock.testing.loop import TurnedLoop
+from chansock.testing.ws import WsClient
 
 __all__ = ["World", "user_id"]
 
@@ -158,9 +159,7 @@ class World:
 
     def admit(self, request: Request, *, is_upgrade: bool = False) -> Admission | Response:
         """Let the endpoint check a request; hooks that wait get the time that they need."""
-        result = self.inside(
-            lambda: self.chsk.endpoint.admit(request, is_upgrade=is_upgrade)
-        )
+        result = self.inside(lambda: self.chsk.endpoint.admit(request, is_upgrade=is_upgrade))
         if isawaitable(result):
             return self.run(_wait(result))
         return result
