@@ -40,6 +40,7 @@ LOST_IN_A_DROPPED_POLL = {
 
 PATIENCE = 8.0  # seconds for one answer on a busy machine; an unanswered POST has 20
 
+
 @dataclass(eq=False)
 class Line:
     """One TCP connection and what came on it, as read by a task of its own."""

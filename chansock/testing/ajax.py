@@ -5,7 +5,9 @@ Nothing happens by itself but the next poll, while the client is told to poll.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, TypeAlias
 
 from chansock._core.endpoint import Admission
 from chansock._fast.dispatch import Connection
@@ -26,13 +28,16 @@ from chansock.values import Keyword
 
 __all__ = ["AjaxClient", "Poll"]
 
+Params: TypeAlias = Sequence[tuple[str, str]]
+
 
 class Poll:
     """One GET: parked, answered, refused or dropped."""
 
-    __slots__ = ("connection", "transport", "value")
+    __slots__ = ("connection", "is_handshake", "transport", "value")
 
-    def __init__(self) -> None:
+    def __init__(self, params: Params) -> None:
+        self.is_handshake = any(name == "handshake?" for name, _ in params)
         self.transport = RecordingTransport("ajax")
         self.connection: Connection | None = None
         self.value: Any = None  # of a 200
@@ -50,8 +55,9 @@ class Poll:
 class AjaxClient(Client):
     """A client on Ajax; made by `World.ajax`, which shakes hands.
 
-    While `is_polling` it polls anew after each answer, and with a handshake after an
-    error, as Sente's do; without it, `poll` and `shake_hands` are the test's to call.
+    While `is_polling` it polls anew after each answer, and after an error once with a
+    handshake, as Sente's do; if that fails too it gives up (theirs wait and try again).
+    Without it, `poll` and `shake_hands` are the test's to call.
     """
 
     def __init__(self, *args: Any) -> None:
@@ -85,25 +91,22 @@ class AjaxClient(Client):
             connection, poll.connection = poll.connection, None
             if connection is not None and poll.transport.is_open:
                 poll.transport.is_open = False
-                self.world.inside(lambda connection=connection: self._closed(connection))
+                self.world.inside(partial(self.world.endpoint.closed, connection, 1006))
 
-    def _closed(self, connection: Connection) -> None:
-        self.world.chsk.endpoint.closed(connection, 1006)
-
-    def _get(self, params: Pairs) -> Poll:
+    def _get(self, params: Params) -> Poll:
         request = self._request("GET", [*params, *self._params])
-        poll = Poll()
+        poll = Poll(params)
         self.polls.append(poll)
         self._open(poll, self.world.admit(request))
         return poll
 
     def _open(self, poll: Poll, admitted: Admission | Response) -> None:
         poll.transport.on_arrival = lambda: self._answered(poll)
-        poll.transport.on_close = lambda: self._poll_again(is_error=True)
+        poll.transport.on_close = lambda: self._failed(poll)
         if isinstance(admitted, Response):
             poll.transport.refuse(admitted)
             return
-        endpoint = self.world.chsk.endpoint
+        endpoint = self.world.endpoint
         connection = self.world.inside(lambda: endpoint.open(admitted, poll.transport))
         poll.connection = connection
 
@@ -116,6 +119,11 @@ class AjaxClient(Client):
             self._take_batch(value)
         self._poll_again(is_error=False)
 
+    def _failed(self, poll: Poll) -> None:
+        if poll.is_handshake:
+            self.is_polling = False
+        self._poll_again(is_error=True)
+
     def _poll_again(self, *, is_error: bool) -> None:
         # After a turn, as over a wire; and the server has to be done with this answer.
         if self.is_polling:
@@ -124,11 +132,11 @@ class AjaxClient(Client):
                 params.append(("handshake?", "1"))
             self.world.loop.create_task(self._get_later(params))
 
-    async def _get_later(self, params: Pairs) -> None:
+    async def _get_later(self, params: Params) -> None:
         if not self.is_polling:
             return
         request = self._request("GET", [*params, *self._params])
-        poll = Poll()
+        poll = Poll(params)
         self.polls.append(poll)
         self._open(poll, await self.world.admitted(request))
 
@@ -166,6 +174,6 @@ class AjaxClient(Client):
         if isinstance(admitted, Response):
             transport.refuse(admitted)
         else:
-            endpoint = self.world.chsk.endpoint
+            endpoint = self.world.endpoint
             self.world.inside(lambda: endpoint.post(admitted, body, transport))
         return reply

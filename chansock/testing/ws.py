@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from chansock._core.endpoint import Endpoint
 from chansock._fast.dispatch import Connection
 from chansock.errors import HandshakeRefused
 from chansock.request import Response
@@ -49,7 +48,7 @@ class WsClient(Client):
         self._seen = 0
         self._unread.clear()
         self.close_code = None
-        self.connection = self.world.inside(lambda: self._endpoint.open(admitted, transport))
+        self.connection = self.world.inside(lambda: self.world.endpoint.open(admitted, transport))
 
     @property
     def is_open(self) -> bool:
@@ -68,7 +67,7 @@ class WsClient(Client):
         if connection is not None:
             self.close_code = code
             self.transport.is_open = False
-            self.world.inside(lambda: self._endpoint.closed(connection, code))
+            self.world.inside(lambda: self.world.endpoint.closed(connection, code))
 
     def _close_by_server(self, transport: RecordingTransport) -> None:
         # The peer's close frame takes a turn, as it would on a wire.
@@ -100,7 +99,7 @@ class WsClient(Client):
         self.world.inside(self._pump)
 
     def _pump(self) -> None:
-        connection, endpoint = self.connection, self._endpoint
+        connection, endpoint = self.connection, self.world.endpoint
         if connection is None:
             return
         while self._unread and self.transport.is_reading and self.connection is connection:
@@ -124,7 +123,7 @@ class WsClient(Client):
         self.transport.drain()
         connection = self.connection
         if connection is not None:
-            self.world.inside(lambda: self._endpoint.drained(connection))
+            self.world.inside(lambda: self.world.endpoint.drained(connection))
 
     def _arrive(self, transport: RecordingTransport) -> None:
         if transport is not self.transport:
@@ -152,7 +151,3 @@ class WsClient(Client):
             self._take_batch(value)
         else:
             self.stray.append([value, cb_id])
-
-    @property
-    def _endpoint(self) -> Endpoint:
-        return self.world.chsk.endpoint
