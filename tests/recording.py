@@ -57,7 +57,17 @@ def _record(number: int, line: dict[str, object]) -> Record:
         "size": line.get("len", line.get("body_len", 0)),
         "fin": bool(line.get("fin", 1)),
     }
-    same = ("kind", "conn", "opcode", "code", "close_reason", "method", "target", "status", "reason")
+    same = (
+        "kind",
+        "conn",
+        "opcode",
+        "code",
+        "close_reason",
+        "method",
+        "target",
+        "status",
+        "reason",
+    )
     return Record(line=number, **of, **{key: line[key] for key in same if key in line})
 
 

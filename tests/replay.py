@@ -11,15 +11,11 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import peer
 from recording import Record, load
-from same import tree
-
-from chansock import edn
-from chansock.values import Keyword
+from recording_order import client_id, is_poll, ranks
+from same import Mismatch, event, is_batch, tree, values
 
 MAY_DIFFER = {
     "date": "the clock of another day",
@@ -43,30 +39,6 @@ LOST_IN_A_DROPPED_POLL = {
 }
 
 PATIENCE = 8.0  # seconds for one answer on a busy machine; an unanswered POST has 20
-
-DUMMY = tree([Keyword("chsk/dummy-cb-200"), None])
-
-
-class Mismatch(AssertionError):
-    """The server did something else than the recorded one."""
-
-
-def values(packet: str | bytes) -> list[Any]:
-    """Read a packet `[value cb-id]`."""
-    value = edn.loads(packet)
-    if not isinstance(value, list) or len(value) != 2:
-        raise Mismatch(f"expected a packet of two, got {packet!r:.200}")
-    return value
-
-
-def is_batch(value: Any) -> bool:
-    """Tell a batch of pushes from a handshake and from a reply that is a vector."""
-    return isinstance(value, list) and all(isinstance(item, list) for item in value)
-
-
-def event(value: list[Any]) -> Hashable:
-    """An event's id and data; `[id]` and `[id nil]` are one event."""
-    return tree(value if len(value) == 2 else [*value, None])
 
 
 @dataclass(eq=False)
@@ -126,7 +98,7 @@ class Replay:
         self.all_lines: list[Line] = []
         self.chains: list[Chain] = []
         self.asked: dict[int, Record] = {}  # in the recording: the request a connection waits for
-        self.ranks = _ranks(self.records)
+        self.ranks = ranks(self.records)
         self.done_ranks = 0
         self.changed = asyncio.Event()
         self.posts: set[asyncio.Task[None]] = set()
@@ -260,7 +232,7 @@ class Replay:
             if record.line not in self.ranks:
                 await task
             return
-        if _is_poll(record):
+        if is_poll(record):
             chain = self._chain(record)
             chain.is_parked = True
             if chain.is_carried:
@@ -300,17 +272,17 @@ class Replay:
 
     def _chain(self, record: Record) -> Chain:
         """The client whose next poll this is: of that client-id, and with none parked."""
-        client_id = _client_id(record)
+        who = client_id(record)
         for chain in self.chains:
-            if chain.client_id == client_id and not chain.is_parked:
+            if chain.client_id == who and not chain.is_parked:
                 return chain
-        self.chains.append(Chain(client_id))
+        self.chains.append(Chain(who))
         return self.chains[-1]
 
     async def _match_answer(self, record: Record) -> None:
         line = self.lines[record.conn]
         asked = self.asked.pop(record.conn)
-        if asked.method == "GET" and _is_poll(asked) and record.status == 200:
+        if asked.method == "GET" and is_poll(asked) and record.status == 200:
             chain = next(c for c in self.chains if c.is_parked and c.line is line)
             await self._match_poll(record, chain)
             return
@@ -399,43 +371,3 @@ def _match_headers(record: Record, answer: peer.Answer) -> None:
         exact = name.lower() == "sec-websocket-accept"
         if found is None or (found != value if exact else found.lower() != value.lower()):
             raise Mismatch(f"header {name}: expected {value!r}, got {found!r}")
-
-
-def _client_id(record: Record) -> str:
-    return parse_qs(urlsplit(record.target).query)["client-id"][0]
-
-
-def _is_poll(record: Record) -> bool:
-    query = parse_qs(urlsplit(record.target).query)
-    return "udt" in query and "handshake?" not in query
-
-
-def _ranks(records: list[Record]) -> dict[int, int]:
-    """Line of a POSTed echo -> its place in the order in which the server took them.
-
-    POSTs on several connections at once have no order of their own; the order of the
-    pushes that they caused is the server's. Empty where there is nothing to order.
-    """
-    polls = [r for r in records if r.method == "GET" and _is_poll(r)]
-    if len({_client_id(r) for r in polls}) != 1:
-        return {}
-    posts: list[tuple[int, Hashable]] = []
-    pushes: list[Hashable] = []
-    asked: dict[int, Record] = {}
-    for record in records:
-        if record.kind == "http-request":
-            asked[record.conn] = record
-        if record.method == "POST":
-            form = parse_qs(record.text)
-            what, cb = values(form["ppstr"][0])
-            if cb is None:
-                posts.append((record.line, event(what)))
-        elif record.kind == "http-response" and _is_poll(asked[record.conn]):
-            pushes.extend(map(event, values(record.text)[0]))
-    if sorted(map(repr, pushes)) != sorted(repr(what) for _, what in posts):
-        return {}
-    ranks: dict[int, int] = {}
-    for rank, push in enumerate(pushes):
-        index = next(i for i, (_, what) in enumerate(posts) if what == push)
-        ranks[posts.pop(index)[0]] = rank
-    return ranks

@@ -11,6 +11,7 @@ from collections.abc import Hashable
 from datetime import UTC, datetime
 from typing import Any
 
+from chansock import edn
 from chansock.values import Char, Keyword, List, StrDict, Symbol, Tagged
 
 
@@ -45,3 +46,25 @@ def tree(value: Any) -> Hashable:
 
 def _key(key: Any, strings: bool) -> Hashable:
     return ("keyword", key) if type(key) is str and not strings else tree(key)
+
+
+class Mismatch(AssertionError):
+    """The server did something else than the recorded one."""
+
+
+def values(packet: str | bytes) -> list[Any]:
+    """Read a packet `[value cb-id]`."""
+    value = edn.loads(packet)
+    if not isinstance(value, list) or len(value) != 2:
+        raise Mismatch(f"expected a packet of two, got {packet!r:.200}")
+    return value
+
+
+def is_batch(value: Any) -> bool:
+    """Tell a batch of pushes from a handshake and from a reply that is a vector."""
+    return isinstance(value, list) and all(isinstance(item, list) for item in value)
+
+
+def event(value: list[Any]) -> Hashable:
+    """An event's id and data; `[id]` and `[id nil]` are one event."""
+    return tree(value if len(value) == 2 else [*value, None])

@@ -615,9 +615,7 @@ def test_no_secret_of_a_request_stands_in_any_log_record(
             await wire.ask("GET", target, fields)
 
     run(main())
-    text = "\n".join(
-        record.getMessage() + str(record.exc_info) for record in caplog.records
-    )
+    text = "\n".join(record.getMessage() + str(record.exc_info) for record in caplog.records)
     assert leak not in text
 
 
@@ -634,7 +632,12 @@ async def until_ajax(served: Served, uid: str) -> None:
 
 def _is_refusal(answer: Answer, status: int) -> None:
     assert answer.status == status, answer
-    assert answer.header("content-type", ).partition(";")[0] == "text/plain"  # type: ignore[union-attr]
+    assert (
+        answer.header(
+            "content-type",
+        ).partition(";")[0]
+        == "text/plain"
+    )  # type: ignore[union-attr]
     assert answer.header("x-content-type-options") == "nosniff"
     assert answer.header("cache-control") == "no-store"
     assert answer.text

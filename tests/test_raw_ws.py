@@ -10,7 +10,7 @@ from typing import Any
 import peer
 import pytest
 from peer import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Peer
-from sente_app import RECORDED, serving
+from sente_app import serving
 
 import chansock
 from chansock import Config
@@ -71,7 +71,9 @@ def test_reply_echoes_the_callback_id_whatever_it_is(cb_id: str, run: Run) -> No
     run(main())
 
 
-@pytest.mark.parametrize("packet", ["[[:test/req 1] nil]", "[[:test/req 1] false]", "[[:test/req 1]]"])
+@pytest.mark.parametrize(
+    "packet", ["[[:test/req 1] nil]", "[[:test/req 1] false]", "[[:test/req 1]]"]
+)
 def test_nil_false_and_no_callback_id_ask_for_no_reply(packet: str, run: Run) -> None:
     async def main() -> None:
         async with serving() as served, served.socket() as alice:

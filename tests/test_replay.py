@@ -30,7 +30,16 @@ def test_recorded_client_gets_what_sente_gave_it(name: str, run: Run) -> None:
 
 def test_the_recordings_are_those_of_seven_scenarios_and_big() -> None:
     kinds = {tuple(name.split("-", 2)) for name in NAMES}
-    what = {"edn", "values-edn", "params", "close-me", "reconnect", "same-id", "two-tabs", "big-edn"}
+    what = {
+        "edn",
+        "values-edn",
+        "params",
+        "close-me",
+        "reconnect",
+        "same-id",
+        "two-tabs",
+        "big-edn",
+    }
     clients = [("jvm", "ws"), *((c, t) for c in ("node", "chromium") for t in ("ws", "ajax"))]
     assert kinds == {(*client, scenario) for client in clients for scenario in what}
 

@@ -6,10 +6,12 @@ Nothing of it runs in production.
 
 from __future__ import annotations
 
-from chansock.testing.clients import AjaxClient, Event, Handshake, Poll, Reply, WsClient
+from chansock.testing.ajax import AjaxClient, Poll
+from chansock.testing.client import Event, Handshake, Reply
 from chansock.testing.loop import TurnedLoop
 from chansock.testing.transport import RecordingTransport
 from chansock.testing.world import World, user_id
+from chansock.testing.ws import WsClient
 
 __all__ = [
     "AjaxClient",

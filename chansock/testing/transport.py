@@ -1,7 +1,7 @@
 """A transport that takes packets and keeps them: what an edge is to the core, without a socket.
 
 It can be slow (what is written waits, as in a kernel whose peer does not read) and
-closed. What a client makes of the packets is in `clients`; no HTTP, no frames here.
+closed. What a client makes of the packets is in `client`; no HTTP, no frames here.
 """
 
 from __future__ import annotations

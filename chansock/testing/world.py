@@ -15,18 +15,19 @@ also handlers that wait. No socket, HTTP or frame is in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from inspect import isawaitable
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from chansock import packers
-from chansock._core.endpoint import Admission
+from chansock._core.endpoint import Admission, Endpoint
 from chansock.channel import ChannelSocket
 from chansock.request import Request, Response
 from chansock.target import UserId
-from chansock.testing.clients import AjaxClient, WsClient
+from chansock.testing.ajax import AjaxClient
 from chansock.testing.loop import TurnedLoop
+from chansock.testing.ws import WsClient
 
 __all__ = ["World", "user_id"]
 
@@ -55,10 +56,12 @@ class World:
         self.packer = packers.EDN() if packer is None else packer
         self.path = path
         self.loop = TurnedLoop()
+        self._endpoint: Endpoint | None = None
         self._count = 0
 
     def __enter__(self) -> Self:
         self.loop.run(self.chsk.__aenter__())
+        self._endpoint = self.chsk.endpoint
         return self
 
     def __exit__(
@@ -146,6 +149,11 @@ class World:
 
     # -- for clients
 
+    @property
+    def endpoint(self) -> Endpoint:
+        """The channel's door, also after its stop. Raises ChannelClosed before the start."""
+        return self.chsk.endpoint if self._endpoint is None else self._endpoint
+
     def new_cb_id(self) -> str:
         """A callback id, six hex digits as Sente's."""
         self._count += 1
@@ -158,18 +166,16 @@ class World:
 
     def admit(self, request: Request, *, is_upgrade: bool = False) -> Admission | Response:
         """Let the endpoint check a request; hooks that wait get the time that they need."""
-        result = self.inside(
-            lambda: self.chsk.endpoint.admit(request, is_upgrade=is_upgrade)
-        )
+        result = self.inside(lambda: self.endpoint.admit(request, is_upgrade=is_upgrade))
         if isawaitable(result):
             return self.run(_wait(result))
         return result
 
     async def admitted(self, request: Request) -> Admission | Response:
         """The same for a client that goes on by itself."""
-        result = self.chsk.endpoint.admit(request, is_upgrade=False)
+        result = self.endpoint.admit(request, is_upgrade=False)
         return await result if isawaitable(result) else result
 
 
-async def _wait(awaitable: Any) -> Any:
+async def _wait(awaitable: Awaitable[T]) -> T:
     return await awaitable

@@ -1,0 +1,52 @@
+"""In which order a recorded server took requests that were under way at the same time.
+
+Pure: records in, an order out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from urllib.parse import parse_qs, urlsplit
+
+from recording import Record
+from same import event, values
+
+
+def client_id(record: Record) -> str:
+    return parse_qs(urlsplit(record.target).query)["client-id"][0]
+
+
+def is_poll(record: Record) -> bool:
+    query = parse_qs(urlsplit(record.target).query)
+    return "udt" in query and "handshake?" not in query
+
+
+def ranks(records: list[Record]) -> dict[int, int]:
+    """Line of a POSTed echo -> its place in the order in which the server took them.
+
+    POSTs on several connections at once have no order of their own; the order of the
+    pushes that they caused is the server's. Empty where there is nothing to order.
+    """
+    polls = [r for r in records if r.method == "GET" and is_poll(r)]
+    if len({client_id(r) for r in polls}) != 1:
+        return {}
+    posts: list[tuple[int, Hashable]] = []
+    pushes: list[Hashable] = []
+    asked: dict[int, Record] = {}
+    for record in records:
+        if record.kind == "http-request":
+            asked[record.conn] = record
+        if record.method == "POST":
+            form = parse_qs(record.text)
+            what, cb = values(form["ppstr"][0])
+            if cb is None:
+                posts.append((record.line, event(what)))
+        elif record.kind == "http-response" and is_poll(asked[record.conn]):
+            pushes.extend(map(event, values(record.text)[0]))
+    if sorted(map(repr, pushes)) != sorted(repr(what) for _, what in posts):
+        return {}
+    places: dict[int, int] = {}
+    for rank, push in enumerate(pushes):
+        index = next(i for i, (_, what) in enumerate(posts) if what == push)
+        places[posts.pop(index)[0]] = rank
+    return places
