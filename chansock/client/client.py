@@ -106,8 +106,10 @@ class Client:
         asked for, ConnectionError if it did not get as far; later ones are repeated instead.
         """
         if self._task is not None:
-            raise ChannelClosed("expected a client that was not entered before, got one that was")
+            raise RuntimeError("expected a client that was left, got one inside its `async with`")
         loop = asyncio.get_running_loop()
+        self._is_halted = False
+        self._inbox.begin()
         self._wake = asyncio.Event()
         self._first = loop.create_future()
         self._task = loop.create_task(self._live())
@@ -261,6 +263,8 @@ class Client:
             self._close(reason)
             if not self._first.done():
                 self._first.set_exception(_first_error(reason))
+            if self._first.exception() is not None:
+                return  # `async with` raises it, and nobody is there to come back for
             if self._is_halted or reason.is_final:
                 await self._wake.wait()
             elif not self._wake.is_set():
@@ -360,11 +364,13 @@ class Client:
         task.add_done_callback(self._tasks.discard)
 
     async def _leave(self) -> None:
+        task = self._task
+        if task is None:
+            return
         self.disconnect()
-        assert self._task is not None  # __aenter__ made it
-        self._task.cancel()
-        await asyncio.wait({self._task})
-        if self._first is not None and self._first.done() and not self._first.cancelled():
+        task.cancel()
+        await asyncio.wait({task})
+        if self._first is not None and self._first.done():
             self._first.exception()  # seen, even where nobody waits for it any more
         await self._inbox.stop()
         tasks = self._tasks - {asyncio.current_task()}
@@ -372,6 +378,7 @@ class Client:
             _, late = await asyncio.wait(tasks, timeout=self._settings.close_timeout + 1.0)
             for task in late:
                 task.cancel()
+        self._task = None
 
 
 async def _value(source: Source[T]) -> T:

@@ -102,7 +102,7 @@ class WsLink:
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if not opening.done():
-                self._end(Reason("not-opened", None, "connect time-out"))
+                self.stop(Reason("not-opened", None, "connect time-out"))
                 await self._give_up(opening)
             elif (error := opening.exception()) is not None:
                 self._end(_why_not(error))
@@ -152,7 +152,7 @@ class WsLink:
     @property
     def is_opened(self) -> bool:
         """Whether the handshake message has come."""
-        return self._handshaken.done()
+        return self._handshaken.done() and not self._handshaken.cancelled()
 
     async def gone(self) -> None:
         """Wait until the socket is closed."""
@@ -205,8 +205,9 @@ class WsLink:
 
     async def _give_up(self, opening: asyncio.Task[None]) -> None:
         opening.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await opening
+        await asyncio.wait({opening})
+        if not opening.cancelled():
+            opening.exception()  # seen
         if self._transport is None and self._socket is not None and self._socket.fileno() != -1:
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)  # the transport sees the end and closes
@@ -310,8 +311,8 @@ class WsLink:
         error = pong.exception()
         if self._ended.done() or not self._is_reading:
             return
-        if error is None and pong.result() == PONG:
-            return
+        if error is None and type(pong.result()) is str and pong.result() == PONG:
+            return  # a keyword :pong would be equal
         text = str(error) if error is not None else "expected pong, got another reply"
         self._end(Reason("ws-ping-timeout", None, text))
         self._say_close(1000, b"")
