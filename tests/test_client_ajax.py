@@ -182,9 +182,7 @@ def test_four_posts_at_once_and_the_fifth_waits_for_a_place(run):
                 udt = (await polls.request()).query["udt"]
                 polls.respond(200, HANDSHAKE)
                 await entering
-                sends = [
-                    asyncio.create_task(client.send("test/n", i, timeout=5)) for i in range(6)
-                ]
+                sends = [asyncio.create_task(client.send("test/n", i, timeout=5)) for i in range(6)]
                 places = []
                 for i in range(4):
                     connection = await played.accept()

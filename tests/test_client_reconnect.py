@@ -353,7 +353,9 @@ def test_auto_never_falls_back_once_a_websocket_has_opened(run):
 
 
 @pytest.mark.parametrize("transport", ["ws", "auto"])
-@pytest.mark.parametrize(("status", "words"), [(401, "Unauthorized request"), (403, "Bad CSRF token")])
+@pytest.mark.parametrize(
+    ("status", "words"), [(401, "Unauthorized request"), (403, "Bad CSRF token")]
+)
 def test_refused_websocket_learns_status_and_reason(run, transport, status, words):
     async def main():
         async with script() as played:
@@ -397,9 +399,7 @@ def test_redirect_is_not_followed(run):
                 for _ in range(2):
                     connection = await played.accept()
                     await connection.request()
-                    connection.respond(
-                        302, "", f"Location: {elsewhere.url}", "Connection: close"
-                    )
+                    connection.respond(302, "", f"Location: {elsewhere.url}", "Connection: close")
                 with pytest.raises(HandshakeRefused) as caught:
                     await entering
                 assert caught.value.status == 302

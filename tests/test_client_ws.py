@@ -6,7 +6,19 @@ import asyncio
 import re
 
 import pytest
-from sente_script import BINARY, CLOSE, HANDSHAKE, PING, PONG, TEXT, entered, frame, over_ws, script, until
+from sente_script import (
+    BINARY,
+    CLOSE,
+    HANDSHAKE,
+    PING,
+    PONG,
+    TEXT,
+    entered,
+    frame,
+    over_ws,
+    script,
+    until,
+)
 
 from chansock.client import Event, Reason, connect
 from chansock.errors import ChannelClosed, EdnEncodeError, InvalidEvent, ReplyError, ReplyTimeout
@@ -31,8 +43,7 @@ def test_upgrade_request_is_that_of_sente(run):
                 request = await (await played.accept()).request()
                 assert request.method == "GET"
                 assert (
-                    request.target
-                    == "/chsk?lang=%C3%A9&client-id=alice%2F1&csrf-token=tok%20123"
+                    request.target == "/chsk?lang=%C3%A9&client-id=alice%2F1&csrf-token=tok%20123"
                 )
                 assert request.headers["host"] == f"127.0.0.1:{played.port}"
                 assert request.headers["upgrade"] == "websocket"
@@ -56,7 +67,8 @@ def test_open_means_that_the_handshake_message_has_come(run):
             state = client.state
             assert (state.open, state.type, state.uid) == (True, "ws", "alice")
             assert state.handshake_data == {"motd": "hi"}
-            assert state.ever_opened and state.reason is None and state.retry_at is None
+            assert state.ever_opened
+            assert (state.reason, state.retry_at) == (None, None)
 
     run(main())
 
@@ -106,9 +118,7 @@ def test_reply_is_found_by_its_six_hex_characters(run):
                 ids = []
                 for number in (1, 2):
                     text = (await connection.frame()).text
-                    found = re.fullmatch(
-                        rf'\[\[:math/double {number}\] "([0-9a-f]{{6}})"\]', text
-                    )
+                    found = re.fullmatch(rf'\[\[:math/double {number}\] "([0-9a-f]{{6}})"\]', text)
                     ids.append(found[1])
                 connection.send(f'[4 "{ids[1]}"]')
                 connection.send(f'[2 "{ids[0]}"]')
@@ -490,7 +500,7 @@ def test_a_second_handshake_renews_uid_and_data(run):
             async with over_ws(played, client) as connection:
                 connection.send('[[:chsk/handshake ["bob" nil 7]] nil]')
                 await until(client, lambda state: state.uid == "bob")
-                assert client.state.open and client.state.handshake_data == 7
+                assert (client.state.open, client.state.handshake_data) == (True, 7)
                 assert seen == [["alice", None, {"motd": "hi"}, True], ["bob", None, 7, False]]
 
     run(main())
