@@ -1,30 +1,26 @@
 """The Python client of a channel socket: `connect`, and what it gives.
 
-Imports the words, the engine's frames and the codecs; no server, hub or face. The modules
-inside: client (face and state machine), socket and ajax (the two transports, with posts and
-http below the latter), and the pure ones: state, backoff, keepalive, address, cookies, joiner,
-packets, pending, inbox.
+Uses the words, the engine and the codecs; knows no server, hub or face. Inside: `client`
+(face and state machine); the two transports, `socket` (with dial) and `ajax` (with posts
+and http); `inbox` and `pending`, what waits; the rest is pure.
 """
 
 from __future__ import annotations
 
-import random
 import ssl as ssl_module
-import uuid
 
 from chansock import packers
 from chansock.client import backoff as backoffs
 from chansock.client import inbox, keepalive
 from chansock.client import link as links
-from chansock.client.address import Address, Pairs, check_headers, check_params, check_token
-from chansock.client.client import Client, Source, StateHandler, Transport
+from chansock.client.address import Pairs
+from chansock.client.client import Client, StateHandler, Transport
+from chansock.client.credentials import Credentials, Source
 from chansock.client.packets import Event
 from chansock.client.state import Reason, State
 from chansock.errors import ConfigError
 
 __all__ = ["Client", "Event", "Reason", "State", "StateHandler", "connect"]
-
-MAX_CLIENT_ID_LENGTH = 256  # characters: what a server takes
 
 
 def connect(
@@ -60,18 +56,9 @@ def connect(
     """
     if transport not in ("auto", "ws", "ajax"):
         raise ConfigError(f'transport: expected "auto", "ws" or "ajax", got {transport!r}')
-    if not callable(url):
-        Address.parse(url)
-    if not callable(headers):
-        headers = check_headers(headers)
-    if not callable(params):
-        params = check_params(params)
-    if not callable(csrf_token):
-        check_token(csrf_token)
-    if client_id is None:
-        client_id = str(uuid.uuid4())
-    elif not isinstance(client_id, str) or not 1 <= len(client_id) <= MAX_CLIENT_ID_LENGTH:
-        raise ConfigError("client_id: expected a str of 1 to 256 characters, got another")
+    credentials = Credentials(
+        url, headers=headers, params=params, csrf_token=csrf_token, client_id=client_id
+    )
     for name, number in (
         ("connect_timeout", connect_timeout),
         ("close_timeout", close_timeout),
@@ -95,13 +82,4 @@ def connect(
         max_message_bytes=max_message_bytes,
         max_inbox_events=max_inbox_events,
     )
-    return Client(
-        url,
-        settings,
-        transport=transport,
-        headers=headers,
-        params=params,
-        csrf_token=csrf_token,
-        client_id=client_id,
-        backoff=backoffs.Backoff(max_backoff, random.random),
-    )
+    return Client(credentials, settings, backoffs.Backoff(max_backoff), transport)

@@ -7,7 +7,6 @@ sessions and no WebSocket here; how HTTP is read is in http.py, what packets mea
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 
 from chansock._core.wire import AJAX, ERROR, TIMEOUT
@@ -60,8 +59,7 @@ class AjaxLink:
             return self._ended.result()
         finally:
             polling.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await polling
+            await asyncio.wait({polling})
             self._end(Reason("requested-disconnect"))  # if it was cancelled
 
     async def shake_hands(self) -> Reason | None:
@@ -93,9 +91,10 @@ class AjaxLink:
         except TimeoutError:
             what = "a reply" if timeout is not None else "an answer to the POST"
             raise ReplyTimeout(f"expected {what} within {limit:g} s, got none") from None
+        except ChannelClosed:
+            raise
         except OSError as exc:
-            if not isinstance(exc, ChannelClosed):
-                self._end(Reason("unexpected", None, f"POST: {exc}"))
+            self._end(Reason("unexpected", None, f"POST: {exc}"))
             raise ChannelClosed(f"the POST got no answer: {exc}") from exc
         if response.status != 200:
             reason = http_reason(response.status, said(response.body), was_open=True)

@@ -17,17 +17,9 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, TypeVar, overload
 
 from chansock._core.event import check_handled_id, check_id
-from chansock.client.address import (
-    Address,
-    Attempt,
-    Pairs,
-    check_headers,
-    check_params,
-    check_token,
-)
 from chansock.client.ajax import AjaxLink
 from chansock.client.backoff import Backoff
-from chansock.client.cookies import Jar
+from chansock.client.credentials import Credentials
 from chansock.client.inbox import Handler, Inbox
 from chansock.client.link import Link, Settings
 from chansock.client.packets import Event, Events, Handshake, Inbound, Ping
@@ -36,15 +28,11 @@ from chansock.client.socket import WsLink
 from chansock.client.state import Reason, State
 from chansock.errors import ChannelClosed, HandshakeRefused, InvalidEvent
 
-__all__ = ["Client", "Source", "StateHandler", "Transport"]
+__all__ = ["Client", "StateHandler", "Transport"]
 
-T = TypeVar("T")
 H = TypeVar("H", bound=Handler)
 S = TypeVar("S", bound="StateHandler")
 Transport: TypeAlias = Literal["auto", "ws", "ajax"]
-Source: TypeAlias = (
-    T | Callable[[], T | Awaitable[T]]
-)  # a value, or what gives one for each attempt
 StateHandler: TypeAlias = Callable[[State], Awaitable[object] | object]
 
 log = logging.getLogger("chansock.client")
@@ -60,25 +48,15 @@ class Client:
 
     def __init__(
         self,
-        url: Source[str],
+        credentials: Credentials,
         settings: Settings,
-        *,
-        transport: Transport,
-        headers: Source[Pairs | None],
-        params: Source[Pairs | None],
-        csrf_token: Source[str | None],
-        client_id: str,
         backoff: Backoff,
+        transport: Transport,
     ) -> None:
-        self.client_id = client_id
-        self._url = url
+        self._credentials = credentials
         self._settings = settings
         self._transport: Transport = transport
-        self._headers = headers
-        self._params = params
-        self._csrf_token = csrf_token
         self._backoff = backoff
-        self._jar = Jar()
         self._state = State(type="ajax" if transport == "ajax" else "ws")
         self._state_handlers: list[StateHandler] = []
         self._inbox = Inbox(settings.max_inbox_events, self._set_reading)
@@ -95,6 +73,11 @@ class Client:
     # the application's side
 
     @property
+    def client_id(self) -> str:
+        """What this client is to the server, across reconnects."""
+        return self._credentials.client_id
+
+    @property
     def state(self) -> State:
         """What is known of the channel now."""
         return self._state
@@ -106,8 +89,10 @@ class Client:
         asked for, ConnectionError if it did not get as far; later ones are repeated instead.
         """
         if self._task is not None:
-            raise ChannelClosed("expected a client that was not entered before, got one that was")
+            raise RuntimeError("expected a client that was left, got one inside its `async with`")
         loop = asyncio.get_running_loop()
+        self._is_halted = False
+        self._inbox.begin()
         self._wake = asyncio.Event()
         self._first = loop.create_future()
         self._task = loop.create_task(self._live())
@@ -254,13 +239,16 @@ class Client:
 
     async def _live(self) -> None:
         """Make one attempt after the other, until cancelled."""
-        assert self._wake is not None and self._first is not None  # __aenter__ made them
+        assert self._wake is not None  # __aenter__ made both
+        assert self._first is not None
         while True:
             self._wake.clear()
             reason = await self._attempt()
             self._close(reason)
             if not self._first.done():
                 self._first.set_exception(_first_error(reason))
+            if self._first.exception() is not None:
+                return  # `async with` raises it, and nobody is there to come back for
             if self._is_halted or reason.is_final:
                 await self._wake.wait()
             elif not self._wake.is_set():
@@ -278,7 +266,7 @@ class Client:
     async def _attempt(self) -> Reason:
         """Make one attempt, and live with what it gives; the reason of its end."""
         try:
-            attempt = await self._prepare()
+            attempt = await self._credentials.attempt()
         except Exception as exc:
             if self._first is not None and not self._first.done():
                 self._first.set_exception(exc)
@@ -311,17 +299,6 @@ class Client:
             if self._link is link:
                 self._link = None
             self._keep(link.gone())
-
-    async def _prepare(self) -> Attempt:
-        """Ask the application for what this attempt uses."""
-        return Attempt(
-            address=Address.parse(await _value(self._url)),
-            client_id=self.client_id,
-            csrf_token=check_token(await _value(self._csrf_token)),
-            params=check_params(await _value(self._params)),
-            headers=check_headers(await _value(self._headers)),
-            jar=self._jar,
-        )
 
     def _stop_link(self, reason: Reason) -> None:
         if self._link is not None:
@@ -360,11 +337,13 @@ class Client:
         task.add_done_callback(self._tasks.discard)
 
     async def _leave(self) -> None:
+        task = self._task
+        if task is None:
+            return
         self.disconnect()
-        assert self._task is not None  # __aenter__ made it
-        self._task.cancel()
-        await asyncio.wait({self._task})
-        if self._first is not None and self._first.done() and not self._first.cancelled():
+        task.cancel()
+        await asyncio.wait({task})
+        if self._first is not None and self._first.done():
             self._first.exception()  # seen, even where nobody waits for it any more
         await self._inbox.stop()
         tasks = self._tasks - {asyncio.current_task()}
@@ -372,13 +351,7 @@ class Client:
             _, late = await asyncio.wait(tasks, timeout=self._settings.close_timeout + 1.0)
             for task in late:
                 task.cancel()
-
-
-async def _value(source: Source[T]) -> T:
-    if not callable(source):
-        return source
-    given = source()
-    return await given if inspect.isawaitable(given) else given
+        self._task = None
 
 
 async def _run_logged(awaitable: Awaitable[Any]) -> None:

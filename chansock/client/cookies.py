@@ -1,15 +1,24 @@
 """The cookies that one server has set: kept from its answers, sent with later requests.
 
-One origin at a time: a cookie never goes to another host, scheme or port than set it.
+Read by RFC 6265 section 5.2, as browsers do: http.cookies drops a whole cookie for one odd
+attribute. One origin at a time: a cookie never goes to another host, scheme or port than set it.
 """
 
 from __future__ import annotations
 
 import email.utils
 import time
-from http.cookies import CookieError, Morsel, SimpleCookie
+from dataclasses import dataclass
 
 __all__ = ["Jar"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Cookie:
+    value: str
+    path: str
+    is_secure: bool
+    ends: float | None  # seconds since the epoch; None: with this process
 
 
 class Jar:
@@ -19,26 +28,24 @@ class Jar:
 
     def __init__(self) -> None:
         self._origin = ""
-        self._cookies: dict[str, tuple[Morsel[str], float | None]] = {}
+        self._cookies: dict[str, _Cookie] = {}
 
     def take(self, origin: str, fields: list[str], now: float | None = None) -> None:
-        """Keep what `Set-Cookie` fields say; one that cannot be read is ignored."""
+        """Keep what `Set-Cookie` fields say; what is no cookie is ignored."""
         if origin != self._origin:
             self._origin = origin
             self._cookies.clear()
         now = time.time() if now is None else now
         for field in fields:
-            cookie: SimpleCookie = SimpleCookie()
-            try:
-                cookie.load(field)
-            except CookieError:
+            pair, *attributes = field.split(";")
+            name, equals, value = (part.strip() for part in pair.partition("="))
+            if not equals or not name or not (name + value).isprintable():
                 continue
-            for name, morsel in cookie.items():
-                ends = _ends(morsel, now)
-                if ends is not None and ends <= now:
-                    self._cookies.pop(name, None)  # how a server deletes one
-                else:
-                    self._cookies[name] = (morsel, ends)
+            cookie = _read(value, attributes, now)
+            if cookie.ends is not None and cookie.ends <= now:
+                self._cookies.pop(name, None)  # how a server deletes one
+            elif (name + value).isascii():
+                self._cookies[name] = cookie
 
     def header(self, origin: str, path: str, given: str = "", now: float | None = None) -> str:
         """Give the `Cookie` field's value: the application's own, then what was kept.
@@ -50,27 +57,36 @@ class Jar:
             return "; ".join(pairs)
         now = time.time() if now is None else now
         names = {pair.partition("=")[0].strip() for pair in pairs}
-        for name, (morsel, ends) in self._cookies.items():
-            if name in names or (ends is not None and ends <= now):
+        for name, cookie in self._cookies.items():
+            if name in names or (cookie.ends is not None and cookie.ends <= now):
                 continue
-            if morsel["secure"] and not origin.startswith("https:"):
+            if cookie.is_secure and not origin.startswith("https:"):
                 continue
-            if _covers(morsel["path"], path):
-                pairs.append(f"{name}={morsel.coded_value}")
+            if _covers(cookie.path, path):
+                pairs.append(f"{name}={cookie.value}")
         return "; ".join(pairs)
 
 
-def _ends(morsel: Morsel[str], now: float) -> float | None:
-    """Give the time at which a cookie ends; Max-Age goes before Expires (RFC 6265)."""
-    max_age = str(morsel["max-age"])
-    if max_age.lstrip("-").isdecimal():
-        return now + int(max_age)
-    if morsel["expires"]:
-        try:
-            return email.utils.parsedate_to_datetime(morsel["expires"]).timestamp()
-        except ValueError:
-            return None
-    return None
+def _read(value: str, attributes: list[str], now: float) -> _Cookie:
+    """Read the attributes; one that cannot be read counts as absent, the last of a name wins."""
+    path, is_secure = "", False
+    max_age: float | None = None
+    expires: float | None = None
+    for attribute in attributes:
+        name, _, text = (part.strip() for part in attribute.partition("="))
+        match name.lower():
+            case "path":
+                path = text
+            case "secure":
+                is_secure = True
+            case "max-age" if text.removeprefix("-").isdecimal():
+                max_age = now + int(text[:12])
+            case "expires":
+                try:
+                    expires = email.utils.parsedate_to_datetime(text).timestamp()
+                except (ValueError, OverflowError):
+                    continue
+    return _Cookie(value, path, is_secure, max_age if max_age is not None else expires)
 
 
 def _covers(cookie_path: str, path: str) -> bool:

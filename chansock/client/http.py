@@ -20,6 +20,10 @@ __all__ = ["BadResponse", "HttpConnection", "Response", "ResponseReader"]
 READ_SIZE: Final = 64 * 1024
 MAX_HEAD_BYTES: Final = 64 * 1024  # of a response's head: four times what we take as a server
 
+# A kept connection that was idle for longer takes no request: the server may be closing it at
+# this moment, and whether a POST without an answer was handled cannot be known.
+MAX_IDLE: Final = 30.0
+
 
 class BadResponse(ConnectionError):
     """The connection ended, or gave bytes that are no response, before one was whole."""
@@ -139,7 +143,15 @@ class ResponseReader:
 class HttpConnection:
     """One kept connection: write a request, read its response, then the next."""
 
-    __slots__ = ("_is_waiting", "_keeps", "_loop", "_reader", "_responses", "_writer", "idle_since")
+    __slots__ = (
+        "_idle_since",
+        "_is_waiting",
+        "_keeps",
+        "_loop",
+        "_reader",
+        "_responses",
+        "_writer",
+    )
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, max_body_bytes: int
@@ -150,7 +162,7 @@ class HttpConnection:
         self._responses = ResponseReader(max_body_bytes)
         self._keeps = True
         self._is_waiting = False  # for the response to a request that was written
-        self.idle_since = self._loop.time()
+        self._idle_since = self._loop.time()
 
     @classmethod
     async def open(
@@ -167,6 +179,7 @@ class HttpConnection:
         return (
             self._keeps
             and not self._is_waiting
+            and self._loop.time() - self._idle_since < MAX_IDLE
             and not self._reader.at_eof()
             and self._reader.exception() is None
             and not self._writer.is_closing()
@@ -197,7 +210,7 @@ class HttpConnection:
             self.close()
             raise
         self._is_waiting = False
-        self.idle_since = self._loop.time()
+        self._idle_since = self._loop.time()
         if not response.keep_alive:
             self.close()
         return response

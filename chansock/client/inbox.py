@@ -111,7 +111,7 @@ class Inbox:
         try:
             result = handler(event)
         except Exception:
-            log.exception("handler_failed event=%r", event.id)
+            log.exception("handler_failed event=%r", str(event.id))
             return None
         return result if inspect.isawaitable(result) else None
 
@@ -122,7 +122,7 @@ class Inbox:
                 try:
                     await waits
                 except Exception:
-                    log.exception("handler_failed event=%r", event.id)
+                    log.exception("handler_failed event=%r", str(event.id))
                 self._weigh()
                 while True:
                     if not self._arrived:
@@ -154,7 +154,7 @@ class Inbox:
                 log.warning(
                     "inbox_full events=%d unclaimed=%r: reading stops until `async for` takes them",
                     size,
-                    self._unclaimed[0].id,
+                    str(self._unclaimed[0].id),
                 )
             self._set_reading(False)
         elif self.is_full and size <= self._limit // 2:

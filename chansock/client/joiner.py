@@ -15,6 +15,9 @@ __all__ = ["Joiner", "read_close"]
 CONTINUATION: Final = 0x0
 TEXT: Final = 0x1
 BINARY: Final = 0x2
+CLOSE: Final = 0x8
+PING: Final = 0x9
+PONG: Final = 0xA
 
 NO_CODE: Final = 1005  # RFC 6455 section 7.4.1: the close frame had none
 # What may stand in a close frame below 3000: sections 7.4.1 and the registry.

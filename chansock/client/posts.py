@@ -22,10 +22,6 @@ __all__ = ["Posts"]
 
 BUSY: Final = 503  # nothing of the POST was taken: it is sent again with the same number
 
-# A kept connection that was idle for longer takes no POST: the server may be closing it at this
-# moment, and whether a POST without an answer was handled cannot be known.
-MAX_IDLE: Final = 30.0
-
 
 class Posts:
     """Sends POSTs on at most `max_posts` connections; the rest waits, first come first served."""
@@ -98,10 +94,9 @@ class Posts:
         """Take an idle connection, or open one."""
         if self._closed.done():
             raise ChannelClosed("the channel closed before this was sent")
-        now = asyncio.get_running_loop().time()
         while self._idle:
             connection = self._idle.pop()
-            if connection.is_usable and now - connection.idle_since < MAX_IDLE:
+            if connection.is_usable:
                 return connection
             connection.close()
         settings = self._settings

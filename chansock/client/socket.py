@@ -15,9 +15,10 @@ from typing import Any, Final, cast
 
 import picows
 
-from chansock._core.wire import PONG, WS_PING, WS_PONG
+from chansock._core import wire
 from chansock.client.address import Attempt
-from chansock.client.joiner import Joiner, read_close
+from chansock.client.dial import dial
+from chansock.client.joiner import CLOSE, PING, PONG, Joiner, read_close
 from chansock.client.keepalive import KeepAlive
 from chansock.client.link import Owner, Settings
 from chansock.client.packets import Handshake, Ping, Reply, read_packet
@@ -36,9 +37,6 @@ READ_BUFFER: Final = 16 * 1024  # grows to what comes
 NO_CLOSING_HANDSHAKE: Final = 1006  # RFC 6455 section 7.1.5
 _TEXT: Final = picows.WSMsgType.TEXT
 _BINARY: Final = picows.WSMsgType.BINARY
-_CLOSE: Final = picows.WSMsgType.CLOSE
-_PING: Final = picows.WSMsgType.PING
-_PONG: Final = picows.WSMsgType.PONG
 
 
 class _Listener(picows.WSListener):
@@ -96,13 +94,14 @@ class WsLink:
         """Connect, wait for the handshake message, live; give the reason of the end."""
         opening = self._loop.create_task(self._open())
         try:
+            waits: set[asyncio.Future[Any]] = {opening, self._ended}
             await asyncio.wait(
-                {opening, self._ended},
+                waits,
                 timeout=self._settings.connect_timeout,
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if not opening.done():
-                self._end(Reason("not-opened", None, "connect time-out"))
+                self.stop(Reason("not-opened", None, "connect time-out"))
                 await self._give_up(opening)
             elif (error := opening.exception()) is not None:
                 self._end(_why_not(error))
@@ -132,7 +131,8 @@ class WsLink:
             room = self._write_in_turn(packer.packet(value, cb_id))
             if room is not None:
                 # The time-out of the reply runs while the packet waits for room, too.
-                await asyncio.wait({room, reply}, return_when=asyncio.FIRST_COMPLETED)
+                waits: set[asyncio.Future[Any]] = {room, reply}
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
                 if room.done():
                     room.result()
                 room.cancel()
@@ -152,7 +152,7 @@ class WsLink:
     @property
     def is_opened(self) -> bool:
         """Whether the handshake message has come."""
-        return self._handshaken.done()
+        return self._handshaken.done() and not self._handshaken.cancelled()
 
     async def gone(self) -> None:
         """Wait until the socket is closed."""
@@ -181,32 +181,17 @@ class WsLink:
         await self._handshaken
 
     async def _connect(self, _: object) -> socket.socket:
-        """Connect to the first address that answers. The socket is kept, to close it if the
-        attempt is given up: picows would leave it open."""
+        # The socket is kept, to end it if the attempt is given up: picows would leave it open.
         address = self._attempt.address
-        found = await self._loop.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-        errors: list[OSError] = []
-        for family, kind, proto, _name, where in found:
-            sock = socket.socket(family, kind, proto)
-            sock.setblocking(False)
-            try:
-                await self._loop.sock_connect(sock, where)
-            except OSError as exc:
-                sock.close()
-                errors.append(exc)
-            except BaseException:
-                sock.close()
-                raise
-            else:
-                self._socket = sock
-                self.is_reached = True
-                return sock
-        raise errors[0] if errors else OSError(f"no address found for {address.host!r}")
+        self._socket = await dial(address.host, address.port)
+        self.is_reached = True
+        return self._socket
 
     async def _give_up(self, opening: asyncio.Task[None]) -> None:
         opening.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await opening
+        await asyncio.wait({opening})
+        if not opening.cancelled():
+            opening.exception()  # seen
         if self._transport is None and self._socket is not None and self._socket.fileno() != -1:
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)  # the transport sees the end and closes
@@ -226,16 +211,16 @@ class WsLink:
     def frame(self, opcode: int, is_last: bool, payload: bytes) -> None:
         """Take one frame."""
         if self._ended.done():
-            if opcode == _CLOSE:
+            if opcode == CLOSE:
                 self._disconnect()
             return
         self._keep_alive.moved()
         try:
-            if opcode == _PING:
+            if opcode == PING:
                 self._transport_now().send_pong(payload)
-            elif opcode == _CLOSE:
+            elif opcode == CLOSE:
                 self._closed_by_peer(payload)
-            elif opcode != _PONG:
+            elif opcode != PONG:
                 message = self._joiner.feed(opcode, is_last, payload)
                 if message is not None:
                     self._message(message)
@@ -276,7 +261,7 @@ class WsLink:
         elif not self.is_opened:
             log.warning("packet_before_handshake transport=ws kind=%s", type(inbound).__name__)
         elif isinstance(inbound, Ping):
-            self._write(self._settings.packer.packet([WS_PONG], None))
+            self._write(self._settings.packer.packet([wire.WS_PONG], None))
             self._owner.received(self, inbound)
         elif isinstance(inbound, Reply):
             if not self._pending.answer(inbound.cb_id, inbound.value):
@@ -297,11 +282,11 @@ class WsLink:
         self._timer = self._loop.call_later(self._settings.ws_ping_interval, self._tick)
         if not self._is_reading:
             # No pong could be read, and none of the server's pings: be heard, and ask nothing.
-            self._write(self._settings.packer.packet([WS_PING], None))
+            self._write(self._settings.packer.packet([wire.WS_PING], None))
         elif self._keep_alive.tick():
             cb_id, pong = self._pending.new(self._settings.ws_ping_timeout)
             pong.add_done_callback(self._ponged)
-            self._write(self._settings.packer.packet([WS_PING], cb_id))
+            self._write(self._settings.packer.packet([wire.WS_PING], cb_id))
             self._keep_alive.pinged()
 
     def _ponged(self, pong: asyncio.Future[object]) -> None:
@@ -310,8 +295,8 @@ class WsLink:
         error = pong.exception()
         if self._ended.done() or not self._is_reading:
             return
-        if error is None and pong.result() == PONG:
-            return
+        if error is None and type(pong.result()) is str and pong.result() == wire.PONG:
+            return  # a keyword :pong would be equal
         text = str(error) if error is not None else "expected pong, got another reply"
         self._end(Reason("ws-ping-timeout", None, text))
         self._say_close(1000, b"")
@@ -360,7 +345,9 @@ class WsLink:
     def _closed_by_peer(self, payload: bytes) -> None:
         code, text = read_close(payload)
         self._end(close_reason(code, text, was_open=self.is_opened))
-        self._transport_now().send(_CLOSE, payload[:2])  # the same code, none if there was none
+        self._transport_now().send(
+            picows.WSMsgType.CLOSE, payload[:2]
+        )  # the same code, none if there was none
         self._disconnect()
 
     def _say_close(self, code: int, reason: bytes) -> None:

@@ -1,0 +1,410 @@
+"""The parts of the client that need no socket: fed, and asked."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import http.cookiejar
+import itertools
+import types
+import urllib.request
+from email.message import Message
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from websockets.exceptions import ProtocolError
+from websockets.frames import Close
+
+from chansock import packers
+from chansock.client.address import Address, Attempt, encode_pairs
+from chansock.client.backoff import Backoff, delay
+from chansock.client.cookies import Jar
+from chansock.client.http import BadResponse, ResponseReader
+from chansock.client.inbox import Inbox
+from chansock.client.joiner import Joiner, read_close
+from chansock.client.keepalive import KeepAlive
+from chansock.client.packets import (
+    Event,
+    Events,
+    Handshake,
+    Ping,
+    PollTimeout,
+    Reply,
+    read_packet,
+)
+from chansock.client.state import Reason, close_reason, http_reason, said
+from chansock.errors import FrameError
+
+# backoff
+
+
+def test_delays_lie_where_sentes_do_up_to_the_cap():
+    for n in range(60):
+        if n <= 29:
+            assert delay(n, 0.0, cap=1e9) == Fraction(2) ** (n - 1)
+            assert delay(n, 0.5, cap=1e9) == Fraction(2) ** n * Fraction(3, 4)
+        assert delay(n, 0.999999) < 10.0
+        assert delay(n, 0.0) >= (5.0 if n > 3 else 2.0 ** (n - 1))
+
+
+def test_first_retry_is_at_once_and_health_counts_from_the_handshake():
+    backoff = Backoff(rnd=lambda: 0.5)
+    assert [backoff.next_delay(0.0) for _ in range(5)] == [0.0, 3.0, 6.0, 7.5, 7.5]
+    backoff.opened(100.0)
+    assert backoff.next_delay(101.0) == 0.0
+    backoff.opened(102.0)
+    assert backoff.next_delay(102.5) == 3.0  # it was open for too short a time
+    backoff.reset()
+    assert backoff.next_delay(103.0) == 0.0
+
+
+# keep-alive
+
+
+def test_ping_is_due_at_a_tick_with_nothing_since_the_one_before():
+    alive = KeepAlive()
+    alive.moved()
+    assert not alive.tick()  # the first never
+    assert alive.tick()
+    alive.moved()  # the ping itself
+    alive.pinged()
+    alive.moved()  # its pong
+    assert not alive.tick()
+    assert alive.tick()
+    alive.moved()
+    alive.pinged()
+    assert alive.tick()  # no pong: still nothing since
+
+
+# frames to messages
+
+
+@given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=6), st.booleans())
+def test_any_cut_of_a_message_gives_the_message_or_1007(payload, cuts, is_text):
+    joiner = Joiner(1000)
+    edges = [0, *sorted(min(cut, len(payload)) for cut in cuts), len(payload)]
+    parts = [payload[a:b] for a, b in itertools.pairwise(edges)]
+    try:
+        payload.decode()
+        is_utf8 = True
+    except UnicodeDecodeError:
+        is_utf8 = False
+    for _ in range(2):  # the second as the first: nothing is left over
+        *early, last = enumerate(parts)
+        for i, part in early:
+            assert joiner.feed((1 if is_text else 2) if i == 0 else 0, False, part) is None
+        if is_text and not is_utf8:
+            with pytest.raises(FrameError) as caught:
+                joiner.feed(1 if not early else 0, True, last[1])
+            assert caught.value.close_code == 1007
+            return
+        assert joiner.feed((1 if is_text else 2) if not early else 0, True, last[1]) == payload
+
+
+def test_size_limit_is_that_of_the_whole_message():
+    joiner = Joiner(10)
+    assert joiner.feed(2, True, b"x" * 10) == b"x" * 10
+    assert joiner.feed(2, False, b"x" * 9) is None
+    with pytest.raises(FrameError, match="expected at most 10 bytes, got 11") as caught:
+        joiner.feed(0, False, b"xx")
+    assert caught.value.close_code == 1009
+
+
+def test_close_codes_that_may_be_sent_are_those_of_the_websockets_package():
+    for code in range(990, 5010):
+        try:
+            Close(code, "é").check()
+        except ProtocolError:
+            with pytest.raises(FrameError) as caught:
+                read_close(code.to_bytes(2, "big") + "é".encode())
+            assert caught.value.close_code == 1002
+        else:
+            assert read_close(code.to_bytes(2, "big") + "é".encode()) == (code, "é")
+
+
+# reasons
+
+
+def test_reasons_name_what_a_close_or_a_status_means():
+    assert close_reason(1000, "", was_open=True) == Reason("clean", 1000)
+    assert close_reason(1012, "stop", was_open=True) == Reason("unexpected", 1012, "stop")
+    assert close_reason(4401, "over", was_open=False) == Reason("refused", 4401, "over")
+    assert close_reason(1006, "", was_open=False).kind == "not-opened"
+    assert http_reason(403, "Bad CSRF token", was_open=False).is_final
+    assert http_reason(503, "", was_open=True) == Reason("unexpected", 503)
+    assert str(Reason("refused", 403, "Bad CSRF token")) == "refused 403: Bad CSRF token"
+    assert said(b"Bad CSRF token\r\nmore") == "Bad CSRF token"
+    assert said(b"\xff" * 1000) == "�" * 200
+    assert said(b"") == ""
+
+
+# packets
+
+
+@pytest.mark.parametrize(
+    ("text", "inbound"),
+    [
+        ('[[:chsk/handshake ["u" nil {:a 1}]] nil]', Handshake("u", {"a": 1})),
+        ('[[:chsk/handshake ["u" nil]] nil]', Handshake("u", None)),  # up to 1.20
+        ('[[:chsk/handshake ["u"]]]', Handshake("u", None)),
+        ("[[:chsk/handshake [:sente/nil-uid nil nil]] nil]", Handshake(None, None)),
+        ('[[:chsk/handshake [":sente/nil-uid" nil nil]] nil]', Handshake(":sente/nil-uid", None)),
+        ('[[:chsk/handshake ["sente/nil-uid" nil nil]] nil]', Handshake("sente/nil-uid", None)),
+        ("[:chsk/ws-ping nil]", Ping()),
+        ("[:chsk/ws-ping]", Ping()),
+        ("[:chsk/timeout nil]", PollTimeout()),
+        ('[:chsk/timeout "2c4461"]', Reply("2c4461", "chsk/timeout")),
+        ('["pong" "abc123"]', Reply("abc123", "pong")),
+        ('[nil "abc123"]', Reply("abc123", None)),
+        ("[[[:a/b 1] [:a/b]] nil]", Events((Event("a/b", 1), Event("a/b")), ())),
+        ('["chsk/ws-ping" nil]', Events((), ("chsk/ws-ping",))),
+        ("[[] nil]", Events((), ())),
+        ("[nil nil]", Events((), (None,))),
+        ('[[["a/b" 1] (:a/b 1) [:a/b 1 2] []] nil]', None),
+    ],
+)
+def test_packets_mean_what_they_mean_to_sentes_client(text, inbound):
+    got = read_packet(*packers.EDN().unpack(text.encode()))
+    if inbound is None:
+        assert isinstance(got, Events)
+        assert (len(got.events), len(got.dropped)) == (0, 4)
+    else:
+        assert got == inbound
+
+
+# URLs and requests
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port", "authority", "target", "origin"),
+    [
+        ("ws://h/chsk", "h", 80, "h", "/chsk", "http://h:80"),
+        ("http://h:8000/chsk?a=1", "h", 8000, "h:8000", "/chsk?a=1", "http://h:8000"),
+        ("wss://h", "h", 443, "h", "/", "https://h:443"),
+        ("HTTPS://H:443/a%20b/é", "h", 443, "h:443", "/a%20b/%C3%A9", "https://h:443"),
+        ("ws://[::1]:9/x", "::1", 9, "[::1]:9", "/x", "http://::1:9"),
+        ("ws://bücher.example/x", "xn--bcher-kva.example", 80, "xn--bcher-kva.example", "/x", None),
+        ("ws://h/a;b?c d", "h", 80, "h", "/a%3Bb?c%20d", None),
+    ],
+)
+def test_url_is_taken_apart(url, host, port, authority, target, origin):
+    address = Address.parse(url)
+    assert (address.host, address.port, address.authority) == (host, port, authority)
+    assert address.target([]) == target
+    if origin is not None:
+        assert address.origin == origin
+
+
+def test_parameters_are_written_as_encode_uri_component_does():
+    # node: encodeURIComponent("a b/é&=+?#'()*!~._-\u{1F600}")
+    assert encode_pairs([("handshake?", "1"), ("v", "a b/é&=+?#'()*!~._-\U0001f600")]) == (
+        "handshake%3F=1&v=a%20b%2F%C3%A9%26%3D%2B%3F%23'()*!~._-%F0%9F%98%80"
+    )
+
+
+def test_own_query_of_the_url_stays_in_front():
+    attempt = Attempt(Address.parse("ws://h/chsk?room=7"), "c", None, (("a", "1"),), (), Jar())
+    assert attempt.ws_url() == "ws://h/chsk?room=7&a=1&client-id=c"
+    get = attempt.get(5, wants_handshake=True).split(b"\r\n")[0]
+    assert get == b"GET /chsk?room=7&udt=5&client-id=c&handshake%3F=1&a=1 HTTP/1.1"
+    post = attempt.post_form(5, "4-1", b"[[:a/b] nil]").split(b"\r\n")[0]
+    assert post == b"POST /chsk?room=7&a=1 HTTP/1.1"
+
+
+# cookies
+
+
+def sent(fields, url):
+    """What the standard library's cookie jar would send."""
+    jar = http.cookiejar.CookieJar()
+    for field in fields:
+        headers = Message()
+        headers["Set-Cookie"] = field
+        answer = types.SimpleNamespace(info=functools.partial(lambda fields: fields, headers))
+        jar.extract_cookies(answer, urllib.request.Request(url))
+    request = urllib.request.Request(url)
+    jar.add_cookie_header(request)
+    return set((request.get_header("Cookie") or "").split("; ")) - {""}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ["a=1"],
+        ["a=1; Path=/"],
+        ["a=1; Path=/other"],
+        ["a=1; Path=/chsk"],
+        ["a=1; Path=/ch"],
+        ["a=1; Secure"],
+        ["a=1; HttpOnly; SameSite=Lax"],
+        ["a=1", "b=2"],
+        ["a=1", "a=2"],
+        ["a=1; Max-Age=1000", "b=2; Max-Age=0"],
+        ["a=1", "a=; Max-Age=0"],
+        ["a=1; Expires=Thu, 01 Jan 1970 00:00:00 GMT"],
+        ["a=1; Expires=Thu, 01 Jan 2099 00:00:00 GMT"],
+        ["a=1; Expires=not a date"],
+        ["a=1; Priority=very high; Partitioned"],
+        ["a=1=2"],
+        ['a={"x":[1]}'],
+        ["=1"],
+    ],
+)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_cookies_go_where_the_standard_librarys_jar_sends_them(fields, scheme):
+    jar = Jar()
+    address = Address.parse(f"{scheme}://h/chsk")
+    jar.take(address.origin, fields)
+    ours = set(jar.header(address.origin, address.path).split("; ")) - {""}
+    assert ours == sent(fields, f"{scheme}://h/chsk")
+
+
+def test_cookies_never_go_to_another_origin():
+    jar = Jar()
+    jar.take("http://h:80", ["a=1"])
+    for other in ("https://h:443", "http://h:81", "http://evil:80"):
+        assert jar.header(other, "/") == ""
+    assert jar.header("http://h:80", "/", "mine=2; a=3") == "mine=2; a=3"
+    jar.take("http://evil:80", ["b=1"])
+    assert jar.header("http://h:80", "/") == ""
+
+
+def test_attribute_that_cannot_be_read_counts_as_absent():
+    jar = Jar()  # RFC 6265 section 5.2.2; the standard library drops the cookie
+    jar.take("http://h:80", ["a=1; Max-Age=soon"])
+    assert jar.header("http://h:80", "/") == "a=1"
+
+
+def test_cookie_ends_when_it_said():
+    jar = Jar()
+    jar.take("http://h:80", ["a=1; Max-Age=10"], now=100.0)
+    assert jar.header("http://h:80", "/", now=109.0) == "a=1"
+    assert jar.header("http://h:80", "/", now=110.0) == ""
+
+
+# HTTP responses
+
+ANSWERS = (
+    b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\nA: b\r\n\r\nhello",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nTrailer: x\r\n\r\n",
+)
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_answer_is_read_whole_split_anywhere_and_byte_by_byte(answer):
+    pieces = [[answer], [answer[i : i + 1] for i in range(len(answer))]]
+    pieces += [[answer[:i], answer[i:]] for i in range(1, len(answer))]
+    for split in pieces:
+        reader = ResponseReader(100)
+        got = [response for piece in split if (response := reader.feed(piece))]
+        assert [(r.status, r.body, r.keep_alive) for r in got] == [(200, b"hello", True)]
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_answer_that_is_cut_anywhere_raises(answer):
+    for i in range(len(answer)):
+        reader = ResponseReader(100)
+        if i:
+            assert reader.feed(answer[:i]) is None
+        with pytest.raises(BadResponse, match="connection closed"):
+            reader.feed_eof()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-OpenSSH\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 101\r\n\r\n" + b"x" * 101,
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n" * 2,
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 20_000,
+    ],
+)
+def test_what_is_no_answer_raises_bad_response(answer):
+    with pytest.raises(BadResponse, match="expected"):
+        ResponseReader(100).feed(answer)
+
+
+# inbox
+
+
+def test_reading_stops_at_the_limit_and_goes_on_at_half():
+    async def main():
+        reading = []
+        inbox = Inbox(4, reading.append)
+        inbox.put([Event("a/b", i) for i in range(3)])
+        assert reading == []
+        inbox.put([Event("a/b", 3), Event("a/b", 4)])
+        assert reading == [False]
+        assert [(await inbox.get()).data for _ in range(2)] == [0, 1]
+        assert reading == [False]
+        assert (await inbox.get()).data == 2
+        assert reading == [False, True]
+        assert [(await inbox.get()).data for _ in range(2)] == [3, 4]
+
+    asyncio.run(main())
+
+
+def test_events_behind_a_coroutine_count_as_waiting():
+    async def main():
+        reading = []
+        gate = asyncio.Event()
+        inbox = Inbox(2, reading.append)
+        done = []
+
+        async def slow(event):
+            await gate.wait()
+            done.append(event.data)
+
+        inbox.handlers["a/b"] = slow
+        inbox.put([Event("a/b", i) for i in range(3)])
+        assert (reading, done) == ([False], [])
+        gate.set()
+        inbox.put([Event("other/x", 3)])
+        assert (await inbox.get()).data == 3
+        assert (reading, done) == ([False, True], [0, 1, 2])
+
+    asyncio.run(main())
+
+
+def test_two_readers_share_the_events_and_both_end():
+    async def main():
+        inbox = Inbox(100, lambda on: None)
+        got = []
+
+        async def read():
+            try:
+                while True:
+                    got.append((await inbox.get()).data)
+            except StopAsyncIteration:
+                return "ended"
+
+        readers = [asyncio.create_task(read()) for _ in range(3)]
+        await asyncio.sleep(0)
+        readers[0].cancel()
+        inbox.put([Event("a/b", i) for i in range(10)])
+        for _ in range(5):
+            await asyncio.sleep(0)
+        inbox.end()
+        assert await asyncio.gather(*readers[1:]) == ["ended", "ended"]
+        assert got == list(range(10))
+
+    asyncio.run(main())
+
+
+def test_handler_may_end_the_client_that_called_it():
+    async def main():
+        inbox = Inbox(100, lambda on: None)
+
+        async def leave(event):
+            await inbox.stop()
+
+        inbox.handlers["a/b"] = leave
+        inbox.put([Event("a/b"), Event("a/b")])
+        with pytest.raises(StopAsyncIteration):
+            await inbox.get()
+
+    asyncio.run(main())
