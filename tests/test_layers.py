@@ -19,10 +19,10 @@ PACKAGE = ROOT / "chansock"
 # A name stands for the module and for all below it. Within a row of `ACYCLIC` modules may
 # import each other without a cycle; within another, only what belongs to the same name.
 ROWS: tuple[tuple[str, ...], ...] = (
-    ("errors", "values", "target", "config", "request", "clock"),
+    ("errors", "values", "target", "config", "request", "clock", "stats"),
     ("_fast",),
     ("edn", "_core", "_core.event", "_core.wire", "_core.http1", "packers"),
-    ("_core.presence", "_core.guard", "_core.hub", "_core.router", "_core.endpoint"),
+    ("_core.presence", "_core.guard", "_core.posts", "_core.hub", "_core.router", "_core.endpoint"),
     ("channel",),
     ("server", "asgi", "uvicorn", "aiohttp", "django", "client"),
     ("", "__main__", "testing"),
