@@ -26,6 +26,7 @@ from chansock.errors import (
     ReplyTimeout,
 )
 from chansock.request import Request, Response
+from chansock.server import Listener, run, serve
 from chansock.stats import Lost, Stats
 from chansock.target import ALL, ANONYMOUS, ClientTarget, Target, UserId
 from chansock.values import Char, FrozenDict, Keyword, List, StrDict, Symbol, Tagged
@@ -55,6 +56,7 @@ __all__ = [
     "InvalidEvent",
     "Keyword",
     "List",
+    "Listener",
     "Lost",
     "PacketError",
     "PeerError",
@@ -72,4 +74,6 @@ __all__ = [
     "connect",
     "edn",
     "packers",
+    "run",
+    "serve",
 ]

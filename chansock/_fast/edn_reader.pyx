@@ -8,31 +8,26 @@ from cpython.dict cimport PyDict_SetItem
 from cpython.list cimport PyList_New, PyList_SET_ITEM
 from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
 from cpython.object cimport PyObject
-from cpython.ref cimport Py_INCREF, Py_XDECREF
+from cpython.ref cimport Py_INCREF
 from cpython.set cimport PySet_Add
 from cpython.tuple cimport PyTuple_New, PyTuple_SET_ITEM
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t
 from libc.string cimport memcmp, memcpy
 
+from chansock._fast.edn_numbers cimport instant, read_number, uuid_of
 from chansock._fast.edn_tokens cimport (
-    BLANK, ENDS, HIGH, IN_TOKEN, KIND, Source, code_point, fail, fault_text, instant,
-    is_high_blank, is_wide_digit, name_fault, read_character, read_escape, read_number, shown,
-    token_end, uuid_of)
+    BLANK, HIGH, KIND, Source, code_point, fail, is_high_blank, not_utf8, read_character,
+    read_keyword, read_name, read_string, read_symbol, shown)
 
-from chansock.errors import ConfigError, EdnDecodeError
+from chansock.errors import ConfigError
 from chansock.values import (
     FrozenDict, FrozenStrDict, Keyword, List, StrDict, Symbol, Tagged)
 
 cdef extern from "Python.h":
-    object PyUnicode_New(Py_ssize_t size, Py_UCS4 most)
-    void* PyUnicode_DATA(object text) noexcept
-    object PyUnicode_DecodeUTF8(const char* text, Py_ssize_t size, const char* errors)
-    object PyUnicode_FromKindAndData(int kind, const void* data, Py_ssize_t size)
-    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
     Py_ssize_t PyDict_GET_SIZE(object d) noexcept
     Py_ssize_t PySet_GET_SIZE(object s) noexcept
-    int PyUnicode_4BYTE_KIND
-    void Py_DECREF_ "Py_DECREF"(PyObject* owned) noexcept
+    long long PyLong_AsLongLongAndOverflow(object value, int* overflow) except? -1
+    void release "Py_DECREF"(PyObject* owned) noexcept
 
 cdef int MOST_OF_ONE_HASH = 32      # keys; Python keys its hash for str alone
 cdef int DEEPEST = 2000             # a level costs some 500 bytes of C stack
@@ -42,77 +37,18 @@ cdef object MINUS_INF = float("-inf")
 cdef object NAN = float("nan")      # one object, so that `#{##NaN ##NaN}` is a duplicate
 
 
-# -- names seen before: a bounded cache, since peers choose the names --
-
-cdef enum:
-    CACHED_NAMES = 2048     # slots; one message type has some ten keys
-    LONGEST_CACHED = 64     # bytes
-
-cdef struct Name:
-    uint64_t mark           # of its bytes
-    uint32_t size
-    const char* bytes       # inside `text`
-    PyObject* text          # a str; owned
-    PyObject* keyword       # its Keyword, once the name was checked, else NULL; owned
-
-cdef Name[CACHED_NAMES] NAMES
-
-
-cdef inline uint64_t _mark(const uint8_t* p, Py_ssize_t size) noexcept:
-    # Quick, not strong: a peer that finds collisions only evicts names.
-    cdef uint64_t h = <uint64_t>size * 0x9E3779B97F4A7C15U
-    cdef uint64_t word
-    cdef uint32_t half
-    while size >= 8:
-        memcpy(&word, p, 8)
-        h = (h ^ word) * 0x9FB21C651E98DF25U
-        h ^= h >> 32
-        p += 8
-        size -= 8
-    if size >= 4:
-        memcpy(&half, p, 4)
-        word = half
-        memcpy(&half, p + size - 4, 4)
-        word |= <uint64_t>half << 32
-    elif size > 0:
-        word = p[0] | (<uint64_t>p[size >> 1] << 8) | (<uint64_t>p[size - 1] << 16)
-    else:
-        word = 0
-    h = (h ^ word) * 0x9FB21C651E98DF25U
-    return h ^ (h >> 29)
-
-
-cdef inline Name* _slot(uint64_t mark) noexcept:
-    return &NAMES[mark & (CACHED_NAMES - 1)]
-
-
-cdef inline bint _is_in(Name* name, uint64_t mark, const uint8_t* p, Py_ssize_t size) noexcept:
-    return (name.mark == mark and name.size == size and name.text is not NULL
-            and memcmp(name.bytes, p, <size_t>size) == 0)
-
-
-cdef int _store(uint64_t mark, object text, object keyword) except -1:
-    # Old entries are let go last: their end may run other code, which may read.
-    cdef Name* name = _slot(mark)
-    cdef PyObject* old_text = name.text
-    cdef PyObject* old_keyword = name.keyword
-    cdef Py_ssize_t size = 0
-    cdef const char* data = PyUnicode_AsUTF8AndSize(text, &size)
-    Py_INCREF(text)
-    name.text = <PyObject*>text
-    name.keyword = NULL
-    if keyword is not None:
-        Py_INCREF(keyword)
-        name.keyword = <PyObject*>keyword
-    name.mark = mark
-    name.size = <uint32_t>size
-    name.bytes = data
-    Py_XDECREF(old_text)
-    Py_XDECREF(old_keyword)
-    return 0
-
-
 # -- members of open collections --
+
+cdef void _open(Source* s, const uint8_t* data, Py_ssize_t size, Py_ssize_t pos) noexcept:
+    s.start = data
+    s.pos = data + pos
+    s.end = data + size
+    s.depth = 0
+    s.discards = 0
+    s.items = s.room
+    s.count = 0
+    s.capacity = 64
+
 
 cdef int _push(Source* s, object member) except -1:
     cdef PyObject** items
@@ -136,7 +72,7 @@ cdef int _push(Source* s, object member) except -1:
 cdef void _drop(Source* s) noexcept:
     while s.count:
         s.count -= 1
-        Py_DECREF_(s.items[s.count])
+        release(s.items[s.count])
     if s.items != s.room:
         PyMem_Free(s.items)
 
@@ -159,162 +95,6 @@ cdef object _take_tuple(Source* s, Py_ssize_t base):
     return result
 
 
-# -- strings and names --
-
-cdef str _text(Source* s, const uint8_t* p, const uint8_t* end):
-    # UTF-8 without escapes.
-    try:
-        return PyUnicode_DecodeUTF8(<const char*>p, end - p, NULL)
-    except UnicodeDecodeError as error:
-        at = error.start
-    p += <Py_ssize_t>at
-    fail(s, p, "expected UTF-8, got " + repr(<bytes>p[:1]))
-
-
-cdef str _ascii(const uint8_t* p, Py_ssize_t size):
-    cdef str text
-    if size == 0:
-        return ""
-    text = PyUnicode_New(size, 127)
-    memcpy(PyUnicode_DATA(text), p, <size_t>size)
-    return text
-
-
-cdef inline bint _is_plain(uint64_t word) noexcept:
-    # Eight bytes without quote, backslash or high bit.
-    cdef uint64_t ones = 0x0101010101010101U
-    cdef uint64_t quote = word ^ (ones * c'"')
-    cdef uint64_t slash = word ^ (ones * c'\\')
-    return ((word | ((quote - ones) & ~quote) | ((slash - ones) & ~slash)) & (ones << 7)) == 0
-
-
-cdef str _string(Source* s, bint is_key):
-    cdef const uint8_t* first = s.pos + 1
-    cdef const uint8_t* p = first
-    cdef uint64_t word, mark
-    cdef Name* name
-    cdef bint is_high = False
-    cdef str text
-    while s.end - p >= 8:
-        memcpy(&word, p, 8)
-        if not _is_plain(word):
-            break
-        p += 8
-    while p < s.end and p[0] != c'"' and p[0] != c'\\':
-        is_high = is_high or p[0] >= 0x80
-        p += 1
-    if p == s.end:
-        fail(s, s.pos, "expected a closing quote, got the end: " + shown(s, s.pos))
-    if p[0] == c'\\':
-        return _escaped(s, first, p)
-    s.pos = p + 1
-    if is_high:
-        return _text(s, first, p)
-    if not is_key or p - first > LONGEST_CACHED:
-        return _ascii(first, p - first)
-    mark = _mark(first, p - first)
-    name = _slot(mark)
-    if _is_in(name, mark, first, p - first):
-        return <str>name.text
-    text = _ascii(first, p - first)
-    _store(mark, text, None)
-    return text
-
-
-cdef str _escaped(Source* s, const uint8_t* first, const uint8_t* p):
-    # A string with escapes; p is at the first of them.
-    cdef const uint8_t* last = p
-    cdef uint32_t* units
-    cdef Py_ssize_t count = 0
-    cdef int point, width = 1
-    while last < s.end and last[0] != c'"':
-        last += 2 if last[0] == c'\\' else 1
-    if last >= s.end:
-        fail(s, s.pos, "expected a closing quote, got the end: " + shown(s, s.pos))
-    units = <uint32_t*>PyMem_Malloc(<size_t>(last - first) * 4)
-    if units is NULL:
-        raise MemoryError("no memory for a string")
-    try:
-        p = first
-        while p < last:
-            if p[0] == c'\\':
-                point = read_escape(s, &p)
-                # a pair of escapes is one character, half a pair stays alone
-                if (0xDC00 <= point <= 0xDFFF and count and 0xD800 <= units[count - 1] <= 0xDBFF):
-                    point = 0x10000 + ((<int>units[count - 1] - 0xD800) << 10) + point - 0xDC00
-                    count -= 1
-            else:
-                point = code_point(p, s.end, &width)
-                if point < 0:
-                    fail(s, p, "expected UTF-8, got " + repr(<bytes>p[:1]))
-                p += width
-            units[count] = <uint32_t>point
-            count += 1
-        s.pos = last + 1
-        return PyUnicode_FromKindAndData(PyUnicode_4BYTE_KIND, units, count)
-    finally:
-        PyMem_Free(units)
-
-
-cdef object _keyword(Source* s, bint as_text):
-    # `:ns/name` as Keyword, or as plain text where it is the key of a map.
-    cdef const uint8_t* first = s.pos + 1
-    cdef const uint8_t* p = first
-    cdef uint64_t mark = 0
-    cdef Py_ssize_t size
-    cdef Name* name
-    cdef int fault
-    while p < s.end and KIND[p[0]] == IN_TOKEN:
-        p += 1
-    if p < s.end and KIND[p[0]] >= HIGH - 1:
-        p = token_end(s, p)
-    size = p - first
-    if size <= LONGEST_CACHED:
-        mark = _mark(first, size)
-        name = _slot(mark)
-        if name.keyword is not NULL and _is_in(name, mark, first, size):
-            s.pos = p
-            return <object>(name.text if as_text else name.keyword)
-    fault = name_fault(first, size)
-    if fault:
-        fail(s, s.pos, f"expected a keyword, got {shown(s, s.pos)}: {fault_text(fault)}")
-    text = _text(s, first, p)
-    keyword = Keyword(text)
-    if size <= LONGEST_CACHED:
-        _store(mark, text, keyword)
-    s.pos = p
-    return text if as_text else keyword
-
-
-cdef str _name(Source* s, str what):
-    # A symbol's text, nil, true and false too.
-    cdef const uint8_t* first = s.pos
-    cdef const uint8_t* p = token_end(s, first)
-    cdef int fault = name_fault(first, p - first)
-    if fault:
-        fail(s, first, f"expected {what}, got {shown(s, first)}: {fault_text(fault)}")
-    s.pos = p
-    return _text(s, first, p)
-
-
-cdef object _symbol(Source* s):
-    cdef const uint8_t* p = s.pos
-    cdef int width = 1
-    cdef str name
-    if p[0] == c'+' or p[0] == c'-':
-        p += 1
-    if p < s.end and p[0] >= 0x80 and is_wide_digit(code_point(p, s.end, &width)):
-        fail(s, s.pos, "expected a number in ASCII digits, got " + shown(s, s.pos))
-    name = _name(s, "a form")
-    if name == "nil":
-        return None
-    if name == "true":
-        return True
-    if name == "false":
-        return False
-    return Symbol(name)
-
-
 # -- hash flooding --
 
 @cython.final
@@ -325,19 +105,16 @@ cdef class _Crowd:
     cdef dict counts        # hash -> keys; from the 31st of the others on
 
     cdef int add(self, Source* s, const uint8_t* at, object container, object key) except -1:
-        if type(key) is int and -(<object>1 << 60) < key < (<object>1 << 60):
-            # these have a hash each, but for -1 and -2
-            if self.counts is None:
-                return 0
-        else:
+        if not _is_small(key):
             self.others += 1
-            if self.counts is None:
-                if self.others < MOST_OF_ONE_HASH - 1:
-                    return 0
-                self.counts = {}
-                for earlier in container:
-                    if not isinstance(earlier, (str, float)):
-                        self._count(s, at, earlier)
+        if self.counts is None:
+            # two small integers at most have one hash, so there is nothing to count yet
+            if self.others < MOST_OF_ONE_HASH - 1:
+                return 0
+            self.counts = {}
+            for earlier in container:
+                if not _is_keyed(earlier):
+                    self._count(s, at, earlier)
         return self._count(s, at, key)
 
     cdef int _count(self, Source* s, const uint8_t* at, object key) except -1:
@@ -350,8 +127,34 @@ cdef class _Crowd:
 
 
 cdef inline bint _is_keyed(object key) noexcept:
-    # Strings are hashed with a secret key, and few floats share a hash.
+    # Strings are hashed with a secret, and no more than 34 floats have one hash.
     return isinstance(key, str) or type(key) is float
+
+
+cdef inline bint _is_small(object key) except -1:
+    # An integer that is its own hash.
+    cdef int overflow = 0
+    cdef long long value
+    if type(key) is not int:
+        return False
+    value = PyLong_AsLongLongAndOverflow(key, &overflow)
+    return not overflow and -(1LL << 60) < value < (1LL << 60)
+
+
+cdef _Crowd _admit(Source* s, const uint8_t* at, _Crowd crowd, object container, object key):
+    # One more key or member that is no string: hashable, and none too many of its hash.
+    if crowd is None:
+        if _is_keyed(key) or _is_small(key):
+            return None
+        crowd = _Crowd.__new__(_Crowd)
+    elif _is_keyed(key):
+        return crowd
+    try:
+        hash(key)
+    except (TypeError, RecursionError) as error:    # what a reader function made
+        fail(s, at, f"expected a key or member that can be hashed, got {error}")
+    crowd.add(s, at, container, key)
+    return crowd
 
 
 # -- whitespace --
@@ -367,12 +170,12 @@ cdef int _blank(Source* s) except -2:
         elif p[0] == c';':
             while p < s.end and p[0] != c'\n' and p[0] != c'\r':
                 if code_point(p, s.end, &width) < 0:
-                    fail(s, p, "expected UTF-8, got " + repr(<bytes>p[:1]))
+                    not_utf8(s, p)
                 p += width
         elif kind == HIGH:
             point = code_point(p, s.end, &width)
             if point < 0:
-                fail(s, p, "expected UTF-8, got " + repr(<bytes>p[:1]))
+                not_utf8(s, p)
             if not is_high_blank(point):
                 break
             p += width
@@ -399,7 +202,7 @@ cdef class Reader:
 
     def decode(self, text):
         """Return the one form in text; raises EdnDecodeError if there is none, or more."""
-        cdef Py_ssize_t end = 0, rest = 0
+        cdef Py_ssize_t end = 0, rest
         cdef Py_buffer view
         cdef const uint8_t* data
         if isinstance(text, str):
@@ -411,9 +214,9 @@ cdef class Reader:
             if end < 0:
                 _refuse(data, view.len, 0, "expected a form, got nothing but whitespace")
             if end < view.len:
-                self.read_from(data, view.len, end, &rest)
+                rest = self._behind(data, view.len, end)
                 if rest >= 0:
-                    _refuse(data, view.len, end, "expected one form, got text after it")
+                    _refuse(data, view.len, rest, "expected one form, got text after it")
             return value
         finally:
             PyBuffer_Release(&view)
@@ -437,18 +240,21 @@ cdef class Reader:
     cdef object read(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t* end):
         return self.read_from(data, size, 0, end)
 
+    cdef Py_ssize_t _behind(
+            self, const uint8_t* data, Py_ssize_t size, Py_ssize_t pos) except -2:
+        # Where another form starts behind the first; -1: nowhere.
+        cdef Source s
+        _open(&s, data, size, pos)
+        try:
+            return s.pos - data if self._skip(&s) >= 0 else -1
+        finally:
+            _drop(&s)
+
     cdef object read_from(
             self, const uint8_t* data, Py_ssize_t size, Py_ssize_t pos, Py_ssize_t* end):
         cdef Source s
         cdef int c
-        s.start = data
-        s.pos = data + pos
-        s.end = data + size
-        s.depth = 0
-        s.discards = 0
-        s.items = s.room
-        s.count = 0
-        s.capacity = 64
+        _open(&s, data, size, pos)
         if pos == 0 and size >= 3 and memcmp(data, b"\xEF\xBB\xBF", 3) == 0:
             s.pos += 3      # a BOM; Clojure would make a symbol of it
         try:
@@ -500,11 +306,11 @@ cdef class Reader:
         # c is the byte at s.pos, as _skip gives it.
         cdef const uint8_t* next = s.pos + 1
         if s.depth > self.max_depth:
-            fail(s, s.pos, f"expected at most {self.max_depth} forms around a form, got more")
+            self._too_deep(s)
         if c == c'"':
-            return _string(s, False)
+            return read_string(s, False)
         elif c == c':':
-            return _keyword(s, False)
+            return read_keyword(s, False)
         elif c'0' <= c <= c'9':
             return read_number(s)
         elif c == c'[':
@@ -515,7 +321,7 @@ cdef class Reader:
         elif c == c'-' or c == c'+':
             if next < s.end and c'0' <= next[0] <= c'9':
                 return read_number(s)
-            return _symbol(s)
+            return read_symbol(s)
         elif c == c'(':
             return self._list(s, hashed)
         elif c == c'#':
@@ -526,7 +332,11 @@ cdef class Reader:
             return self._with_metadata(s, hashed)
         elif c == c')' or c == c']' or c == c'}':
             fail(s, s.pos, f"expected a form, got a {chr(c)!r} that nothing opened")
-        return _symbol(s)
+        return read_symbol(s)
+
+    cdef int _too_deep(self, Source* s) except -1:
+        return fail(
+            s, s.pos, f"expected at most {self.max_depth} forms around a form, got more")
 
     cdef object _next(self, Source* s, const uint8_t* owner, bint hashed):
         # The form that `owner` (a tag, a `^`, a `##`) needs behind it.
@@ -581,15 +391,11 @@ cdef class Reader:
                 fail(s, start, "expected a closing '}', got the end")
             at = s.pos
             member = self._form(s, c, True)
-            if not _is_keyed(member):
-                if crowd is None:
-                    crowd = _Crowd.__new__(_Crowd)
-                _hashable(s, at, member)
-                crowd.add(s, at, result, member)
+            crowd = _admit(s, at, crowd, result, member)
             PySet_Add(result, member)
             many += 1
             if PySet_GET_SIZE(result) != many:
-                fail(s, at, f"expected distinct members in a set, got {_cut(member)} again")
+                fail(s, at, f"expected distinct members in a set, got {shown(s, at)} again")
         s.pos += 1
         s.depth -= 1
         return frozenset(result) if hashed else result
@@ -611,14 +417,14 @@ cdef class Reader:
                 break
             if c < 0:
                 fail(s, start, "expected a closing '}', got the end: " + shown(s, start))
+            if s.depth > self.max_depth:
+                self._too_deep(s)
             at = s.pos
             if c == c':':
-                if s.depth > self.max_depth:
-                    self._form(s, c, True)      # raises
-                key = _keyword(s, as_text) if namespace is None else \
-                    _qualified(_keyword(s, False), namespace, as_text)
+                key = read_keyword(s, as_text) if namespace is None else \
+                    _qualified(read_keyword(s, False), namespace, as_text)
             else:
-                key = _string(s, True) if c == c'"' else self._form(s, c, True)
+                key = read_string(s, True) if c == c'"' else self._form(s, c, True)
                 if type(key) is str:
                     if as_text:
                         as_text = False
@@ -626,11 +432,8 @@ cdef class Reader:
                         result = _with_text(result)
                 elif namespace is not None and type(key) is Symbol:
                     key = _qualified(key, namespace, False)
-                elif not _is_keyed(key):
-                    if crowd is None:
-                        crowd = _Crowd.__new__(_Crowd)
-                    _hashable(s, at, key)
-                    crowd.add(s, at, result, key)
+                else:
+                    crowd = _admit(s, at, crowd, result, key)
             c = self._skip(s)
             if c == c'}':
                 fail(s, s.pos, "odd number of forms in map: " + shown(s, start))
@@ -639,7 +442,7 @@ cdef class Reader:
             PyDict_SetItem(result, key, self._form(s, c, hashed))
             many += 1
             if PyDict_GET_SIZE(result) != many:
-                fail(s, at, f"expected distinct keys in a map, got {_cut(key)} again")
+                fail(s, at, f"expected distinct keys in a map, got {shown(s, at)} again")
         s.pos += 1
         s.depth -= 1
         if hashed:
@@ -679,7 +482,7 @@ cdef class Reader:
         s.pos += 2
         if s.pos == s.end or KIND[s.pos[0]] == BLANK or c'0' <= s.pos[0] <= c'9':
             fail(s, start, "expected a namespace after '#:', got " + shown(s, s.pos))
-        namespace = _name(s, "a namespace after '#:'")
+        namespace = read_name(s, "a namespace after '#:'")
         if "/" in namespace or namespace in ("nil", "true", "false"):
             fail(s, start, f"expected a namespace after '#:', got {namespace!r}")
         c = s.pos[0] if s.pos < s.end else -1
@@ -709,7 +512,7 @@ cdef class Reader:
         cdef const uint8_t* start = s.pos
         cdef str tag
         s.pos += 1
-        tag = _name(s, "a tag")
+        tag = read_name(s, "a tag")
         if tag in ("nil", "true", "false"):
             fail(s, start, f"expected a tag, got {tag!r}")
         s.depth += 1
@@ -722,23 +525,24 @@ cdef class Reader:
             try:
                 return function(value)
             except Exception as error:
-                fail(s, start, f"expected a value that the reader of #{tag} takes, got "
-                               f"{_cut(value)}: {error!r}")
+                fail(s, start, f"expected what the reader of #{tag} takes, got "
+                               f"{shown(s, start)}: {error!r}")
         if tag == "inst":
             result = instant(value) if type(value) is str else None
             if result is None:
-                fail(s, start, f"expected an RFC 3339 time in #inst, got {_cut(value)}")
+                fail(s, start, f"expected an RFC 3339 time in #inst, got {shown(s, start)}")
             return result
         if tag == "uuid":
             result = uuid_of(value) if type(value) is str else None
             if result is None:
-                fail(s, start, f"expected five groups of digits in #uuid, got {_cut(value)}")
+                fail(s, start, f"expected a UUID in #uuid, got {shown(s, start)}")
             return result
         return Tagged(tag, value)
 
     cdef object _with_metadata(self, Source* s, bint hashed):
         # `^meta value` or `#^meta value`: read, checked and dropped. A flood is a loop.
         cdef const uint8_t* start = s.pos
+        cdef const uint8_t* at
         cdef int c = start[0]
         while c == c'^' or c == c'#' and s.pos + 1 < s.end and s.pos[1] == c'^':
             start = s.pos
@@ -747,12 +551,13 @@ cdef class Reader:
             meta = self._next(s, start, False)
             s.depth -= 1
             if type(meta) is not str and not isinstance(meta, (Keyword, Symbol, dict)):
-                fail(s, start, f"expected a symbol, keyword, string or map after '^', got "
-                               f"{_cut(meta)}")
+                fail(s, start, "expected a symbol, keyword, string or map after '^', got "
+                     + shown(s, start))
             c = self._skip(s)
+        at = s.pos
         value = self._next(s, start, hashed)
         if not isinstance(value, (Symbol, list, tuple, dict, set, frozenset)):
-            fail(s, start, f"expected a symbol or a collection after metadata, got {_cut(value)}")
+            fail(s, at, f"expected a symbol or a collection after metadata, got {shown(s, at)}")
         return value
 
 
@@ -779,22 +584,8 @@ cdef dict _with_text(dict plain):
     return <dict>result
 
 
-cdef int _hashable(Source* s, const uint8_t* at, object key) except -1:
-    try:
-        hash(key)
-    except (TypeError, RecursionError) as error:    # what a reader function made
-        fail(s, at, f"expected a key or member that can be hashed, got {error}")
-    return 0
-
-
-cdef str _cut(object value):
-    cdef str text = repr(value)
-    return text if len(text) <= 80 else text[:80] + "..."
-
-
 cdef int _refuse(
         const uint8_t* data, Py_ssize_t size, Py_ssize_t at, str message) except -1:
     cdef Source s
-    s.start = data
-    s.end = data + size
+    _open(&s, data, size, at)
     return fail(&s, data + at, f"{message}: {shown(&s, data + at)}")

@@ -1,5 +1,5 @@
-# One edn token to its value: numbers, characters, names, #inst, #uuid. No collection, no map.
-# And what every reader of edn bytes needs: the state of a read, byte classes, `fail`.
+# edn text to strings, characters, keywords and symbols; and what every reader of edn bytes
+# needs: the state of a read, classes of bytes, `fail`. No number, no collection.
 
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
@@ -48,25 +48,22 @@ cdef struct Source:
 
 # Raise EdnDecodeError with byte position, line and column of `at`.
 cdef int fail(Source* s, const uint8_t* at, str message) except -1
-# What stands at `at`, for a message: cut at 40 characters, by repr.
+cdef int not_utf8(Source* s, const uint8_t* at) except -1
+# What stands at `at`, for a message: by repr, cut at 40 characters.
 cdef str shown(Source* s, const uint8_t* at)
 
 # The code point at p, and its width in bytes; -1 if it is no valid UTF-8.
 cdef int code_point(const uint8_t* p, const uint8_t* end, int* width) noexcept
-cdef bint is_high_blank(int point) noexcept
-
-# Where the symbol or keyword that runs on at p ends.
-cdef const uint8_t* token_end(Source* s, const uint8_t* p) except NULL
+cdef bint is_high_blank(int point) noexcept     # whitespace past ASCII
+cdef int digit_of(int point, int base) noexcept     # of any script; -1: no digit of the base
 
 # What breaks the rules of names in `ns/name` (UTF-8, without a keyword's colon); 0: nothing.
 cdef int name_fault(const uint8_t* text, Py_ssize_t size) noexcept
 cdef str fault_text(int fault)
 
-cdef object read_number(Source* s)          # at a digit, or a sign before one
-cdef object read_character(Source* s)       # at the backslash
-cdef int read_escape(Source* s, const uint8_t** p) except -1    # at the backslash, in a string
-cdef bint is_wide_digit(int point) noexcept     # a decimal digit that is not ASCII
-
-# Text of the literal to its value; None if it is none.
-cdef object instant(str text)
-cdef object uuid_of(str text)
+# Each starts at s.pos and leaves it behind the token.
+cdef str read_string(Source* s, bint is_key)        # at the quote; keys come from a cache
+cdef object read_keyword(Source* s, bint as_text)   # at the colon; a Keyword, or its text
+cdef object read_symbol(Source* s)                  # nil, true and false too
+cdef str read_name(Source* s, str what)             # a symbol's text; `what`: for the message
+cdef object read_character(Source* s)               # at the backslash

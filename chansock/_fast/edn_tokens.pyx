@@ -1,45 +1,31 @@
-# One edn token to its value: numbers, characters, names, #inst, #uuid. No collection, no map.
+# edn text to strings, characters, keywords and symbols; and what every reader of edn bytes
+# needs: the state of a read, classes of bytes, `fail`. No number, no collection.
 # The rules are those of Clojure's and tools.reader's edn readers, run, not read about; where
 # the two differ, the side that refuses.
 
-from uuid import UUID, SafeUUID
-
-from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.datetime cimport datetime_new, get_utc, import_datetime, timedelta_new
-from cpython.long cimport PyLong_FromLongLong
-from libc.stdint cimport uint8_t, uint64_t
-from libc.string cimport memchr, memcmp
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF, Py_XDECREF
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memchr, memcmp, memcpy
 
 from chansock.errors import EdnDecodeError
-from chansock.values import Char
+from chansock.values import Char, Keyword, Symbol
 
 cdef extern from "Python.h":
-    object PyLong_FromString(const char* text, char** end, int base)
-    double PyOS_string_to_double_inf "PyOS_string_to_double"(
-        const char* text, char** end, void* overflow) except? -1.0
-    bint Py_UNICODE_ISDECIMAL(Py_UCS4 point) noexcept
-    int Py_UNICODE_TODECIMAL(Py_UCS4 point) noexcept
-    object PyUnicode_DecodeUTF8(const char* text, Py_ssize_t size, const char* errors)
+    bint Py_UNICODE_ISDECIMAL(uint32_t point) noexcept
+    int Py_UNICODE_TODECIMAL(uint32_t point) noexcept
+    object PyUnicode_New(Py_ssize_t size, Py_UCS4 most)
     void* PyUnicode_DATA(object text) noexcept
-    bint PyUnicode_IS_ASCII(object text) noexcept
-    int PyObject_GenericSetAttr(object owner, object name, object value) except -1
-
-import_datetime()
-
-cdef Py_ssize_t MAX_DIGITS = 4300   # CPython's own default: int(text) is quadratic
-cdef long long MAX_SCALE = 2147483647   # java.math.BigDecimal's
-
-# 10^22 is the largest power of ten that a double holds exactly
-cdef double* POWERS = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15]
+    object PyUnicode_DecodeUTF8(const char* text, Py_ssize_t size, const char* errors)
+    object PyUnicode_FromKindAndData(int kind, const void* data, Py_ssize_t size)
+    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
+    int PyUnicode_4BYTE_KIND
 
 cdef dict CHARACTERS = {
     "newline": "\n", "space": " ", "tab": "\t", "return": "\r", "backspace": "\b",
     "formfeed": "\f",
 }
-cdef object UNKNOWN = SafeUUID.unknown
-cdef object _Decimal = None     # imported on first use: few programs need them
-cdef object _Fraction = None
 
 
 # -- errors --
@@ -57,6 +43,10 @@ cdef int fail(Source* s, const uint8_t* at, str message) except -1:
     raise EdnDecodeError(message, at - s.start, line, column)
 
 
+cdef int not_utf8(Source* s, const uint8_t* at) except -1:
+    return fail(s, at, f"expected UTF-8, got {at[0]:#04x}")
+
+
 cdef str shown(Source* s, const uint8_t* at):
     cdef Py_ssize_t size = min(s.end - at, 160)
     cdef str text = PyUnicode_DecodeUTF8(<const char*>at, size, "replace")
@@ -65,7 +55,7 @@ cdef str shown(Source* s, const uint8_t* at):
     return repr(text) if len(text) <= 40 else repr(text[:40]) + "..."
 
 
-# -- characters and names --
+# -- code points --
 
 cdef int code_point(const uint8_t* p, const uint8_t* end, int* width) noexcept:
     # RFC 3629: no surrogates, nothing past U+10FFFF, no longer form than needed
@@ -110,7 +100,7 @@ cdef bint is_high_blank(int point) noexcept:
 
 cdef bint is_wide_digit(int point) noexcept:
     # Java sees UTF-16 units, so digits past U+FFFF are none to it
-    return 0x80 <= point < 0x10000 and Py_UNICODE_ISDECIMAL(<Py_UCS4>point)
+    return 0x80 <= point < 0x10000 and Py_UNICODE_ISDECIMAL(<uint32_t>point)
 
 
 cdef const uint8_t* token_end(Source* s, const uint8_t* p) except NULL:
@@ -122,7 +112,7 @@ cdef const uint8_t* token_end(Source* s, const uint8_t* p) except NULL:
         elif kind == HIGH:
             point = code_point(p, s.end, &width)
             if point < 0:
-                fail(s, p, "expected UTF-8, got " + repr(<bytes>p[:1]))
+                not_utf8(s, p)
             if is_high_blank(point):
                 break
             p += width
@@ -132,6 +122,8 @@ cdef const uint8_t* token_end(Source* s, const uint8_t* p) except NULL:
             break
     return p
 
+
+# -- rules of names --
 
 cdef enum:
     EMPTY = 1
@@ -197,6 +189,236 @@ cdef str fault_text(int fault):
     return "a digit follows its slash"
 
 
+# -- names --
+
+# A bounded cache of those seen before, since peers choose the names.
+
+cdef enum:
+    CACHED_NAMES = 2048     # slots; one message type has some ten keys
+    LONGEST_CACHED = 64     # bytes
+
+cdef struct Name:
+    uint64_t mark           # of its bytes
+    uint32_t size
+    const char* bytes       # inside `text`
+    PyObject* text          # a str; owned
+    PyObject* keyword       # its Keyword, once the name was checked, else NULL; owned
+
+cdef Name[CACHED_NAMES] NAMES
+
+
+cdef inline uint64_t _mark(const uint8_t* p, Py_ssize_t size) noexcept:
+    # Quick, not strong: a peer that finds collisions only evicts names.
+    cdef uint64_t h = <uint64_t>size * 0x9E3779B97F4A7C15U
+    cdef uint64_t word
+    cdef uint32_t half
+    while size >= 8:
+        memcpy(&word, p, 8)
+        h = (h ^ word) * 0x9FB21C651E98DF25U
+        h ^= h >> 32
+        p += 8
+        size -= 8
+    if size >= 4:
+        memcpy(&half, p, 4)
+        word = half
+        memcpy(&half, p + size - 4, 4)
+        word |= <uint64_t>half << 32
+    elif size > 0:
+        word = p[0] | (<uint64_t>p[size >> 1] << 8) | (<uint64_t>p[size - 1] << 16)
+    else:
+        word = 0
+    h = (h ^ word) * 0x9FB21C651E98DF25U
+    return h ^ (h >> 29)
+
+
+cdef inline Name* _slot(uint64_t mark) noexcept:
+    return &NAMES[mark & (CACHED_NAMES - 1)]
+
+
+cdef inline bint _is_in(Name* name, uint64_t mark, const uint8_t* p, Py_ssize_t size) noexcept:
+    return (name.mark == mark and name.size == size and name.text is not NULL
+            and memcmp(name.bytes, p, <size_t>size) == 0)
+
+
+cdef int _store(uint64_t mark, object text, object keyword) except -1:
+    # Old entries are let go last: their end may run other code, which may read.
+    cdef Name* name = _slot(mark)
+    cdef PyObject* old_text = name.text
+    cdef PyObject* old_keyword = name.keyword
+    cdef Py_ssize_t size = 0
+    cdef const char* data = PyUnicode_AsUTF8AndSize(text, &size)
+    Py_INCREF(text)
+    name.text = <PyObject*>text
+    name.keyword = NULL
+    if keyword is not None:
+        Py_INCREF(keyword)
+        name.keyword = <PyObject*>keyword
+    name.mark = mark
+    name.size = <uint32_t>size
+    name.bytes = data
+    Py_XDECREF(old_text)
+    Py_XDECREF(old_keyword)
+    return 0
+
+
+cdef object read_keyword(Source* s, bint as_text):
+    # `:ns/name` as Keyword, or as plain text where it is the key of a map.
+    cdef const uint8_t* first = s.pos + 1
+    cdef const uint8_t* p = first
+    cdef uint64_t mark = 0
+    cdef Py_ssize_t size
+    cdef Name* name
+    cdef int fault
+    while p < s.end and KIND[p[0]] == IN_TOKEN:
+        p += 1
+    if p < s.end and KIND[p[0]] >= HIGH - 1:
+        p = token_end(s, p)
+    size = p - first
+    if size <= LONGEST_CACHED:
+        mark = _mark(first, size)
+        name = _slot(mark)
+        if name.keyword is not NULL and _is_in(name, mark, first, size):
+            s.pos = p
+            return <object>(name.text if as_text else name.keyword)
+    fault = name_fault(first, size)
+    if fault:
+        fail(s, s.pos, f"expected a keyword, got {shown(s, s.pos)}: {fault_text(fault)}")
+    text = _text(s, first, p)
+    keyword = Keyword(text)
+    if size <= LONGEST_CACHED:
+        _store(mark, text, keyword)
+    s.pos = p
+    return text if as_text else keyword
+
+
+cdef str read_name(Source* s, str what):
+    # A symbol's text, nil, true and false too.
+    cdef const uint8_t* first = s.pos
+    cdef const uint8_t* p = token_end(s, first)
+    cdef int fault = name_fault(first, p - first)
+    if fault:
+        fail(s, first, f"expected {what}, got {shown(s, first)}: {fault_text(fault)}")
+    s.pos = p
+    return _text(s, first, p)
+
+
+cdef object read_symbol(Source* s):
+    cdef const uint8_t* p = s.pos
+    cdef int width = 1
+    cdef str name
+    if p[0] == c'+' or p[0] == c'-':
+        p += 1
+    if p < s.end and p[0] >= 0x80 and is_wide_digit(code_point(p, s.end, &width)):
+        fail(s, s.pos, "expected a number in ASCII digits, got " + shown(s, s.pos))
+    name = read_name(s, "a form")
+    if name == "nil":
+        return None
+    if name == "true":
+        return True
+    if name == "false":
+        return False
+    return Symbol(name)
+
+
+# -- strings --
+
+cdef str _text(Source* s, const uint8_t* p, const uint8_t* end):
+    # UTF-8 without escapes.
+    try:
+        return PyUnicode_DecodeUTF8(<const char*>p, end - p, NULL)
+    except UnicodeDecodeError as error:
+        at = error.start
+    p += <Py_ssize_t>at
+    not_utf8(s, p)
+
+
+cdef str _ascii(const uint8_t* p, Py_ssize_t size):
+    cdef str text
+    if size == 0:
+        return ""
+    text = PyUnicode_New(size, 127)
+    memcpy(PyUnicode_DATA(text), p, <size_t>size)
+    return text
+
+
+cdef inline bint _is_plain(uint64_t word) noexcept:
+    # Eight bytes without quote, backslash or high bit.
+    cdef uint64_t ones = 0x0101010101010101U
+    cdef uint64_t quote = word ^ (ones * c'"')
+    cdef uint64_t slash = word ^ (ones * c'\\')
+    return ((word | ((quote - ones) & ~quote) | ((slash - ones) & ~slash)) & (ones << 7)) == 0
+
+
+cdef str read_string(Source* s, bint is_key):
+    cdef const uint8_t* first = s.pos + 1
+    cdef const uint8_t* p = first
+    cdef uint64_t word, mark
+    cdef Name* name
+    cdef bint is_high = False
+    cdef str text
+    while s.end - p >= 8:
+        memcpy(&word, p, 8)
+        if not _is_plain(word):
+            break
+        p += 8
+    while p < s.end and p[0] != c'"' and p[0] != c'\\':
+        is_high = is_high or p[0] >= 0x80
+        p += 1
+    if p == s.end:
+        fail(s, s.pos, "expected a closing quote, got the end: " + shown(s, s.pos))
+    if p[0] == c'\\':
+        return _escaped(s, first, p)
+    s.pos = p + 1
+    if is_high:
+        return _text(s, first, p)
+    if not is_key or p - first > LONGEST_CACHED:
+        return _ascii(first, p - first)
+    mark = _mark(first, p - first)
+    name = _slot(mark)
+    if _is_in(name, mark, first, p - first):
+        return <str>name.text
+    text = _ascii(first, p - first)
+    _store(mark, text, None)
+    return text
+
+
+cdef str _escaped(Source* s, const uint8_t* first, const uint8_t* p):
+    # A string with escapes; p is at the first of them.
+    cdef const uint8_t* last = p
+    cdef uint32_t* units
+    cdef Py_ssize_t count = 0
+    cdef int point, width = 1
+    while last < s.end and last[0] != c'"':
+        last += 2 if last[0] == c'\\' else 1
+    if last >= s.end:
+        fail(s, s.pos, "expected a closing quote, got the end: " + shown(s, s.pos))
+    units = <uint32_t*>PyMem_Malloc(<size_t>(last - first) * 4)
+    if units is NULL:
+        raise MemoryError("no memory for a string")
+    try:
+        p = first
+        while p < last:
+            if p[0] == c'\\':
+                point = read_escape(s, &p)
+                # a pair of escapes is one character, half a pair stays alone
+                if (0xDC00 <= point <= 0xDFFF and count and 0xD800 <= units[count - 1] <= 0xDBFF):
+                    point = 0x10000 + ((<int>units[count - 1] - 0xD800) << 10) + point - 0xDC00
+                    count -= 1
+            else:
+                point = code_point(p, s.end, &width)
+                if point < 0:
+                    not_utf8(s, p)
+                p += width
+            units[count] = <uint32_t>point
+            count += 1
+        s.pos = last + 1
+        return PyUnicode_FromKindAndData(PyUnicode_4BYTE_KIND, units, count)
+    finally:
+        PyMem_Free(units)
+
+
+# -- characters and escapes --
+
 cdef int digit_of(int point, int base) noexcept:
     # java.lang.Character.digit: every script's digits, and full-width letters
     cdef int value = -1
@@ -207,7 +429,7 @@ cdef int digit_of(int point, int base) noexcept:
     elif c'A' <= point <= c'Z':
         value = point - c'A' + 10
     elif is_wide_digit(point):
-        value = Py_UNICODE_TODECIMAL(<Py_UCS4>point)
+        value = Py_UNICODE_TODECIMAL(<uint32_t>point)
     elif 0xFF21 <= point <= 0xFF3A:
         value = point - 0xFF21 + 10
     elif 0xFF41 <= point <= 0xFF5A:
@@ -225,7 +447,7 @@ cdef object read_character(Source* s):
         fail(s, start, "expected a character after the backslash, got the end")
     point = code_point(start + 1, s.end, &width)
     if point < 0:
-        fail(s, start + 1, "expected UTF-8, got " + repr(<bytes>start[1:2]))
+        not_utf8(s, start + 1)
     end = token_end(s, start + 1 + width)
     s.pos = end
     if end == start + 1 + width:
@@ -301,266 +523,4 @@ cdef int read_escape(Source* s, const uint8_t** cursor) except -1:
     if count == 0 or (base == 16 and count < 4) or (base == 8 and value > 0o377):
         fail(s, start, "expected an escape in a string, got " + shown(s, start))
     cursor[0] = p
-    return value
-
-
-# -- numbers --
-
-cdef object read_number(Source* s):
-    cdef const uint8_t* p = s.pos
-    cdef const uint8_t* first
-    cdef const uint8_t* point
-    cdef uint64_t value = 0
-    cdef Py_ssize_t digits
-    cdef bint negative = p[0] == c'-'
-    cdef double number
-    if negative or p[0] == c'+':
-        p += 1
-    first = p
-    while p < s.end and c'0' <= p[0] <= c'9':
-        value = value * 10 + (p[0] - c'0')
-        p += 1
-    digits = p - first
-    if digits <= 18 and (first[0] != c'0' or digits == 1):
-        if p == s.end or KIND[p[0]] == BLANK or KIND[p[0]] == ENDS:
-            s.pos = p
-            return PyLong_FromLongLong(-<long long>value if negative else <long long>value)
-    if p < s.end and p[0] == c'.' and digits <= 15:
-        p += 1
-        point = p
-        while p < s.end and c'0' <= p[0] <= c'9':
-            value = value * 10 + (p[0] - c'0')
-            p += 1
-        if digits + (p - point) <= 15 and (
-                p == s.end or KIND[p[0]] == BLANK or KIND[p[0]] == ENDS):
-            # both are exact in a double, so the quotient is the nearest one
-            number = <double>value / POWERS[p - point]
-            s.pos = p
-            return -number if negative else number
-    return _number(s)
-
-
-cdef object _number(Source* s):
-    # Every spelling that the quick path leaves over, by Clojure's three patterns.
-    cdef const uint8_t* start = s.pos
-    cdef const uint8_t* end = start
-    cdef const uint8_t* p
-    cdef int kind, width = 1, point
-    cdef object value
-    while end < s.end:
-        kind = KIND[end[0]]
-        if kind == HIGH:
-            point = code_point(end, s.end, &width)
-            if point < 0:
-                fail(s, end, "expected UTF-8, got " + repr(<bytes>end[:1]))
-            if is_high_blank(point):
-                break
-            end += width
-        elif kind == BLANK or kind == ENDS or end[0] == c'#':
-            break
-        else:
-            end += 1
-    s.pos = end
-    p = start
-    if p[0] == c'-' or p[0] == c'+':
-        p += 1
-    value = _integer(s, start, p, end)
-    if value is None:
-        value = _ratio(s, start, p, end)
-    if value is None:
-        value = _decimal(s, start, p, end)
-    if value is None:
-        fail(s, start, "expected a number, got " + shown(s, start))
-    return value
-
-
-cdef const uint8_t* _digits(const uint8_t* p, const uint8_t* end, int base) noexcept:
-    # Behind the run of ASCII digits of the base.
-    while p < end and p[0] < 0x80 and digit_of(p[0], base) >= 0:
-        p += 1
-    return p
-
-
-cdef object _to_int(Source* s, const uint8_t* sign, const uint8_t* p, const uint8_t* end, int base):
-    # The digits were checked. `sign` is where the number starts.
-    cdef bytes text = PyBytes_FromStringAndSize(<const char*>p, end - p)
-    cdef object value
-    if end - p > MAX_DIGITS and base & (base - 1):
-        fail(s, sign, f"expected an integer of at most {MAX_DIGITS} digits, got {end - p}")
-    try:
-        value = PyLong_FromString(<const char*>text, NULL, base)
-    except ValueError as error:     # the process has a lower limit
-        fail(s, sign, f"expected a shorter integer, got {end - p} digits: {error}")
-    return -value if sign[0] == c'-' else value
-
-
-cdef object _integer(Source* s, const uint8_t* start, const uint8_t* p, const uint8_t* end):
-    cdef const uint8_t* last = end
-    cdef const uint8_t* q = _digits(p, end, 10)
-    cdef int base
-    if 1 <= q - p <= 2 and q < end and (q[0] | 0x20) == c'r' and p[0] != c'0':
-        base = p[0] - c'0' if q - p == 1 else (p[0] - c'0') * 10 + p[1] - c'0'
-        q += 1
-        if not 2 <= base <= 36 or q == end or _digits(q, end, base) != end:
-            return None
-        return _to_int(s, start, q, end, base)
-    if last > p + 1 and (last - 1)[0] == c'N':
-        last -= 1
-    if p[0] != c'0' or last - p == 1:
-        return _to_int(s, start, p, last, 10) if q == last else None
-    if last - p > 2 and (p[1] | 0x20) == c'x':
-        return _to_int(s, start, p + 2, last, 16) if _digits(p + 2, last, 16) == last else None
-    return _to_int(s, start, p, last, 8) if _digits(p, last, 8) == last else None
-
-
-cdef object _ratio(Source* s, const uint8_t* start, const uint8_t* p, const uint8_t* end):
-    global _Fraction
-    cdef const uint8_t* slash = _digits(p, end, 10)
-    cdef object above, below
-    if slash + 1 >= end or slash[0] != c'/' or _digits(slash + 1, end, 10) != end:
-        return None
-    above = _to_int(s, start, p, slash, 10)
-    below = _to_int(s, slash, slash + 1, end, 10)
-    if not below:
-        fail(s, start, "expected a ratio, got a denominator of 0")
-    if not above % below:
-        return above // below
-    if _Fraction is None:
-        from fractions import Fraction as _Fraction
-    return _Fraction(above, below)
-
-
-cdef object _decimal(Source* s, const uint8_t* start, const uint8_t* p, const uint8_t* end):
-    # A float, or with M a Decimal.
-    global _Decimal
-    cdef const uint8_t* q = _digits(p, end, 10)
-    cdef const uint8_t* mark
-    cdef long long exponent = 0
-    cdef Py_ssize_t places = 0
-    cdef bint negative = False
-    cdef bint is_integer = q == end
-    cdef bytes text
-    if q < end and q[0] == c'.':
-        mark = q + 1
-        q = _digits(mark, end, 10)
-        places = q - mark
-    if q < end and (q[0] | 0x20) == c'e':
-        q += 1
-        if q < end and (q[0] == c'-' or q[0] == c'+'):
-            negative = q[0] == c'-'
-            q += 1
-        mark = q
-        q = _digits(mark, end, 10)
-        if q == mark:
-            return None
-        while mark < q:
-            exponent = min(exponent * 10 + (mark[0] - c'0'), MAX_SCALE + 1)
-            mark += 1
-    if q == end:
-        if is_integer:      # `08`: no octal, and Clojure does not take it for decimal
-            return None
-        text = PyBytes_FromStringAndSize(<const char*>start, end - start)
-        return PyOS_string_to_double_inf(<const char*>text, NULL, NULL)
-    if q + 1 != end or q[0] != c'M':
-        return None
-    if not -MAX_SCALE <= (-exponent if negative else exponent) - places <= MAX_SCALE:
-        fail(s, start, "expected a decimal with an exponent of 32 bits, got " + shown(s, start))
-    if _Decimal is None:
-        from decimal import Decimal as _Decimal
-    text = PyBytes_FromStringAndSize(<const char*>start, q - start)
-    value = _Decimal(text.decode("ascii"))
-    return value if value else value.copy_abs()     # java.math.BigDecimal has no -0
-
-
-# -- #inst and #uuid --
-
-cdef int _two(const uint8_t* p) noexcept:
-    if c'0' <= p[0] <= c'9' and c'0' <= p[1] <= c'9':
-        return (p[0] - c'0') * 10 + p[1] - c'0'
-    return -1
-
-
-cdef object instant(str text):
-    # RFC 3339 and its beginnings, `2018` to `2018-03-28T10:48:00.123`, with `Z`, an offset or
-    # neither (UTC). Microseconds are kept, finer digits cut.
-    cdef Py_ssize_t n = len(text), i = 4
-    cdef const uint8_t* p = <const uint8_t*>PyUnicode_DATA(text)    # ASCII, see below
-    cdef int offset = 0, hours, minutes, year, scale = 100000
-    cdef int[5] parts = [1, 1, 0, 0, 0]     # month, day, hour, minute, second
-    cdef const char* before = "--T::"
-    cdef int part = 0, micro = 0, leap = 0
-    if not PyUnicode_IS_ASCII(text) or n < 4 or _two(p) < 0 or _two(p + 2) < 0:
-        return None
-    if p[n - 1] == c'Z':
-        n -= 1
-    elif n >= 10 and p[n - 3] == c':' and (p[n - 6] == c'+' or p[n - 6] == c'-'):
-        hours = _two(p + n - 5)
-        minutes = _two(p + n - 2)
-        if not (0 <= hours <= 23 and 0 <= minutes <= 59):
-            return None
-        offset = hours * 60 + minutes
-        if p[n - 6] == c'-':
-            offset = -offset
-        n -= 6
-    year = _two(p) * 100 + _two(p + 2)
-    while i < n and part < 5:
-        if p[i] != <uint8_t>before[part] or i + 3 > n:
-            return None
-        parts[part] = _two(p + i + 1)
-        if parts[part] < 0:
-            return None
-        part += 1
-        i += 3
-    if i < n:
-        if p[i] != c'.' or i + 1 == n:
-            return None
-        i += 1
-        while i < n and c'0' <= p[i] <= c'9':
-            micro += scale * (p[i] - c'0')
-            scale //= 10
-            i += 1
-        if i < n:
-            return None
-    if parts[4] == 60 and parts[3] == 59:   # a leap second
-        parts[4] = 59
-        leap = 1
-    try:
-        moment = datetime_new(year, parts[0], parts[1], parts[2], parts[3], parts[4], micro,
-                              get_utc(), 0)
-        if leap or offset:
-            moment = moment + timedelta_new(0, leap - offset * 60, 0)
-    except (ValueError, OverflowError):
-        return None
-    return moment
-
-
-cdef object uuid_of(str text):
-    # Five groups of hexadecimal digits, short ones padded, as java.util.UUID reads them.
-    cdef Py_ssize_t n = len(text), i, group = 0, width = 0
-    cdef const uint8_t* p = <const uint8_t*>PyUnicode_DATA(text)    # ASCII, see below
-    cdef int[5] most = [8, 4, 4, 4, 12]
-    cdef uint64_t[5] groups = [0, 0, 0, 0, 0]
-    cdef int digit
-    if not PyUnicode_IS_ASCII(text):
-        return None
-    for i in range(n):
-        if p[i] == c'-':
-            if width == 0 or group == 4:
-                return None
-            group += 1
-            width = 0
-            continue
-        digit = digit_of(p[i], 16) if p[i] < 0x80 else -1
-        width += 1
-        if digit < 0 or width > most[group]:
-            return None
-        groups[group] = (groups[group] << 4) | <uint64_t>digit
-    if group != 4 or width == 0:
-        return None
-    # UUID() checks and parses again: 1 us
-    value = UUID.__new__(UUID)
-    PyObject_GenericSetAttr(value, "int", (
-        ((groups[0] << 32) | (groups[1] << 16) | groups[2]) * (<object>1 << 64)
-        + ((groups[3] << 48) | groups[4])))
-    PyObject_GenericSetAttr(value, "is_safe", UNKNOWN)
     return value

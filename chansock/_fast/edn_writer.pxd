@@ -1,6 +1,7 @@
 # Python values to edn text, spelled as Clojure's pr-str spells it.
 
 cimport cython
+from libc.stdint cimport uint8_t
 
 from chansock._fast.buffer cimport WriteBuffer
 
@@ -8,7 +9,8 @@ from chansock._fast.buffer cimport WriteBuffer
 # One write under way, on the caller's stack.
 cdef struct Walk:
     int depth
-    Py_ssize_t converted    # values written as another: an Enum, a subclass, through default=
+    int hops                # through default= and Enum, from one value to the present one
+    Py_ssize_t converted    # values written as another: Enum, subclass, default=, NaN
 
 
 @cython.final
@@ -20,17 +22,16 @@ cdef class Writer:
 
     # Put value behind what is there; on failure the buffer is as it was.
     cdef int write(self, WriteBuffer out, object value) except -1
-    # `:ns/name`, checked.
-    cdef int write_keyword(self, WriteBuffer out, object name) except -1
 
     cdef int _value(self, WriteBuffer out, object value, Walk* w) except -1
     cdef int _key(self, WriteBuffer out, object key, Walk* w, bint keyword_keys) except -1
     cdef int _other(self, WriteBuffer out, object value, Walk* w, int place) except -1
+    cdef int _moment(self, WriteBuffer out, object value, Walk* w, int place) except -1
     cdef int _number(self, WriteBuffer out, object value, Walk* w, int place) except -1
     cdef int _again(self, WriteBuffer out, object value, Walk* w, int place) except -1
     cdef int _convert(
         self, WriteBuffer out, object value, Walk* w, int place, str expected) except -1
-    cdef int _members(self, WriteBuffer out, object members, str close, Walk* w) except -1
+    cdef int _members(self, WriteBuffer out, object members, uint8_t close, Walk* w) except -1
     cdef int _set(self, WriteBuffer out, object members, Walk* w) except -1
     cdef int _map(self, WriteBuffer out, dict value, Walk* w, bint keyword_keys) except -1
     cdef int _tagged(self, WriteBuffer out, object value, Walk* w) except -1

@@ -9,9 +9,10 @@ from libc.string cimport memcpy
 
 from chansock._fast.buffer cimport Span, WriteBuffer
 from chansock._fast.edn_reader cimport Reader
+from chansock._fast.edn_spelling cimport write_keyword
 from chansock._fast.edn_writer cimport Writer
 
-from chansock.errors import ConfigError, EdnDecodeError, PacketError
+from chansock.errors import EdnDecodeError, PacketError
 from chansock.values import List
 
 cdef Py_ssize_t SPARE_BYTES = 65536     # a larger buffer is not kept between writes
@@ -133,11 +134,10 @@ cdef class EdnPacker(Packer):
 
     cpdef bytes fragment(self, object event):
         """Return `[:id data]`, or `[:id]` without data."""
-        cdef object name, data
         cdef WriteBuffer out = self._borrow()
         name, data = event
         out.put_byte(c'[')
-        self.writer.write_keyword(out, name)
+        write_keyword(out, name, False)
         if data is not None:
             out.put_byte(c' ')
             self.writer.write(out, data)
@@ -194,7 +194,7 @@ cdef class EdnPacker(Packer):
         elif type(packet) is List:
             many = len(<tuple>packet)
         else:
-            raise PacketError(f"expected a packet `[value cb-id]`, got {_cut(packet)}")
+            raise PacketError(f"expected a packet `[value cb-id]`, got {_shown(data, size)}")
         if many == 0:
             return None, None
         cb_id = packet[1] if many > 1 else None
@@ -255,6 +255,8 @@ cpdef Packer adapt(object packer):
     return packer if isinstance(packer, Packer) else ForeignPacker(packer)
 
 
-cdef str _cut(object value):
-    cdef str text = repr(value)
-    return text if len(text) <= 80 else text[:80] + "..."
+cdef str _shown(const uint8_t* data, Py_ssize_t size):
+    # The start of what came, by repr.
+    cdef bytes start = PyBytes_FromStringAndSize(<const char*>data, min(size, 160))
+    cdef str text = start.decode("utf-8", "replace")
+    return repr(text) if len(text) <= 40 else repr(text[:40]) + "..."
