@@ -2,6 +2,8 @@
 # Clojure's three patterns for numbers decide what is one; where tools.reader differs, the
 # side that refuses.
 
+from decimal import Decimal
+from fractions import Fraction
 from uuid import UUID, SafeUUID
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -29,8 +31,6 @@ cdef double* POWERS = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15]
 
 cdef object UNKNOWN = SafeUUID.unknown
-cdef object _Decimal = None     # imported on first use: few programs need them
-cdef object _Fraction = None
 
 
 # -- numbers --
@@ -143,7 +143,6 @@ cdef object _integer(Source* s, const uint8_t* start, const uint8_t* p, const ui
 
 
 cdef object _ratio(Source* s, const uint8_t* start, const uint8_t* p, const uint8_t* end):
-    global _Fraction
     cdef const uint8_t* slash = _digits(p, end, 10)
     cdef object above, below
     if slash + 1 >= end or slash[0] != c'/' or _digits(slash + 1, end, 10) != end:
@@ -154,14 +153,11 @@ cdef object _ratio(Source* s, const uint8_t* start, const uint8_t* p, const uint
         fail(s, start, "expected a ratio, got a denominator of 0")
     if not above % below:
         return above // below
-    if _Fraction is None:
-        from fractions import Fraction as _Fraction
-    return _Fraction(above, below)
+    return Fraction(above, below)
 
 
 cdef object _decimal(Source* s, const uint8_t* start, const uint8_t* p, const uint8_t* end):
     # A float, or with M a Decimal.
-    global _Decimal
     cdef const uint8_t* q = _digits(p, end, 10)
     cdef const uint8_t* mark
     cdef long long exponent = 0
@@ -194,10 +190,8 @@ cdef object _decimal(Source* s, const uint8_t* start, const uint8_t* p, const ui
         return None
     if not -MAX_SCALE <= (-exponent if negative else exponent) - places <= MAX_SCALE:
         fail(s, start, "expected a decimal with an exponent of 32 bits, got " + shown(s, start))
-    if _Decimal is None:
-        from decimal import Decimal as _Decimal
     text = PyBytes_FromStringAndSize(<const char*>start, q - start)
-    value = _Decimal(text.decode("ascii"))
+    value = Decimal(text.decode("ascii"))
     return value if value else value.copy_abs()     # java.math.BigDecimal has no -0
 
 

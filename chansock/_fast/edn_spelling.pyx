@@ -68,7 +68,7 @@ cdef str shown_value(object value):
     if isinstance(value, (dict, list, tuple, set, frozenset)):
         return f"a {type(value).__name__} of {len(value)}"
     try:
-        text = repr(value if not isinstance(value, (str, bytes)) else value[:80])
+        text = repr(value[:80] if isinstance(value, (str, bytes)) and len(value) > 80 else value)
     except Exception:       # a repr of the caller's, or an integer past CPython's limit
         return f"a {type(value).__name__}"
     return text if len(text) <= 80 else text[:80] + "..."
@@ -131,7 +131,8 @@ cdef int _check(object name, str what) except -1:
     trouble = _name_trouble(name, False)
     if trouble is not None:
         raise EdnEncodeError(f"expected {what}, got {shown_value(name)}: {trouble}")
-    if PyUnicode_GET_LENGTH(name) <= LONGEST_CACHED and (type(name) is str or type(name) is Keyword):
+    if (PyUnicode_GET_LENGTH(name) <= LONGEST_CACHED
+            and (type(name) is str or type(name) is Keyword)):
         slot = <Py_ssize_t>(<size_t>PyObject_Hash(name) & (CHECKED_NAMES - 1))
         old = CHECKED[slot]
         Py_INCREF(name)
@@ -419,7 +420,8 @@ cdef int write_decimal(WriteBuffer out, object value) except -1:
         value = value.copy_abs()    # java.math.BigDecimal has no -0
     text = str(value).upper()       # the context of the thread may make it a small e
     if "E" in text and abs(<object>value.as_tuple().exponent) > MAX_SCALE:
-        raise EdnEncodeError(f"expected a decimal with an exponent of 32 bits, got {shown_value(value)}")
+        raise EdnEncodeError(
+            f"expected a decimal with an exponent of 32 bits, got {shown_value(value)}")
     _plain(out, text)
     return out.put_byte(c'M')
 

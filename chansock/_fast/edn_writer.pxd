@@ -9,7 +9,7 @@ from chansock._fast.buffer cimport WriteBuffer
 # One write under way, on the caller's stack.
 cdef struct Walk:
     int depth
-    int hops                # through default= and Enum, from one value to the present one
+    int hops                # through default= and Enum, on the way to the present value
     Py_ssize_t converted    # values written as another: Enum, subclass, default=, NaN
 
 
@@ -27,7 +27,6 @@ cdef class Writer:
     cdef int _key(self, WriteBuffer out, object key, Walk* w, bint keyword_keys) except -1
     cdef int _other(self, WriteBuffer out, object value, Walk* w, int place) except -1
     cdef int _moment(self, WriteBuffer out, object value, Walk* w, int place) except -1
-    cdef int _number(self, WriteBuffer out, object value, Walk* w, int place) except -1
     cdef int _again(self, WriteBuffer out, object value, Walk* w, int place) except -1
     cdef int _convert(
         self, WriteBuffer out, object value, Walk* w, int place, str expected) except -1

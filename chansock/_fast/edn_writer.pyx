@@ -3,7 +3,9 @@
 # that leads to it.
 
 from datetime import datetime
+from decimal import Decimal
 from enum import Enum
+from fractions import Fraction
 from uuid import UUID
 
 cimport cython
@@ -21,10 +23,6 @@ from chansock.values import Char, FrozenDict, FrozenStrDict, Keyword, List, StrD
 import_datetime()
 
 cdef int DEEPEST = 2000             # a level costs some 500 bytes of C stack
-cdef int MOST_HOPS = 100            # of one value through default= and Enum
-
-cdef object _Decimal = None         # imported when an unknown type comes by
-cdef object _Fraction = None
 
 # Where a value stands.
 cdef enum:
@@ -171,7 +169,18 @@ cdef class Writer:
         if isinstance(value, UUID):
             w.converted += 1
             return write_uuid(out, value)
-        return self._number(out, value, w, place)
+        if isinstance(value, Decimal):
+            if not value.is_finite():
+                return self._convert(out, value, w, place, "a finite Decimal")
+            return write_decimal(out, value)
+        if isinstance(value, Fraction):
+            if value.denominator == 1:
+                return write_int(out, value.numerator)
+            return write_fraction(out, value)
+        return self._convert(
+            out, value, w, place,
+            "a value that edn has a form for (or default=)" if self.default is None
+            else "a value that edn has a form for")
 
     cdef int _moment(self, WriteBuffer out, object value, Walk* w, int place) except -1:
         if datetime_tzinfo(value) is get_utc():
@@ -186,25 +195,6 @@ cdef class Writer:
             ) from None
         return write_instant(out, value)
 
-    cdef int _number(self, WriteBuffer out, object value, Walk* w, int place) except -1:
-        # Types whose modules are imported only when something unknown comes by.
-        global _Decimal, _Fraction
-        if _Decimal is None:
-            from decimal import Decimal as _Decimal
-            from fractions import Fraction as _Fraction
-        if isinstance(value, _Decimal):
-            if not value.is_finite():
-                return self._convert(out, value, w, place, "a finite Decimal")
-            return write_decimal(out, value)
-        if isinstance(value, _Fraction):
-            if value.denominator == 1:
-                return write_int(out, value.numerator)
-            return write_fraction(out, value)
-        return self._convert(
-            out, value, w, place,
-            "a value that edn has a form for (or default=)" if self.default is None
-            else "a value that edn has a form for")
-
     cdef int _convert(
             self, WriteBuffer out, object value, Walk* w, int place, str expected) except -1:
         if self.default is None:
@@ -215,7 +205,7 @@ cdef class Writer:
         # What stands for another value.
         w.converted += 1
         w.hops += 1
-        if w.hops > MOST_HOPS:
+        if w.hops > self.max_depth:
             raise EdnEncodeError(
                 f"expected default= to end at a writable value, got {shown_value(value)}")
         if place == VALUE:
@@ -227,7 +217,8 @@ cdef class Writer:
 
     cdef int _enter(self, Walk* w) except -1:
         if w.depth >= self.max_depth:
-            raise EdnEncodeError(f"expected at most {self.max_depth} forms around a form, got more")
+            raise EdnEncodeError(
+                f"expected at most {self.max_depth} forms around a form, got more")
         w.depth += 1
         return 0
 
@@ -316,7 +307,8 @@ cdef class Writer:
                 self._key(out, key, &w, place == KEYWORD_KEY)
             text = out.take()
             if text in texts:
-                raise EdnEncodeError(f"expected distinct keys or members, got {shown_value(key)} again")
+                raise EdnEncodeError(
+                    f"expected distinct keys or members, got {shown_value(key)} again")
             texts.add(text)
         return 0
 

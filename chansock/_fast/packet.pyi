@@ -1,8 +1,6 @@
 from typing import Any, Protocol, final
 
-from typing_extensions import Buffer
-
-from chansock.values import Keyword
+from typing_extensions import Buffer, disjoint_base
 
 class _Packer(Protocol):
     @property
@@ -22,6 +20,7 @@ class Packet:
     def frame(self) -> bytes: ...
     def body(self) -> bytes: ...
 
+@disjoint_base
 class Packer:
     @property
     def binary(self) -> bool: ...

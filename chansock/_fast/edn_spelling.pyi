@@ -1,0 +1,1 @@
+# The edn spelling of single values: for the engine, by cimport; nothing for Python.

@@ -1,0 +1,118 @@
+"""The tokens of edn: numbers, strings, characters, names, #inst, #uuid, one at a time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chansock._fast.edn_reader import Reader
+from chansock.errors import EdnDecodeError
+from chansock.values import Char, List, Symbol, Tagged
+
+
+def read(text: str | bytes) -> Any:
+    return Reader().decode(text)
+
+
+def refusal(text: str | bytes) -> EdnDecodeError:
+    with pytest.raises(EdnDecodeError) as caught:
+        Reader().decode(text)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("[1 -1 +5 0x1F 010 36rZz 5N]", [1, -1, 5, 31, 8, 1295, 5]),
+        ("[1.5 -0.25 1e3 1. 0.1]", [1.5, -0.25, 1000.0, 1.0, 0.1]),
+        ("[1.10M 1/2 4/2]", [Decimal("1.10"), Fraction(1, 2), 2]),
+        (r'["\u00e9\t\101" "\ud83d\ude00" "é😀"]', ["é\tA", "😀", "é😀"]),
+        (r"[\a \newline \u0041 \o101]", ["a", "\n", "A", "A"]),
+        ("[nil true false a/b]", [None, True, False, "a/b"]),
+        ("(1 2)", (1, 2)),
+        ("#my/tag [1]", Tagged("my/tag", [1])),
+        ("#:a{:b 1, :_/c 2, :d/e 3}", {"a/b": 1, "c": 2, "d/e": 3}),
+        ("[^:m [1] #_ gone ;c\n 2]", [[1], 2]),
+        ('#inst "2024-05-06T09:08:09.123456789+02:00"',
+         datetime(2024, 5, 6, 7, 8, 9, 123456, UTC)),
+        ('#uuid "F81D4FAE-7dec-11d0-a765-00a0c91e6bf6"',
+         UUID("f81d4fae-7dec-11d0-a765-00a0c91e6bf6")),
+    ],
+)  # fmt: skip
+def test_values(text: str, value: object) -> None:
+    assert read(text) == value
+
+
+def test_types_of_their_own() -> None:
+    char, symbol, sequence = read(r"[\a b (1)]")
+    assert (type(char), type(symbol), type(sequence)) == (Char, Symbol, List)
+
+
+def test_uuid_is_as_good_as_one_that_was_constructed() -> None:
+    text = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"
+    ours, theirs = read(f'#uuid "{text}"'), UUID(text)
+    assert (ours, hash(ours), repr(ours), ours.is_safe, ours.fields) == (
+        theirs, hash(theirs), repr(theirs), theirs.is_safe, theirs.fields,
+    )  # fmt: skip
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_every_double_is_read_as_python_reads_it(number: float) -> None:
+    for text in (repr(number), f"{number:.15g}", f"{number:.3f}", f"{number:e}"):
+        if "." in text or "e" in text:
+            assert read(text) == float(text)
+
+
+@given(st.integers(min_value=-(10**40), max_value=10**40))
+def test_every_integer_is_read_as_python_reads_it(number: int) -> None:
+    assert read(str(number)) == number
+
+
+# -- the cache of names --
+
+
+def test_a_string_key_in_the_cache_makes_no_keyword_of_its_text() -> None:
+    assert read('{"one/two/three" 1}') == {"one/two/three": 1}
+    assert refusal(":one/two/three").position == 0
+
+
+def test_names_survive_the_eviction_of_others() -> None:
+    names = [f"name-{n}" for n in range(5000)]
+    text = "[" + " ".join(f'{{:{name} :{name} :s {{"{name}" 1}}}}' for name in names) + "]"
+    for _ in range(2):
+        assert [next(iter(entry)) for entry in read(text)] == names
+
+
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 63, 64, 65, 200])
+def test_names_of_each_length_are_told_apart(size: int) -> None:
+    if size:
+        texts = ["a" * size, "a" * (size - 1) + "b", "b" + "a" * (size - 1)]
+        for text in texts * 2:
+            assert read(f":{text}") == text
+    for text in ["x" * size, "é" * size]:
+        assert read(f'{{"{text}" 1}}') == {text: 1}
+
+
+# -- limits --
+
+
+def test_long_integers_are_refused_where_parsing_is_quadratic() -> None:
+    assert read("1" * 4300) == int("1" * 4300)
+    assert "4300 digits" in refusal("1" * 4301).message
+    assert "4300 digits" in refusal("1/" + "1" * 4301).message
+    assert "4300 digits" in refusal("36r" + "1" * 4301).message
+    assert read("0x" + "f" * 5000) == int("f" * 5000, 16)
+    assert read("1." + "1" * 5000) == float("1." + "1" * 5000)
+
+
+def test_decimal_exponents_are_those_of_java() -> None:
+    assert read("1e2147483647M") == Decimal("1e2147483647")
+    refusal("1e2147483648M")
+    refusal("1e99999999999999999999M")

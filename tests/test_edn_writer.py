@@ -1,0 +1,324 @@
+"""The edn writer against recorded texts, against our own reader, and against another library."""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict, namedtuple
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from edn_corpus import cases, recorded, text_of, tree, value_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chansock._fast.edn_reader import Reader
+from chansock._fast.edn_writer import Writer
+from chansock.errors import ConfigError, EdnDecodeError, EdnEncodeError
+from chansock.values import (
+    Char,
+    FrozenDict,
+    FrozenStrDict,
+    Keyword,
+    List,
+    StrDict,
+    Symbol,
+    Tagged,
+)
+
+WRITES = cases("python_writes.jsonl")
+CORPUS = [case for case in cases("corpus.jsonl") if case["valid"] and "clj_value" in case]
+
+
+def written(value: object, **options: Any) -> str:
+    return Writer(**options).encode(value).decode()
+
+
+def refusal(value: object, **options: Any) -> EdnEncodeError:
+    with pytest.raises(EdnEncodeError) as caught:
+        Writer(**options).encode(value)
+    return caught.value
+
+
+# -- against what Clojure printed and read back --
+
+
+@pytest.mark.parametrize("case", WRITES, ids=[case["id"] for case in WRITES])
+def test_writes_the_recorded_text(case: dict[str, Any]) -> None:
+    value, options = value_of(case["python"]), {"keys": case["keys"]}
+    if case["edn"] is None:
+        assert str(refusal(value, **options)).startswith("expected ")
+        return
+    text = written(value, **options)
+    assert text == case["edn"]
+    gregorian = not isinstance(value, datetime) or value.year > 1582  # the JVM's calendar
+    if case["clj_value"] is not None and case["keys"] == "keyword" and gregorian:
+        assert tree(Reader().decode(text)) == recorded(case["clj_value"])
+
+
+def scalars(node: list[Any]) -> bool:
+    """Tell whether Clojure prints the value in one way only, and we in the same."""
+    kind = node[0]
+    if kind in ("list", "vec"):
+        return all(map(scalars, node[1]))
+    if kind == "map":  # past 8 entries in hash order
+        return len(node[1]) <= 8 and all(scalars(k) and scalars(v) for k, v in node[1])
+    if kind == "tag":
+        return scalars(node[2])
+    return kind not in ("set", "bigint", "meta")  # 1N is an int
+
+
+def test_prints_what_it_has_read_as_clojure_prints_it() -> None:
+    compared = 0
+    for case in CORPUS:
+        printed = case.get("clj_print")
+        if printed is None or case["clj_value"] is None or not scalars(case["clj_value"]):
+            continue
+        try:
+            value, _ = Reader().decode_one(text_of(case))
+            text = Writer().encode(value)
+        except (EdnDecodeError, EdnEncodeError):
+            continue  # judged by the reader's table; names that not every reader takes
+        if tree(value) != recorded(case["clj_value"]) or case["group"] == "inst":
+            continue
+        if any(0xD800 <= ord(char) <= 0xDFFF for char in printed):
+            continue  # has no UTF-8: ours is an escape
+        compared += 1
+        assert text.decode() == printed, case["id"]
+    assert compared > 600
+
+
+# -- what becomes of Python's types --
+
+
+class Colour(enum.Enum):
+    RED = "red"
+    DEEP = (1, 2)
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+class Count(int):
+    def __str__(self) -> str:
+        return "no number"
+
+
+class Text(str):
+    __slots__ = ()
+
+
+Point = namedtuple("Point", "x y")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"a": {"b": [1, None]}}, "{:a {:b [1 nil]}}"),
+        ((1, (2,)), "[1 [2]]"),
+        (List((1, [2])), "(1 [2])"),
+        (StrDict({"a b": 1, Keyword("k"): 2}), '{"a b" 1, :k 2}'),
+        ({FrozenDict({"a": 1}): 1}, "{{:a 1} 1}"),
+        ({FrozenStrDict({"a": 1}): 1}, '{{"a" 1} 1}'),
+        (Point(1, 2), "[1 2]"),
+        (OrderedDict(a=1), "{:a 1}"),
+        ({Text("key"): Text("value")}, '{:key "value"}'),
+        (Count(7), "7"),
+        (True, "true"),
+        ([Colour.RED, Colour.DEEP, Level.HIGH], '["red" [1 2] 3]'),
+        ({Colour.RED: 1}, "{:red 1}"),
+        ({1, Fraction(1, 2)} - {1}, "#{1/2}"),
+        (Fraction(10**20, 1), "100000000000000000000N"),
+        (Symbol("a/b"), "a/b"),
+        (Tagged(Symbol("my/tag"), Tagged("b", Char("x"))), r"#my/tag #b \x"),
+        (datetime(2024, 5, 6, 7, tzinfo=timezone(timedelta(hours=2), "CEST")),
+         '#inst "2024-05-06T05:00:00.000-00:00"'),
+        ("tab\tquote\"back\\slash\x00é\ud800", 'tab'),
+    ],
+)  # fmt: skip
+def test_types(value: object, text: str) -> None:
+    if text == "tab":
+        text = '"tab\\tquote\\"back\\\\slash\x00é\\ud800"'
+    assert written(value) == text
+
+
+def test_keys_option_turns_str_keys_around() -> None:
+    assert written({"a b": {"c": Keyword("d")}}, keys="string") == '{"a b" {"c" :d}}'
+    assert written({Keyword("a"): 1}, keys="string") == "{:a 1}"
+    assert written({Colour.RED: 1}, keys="string") == '{"red" 1}'
+
+
+# -- refusals --
+
+
+def test_paths_lead_to_the_value() -> None:
+    assert refusal([0, 1, 2, {"user": object()}]).path == '[3]["user"]'
+    assert refusal({"a": [{"b c": 1}]}).path == '["a"][0]["b c"]'
+    assert refusal({1: {Keyword("k"): b""}}).path == "[1][Keyword('k')]"
+    assert refusal(Tagged("t", [object()])).path == "[0]"
+    assert refusal({"a": {(1, Symbol("nil")): 1}}).path.startswith('["a"][a tuple of 2][1]')
+    error = refusal([{"k": 1j}])
+    assert str(error) == (
+        'expected a value that edn has a form for (or default=), got 1j at [0]["k"]'
+    )
+    assert error.args == (error.message, error.path)
+
+
+def test_long_and_deep_values_are_cut_in_messages() -> None:
+    class Endless:
+        def __repr__(self) -> str:
+            raise RuntimeError("no repr")
+
+    assert "a Endless" in str(refusal(Endless()))
+    assert len(str(refusal({"x y" * 1000: 1}))) < 400
+    assert len(str(refusal(b"x" * 100_000))) < 200
+
+
+def test_depth_is_limited_as_in_the_reader() -> None:
+    deep: object = 1
+    for _ in range(500):
+        deep = [deep]
+    assert written(deep) == "[" * 500 + "1" + "]" * 500
+    assert "at most 500" in refusal([deep]).message
+    cyclic: list[object] = []
+    cyclic.append(cyclic)
+    assert "at most 500" in refusal(cyclic).message
+
+
+def test_long_integers_are_refused_as_in_the_reader() -> None:
+    assert written(10**4299) == "1" + "0" * 4299 + "N"
+    assert "digits" in refusal(10**4300).message
+
+
+def test_years_that_utc_does_not_have_are_refused() -> None:
+    refusal(datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=1))))
+    refusal(datetime(9999, 12, 31, 23, tzinfo=timezone(-timedelta(hours=2))))
+
+
+def test_members_that_edn_cannot_tell_apart_are_refused() -> None:
+    nan = float("nan")
+    refusal({nan, float("nan")})
+    refusal({nan: 1, float("nan"): 2})
+    refusal({Colour.RED: 1, "red": 2})
+    refusal({Colour.DEEP, (1, 2)})
+    refusal({(Colour.RED,), ("red",)})
+    assert written({nan}) == "#{##NaN}"
+    assert written({Colour.RED: 1, "blue": 2}) == "{:red 1, :blue 2}"
+
+
+# -- default= --
+
+
+def test_default_gives_other_types_a_form() -> None:
+    def default(value: object) -> object:
+        if isinstance(value, bytes):
+            return Tagged("bin", value.hex())
+        if isinstance(value, datetime):
+            return value.replace(tzinfo=UTC)
+        if isinstance(value, Decimal):
+            return None
+        raise TypeError(f"no form: {value!r}")
+
+    value = [b"\x01", datetime(2024, 5, 6), Decimal("NaN")]
+    assert written(value, default=default) == (
+        '[#bin "01" #inst "2024-05-06T00:00:00.000-00:00" nil]'
+    )
+    with pytest.raises(TypeError, match="no form"):
+        Writer(default=default).encode(1j)
+
+
+def test_default_applies_to_keys_as_to_plain_keys() -> None:
+    assert written({1j: 1}, default=lambda value: "i") == "{:i 1}"
+    assert written(StrDict({1j: 1}), default=lambda value: "i") == '{"i" 1}'
+
+
+def test_default_that_runs_in_a_circle_is_refused() -> None:
+    assert "default=" in refusal(1j, default=lambda value: value).message
+    refusal(1j, default=lambda value: [value])
+
+
+def test_default_may_write_with_the_same_writer() -> None:
+    writer: Writer
+    writer = Writer(default=lambda value: writer.encode([value.real]).decode())
+    assert writer.encode([1j, 2j]) == b'["[0.0]" "[0.0]"]'
+
+
+def test_changing_a_dict_under_the_writer_is_no_crash() -> None:
+    changing: dict[object, object] = {"a": 1j, "b": 2}
+
+    def default(value: object) -> object:
+        changing.update((str(n), n) for n in range(1000))
+        return 1
+
+    with pytest.raises(RuntimeError, match="changed size"):
+        Writer(default=default).encode(changing)
+
+
+@pytest.mark.parametrize("options", [{"keys": "both"}, {"max_depth": 0}, {"max_depth": 10**6}])
+def test_options_that_cannot_be_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"expected .*, got"):
+        Writer(**options)
+
+
+# -- round trip --
+
+NAMES = st.from_regex(r"\A[a-z*+!?<>=é][a-z0-9.*+!?<>=é-]{0,8}(/[a-z][a-z0-9-]{0,5})?\Z")
+STRINGS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False),
+    STRINGS,
+    NAMES.map(Keyword),
+    NAMES.map(Symbol),
+    st.characters(max_codepoint=0xFFFF, exclude_categories=["Cs"]).map(Char),
+    st.decimals(allow_nan=False, allow_infinity=False).map(lambda d: d if d else abs(d)),
+    st.fractions().filter(lambda f: f.denominator != 1),
+    st.datetimes(timezones=st.just(UTC)),
+    st.uuids(),
+)
+
+
+def is_faithful(members: list[Any]) -> bool:
+    """Tell whether Python keeps the members apart."""
+    return len(set(members)) == len(members)
+
+
+HASHED = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4).map(tuple),
+        st.lists(inner, max_size=4).map(List),
+        st.lists(inner, max_size=4).filter(is_faithful).map(frozenset),
+        st.dictionaries(NAMES, inner, max_size=4).map(FrozenDict),
+        st.builds(Tagged, st.just("my/tag"), inner),
+    ),
+    max_leaves=6,
+)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=5),
+        st.lists(inner, max_size=5).map(tuple).map(List),
+        st.lists(HASHED, max_size=5).filter(is_faithful).map(set),
+        st.dictionaries(NAMES, inner, max_size=5),
+        st.dictionaries(STRINGS, inner, min_size=1, max_size=5).map(StrDict),
+        st.dictionaries(HASHED.filter(lambda key: type(key) is not str), inner, max_size=3).filter(
+            lambda value: not any(isinstance(key, Keyword) for key in value)
+        ),
+        st.builds(Tagged, st.just("my/tag"), inner),
+    ),
+    max_leaves=12,
+)
+
+
+@pytest.mark.slow
+@given(VALUES)
+def test_round_trip_keeps_values_and_types(value: Any) -> None:
+    again = Reader().decode(Writer().encode(value))
+    assert tree(again) == tree(value)
+    assert again == value
