@@ -28,7 +28,7 @@ __all__ = ["Listener", "run", "serve"]
 
 log = logging.getLogger("chansock.server")
 
-Fallback: TypeAlias = Callable[[Request], Response | None | Awaitable[Response | None]]
+Fallback: TypeAlias = Callable[[Request], Response | Awaitable[Response | None] | None]
 
 BACKLOG: Final = 2048  # of connections not yet accepted: a restart brings all clients at once
 
@@ -94,7 +94,7 @@ def serve(
         raise ConfigError(f"path: expected it to begin with '/', got {path!r}")
     if sock is not None and unix is not None:
         raise ConfigError("expected one of sock and unix, got both")
-    return _serve(chsk, host, port, path, ssl, sock, unix, fallback)
+    return _serve(chsk, host, port, path=path, ssl=ssl, sock=sock, unix=unix, fallback=fallback)
 
 
 @asynccontextmanager
@@ -102,6 +102,7 @@ async def _serve(
     chsk: ChannelSocket,
     host: str,
     port: int,
+    *,
     path: str,
     ssl: SSLContext | None,
     sock: socket.socket | None,
@@ -117,7 +118,16 @@ async def _serve(
         chsk.endpoint, clock, chsk.sweep, chsk.config, path=path, fallback=fallback, http1=http1
     )
     try:
-        server = await _listen(loop, service, chsk, host, port, ssl, sock, unix)
+        server = await _listen(
+            loop,
+            service,
+            host,
+            port,
+            ssl=ssl,
+            handshake_timeout=chsk.config.handshake_timeout,
+            sock=sock,
+            unix=unix,
+        )
         listener = Listener(server, "http" if ssl is None else "https", path)
         chsk.endpoint.is_loopback = all(_is_loopback(bound) for bound in listener.sockets)
         log.info("listening url=%s", listener.url)
@@ -138,16 +148,17 @@ async def _serve(
 async def _listen(
     loop: asyncio.AbstractEventLoop,
     service: Service,
-    chsk: ChannelSocket,
     host: str,
     port: int,
+    *,
     ssl: SSLContext | None,
+    handshake_timeout: float,
     sock: socket.socket | None,
     unix: str | os.PathLike[str] | None,
 ) -> asyncio.Server:
     options: dict[str, Any] = {"backlog": BACKLOG, "ssl": ssl}
     if ssl is not None:
-        options["ssl_handshake_timeout"] = chsk.config.handshake_timeout
+        options["ssl_handshake_timeout"] = handshake_timeout
 
     def accept() -> ServerProtocol:
         return ServerProtocol(service)

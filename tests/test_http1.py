@@ -67,12 +67,14 @@ def test_the_answer_to_head_has_the_length_without_the_body() -> None:
 
 def test_an_answer_without_content_has_no_length() -> None:
     data = http1.render(Response(204, "x"), keep_alive=True)
-    assert data.endswith(b"\r\n\r\n") and b"Content-Length" not in data
+    assert data.endswith(b"\r\n\r\n")
+    assert b"Content-Length" not in data
 
 
 def test_the_application_may_set_its_own_cache_control() -> None:
     data = http1.render(Response(200, headers=(("cache-control", "max-age=60"),)), keep_alive=True)
-    assert data.lower().count(b"cache-control") == 1 and b"max-age=60" in data
+    assert data.lower().count(b"cache-control") == 1
+    assert b"max-age=60" in data
 
 
 def test_a_status_without_a_name_is_sent() -> None:
@@ -106,7 +108,8 @@ def test_a_handshake_is_answered_as_in_rfc_6455() -> None:
 def test_a_handshake_in_other_words_is_taken_and_nothing_is_negotiated(request_: Request) -> None:
     answer = http1.check_upgrade(request_)
     assert isinstance(answer, bytes)
-    assert b"Extensions" not in answer and b"Protocol:" not in answer
+    assert b"Extensions" not in answer
+    assert b"Protocol:" not in answer
 
 
 @pytest.mark.parametrize(
@@ -127,7 +130,8 @@ def test_a_handshake_in_other_words_is_taken_and_nothing_is_negotiated(request_:
 )
 def test_a_handshake_that_breaks_a_rule_is_refused(request_: Request, status: int) -> None:
     answer = http1.check_upgrade(request_)
-    assert isinstance(answer, Response) and answer.status == status
+    assert isinstance(answer, Response)
+    assert answer.status == status
     assert answer.body
 
 

@@ -1,7 +1,7 @@
 """HTTP/1.1 in words: an answer as bytes, the WebSocket handshake, a refusal.
 
-Bytes and values only, for every edge that writes HTTP itself. Reading requests is not
-done here, and no route, hook or rule of the channel is known; the one thing taken from
+Bytes and values only, for every edge that speaks HTTP itself. Where a request ends is not
+decided here, and no route, hook or rule of the channel is known; the one thing taken from
 outside is the wall time, for Date.
 """
 
@@ -10,24 +10,30 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from binascii import Error as Base64Error
 from email.utils import formatdate
+from functools import lru_cache
 from hashlib import sha1
 from http import HTTPStatus
 from time import time
 from typing import Final
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+
 from chansock.request import Request, Response
 
 __all__ = [
     "CONTINUE",
+    "NOT_ALLOWED",
     "accept_key",
     "check_upgrade",
     "is_form",
+    "is_request_head",
     "refuse",
     "render",
     "wants_upgrade",
 ]
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+NOT_ALLOWED: Final = Response(405, "expected GET or POST", headers=(("Allow", "GET, POST"),))
 
 _GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 _SWITCH: Final = (
@@ -43,16 +49,11 @@ _DEFAULTS: Final = (
     ("Cache-Control", "no-store"),
 )
 
-_date = (0, "")
 
-
-def _http_date() -> str:
-    """Give the present second as `Sun, 06 Nov 1994 08:49:37 GMT`, made once a second."""
-    global _date
-    now = int(time())
-    if now != _date[0]:
-        _date = (now, formatdate(now, usegmt=True))
-    return _date[1]
+@lru_cache(maxsize=1)  # a second is the same for all that is answered in it
+def _http_date(second: int) -> str:
+    """Give `Sun, 06 Nov 1994 08:49:37 GMT`."""
+    return formatdate(second, usegmt=True)
 
 
 def render(response: Response, *, keep_alive: bool, head_only: bool = False) -> bytes:
@@ -68,7 +69,7 @@ def render(response: Response, *, keep_alive: bool, head_only: bool = False) -> 
     parts = [_LINES.get(status) or f"HTTP/1.1 {status} Status {status}\r\n"]
     own = {name.lower() for name, _ in response.headers}
     if "date" not in own:
-        parts.append(f"Date: {_http_date()}\r\n")
+        parts.append(f"Date: {_http_date(int(time()))}\r\n")
     if status not in _WITHOUT_BODY:
         if "content-type" not in own:
             parts.append(f"Content-Type: {response.content_type}\r\n")
@@ -80,6 +81,20 @@ def render(response: Response, *, keep_alive: bool, head_only: bool = False) -> 
     parts.append("\r\n")
     head = "".join(parts).encode("latin-1")
     return head if head_only or status in _WITHOUT_BODY else head + body
+
+
+def is_request_head(head: bytes) -> bool:
+    """Tell whether llhttp takes a head, request line to empty line.
+
+    The parser gets no callbacks, so that no object is made for a field.
+    """
+    try:
+        HttpRequestParser(None).feed_data(head)
+    except HttpParserUpgrade:
+        return True  # how it says that a head asks for an upgrade
+    except HttpParserError:
+        return False
+    return True
 
 
 def is_form(request: Request) -> bool:

@@ -39,7 +39,7 @@ cdef class Service:
     cdef object http1               # the module that words answers
     cdef Memory memory
     cdef Py_ssize_t max_body
-    cdef object expire              # bound once, so that no connection has a bound method
+    cdef object expire              # call(protocol): no connection has a bound method of it
 
     # Who is connected, for the stop; each knows its index
     cdef list protocols
@@ -86,6 +86,7 @@ cdef class Protocol(Socket):
     cdef Py_ssize_t _read_http(self, const uint8_t* data, Py_ssize_t size) except -1
     cdef int _request_came(self, RequestReader reader) except -1
     cdef int _answer(self, object response) except -1
+    cdef int _refuse(self, int status, str why) except -1
     cdef int _upgrade(self, bytes switch, object admission) except -1
     cdef int _hold(self, object admission, bytes body) except -1
 

@@ -3,6 +3,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, final
 
+from typing_extensions import disjoint_base
+
 from chansock._fast.fanout import Transport
 from chansock._fast.socket import Socket
 from chansock._fast.sweep import Sweep
@@ -14,8 +16,8 @@ from chansock.request import Request
 class Service:
     endpoint: Any
     clock: Clock
-    def __init__(
-        self,
+    def __new__(
+        cls,
         endpoint: Any,
         clock: Clock,
         sweep: Sweep,
@@ -24,16 +26,18 @@ class Service:
         path: str,
         fallback: Callable[[Request], Any] | None,
         http1: ModuleType,
-    ) -> None: ...
+    ) -> Service: ...
     def __len__(self) -> int: ...
     def stop(self, when_empty: Callable[[], object]) -> None: ...
     def abort(self) -> None: ...
 
+@disjoint_base
 class Reply(Transport):
-    def __init__(self, protocol: Protocol) -> None: ...
+    def __new__(cls, protocol: Protocol) -> Reply: ...
 
+@disjoint_base
 class Protocol(Socket):
-    def __init__(self, service: Service) -> None: ...
+    def __new__(cls, service: Service) -> Protocol: ...
     def connection_made(self, transport: BaseTransport) -> None: ...
     def eof_received(self) -> bool: ...
     def connection_lost(self, exc: Exception | None) -> None: ...

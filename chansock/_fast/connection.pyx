@@ -44,7 +44,7 @@ cdef class Service:
         self.fallback = fallback
         self.http1 = http1
         self.protocols = []
-        self.expire = self._expire
+        self.expire = Protocol.expired
         # A head under way is copied to the front of the buffer: there must be room behind.
         self.memory = Memory(4 * <Py_ssize_t>config.max_head_bytes)
         # A percent-encoded packet is up to three times as long.
@@ -70,9 +70,6 @@ cdef class Service:
             when_empty, self.when_empty = self.when_empty, None
             when_empty()
         return 0
-
-    def _expire(self, Protocol protocol not None):
-        protocol.expired()
 
     def stop(self, when_empty):
         """Close sockets 1012, end what waits with 503, keep no connection for a further
@@ -164,11 +161,7 @@ cdef class Protocol(Socket):
         cdef Reply reply = self.reply
         self.fd = -1
         self.state = GONE
-        self.transport = None
-        self.reader = None
-        self.pending = None
-        self.message = None
-        self.reply = None
+        self.transport = self.reader = self.pending = self.message = self.reply = None
         if reply is not None:
             reply.protocol = None
         self.drop_store()
@@ -329,7 +322,8 @@ cdef class Protocol(Socket):
         config = self.service.config
         if reader is None:
             reader = self.reader = RequestReader(
-                config.max_head_bytes, config.max_header_fields, self.service.max_body
+                self.service.http1.is_request_head, config.max_head_bytes,
+                config.max_header_fields, self.service.max_body,
             )
             if self.state == IDLE:
                 self.state = READING
@@ -343,8 +337,8 @@ cdef class Protocol(Socket):
             if reader.wants_continue and used == size:
                 self._put(self.service.http1.CONTINUE)
         elif found == request_reader.REFUSED:
-            self.keeps_alive = self.is_head = False
-            self._answer(self.service.http1.refuse(reader.status, reader.why))
+            self.is_head = False
+            self._refuse(reader.status, reader.why)
             return size
         return used
 
@@ -360,9 +354,8 @@ cdef class Protocol(Socket):
         if reader.body and service.http1.is_form(request):
             request.set_form(reader.body)
         if request.path != service.path:
-            self._settle(
-                None if service.fallback is None else service.fallback(request), None, None
-            )
+            fallback = service.fallback
+            self._settle(None if fallback is None else fallback(request), None, None)
             return 0
         switch = None
         is_upgrade = service.http1.wants_upgrade(request)
@@ -371,9 +364,7 @@ cdef class Protocol(Socket):
             if isinstance(switch, Response):
                 return self._answer(switch)
         elif method != "GET" and method != "POST":
-            return self._answer(
-                Response(405, "expected GET or POST", headers=(("Allow", "GET, POST"),))
-            )
+            return self._answer(service.http1.NOT_ALLOWED)
         self._arm(service.config.handshake_timeout)
         self._settle(service.endpoint.admit(request, is_upgrade=is_upgrade), reader.body, switch)
         return 0
@@ -456,6 +447,11 @@ cdef class Protocol(Socket):
         else:
             self._drain()
         return 1
+
+    cdef int _refuse(self, int status, str why) except -1:
+        """Answer with one line, and let the peer go."""
+        self.keeps_alive = False
+        return self._answer(self.service.http1.refuse(status, why))
 
     # -- WebSocket
 
@@ -542,11 +538,9 @@ cdef class Protocol(Socket):
         """End a state that lasted too long; the sweep calls it."""
         self.entry = None
         if self.state == HELD:
-            self.keeps_alive = False
-            self._answer(self.service.http1.refuse(503, "the server took too long"))
+            self._refuse(503, "the server took too long")
         elif self.state == READING and self.reader is not None:
-            self.keeps_alive = False
-            self._answer(self.service.http1.refuse(408, "expected a whole request sooner"))
+            self._refuse(408, "expected a whole request sooner")
         else:
             self._hang_up(self.state > FRAMES)
 
@@ -598,8 +592,7 @@ cdef class Protocol(Socket):
             if self.state == FRAMES or self.state == CLOSING:
                 self._last_word(1011, "internal error")
             elif self.state == HELD:
-                self.keeps_alive = False
-                self._answer(self.service.http1.refuse(500, "internal server error"))
+                self._refuse(500, "internal server error")
             else:
                 self._hang_up(True)
         except Exception:

@@ -12,7 +12,8 @@ cdef enum:
 
 
 cdef class RequestReader:
-    # Limits
+    # Handed: the judge of a head's syntax, and limits
+    cdef object is_head
     cdef Py_ssize_t max_head
     cdef Py_ssize_t max_fields
     cdef Py_ssize_t max_body

@@ -1,9 +1,9 @@
 # cython: language_level=3
 """Bytes to HTTP/1.1 requests: the end of the head, its syntax, and the body's framing.
 
-httptools (llhttp) judges the syntax of the head; how long the body is, is decided here and
-in one place, so that what follows is exactly the next request (RFC 9112). No object is
-made for a field: the Request keeps the head. No socket, loop, time or route is known.
+Whether a head is well-formed is judged by a function that is handed; how long the body is,
+is decided here and in one place, so that what follows is exactly the next request (RFC
+9112). No object is made for a field. No socket, loop, time or route is known.
 """
 
 cimport cython
@@ -12,8 +12,6 @@ from cpython.bytearray cimport (
 )
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.string cimport memchr, memcpy
-
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 cdef extern from "string.h":
     void* memmem(const void* data, size_t size, const void* what, size_t length) noexcept nogil
@@ -38,12 +36,15 @@ cdef enum:
 cdef class RequestReader:
     """Reads the requests of one connection, one at a time.
 
-    Refuses with 400 what breaks a rule, 413 a body past max_body, 417 an unknown Expect,
-    431 a head past max_head bytes or max_fields fields, 501 a transfer coding other than
-    chunked, 505 a version other than 1.0 and 1.1.
+    `is_head(head)` judges the syntax of a head. Refuses with 400 what breaks a rule, 413 a
+    body past max_body, 417 an unknown Expect, 431 a head past max_head bytes or max_fields
+    fields, 501 a transfer coding other than chunked, 505 a version other than 1.0 and 1.1.
     """
 
-    def __cinit__(self, Py_ssize_t max_head, Py_ssize_t max_fields, Py_ssize_t max_body):
+    def __cinit__(
+        self, is_head not None, Py_ssize_t max_head, Py_ssize_t max_fields, Py_ssize_t max_body
+    ):
+        self.is_head = is_head
         self.max_head = max_head
         self.max_fields = max_fields
         self.max_body = max_body
@@ -89,11 +90,7 @@ cdef class RequestReader:
         self.body = b""
         self.gathered = None
         self.wants_close = self.wants_continue = self.is_http_1_0 = False
-        try:
-            HttpRequestParser(None).feed_data(self.head)
-        except HttpParserUpgrade:
-            pass
-        except HttpParserError:
+        if not self.is_head(self.head):
             return self._refuse(400, "expected an HTTP/1.1 request")
         found = self._scan(data + start, length)
         if found != REFUSED:

@@ -1,5 +1,8 @@
+import sys
 from asyncio import BaseTransport
 from typing import Any, final
+
+from typing_extensions import disjoint_base
 
 from chansock._fast.fanout import Transport
 
@@ -8,12 +11,14 @@ DIRECT: frozenset[str]
 @final
 class Window:
     def __len__(self) -> int: ...
-    def __buffer__(self, flags: int, /) -> memoryview: ...
+    if sys.version_info >= (3, 12):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @final
 class Memory:
-    def __init__(self, least: int = 0) -> None: ...
+    def __new__(cls, least: int = 0) -> Memory: ...
 
+@disjoint_base
 class Socket(Transport):
     def connection_made(self, transport: BaseTransport) -> None: ...
     def peer(self) -> tuple[str, int] | None: ...

@@ -1,0 +1,175 @@
+"""request_reader: where a head ends, what is refused, and where the next request begins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chansock._core.http1 import is_request_head
+from chansock._fast.request_reader import RequestReader
+
+GET = b"GET /chsk?a=1 HTTP/1.1\r\nHost: h\r\n\r\n"
+LENGTH = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n"
+CHUNKED = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def read(data: bytes, *, step: int = 0, head: int = 1000, fields: int = 10, body: int = 100) -> Any:
+    """What a reader makes of data, whole or `step` bytes at a time: requests as (head,
+    body), and at the end a refusal as (status, why)."""
+    reader = RequestReader(is_request_head, head, fields, body)
+    waiting = b""
+    seen: list[Any] = []
+    for piece in [data[k : k + step] for k in range(0, len(data), step)] if step else [data]:
+        waiting += piece
+        while waiting:
+            found, used = reader.read(waiting)
+            waiting = waiting[used:]
+            if isinstance(found, tuple):
+                seen.append(found)
+                if isinstance(found[0], int):
+                    return seen
+            elif not used:
+                break
+    return seen
+
+
+def request(*lines: bytes, start: bytes = b"POST / HTTP/1.1") -> bytes:
+    return b"\r\n".join([start, b"Host: h", *lines, b"", b""])
+
+
+def test_a_request_without_a_body_ends_at_its_empty_line() -> None:
+    assert read(GET + GET) == [(GET, b""), (GET, b"")]
+
+
+def test_a_content_length_ends_the_body() -> None:
+    assert read(LENGTH + b"hello" + GET) == [(LENGTH, b"hello"), (GET, b"")]
+    assert read(request(b"content-LENGTH:0") + GET)[1:] == [(GET, b"")]
+
+
+def test_chunks_are_joined_and_trailers_left_out() -> None:
+    body = b"3\r\nabc\r\n00A;name=value\r\n0123456789\r\n0\r\nTrailer: x\r\n\r\n"
+    assert read(CHUNKED + body + GET) == [(CHUNKED, b"abc0123456789"), (GET, b"")]
+
+
+def test_an_empty_chunked_body_is_empty() -> None:
+    assert read(CHUNKED + b"0\r\n\r\n" + GET) == [(CHUNKED, b""), (GET, b"")]
+
+
+def test_empty_lines_before_a_request_are_skipped() -> None:
+    assert read(b"\r\n\r\n" + GET) == [(GET, b"")]
+
+
+STREAM = LENGTH + b"hello" + CHUNKED + b"3\r\nabc\r\n2;x\r\nde\r\n0\r\nA: b\r\n\r\n" + GET
+MEANING = [(LENGTH, b"hello"), (CHUNKED, b"abcde"), (GET, b"")]
+
+
+@pytest.mark.parametrize("step", range(12))
+def test_requests_are_read_in_pieces_of_any_size(step: int) -> None:
+    assert read(STREAM, step=step) == MEANING
+
+
+def test_requests_are_read_when_split_at_any_byte() -> None:
+    for split in range(1, len(STREAM)):
+        reader, waiting, seen = RequestReader(is_request_head, 1000, 10, 100), b"", []
+        for piece in (STREAM[:split], STREAM[split:]):
+            waiting += piece
+            found, used = reader.read(waiting)
+            while used:
+                waiting = waiting[used:]
+                if isinstance(found, tuple):
+                    seen.append(found)
+                found, used = reader.read(waiting)
+        assert seen == MEANING
+
+
+REFUSED = {
+    "no HTTP at all": (b"hello\r\n\r\n", 400),
+    "TLS on a plain port": (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400),
+    "unknown method": (b"BREW / HTTP/1.1\r\nHost: h\r\n\r\n", 400),
+    "HTTP/2 preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
+    "space in a name": (request(b"A B: c"), 400),
+    "space before the colon": (request(b"Content-Length : 5"), 400),
+    "folded line": (request(b"A: b", b" c"), 400),
+    "no colon": (request(b"abc"), 400),
+    "NUL in a value": (request(b"A: b\0c"), 400),
+    "bare CR in a value": (request(b"A: b\rc"), 400),
+    "bare LF in a value": (request(b"A: b\nContent-Length: 3"), 400),
+    "no Host": (b"GET / HTTP/1.1\r\nA: b\r\n\r\n", 400),
+    "two Hosts": (request(b"Host: other"), 400),
+    "two lengths": (request(b"Content-Length: 5", b"Content-Length: 5"), 400),
+    "list of lengths": (request(b"Content-Length: 5, 5"), 400),
+    "signed length": (request(b"Content-Length: +5"), 400),
+    "negative length": (request(b"Content-Length: -5"), 400),
+    "length in hex": (request(b"Content-Length: 0x5"), 400),
+    "huge length": (request(b"Content-Length: " + b"9" * 30), 400),
+    "length past the limit": (request(b"Content-Length: 101"), 413),
+    "length beside chunked": (
+        request(b"Content-Length: 5", b"Transfer-Encoding: chunked"),
+        400,
+    ),
+    "chunked beside length": (
+        request(b"Transfer-Encoding: chunked", b"Content-Length: 5"),
+        400,
+    ),
+    "another coding": (request(b"Transfer-Encoding: gzip, chunked"), 501),
+    "unknown Expect": (request(b"Expect: 200-ok"), 417),
+    "head past the limit": (request(b"A: " + b"x" * 1000), 431),
+    "eleven fields": (request(*[b"A: b"] * 10), 431),
+    "chunk size that is no number": (CHUNKED + b"x\r\n", 400),
+    "signed chunk size": (CHUNKED + b"-1\r\n", 400),
+    "chunk size with a prefix": (CHUNKED + b"0x1\r\n", 400),
+    "empty chunk size": (CHUNKED + b"\r\n", 400),
+    "huge chunk size": (CHUNKED + b"f" * 20 + b"\r\n", 400),
+    "chunk past the limit": (CHUNKED + b"65\r\n", 413),
+    "chunks past the limit together": (CHUNKED + b"64\r\n" + b"x" * 100 + b"\r\n1\r\n", 413),
+    "chunk longer than it says": (CHUNKED + b"1\r\nab\r\n", 400),
+    "chunk line ended by LF": (CHUNKED + b"1\na\r\n", 400),
+    "endless chunk line": (CHUNKED + b"1;" + b"x" * 2000, 400),
+    "endless trailers": (CHUNKED + b"0\r\n" + b"A: bbbbbbbbb\r\n" * 100, 431),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("step", [0, 1])
+def test_what_breaks_a_rule_is_refused(name: str, step: int) -> None:
+    data, status = REFUSED[name]
+    assert read(data, step=step)[-1][0] == status
+
+
+def test_a_head_without_an_end_is_refused_at_the_limit() -> None:
+    reader = RequestReader(is_request_head, 1000, 10, 100)
+    assert reader.read(b"GET / HTTP/1.1\r\nA: " + b"x" * 900) == (None, 0)
+    found, _ = reader.read(b"GET / HTTP/1.1\r\nA: " + b"x" * 1000)
+    assert isinstance(found, tuple)
+    assert found[0] == 431
+
+
+def test_a_body_past_the_limit_is_refused_by_its_head_alone() -> None:
+    found, _ = RequestReader(is_request_head, 1000, 10, 100).read(request(b"Content-Length: 101"))
+    assert isinstance(found, tuple)
+    assert found[0] == 413
+
+
+def test_http_1_0_needs_no_host_but_takes_no_chunks() -> None:
+    old = b"GET / HTTP/1.0\r\n\r\n"
+    assert read(old) == [(old, b"")]
+    bad = request(b"Transfer-Encoding: chunked", start=b"POST / HTTP/1.0")
+    assert read(bad)[-1][0] == 400
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    data=st.one_of(
+        st.binary(max_size=300),
+        st.lists(
+            st.sampled_from([GET, LENGTH, b"hello", CHUNKED, b"1\r\n", b"a", b"\r\n", b"0\r\n"]),
+            max_size=12,
+        ).map(b"".join),
+    ),
+    step=st.integers(1, 50),
+)
+def test_any_bytes_are_read_alike_whole_and_split(data: bytes, step: int) -> None:
+    assert read(data) == read(data, step=step)
