@@ -23,7 +23,13 @@ NEWS = "news of a length that makes the edn packet just 128 bytes ".ljust(97, ".
 NEVER = 3600  # seconds: longer than any run
 
 
-async def chansock_server() -> int:
+async def announce(port: int) -> None:
+    """Print the port, and serve until the process is ended."""
+    print(port, flush=True)
+    await asyncio.get_running_loop().create_future()
+
+
+async def chansock_server() -> None:
     import chansock
 
     config = chansock.Config(ws_ping_interval=NEVER)
@@ -37,12 +43,11 @@ async def chansock_server() -> int:
     def post(msg: Any) -> None:
         chsk.send(chansock.ALL, "news/item", {"text": NEWS})
 
-    listening = chansock.serve(chsk, port=0)
-    listener = await listening.__aenter__()
-    return listener.sockets[0].getsockname()[1]
+    async with chansock.serve(chsk, port=0) as listener:
+        await announce(listener.sockets[0].getsockname()[1])
 
 
-async def websockets_server() -> int:
+async def websockets_server() -> None:
     from websockets.asyncio.server import broadcast, serve
 
     clients = set()
@@ -59,11 +64,11 @@ async def websockets_server() -> int:
         finally:
             clients.discard(socket)
 
-    server = await serve(handle, "127.0.0.1", 0, compression=None, ping_interval=None)
-    return next(iter(server.sockets)).getsockname()[1]
+    async with serve(handle, "127.0.0.1", 0, compression=None, ping_interval=None) as server:
+        await announce(next(iter(server.sockets)).getsockname()[1])
 
 
-async def socketio_server() -> int:
+async def socketio_server() -> None:
     import socketio
     from aiohttp import web
 
@@ -88,22 +93,17 @@ async def socketio_server() -> int:
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    return runner.addresses[0][1]
+    await announce(runner.addresses[0][1])
 
 
-SERVERS: dict[str, Callable[[], Awaitable[int]]] = {
+SERVERS: dict[str, Callable[[], Awaitable[None]]] = {
     "chansock": chansock_server,
     "websockets": websockets_server,
     "python-socketio": socketio_server,
 }
 
 
-async def main(name: str) -> None:
-    print(await SERVERS[name](), flush=True)
-    await asyncio.get_running_loop().create_future()
-
-
 if __name__ == "__main__":
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-    uvloop.run(main(sys.argv[1]))
+    uvloop.run(SERVERS[sys.argv[1]]())

@@ -14,7 +14,10 @@ def test_readme_has_both_programs() -> None:
 
 
 @pytest.mark.slow
-def test_both_programs_of_the_readme_run_against_each_other() -> None:
+def test_both_programs_of_the_readme_run_against_each_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     printed, status = run_pair(README)
     assert printed == "42\nchat/said {'from': 'ada', 'text': 'hello'}\n"
     assert status == 0
