@@ -207,8 +207,7 @@ class Endpoint:
         self, request: Request, reason: str, status: int, body: str, why: str | None = None
     ) -> Response:
         self._count(reason)
-        level = logging.INFO if why is None else logging.WARNING
-        log.log(level, "refused reason=%s status=%d: %s", reason, status, why or body)
+        log.warning("refused reason=%s status=%d: %s", reason, status, why or body)
         return Response(status, body)
 
     def _hook_failed(self, request: Request) -> Response:

@@ -482,7 +482,7 @@ cdef class Protocol(Socket):
                         frames.PONG, PyBytes_FromStringAndSize(<char*>frame.data, frame.size)
                     ))
         except FrameError as error:
-            log.info("ws_frame_error peer=%r %s", self.peer(), error)
+            log.warning("ws_frame_error peer=%r %s", self.peer(), error)
             self._last_word(error.close_code, error.message)
             return size
         return at
