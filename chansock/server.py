@@ -47,24 +47,21 @@ class Listener:
         self._scheme = scheme
         self._path = path
         self.sockets: tuple[Any, ...] = tuple(server.sockets)
+        self._name: Any = self.sockets[0].getsockname()  # a closed socket has none
 
     @property
     def port(self) -> int:
         """The TCP port; of use where port 0 was asked for. 0 for a Unix socket."""
-        name = self._name()
-        return name[1] if isinstance(name, tuple) else 0
+        return self._name[1] if isinstance(self._name, tuple) else 0
 
     @property
     def url(self) -> str:
         """Where clients find the channel: `http://127.0.0.1:8000/chsk`."""
-        name = self._name()
+        name = self._name
         if not isinstance(name, tuple):
             return f"{self._scheme}+unix://{name}:{self._path}"
         host = f"[{name[0]}]" if ":" in name[0] else name[0]
         return f"{self._scheme}://{host}:{name[1]}{self._path}"
-
-    def _name(self) -> Any:
-        return self.sockets[0].getsockname()
 
     def close(self) -> None:
         """Accept no further connection; those that are open stay."""

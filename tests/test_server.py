@@ -1,0 +1,223 @@
+"""server: listening, the order of a stop, and `run` as a process with signals."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chansock.channel import ChannelSocket
+from chansock.config import Config
+from chansock.errors import ConfigError
+from chansock.request import Request, Response
+from chansock.server import serve
+
+Run = Callable[[Any], Any]
+TLS = Path(__file__).parent / "data" / "tls"
+UPGRADE = (
+    b"GET /chsk?client-id=a HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\n"
+    b"Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+CLOSE_1012 = b"\x88\x11\x03\xf4service restart"
+
+
+async def opened(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A WebSocket whose handshake has come."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(UPGRADE)
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+    first = await reader.readexactly(2)
+    assert b"chsk/handshake" in await reader.readexactly(first[1])
+    return reader, writer
+
+
+def test_a_listener_tells_where_it_is(run: Run) -> None:
+    async def main() -> None:
+        async with serve(ChannelSocket(), port=0, path="/events") as listener:
+            assert listener.port == listener.sockets[0].getsockname()[1]
+            assert listener.url == f"http://127.0.0.1:{listener.port}/events"
+
+    run(main())
+
+
+def test_serve_starts_and_stops_a_channel_that_is_not_started(run: Run) -> None:
+    async def main() -> None:
+        chsk = ChannelSocket()
+        async with serve(chsk, port=0):
+            assert chsk.is_started
+        assert not chsk.is_started
+
+    run(main())
+
+
+def test_serve_leaves_a_channel_running_that_was_started(run: Run) -> None:
+    async def main() -> None:
+        async with ChannelSocket() as chsk:
+            async with serve(chsk, port=0) as listener:
+                reader, writer = await opened(listener.port)
+                closing = asyncio.create_task(reader.readexactly(len(CLOSE_1012)))
+                closing.add_done_callback(lambda _: writer.close())
+            assert await closing == CLOSE_1012
+            assert chsk.is_started
+
+    run(main())
+
+
+def test_a_stop_closes_sockets_1012_and_waits_for_them(run: Run) -> None:
+    async def main() -> None:
+        order = []
+        async with serve(ChannelSocket(), port=0) as listener:
+            reader, writer = await opened(listener.port)
+
+            async def leave() -> None:
+                assert await reader.readexactly(len(CLOSE_1012)) == CLOSE_1012
+                with pytest.raises(OSError, match=r"refused|Connect call failed"):
+                    await asyncio.open_connection("127.0.0.1", listener.port)
+                order.append("left")
+                writer.close()
+
+            leaving = asyncio.create_task(leave())
+        order.append("stopped")
+        await leaving
+        assert order == ["left", "stopped"]
+
+    run(main())
+
+
+def test_a_stop_cuts_off_who_does_not_leave(run: Run, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        chsk = ChannelSocket(Config(stop_timeout=0.05))
+        async with serve(chsk, port=0) as listener:
+            reader, writer = await opened(listener.port)
+        try:
+            data = await reader.read()
+        except ConnectionResetError:
+            data = CLOSE_1012  # the RST overtook it
+        assert data == CLOSE_1012
+        writer.close()
+
+    run(main())
+    assert [record.getMessage() for record in caplog.records] == ["stop_timeout connections=1"]
+
+
+def test_a_socket_that_is_bound_can_be_given(run: Run) -> None:
+    async def main() -> None:
+        sock = socket.socket()
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+        async with serve(ChannelSocket(), sock=sock) as listener:
+            assert listener.port == port
+            _, writer = await opened(port)
+            writer.close()
+
+    run(main())
+
+
+def test_a_unix_socket_serves_too(run: Run, tmp_path: Path) -> None:
+    async def main() -> None:
+        seen: list[Request] = []
+
+        def fallback(request: Request) -> Response:
+            seen.append(request)
+            return Response(200, "over unix")
+
+        path = tmp_path / "chsk.sock"
+        async with serve(ChannelSocket(), unix=path, fallback=fallback) as listener:
+            assert listener.url == f"http+unix://{path}:/chsk"
+            assert listener.port == 0
+            reader, writer = await asyncio.open_unix_connection(str(path))
+            writer.write(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+            assert (await reader.read()).endswith(b"over unix")
+            writer.close()
+        assert seen[0].client is None
+
+    run(main())
+
+
+def test_tls_makes_the_url_and_the_requests_https(run: Run) -> None:
+    async def main() -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(TLS / "cert.pem", TLS / "key.pem")
+        trust = ssl.create_default_context(cafile=str(TLS / "cert.pem"))
+
+        def fallback(request: Request) -> Response:
+            return Response(200, request.scheme)
+
+        async with serve(ChannelSocket(), port=0, ssl=context, fallback=fallback) as listener:
+            assert listener.url.startswith("https://127.0.0.1:")
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port, ssl=trust)
+            writer.write(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+            assert (await reader.read()).endswith(b"\r\n\r\nhttps")
+            writer.close()
+
+    run(main())
+
+
+def test_what_cannot_be_listened_on_raises_before_anything_starts(run: Run) -> None:
+    async def main() -> None:
+        chsk = ChannelSocket()
+        with pytest.raises(ConfigError, match="path"):
+            serve(chsk, path="chsk")
+        with socket.socket() as sock, pytest.raises(ConfigError, match="sock and unix"):
+            serve(chsk, sock=sock, unix="/tmp/x")
+        assert not chsk.is_started
+        async with serve(chsk, port=0) as listener:
+            with pytest.raises(OSError, match="address"):
+                async with serve(ChannelSocket(), port=listener.port):
+                    pass
+
+    run(main())
+
+
+PROGRAM = """
+import chansock
+from chansock.request import Response
+chsk = chansock.ChannelSocket()
+chansock.run(chsk, port=0, fallback=lambda request: Response(200, "up"))
+print("ended", flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_run_serves_until_a_signal(number: signal.Signals) -> None:
+    program = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True)
+    with program:
+        assert program.stdout is not None
+        line = program.stdout.readline()
+        assert line.startswith("chansock: serving http://127.0.0.1:")
+        url = line.split()[2].removesuffix("/chsk")
+        with urllib.request.urlopen(url) as answer:
+            assert answer.read() == b"up"
+        program.send_signal(number)
+        assert program.stdout.read() == "ended\n"
+    assert program.returncode == 0
+
+
+@pytest.mark.slow
+def test_a_second_signal_ends_run_at_once() -> None:
+    program = subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, text=True)
+    with program:
+        assert program.stdout is not None
+        port = int(program.stdout.readline().split(":")[3].split("/")[0])
+        with socket.create_connection(("127.0.0.1", port)) as sock:
+            sock.sendall(UPGRADE)
+            data = b""
+            while b"handshake" not in data:
+                data += sock.recv(4096)
+            program.send_signal(signal.SIGTERM)
+            while CLOSE_1012 not in data:  # it stops, and waits 10 s for us
+                data += sock.recv(4096)
+            program.send_signal(signal.SIGTERM)
+            assert program.stdout.read() == "ended\n"
+    assert program.returncode == 0
