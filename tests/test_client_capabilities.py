@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 
 import pytest
-from chansock.server import serve
 from sente_script import until
 
 from chansock._fast.dispatch import LATER
@@ -14,6 +13,7 @@ from chansock.channel import ChannelSocket
 from chansock.client import Event, connect
 from chansock.config import Config
 from chansock.errors import ChannelClosed, HandshakeRefused, ReplyError, ReplyTimeout
+from chansock.server import serve
 from chansock.target import ALL, ANONYMOUS
 from chansock.values import Keyword
 

@@ -130,6 +130,7 @@ class Client:
         Raises InvalidEvent or EdnEncodeError for what cannot be sent, ChannelClosed at once
         while the channel is closed (nothing is kept for later), ReplyTimeout if no reply came
         in time (the event may have been handled), ReplyError if the server's handler failed.
+        While more than max_inbox_events wait to be taken, no reply can come: nothing is read.
         """
         keyword = check_id(event_id)
         link = self._link
@@ -207,6 +208,7 @@ class Client:
         is_first = not self._state.ever_opened
         self._had_ws = self._had_ws or link.type == "ws"
         self._is_downgraded = self._transport == "auto" and link.type == "ajax"
+        log.info("open transport=%s uid=%.80r", link.type, handshake.uid)
         self._backoff.opened(asyncio.get_running_loop().time())
         self._change(
             open=True,
@@ -270,7 +272,7 @@ class Client:
         except Exception as exc:
             if self._first is not None and not self._first.done():
                 self._first.set_exception(exc)
-            log.exception("attempt_failed: a url, headers, params or csrf_token function raised")
+            log.exception("attempt_failed by a url, headers, params or csrf_token function")
             return Reason("not-opened", None, f"{type(exc).__name__} in the application's function")
         if self._transport == "ajax" or self._is_downgraded:
             return await self._run(AjaxLink(attempt, self._settings, self))
@@ -308,6 +310,7 @@ class Client:
 
     def _close(self, reason: Reason) -> None:
         if self._state.open or self._state.reason != reason or self._state.retry_at is not None:
+            log.info("closed transport=%s reason=%.200r", self._state.type, str(reason))
             self._change(open=False, reason=reason, retry_at=None)
 
     def _change(self, **changes: Any) -> None:
