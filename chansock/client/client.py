@@ -245,13 +245,16 @@ class Client:
         assert self._first is not None
         while True:
             self._wake.clear()
+            if self._is_halted:
+                await self._wake.wait()
+                continue
             reason = await self._attempt()
             self._close(reason)
-            if not self._first.done():
+            if not self._first.done() and reason.kind != "requested-reconnect":
                 self._first.set_exception(_first_error(reason))
-            if self._first.exception() is not None:
+            if self._first.done() and self._first.exception() is not None:
                 return  # `async with` raises it, and nobody is there to come back for
-            if self._is_halted or reason.is_final:
+            if reason.is_final:
                 await self._wake.wait()
             elif not self._wake.is_set():
                 await self._wait_to_retry()
@@ -278,7 +281,7 @@ class Client:
             return await self._run(AjaxLink(attempt, self._settings, self))
         link = WsLink(attempt, self._settings, self, self._pending)
         reason = await self._run(link)
-        if reason.kind not in ("not-opened", "refused") or link.is_opened or not link.is_reached:
+        if link.is_opened or not link.is_reached or not _is_unclear(reason):
             return reason
         if self._transport == "auto" and not self._had_ws:
             # Sente's rule: Ajax, if no WebSocket has ever opened. For good once Ajax has: a
@@ -362,6 +365,14 @@ async def _run_logged(awaitable: Awaitable[Any]) -> None:
         await awaitable
     except Exception:
         log.exception("task_failed")
+
+
+def _is_unclear(reason: Reason) -> bool:
+    """Tell whether a WebSocket that did not open leaves open why.
+
+    A status may be a middlebox's, which lets Ajax pass; a close code is the server's own word.
+    """
+    return reason.kind == "not-opened" or (reason.is_final and (reason.code or 0) < 1000)
 
 
 def _first_error(reason: Reason) -> Exception:
