@@ -147,7 +147,13 @@ class ChannelSocket:
 
     @overload
     def on(
-        self, event_id: str, handler: None = None, /, *, parallel: bool = False, thread: bool = False
+        self,
+        event_id: str,
+        handler: None = None,
+        /,
+        *,
+        parallel: bool = False,
+        thread: bool = False,
     ) -> Callable[[H], H]: ...
     @overload
     def on(
@@ -331,9 +337,7 @@ class _Core:
             ping=Packet(packer.packet(wire.WS_PING, None), packer.binary),
             timeout=Packet(packer.packet(wire.TIMEOUT, None), packer.binary),
         )
-        self.endpoint = Endpoint(
-            config, chsk._hooks, packer, self.hub, self.dispatch, self.sweep
-        )
+        self.endpoint = Endpoint(config, chsk._hooks, packer, self.hub, self.dispatch, self.sweep)
 
     def _announce(self, is_open: bool, uid: UserId | None, connection: Connection) -> None:
         member = ANONYMOUS if uid is None else uid

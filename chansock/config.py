@@ -52,11 +52,15 @@ class Config:
     max_total_backlog_bytes: int = 256 * MIB  # past it the largest waits are cut first
     # Numbers of things
     max_clients_per_user: int = 100  # client-ids of one uid, in grace too; past it 503
-    max_connections: int | None = None  # sockets, parked requests and sessions in grace; past it 503
+    max_connections: int | None = (
+        None  # sockets, parked requests and sessions in grace; past it 503
+    )
     max_threads: int = 32  # of handlers with thread=True
     # Whom to believe
     allowed_origins: tuple[str, ...] | None = None  # None: same origin only; ("*",): any
-    allowed_hosts: tuple[str, ...] | None = None  # None: on a loopback address its names only (DNS rebinding)
+    allowed_hosts: tuple[str, ...] | None = (
+        None  # None: on a loopback address its names only (DNS rebinding)
+    )
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -81,6 +85,8 @@ def _check(name: str, value: object) -> None:
         return
     kinds = int if name.startswith("max_") else int | float
     if isinstance(value, bool) or not isinstance(value, kinds):
-        raise ConfigError(f"{name}: expected {'an int' if kinds is int else 'a number'}, got {value!r}")
+        raise ConfigError(
+            f"{name}: expected {'an int' if kinds is int else 'a number'}, got {value!r}"
+        )
     if value < 0 or (value == 0 and name not in _MAY_BE_ZERO):
         raise ConfigError(f"{name}: expected a positive number, got {value!r}")

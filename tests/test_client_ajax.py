@@ -10,6 +10,7 @@ from sente_script import HANDSHAKE, entered, over_ajax, run_turned, script, turn
 
 from chansock.client import Event, Reason, connect
 from chansock.errors import ChannelClosed, HandshakeRefused, ReplyError, ReplyTimeout
+from chansock.values import Keyword
 
 
 def ajax(played, **options):
@@ -451,13 +452,12 @@ def test_server_that_does_not_answer_is_given_up_after_connect_timeout():
 def test_binary_packer_posts_its_bytes_with_the_fields_in_the_query(run):
     class Plain:
         binary = True
+        fragment = batch = None  # a client joins nothing
 
         def packet(self, value, cb_id):
             return b"\x00\xff" if cb_id is None else b"\x01\xff"
 
         def unpack(self, view):
-            from chansock.values import Keyword
-
             if bytes(view) == b"hello":
                 return [Keyword("chsk/handshake"), ["u", None, None]], None
             return bytes(view).decode(), None

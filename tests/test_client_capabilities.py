@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
+from pathlib import Path
 
 import pytest
-from chansock.server import serve
 from sente_script import until
 
 from chansock._fast.dispatch import LATER
@@ -14,6 +15,7 @@ from chansock.channel import ChannelSocket
 from chansock.client import Event, connect
 from chansock.config import Config
 from chansock.errors import ChannelClosed, HandshakeRefused, ReplyError, ReplyTimeout
+from chansock.server import serve
 from chansock.target import ALL, ANONYMOUS
 from chansock.values import Keyword
 
@@ -379,5 +381,25 @@ def test_reader_that_stops_is_waited_for_and_loses_nothing(run, transport):
             for i in range(100):
                 assert (await anext(client)).data == i
             assert client.state.reason is None
+
+    run(main())
+
+
+def test_over_tls_the_certificate_is_checked(run, transport):
+    tls = Path(__file__).parent / "data" / "tls"
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tls / "cert.pem", tls / "key.pem")
+    trust = ssl.create_default_context(cafile=tls / "cert.pem")
+
+    async def main():
+        chsk = ChannelSocket()
+        chsk.on("big/echo", lambda msg: msg.data)
+        async with serve(chsk, port=0, ssl=context) as listener:
+            url = listener.url.replace("https", "wss")
+            async with connect(url, transport=transport, ssl=trust) as client:
+                text = "0123456789" * 20_000
+                assert await client.send("big/echo", text, timeout=10) == text
+            with pytest.raises(ConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
+                await connect(url, transport=transport).__aenter__()
 
     run(main())

@@ -277,6 +277,12 @@ def test_attribute_that_cannot_be_read_counts_as_absent():
     assert jar.header("http://h:80", "/") == "a=1"
 
 
+def test_a_server_cannot_make_the_jar_grow_without_end():
+    jar = Jar()
+    jar.take("http://h:80", [f"c{i}=1" for i in range(1000)])
+    assert len(jar.header("http://h:80", "/").split("; ")) == 50
+
+
 def test_cookie_ends_when_it_said():
     jar = Jar()
     jar.take("http://h:80", ["a=1; Max-Age=10"], now=100.0)

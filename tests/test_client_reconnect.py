@@ -372,6 +372,50 @@ def test_refused_websocket_learns_status_and_reason(run, transport, status, word
     run(main())
 
 
+def test_close_4401_before_the_handshake_is_the_servers_own_word(run):
+    async def main():
+        async with script() as played:
+            client = connect(played.url)
+            async with entered(played, client) as entering:
+                connection = await played.accept()
+                connection.upgrade(await connection.request())
+                connection.close_frame(4401, "log in first")
+                with pytest.raises(ChannelClosed, match="refused 4401: log in first"):
+                    await entering
+                assert len(played.connections) == 1
+
+    run(main())
+
+
+def test_disconnect_asks_the_application_for_nothing_more(run):
+    async def main():
+        async with script() as played:
+            asked = []
+            client = ws(played, params=lambda: asked.append(1))
+            async with over_ws(played, client) as connection:
+                client.disconnect()
+                connection.end()
+                await turns()
+                assert asked == [1]
+
+    run(main())
+
+
+def test_reconnect_while_the_first_attempt_is_under_way_begins_it_anew(run):
+    async def main():
+        async with script() as played:
+            client = ws(played)
+            async with entered(played, client) as entering:
+                hanging = await played.accept()
+                await hanging.request()
+                client.reconnect()
+                assert await hanging.at_end() == b""
+                await played.accept_ws()
+                assert (await entering).state.open
+
+    run(main())
+
+
 def test_credentials_that_run_out_stop_the_retries(run):
     async def main():
         async with script() as played:

@@ -22,6 +22,7 @@ from sente_script import (
 
 from chansock.client import Event, Reason, connect
 from chansock.errors import ChannelClosed, EdnEncodeError, InvalidEvent, ReplyError, ReplyTimeout
+from chansock.values import Keyword
 
 
 def ws(played, **options):
@@ -468,14 +469,13 @@ def test_sends_wait_for_room_and_keep_their_order(run):
 def test_binary_packer_sends_binary_frames(run):
     class Marked:
         binary = True
+        fragment = batch = None  # a client joins nothing
 
         def packet(self, value, cb_id):
             return repr((value, cb_id)).encode()
 
         def unpack(self, view):
             assert bytes(view) == b"hello"
-            from chansock.values import Keyword
-
             return [Keyword("chsk/handshake"), ["u", None, None]], None
 
     async def main():

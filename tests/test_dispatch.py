@@ -335,9 +335,7 @@ def test_later_events_of_a_socket_hold_no_room():
 
 
 @BOTH
-def test_an_unclaimed_event_is_counted_warned_of_once_and_answered(
-    chsk, world, transport, caplog
-):
+def test_an_unclaimed_event_is_counted_warned_of_once_and_answered(chsk, world, transport, caplog):
     client = connect(world, transport)
     replies = [client.ask("t/unknown") for _ in range(3)]
     world.turn()

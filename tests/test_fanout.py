@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+from hand_clock import HandClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,7 +11,6 @@ from chansock._fast.fanout import Fanout, Fragment, Outbox, Transport
 from chansock._fast.packet import Packet
 from chansock._fast.sweep import Sweep
 from chansock.packers import EDN
-from hand_clock import HandClock
 
 
 class Recorder(Transport):
@@ -51,9 +51,7 @@ class Ground:
         }
         self.clock = HandClock()
         self.packer = EDN()
-        self.fanout = Fanout(
-            self.clock, Sweep(self.clock), self.packer, **{**settings, **changes}
-        )
+        self.fanout = Fanout(self.clock, Sweep(self.clock), self.packer, **{**settings, **changes})
 
     def box(self, kind: str | None = "ws") -> tuple[Outbox, Recorder]:
         box, recorder = Outbox(self.fanout), Recorder(kind or "ws")

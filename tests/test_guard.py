@@ -4,13 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+from hand_clock import HandClock
 
 from chansock._core import guard
 from chansock._core.endpoint import Admission
 from chansock.channel import ChannelSocket
 from chansock.config import Config
 from chansock.request import Request, Response
-from hand_clock import HandClock
 
 PROBES = Path(__file__).parent / "data" / "probes"
 GOOD = ("http://good.example", "https://also.example")

@@ -12,7 +12,7 @@ import pytest
 from chansock._fast.packet import EdnPacker, ForeignPacker, Packer, Packet, adapt
 from chansock.errors import ConfigError, EdnEncodeError, PacketError
 from chansock.packers import EDN
-from chansock.values import Keyword, List, StrDict
+from chansock.values import Keyword, List, StrDict, Tagged
 
 # -- frames --
 
@@ -159,10 +159,23 @@ def test_keys_option() -> None:
         EDN(keys="both")
 
 
+def test_a_tag_that_nobody_knows_is_refused_both_ways_unless_asked_for() -> None:
+    # as Sente's readers refuse it: nothing that the other end would drop is written
+    tagged = Tagged("my/tag", [1])
+    with pytest.raises(PacketError, match="expected a tag that has a reader, got #my/tag"):
+        EDN().unpack(b"[[:a/b #my/tag [1]] nil]")
+    with pytest.raises(EdnEncodeError, match="tagged=True at both ends"):
+        EDN().fragment(("a/b", tagged))
+    assert EDN().unpack(b"[[:a/b #_ #my/tag [1] 2] nil]") == ([Keyword("a/b"), 2], None)
+    packer = EDN(tagged=True)
+    assert packer.packet(tagged, None) == b"[#my/tag [1] nil]"
+    assert packer.unpack(b"[#my/tag [1] nil]") == (tagged, None)
+
+
 def test_edn_packer_is_shown_and_pickled_by_its_option() -> None:
     packer = EDN("string")
     again = pickle.loads(pickle.dumps(packer))
-    assert repr(packer) == repr(again) == "EDN(keys='string')"
+    assert repr(packer) == repr(again) == "EDN(keys='string', tagged=False)"
     assert again.unpack(b"[{:a 1} nil]") == ({"a": 1}, None)
     assert not packer.binary
 

@@ -9,19 +9,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
-from functools import partial
 from inspect import isawaitable
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from chansock._core import guard, http1, wire
-from chansock._core.hub import Hub, Session
-from chansock._core.posts import PostOrder, parse_number
+from chansock._core.hub import Hub
+from chansock._core.posts import PostOrder, Posts
+from chansock._core.session import Session
 from chansock._fast.dispatch import Connection, Dispatch, Inbox
 from chansock._fast.fanout import Transport
 from chansock._fast.packet import Packer, Packet
 from chansock._fast.sweep import Sweep
 from chansock.config import Config
-from chansock.errors import PacketError
 from chansock.request import Request, Response
 from chansock.target import UserId, is_user_id
 
@@ -32,8 +31,6 @@ log = logging.getLogger("chansock.endpoint")
 T = TypeVar("T")
 Hook: TypeAlias = Callable[[Request], T | Awaitable[T]]
 _Steps: TypeAlias = Generator[Awaitable[Any], Any, "Admission | Response"]
-
-FORM: Final = "application/x-www-form-urlencoded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +56,6 @@ class Admission:
     handshake: Packet | None = None
 
 
-@dataclass(slots=True)
-class _Post:
-    """One POST under way: its connection, its packet, and its place in the order."""
-
-    connection: Connection
-    packet: bytes
-    order: PostOrder[_Post] | None = None
-    number: int = 0
-
-
 class Endpoint:
     """Takes requests, sockets, polls and POSTs from the edges.
 
@@ -90,10 +77,8 @@ class Endpoint:
         self._packer = packer
         self._hub = hub
         self._dispatch = dispatch
-        self._sweep = sweep
-        self._dummy = Packet(packer.packet(wire.DUMMY_CB_200, None), packer.binary)
-        self._timeout = Packet(packer.packet(wire.TIMEOUT, None), packer.binary)
         self.refused: dict[str, int] = {}
+        self._posts = Posts(config, packer, dispatch, sweep, self._count)
         self.is_stopping = False
         self.is_loopback = False  # set by an edge that listens on a loopback address only
 
@@ -189,9 +174,7 @@ class Endpoint:
             data = hooks.handshake_data(request)
             if isawaitable(data):
                 data = yield data
-        packet = Packet(
-            self._packer.packet(wire.handshake(uid, data), None), self._packer.binary
-        )
+        packet = Packet(self._packer.packet(wire.handshake(uid, data), None), self._packer.binary)
         return Admission(kind, request, uid, client_id, packet)
 
     def _needs_handshake(self, request: Request, uid: UserId | None, client_id: str) -> bool:
@@ -279,8 +262,6 @@ class Endpoint:
         else:
             self._hub.closed(connection, code)
 
-    # -- posts
-
     def post(self, admission: Admission, body: Any, transport: Transport) -> Connection | None:
         """Take one packet: the form field `ppstr`, or the body where `binary?` says so.
 
@@ -290,117 +271,8 @@ class Endpoint:
         session = self._hub.find(admission.uid, admission.client_id)
         inbox = Inbox() if session is None else session.inbox
         connection = self._connection(admission, transport, session, inbox, is_post=True)
-        packet = self._posted(admission.request, body)
-        if isinstance(packet, Response):
-            self._count_bad(packet)
-            self._refuse_post(connection, packet)
-            return None
-        post = _Post(connection, packet)
-        numbered = parse_number(admission.request.params.get("n"))
-        if session is not None and session.posts is not None and numbered is not None:
-            udt, number = numbered
-            if udt == session.posts.udt:
-                post.order, post.number = session.posts, number
-        self._dispatch.posts.add(connection)
-        self._place(post)
+        self._posts.take(connection, body, None if session is None else session.posts)
         return None if connection.is_answered else connection
-
-    def _posted(self, request: Request, body: Any) -> bytes | Response:
-        params, binary = request.params, self._packer.binary
-        packet: bytes
-        if ("binary?" in params) != binary:
-            expected = "a binary body with binary?" if binary else "the form field ppstr"
-            return Response(400, f"expected {expected}")
-        if binary:
-            packet = bytes(body)
-        else:
-            given = params.getall("ppstr")
-            if len(given) > 1:
-                return Response(400, f"expected one ppstr, got {len(given)}")
-            packet = given[0].encode("utf-8", "surrogatepass") if given else b""
-        limit = self._config.max_message_bytes
-        if len(packet) > limit:
-            return Response(413, f"expected at most {limit} bytes, got {len(packet)}")
-        return packet
-
-    def _count_bad(self, response: Response) -> None:
-        self._count("too_big" if response.status == 413 else "bad_post")
-
-    def _place(self, post: _Post) -> None:
-        order = post.order
-        if order is None:
-            self._take(post)
-            return
-        if order.must_wait(post.number):
-            if len(order.waiting) >= self._config.max_inbox_events:
-                self._refuse_post(post.connection, Response(503, "too many POSTs wait"))
-                return
-            if not order.waiting:
-                self._sweep.enter(self._config.post_order_wait, self._order_due, order)
-            order.waiting[post.number] = post
-            return
-        order.pass_by(post.number)
-        self._take(post)
-        self._place_waiting(order)
-
-    def _place_waiting(self, order: PostOrder[_Post]) -> None:
-        while (post := order.pop_next()) is not None:
-            order.pass_by(post.number)
-            if not post.connection.is_answered:
-                self._take(post)
-
-    def _order_due(self, order: PostOrder[_Post]) -> None:
-        order.skip()
-        self._place_waiting(order)
-        if order.waiting:
-            self._sweep.enter(self._config.post_order_wait, self._order_due, order)
-
-    def _take(self, post: _Post) -> None:
-        connection = post.connection
-        try:
-            is_taken = connection.receive(post.packet, not self._packer.binary)
-        except PacketError as error:
-            self._refuse_post(connection, Response(400, str(error)[:200]))
-            return
-        if not is_taken:
-            self._wait_for_room(post)
-            return
-        self._sweep.cancel(connection.timer)
-        connection.timer = None
-        if connection.is_answered:
-            return
-        if connection.wants_reply:
-            connection.timer = self._sweep.enter(
-                self._config.poll_timeout, self._reply_due, connection
-            )
-        else:
-            connection.answer(self._dummy)
-
-    def _wait_for_room(self, post: _Post) -> None:
-        connection = post.connection
-        if connection.inbox.stalled_count >= self._config.max_inbox_events:
-            self._no_room(post)
-            return
-        connection.inbox.when_room(partial(self._try_again, post))
-        if connection.timer is None:
-            connection.timer = self._sweep.enter(self._config.poll_timeout, self._no_room, post)
-
-    def _try_again(self, post: _Post) -> None:
-        if not post.connection.is_answered:
-            self._take(post)
-
-    def _no_room(self, post: _Post) -> None:
-        if post.order is not None:
-            post.order.go_back(post.number)  # our client sends it again
-        self._count("inbox_full")
-        self._refuse_post(post.connection, Response(503, "too many events wait to be handled"))
-
-    def _reply_due(self, connection: Connection) -> None:
-        connection.answer(self._timeout)
-
-    def _refuse_post(self, connection: Connection, response: Response) -> None:
-        connection.forget()
-        connection.transport.refuse(response)
 
     # -- stopping
 
@@ -408,8 +280,7 @@ class Endpoint:
         """Admit nobody any more, close every connection 1012, end polls and POSTs with 503."""
         self.is_stopping = True
         self._hub.stop(1012, "service restart")
-        for connection in list(self._dispatch.posts):
-            self._refuse_post(connection, Response(503, "the server is stopping"))
+        self._posts.stop()
 
 
 def _checked(value: Any, kind: type[T], hook: str) -> T:

@@ -36,9 +36,7 @@ def _namespaced(event_id: str) -> Keyword:
         raise InvalidEvent(f"expected an event id (str), got {event_id!r:.80}")
     namespace, slash, name = event_id.partition("/")
     if not (namespace and slash and name) or namespace.startswith(":"):
-        raise InvalidEvent(
-            f'expected a namespaced event id like "chat/say", got {event_id!r:.80}'
-        )
+        raise InvalidEvent(f'expected a namespaced event id like "chat/say", got {event_id!r:.80}')
     return Keyword(event_id)
 
 

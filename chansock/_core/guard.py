@@ -29,7 +29,9 @@ def check_client_id(request: Request) -> str | None:
     if not given or not given[0].strip():
         return "expected a client-id, got none"
     if len(given[0]) > MAX_CLIENT_ID_LENGTH:
-        return f"expected a client-id of 1 to {MAX_CLIENT_ID_LENGTH} characters, got {len(given[0])}"
+        return (
+            f"expected a client-id of 1 to {MAX_CLIENT_ID_LENGTH} characters, got {len(given[0])}"
+        )
     return None
 
 
@@ -71,7 +73,8 @@ def check_origin(request: Request, allowed: Collection[str] | None) -> str | Non
         host = headers.get("host", "")
         if len(origins) == 1 and _is_same_origin(origins[0], host, request.scheme):
             return None
-        return f"origin {' '.join(origins)!r:.80} is not that of host {host!r:.80}: see allowed_origins"
+        given = " ".join(origins)
+        return f"origin {given!r:.80} is not that of host {host!r:.80}: see allowed_origins"
     if "*" in allowed:
         return None
     if origins:

@@ -9,85 +9,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Final
 
 from chansock._core.presence import Presence
-from chansock._fast.dispatch import Connection, Inbox
+from chansock._core.session import Session
+from chansock._fast.dispatch import Connection
 from chansock._fast.fanout import Fanout, Outbox
 from chansock._fast.packet import Packet
-from chansock._fast.sweep import Entry, Sweep
+from chansock._fast.sweep import Sweep
 from chansock.clock import Clock
 from chansock.config import Config
 from chansock.target import ALL, ANONYMOUS, ClientTarget, Target, UserId
 
-__all__ = ["Hub", "Session"]
+__all__ = ["Hub"]
 
 log = logging.getLogger("chansock.hub")
 
 LAG_THAT_COUNTS: Final = 0.05  # seconds; below it a late wake is the ordinary noise of a loop
-
-
-class Session(Outbox):
-    """One client-id of one uid, over all its sockets and polls.
-
-    `current` is the newest connection: pushes go to it. `ws` is the newest socket that is
-    open, displaced by a poll or not; `poll` the newest parked poll.
-    """
-
-    __slots__ = (
-        "client_id",
-        "current",
-        "displaced",
-        "grace_ajax",
-        "grace_ws",
-        "hub",
-        "inbox",
-        "is_ajax",
-        "is_ws",
-        "last",
-        "poll",
-        "posts",
-        "uid",
-        "was_answered",
-        "ws",
-    )
-
-    def __init__(self, fanout: Fanout, hub: Hub, uid: UserId | None, client_id: str) -> None:
-        self.hub = hub
-        self.uid = uid
-        self.client_id = client_id
-        self.inbox = Inbox()
-        self.current: Connection | None = None
-        self.ws: Connection | None = None
-        self.poll: Connection | None = None
-        self.last: Connection | None = None  # the one that closed last, while away
-        self.displaced: list[Connection] | None = None  # still open, no pushes
-        self.grace_ws: Entry | None = None
-        self.grace_ajax: Entry | None = None
-        self.is_ws = False  # counted in presence
-        self.is_ajax = False
-        self.was_answered = False  # by its last poll, with events; did the client get them?
-        self.posts: Any = None  # of the endpoint: the order of its numbered POSTs
-
-    @property
-    def has_ajax(self) -> bool:
-        """Whether an Ajax client may poll without a handshake: a poll is parked, or grace runs."""
-        return self.poll is not None or self.grace_ajax is not None
-
-    def answered(self) -> None:
-        """Told by the fanout: the parked poll took a batch."""
-        self.was_answered = True
-        self.hub.poll_ended(self)
-
-    def was_cut(self, reason: str, events: int) -> None:
-        """Told by the fanout: too much waited, the outbox is empty, the socket closes 1013."""
-        if self.current is not None:
-            self.current.outbox = None
-            self.current = None
-        log.warning(
-            "session_cut reason=%s uid=%r client=%r events=%d",
-            reason, self.uid, self.client_id[:8], events,
-        )  # fmt: skip
 
 
 class Hub:
@@ -162,7 +100,7 @@ class Hub:
         session = self.find(uid, client_id)
         if session is not None:
             return session
-        session = Session(self._fanout, self, uid, client_id)
+        session = Session(self._fanout, uid, client_id, self.poll_ended)
         member = ANONYMOUS if uid is None else uid
         found = self._users.get(member)
         if found is None:
@@ -201,9 +139,7 @@ class Hub:
             session.was_answered = False
             self.cut += 1
         self._sweep.cancel(session.grace_ajax)
-        session.grace_ajax = self._sweep.enter(
-            self._config.grace_ajax, self._ajax_gone, session
-        )
+        session.grace_ajax = self._sweep.enter(self._config.grace_ajax, self._ajax_gone, session)
 
     def park(self, session: Session, connection: Connection) -> None:
         """Make a poll the session's newest connection; what waits answers it at once."""
@@ -214,9 +150,7 @@ class Hub:
         self.connections.add(connection)
         self._sweep.cancel(session.grace_ajax)
         session.grace_ajax = None
-        connection.timer = self._sweep.enter(
-            self._config.poll_timeout, self._poll_due, connection
-        )
+        connection.timer = self._sweep.enter(self._config.poll_timeout, self._poll_due, connection)
         if not session.is_ajax:
             session.is_ajax = True
             self._entered("ajax", session, connection)
@@ -262,9 +196,7 @@ class Hub:
             self.cut += code == 1006
             if session.ws is connection:
                 session.ws = None
-                session.grace_ws = self._sweep.enter(
-                    self._config.grace_ws, self._ws_gone, session
-                )
+                session.grace_ws = self._sweep.enter(self._config.grace_ws, self._ws_gone, session)
                 self._went(session, connection)
         elif session.poll is connection:
             session.poll = None
@@ -293,9 +225,7 @@ class Hub:
 
     def _start_grace_ajax(self, session: Session) -> None:
         self._sweep.cancel(session.grace_ajax)
-        session.grace_ajax = self._sweep.enter(
-            self._config.grace_ajax, self._ajax_gone, session
-        )
+        session.grace_ajax = self._sweep.enter(self._config.grace_ajax, self._ajax_gone, session)
 
     # -- coming and going
 
@@ -392,9 +322,7 @@ class Hub:
             )
             return
         connection.put(self._ping)
-        connection.timer = self._sweep.enter(
-            config.ws_ping_timeout, self._pong_due, connection
-        )
+        connection.timer = self._sweep.enter(config.ws_ping_timeout, self._pong_due, connection)
 
     def _pong_due(self, connection: Connection) -> None:
         if connection.transport.heard:

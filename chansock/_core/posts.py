@@ -1,17 +1,27 @@
-"""The order of one session's numbered POSTs: who is next, who must wait.
+"""POSTs: each takes one packet, in its order, when there is room, and gets one answer.
 
 Our clients number their POSTs `n=<udt of the last handshake GET>-<1, 2, 3 ...>`, since
-several may be under way at once. Pure: numbers in, numbers out; no clock, no request.
+several may be under way at once; Sente's come without, and are taken as they come.
+Nothing is checked here that concerns who sends: the endpoint has admitted them.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Final, Generic, TypeVar
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
 
-__all__ = ["PostOrder", "parse_number"]
+from chansock._core import wire
+from chansock._fast.dispatch import Connection, Dispatch
+from chansock._fast.packet import Packer, Packet
+from chansock._fast.sweep import Sweep
+from chansock.config import Config
+from chansock.errors import PacketError
+from chansock.request import Request, Response
 
-T = TypeVar("T")
+__all__ = ["PostOrder", "Posts", "parse_number"]
 
 _NUMBER: Final = re.compile(r"([^-]{1,32})-([1-9][0-9]{0,15})")
 
@@ -22,7 +32,17 @@ def parse_number(text: str | None) -> tuple[str, int] | None:
     return None if found is None else (found[1], int(found[2]))
 
 
-class PostOrder(Generic[T]):
+@dataclass(slots=True)
+class Post:
+    """One POST under way: its connection, its packet, and its number if it has one."""
+
+    connection: Connection
+    packet: bytes
+    number: int = 0
+    order: PostOrder | None = None
+
+
+class PostOrder:
     """Which number of one handshake is next, and what came too early."""
 
     __slots__ = ("next", "udt", "waiting")
@@ -30,7 +50,7 @@ class PostOrder(Generic[T]):
     def __init__(self, udt: str) -> None:
         self.udt = udt
         self.next = 1
-        self.waiting: dict[int, T] = {}
+        self.waiting: dict[int, Post] = {}
 
     def must_wait(self, number: int) -> bool:
         """Tell whether a number before this one is still missing."""
@@ -44,7 +64,7 @@ class PostOrder(Generic[T]):
         """Expect a number again that was refused and will come once more."""
         self.next = min(self.next, number)
 
-    def pop_next(self) -> T | None:
+    def pop_next(self) -> Post | None:
         """Take out what waits for its turn and has it now."""
         return self.waiting.pop(self.next, None)
 
@@ -52,3 +72,143 @@ class PostOrder(Generic[T]):
         """Wait no longer for those missing: go on with the smallest that is here."""
         if self.waiting:
             self.next = max(self.next, min(self.waiting))
+
+
+class Posts:
+    """The POSTs of one channel. `count(reason)` is told of each that is refused."""
+
+    def __init__(
+        self,
+        config: Config,
+        packer: Packer,
+        dispatch: Dispatch,
+        sweep: Sweep,
+        count: Callable[[str], None],
+    ) -> None:
+        self._config = config
+        self._packer = packer
+        self._dispatch = dispatch
+        self._sweep = sweep
+        self._count = count
+        self._dummy = Packet(packer.packet(wire.DUMMY_CB_200, None), packer.binary)
+        self._timeout = Packet(packer.packet(wire.TIMEOUT, None), packer.binary)
+
+    def take(self, connection: Connection, body: Any, order: PostOrder | None) -> None:
+        """Take the packet of a POST when it is its turn; `order` is its session's, if any."""
+        packet = self._packet(connection.request, body)
+        if isinstance(packet, Response):
+            self._count("too_big" if packet.status == 413 else "bad_post")
+            self._refuse(connection, packet)
+            return
+        post = Post(connection, packet)
+        numbered = parse_number(connection.request.params.get("n"))
+        if order is not None and numbered is not None and numbered[0] == order.udt:
+            post.order, post.number = order, numbered[1]
+        self._dispatch.posts.add(connection)
+        self._place(post)
+
+    def stop(self) -> None:
+        """Answer 503 to all that still wait for a reply."""
+        for connection in list(self._dispatch.posts):
+            self._refuse(connection, Response(503, "the server is stopping"))
+
+    def _packet(self, request: Request, body: Any) -> bytes | Response:
+        params, binary = request.params, self._packer.binary
+        packet: bytes
+        if ("binary?" in params) != binary:
+            expected = "a binary body with binary?" if binary else "the form field ppstr"
+            return Response(400, f"expected {expected}")
+        if binary:
+            packet = bytes(body)
+        else:
+            given = params.getall("ppstr")
+            if len(given) > 1:
+                return Response(400, f"expected one ppstr, got {len(given)}")
+            packet = given[0].encode("utf-8", "surrogatepass") if given else b""
+        limit = self._config.max_message_bytes
+        if len(packet) > limit:
+            return Response(413, f"expected at most {limit} bytes, got {len(packet)}")
+        return packet
+
+    # -- its turn
+
+    def _place(self, post: Post) -> None:
+        order = post.order
+        if order is None:
+            self._hand_on(post)
+            return
+        if order.must_wait(post.number):
+            if len(order.waiting) >= self._config.max_inbox_events:
+                self._refuse(post.connection, Response(503, "too many POSTs wait"))
+                return
+            if not order.waiting:
+                self._sweep.enter(self._config.post_order_wait, self._order_due, order)
+            order.waiting[post.number] = post
+            return
+        order.pass_by(post.number)
+        self._hand_on(post)
+        self._place_waiting(order)
+
+    def _place_waiting(self, order: PostOrder) -> None:
+        while (post := order.pop_next()) is not None:
+            order.pass_by(post.number)
+            if not post.connection.is_answered:
+                self._hand_on(post)
+
+    def _order_due(self, order: PostOrder) -> None:
+        order.skip()
+        self._place_waiting(order)
+        if order.waiting:
+            self._sweep.enter(self._config.post_order_wait, self._order_due, order)
+
+    # -- its room
+
+    def _hand_on(self, post: Post) -> None:
+        connection = post.connection
+        try:
+            is_taken = connection.receive(post.packet, not self._packer.binary)
+        except PacketError as error:
+            self._refuse(connection, Response(400, str(error)[:200]))
+            return
+        if not is_taken:
+            self._wait_for_room(post)
+            return
+        self._sweep.cancel(connection.timer)
+        connection.timer = None
+        if connection.is_answered:
+            return
+        if connection.wants_reply:
+            connection.timer = self._sweep.enter(
+                self._config.poll_timeout, self._reply_due, connection
+            )
+        else:
+            connection.answer(self._dummy)
+
+    def _wait_for_room(self, post: Post) -> None:
+        connection = post.connection
+        if connection.inbox.stalled_count >= self._config.max_inbox_events:
+            self._no_room(post)
+            return
+        connection.inbox.when_room(partial(self._try_again, post))
+        if connection.timer is None:
+            connection.timer = self._sweep.enter(self._config.poll_timeout, self._no_room, post)
+
+    def _try_again(self, post: Post) -> None:
+        if not post.connection.is_answered:
+            self._hand_on(post)
+
+    def _no_room(self, post: Post) -> None:
+        if post.order is not None:
+            post.order.go_back(post.number)  # our client sends it again
+        self._count("inbox_full")
+        self._refuse(post.connection, Response(503, "too many events wait to be handled"))
+
+    # -- its answer
+
+    def _reply_due(self, connection: Connection) -> None:
+        connection.answer(self._timeout)
+
+    @staticmethod
+    def _refuse(connection: Connection, response: Response) -> None:
+        connection.forget()
+        connection.transport.refuse(response)

@@ -12,6 +12,7 @@ cdef class Reader:
     cdef readonly bint keyword_keys     # `{:a 1}` has the key "a" (else Keyword("a"))
     cdef readonly int max_depth
     cdef readonly dict readers          # tag -> function of one value
+    cdef readonly bint tagged           # a tag without a reader gives Tagged; else it is refused
 
     # The first form; `end` is the offset behind it, or -1 (and None is returned) if there
     # was nothing but whitespace, comments and discarded forms.

@@ -10,7 +10,10 @@ class Reader:
         keys: str = "keyword",
         readers: Mapping[str, Callable[[Any], Any]] | None = None,
         max_depth: int = 500,
+        tagged: bool = True,
     ) -> Reader: ...
+    @property
+    def tagged(self) -> bool: ...
     @property
     def keyword_keys(self) -> bool: ...
     @property

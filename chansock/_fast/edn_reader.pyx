@@ -191,13 +191,14 @@ cdef int _blank(Source* s) except -2:
 cdef class Reader:
     """Reads edn from bytes. Options: what a keyword key becomes, tags, depth."""
 
-    def __cinit__(self, keys="keyword", readers=None, int max_depth=500):
+    def __cinit__(self, keys="keyword", readers=None, int max_depth=500, bint tagged=True):
         if keys not in ("keyword", "string"):
             raise ConfigError(f"keys: expected 'keyword' or 'string', got {keys!r}")
         if not 1 <= max_depth <= DEEPEST:
             raise ConfigError(f"max_depth: expected 1 to {DEEPEST}, got {max_depth}")
         self.keyword_keys = keys == "keyword"
         self.readers = dict(readers) if readers else {}
+        self.tagged = tagged
         self.max_depth = max_depth
 
     def decode(self, text):
@@ -537,6 +538,8 @@ cdef class Reader:
             if result is None:
                 fail(s, start, f"expected a UUID in #uuid, got {shown(s, start)}")
             return result
+        if not self.tagged and not s.discards:
+            fail(s, start, f"expected a tag that has a reader, got #{tag}")
         return Tagged(tag, value)
 
     cdef object _with_metadata(self, Source* s, bint hashed):

@@ -18,6 +18,7 @@ cdef class Writer:
     # Holds options alone: one writer serves any number of writes, nested ones too.
     cdef readonly bint keyword_keys     # a plain str key of a plain dict is a keyword
     cdef readonly int max_depth
+    cdef readonly bint tagged           # Tagged is written; else it is refused
     cdef readonly object default        # what gives a writable value for any other, or None
 
     # Put value behind what is there; on failure the buffer is as it was.

@@ -8,7 +8,10 @@ class Writer:
         keys: str = "keyword",
         default: Callable[[Any], object] | None = None,
         max_depth: int = 500,
+        tagged: bool = True,
     ) -> Writer: ...
+    @property
+    def tagged(self) -> bool: ...
     @property
     def keyword_keys(self) -> bool: ...
     @property

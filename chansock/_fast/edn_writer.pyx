@@ -52,7 +52,7 @@ cdef int _lengthen(object error, str step) except -1:
 cdef class Writer:
     """Writes values as edn. Options: what a str key becomes, what gives other types a form."""
 
-    def __cinit__(self, keys="keyword", default=None, int max_depth=500):
+    def __cinit__(self, keys="keyword", default=None, int max_depth=500, bint tagged=True):
         if keys not in ("keyword", "string"):
             raise ConfigError(f"keys: expected 'keyword' or 'string', got {keys!r}")
         if not 1 <= max_depth <= DEEPEST:
@@ -60,6 +60,7 @@ cdef class Writer:
         self.keyword_keys = keys == "keyword"
         self.default = default
         self.max_depth = max_depth
+        self.tagged = tagged
 
     def encode(self, value):
         """Return value as edn, UTF-8; raises EdnEncodeError if it has no edn form."""
@@ -134,6 +135,8 @@ cdef class Writer:
         if kind is FrozenStrDict:
             return self._map(out, <dict>value, w, False)
         if kind is Tagged:
+            if not self.tagged:
+                return self._convert(out, value, w, place, "a value (or tagged=True at both ends)")
             return self._tagged(out, value, w)
         if kind is UUID:
             return write_uuid(out, value)

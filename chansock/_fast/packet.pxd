@@ -43,6 +43,7 @@ cdef class Packer:
 @cython.final
 cdef class EdnPacker(Packer):
     cdef readonly str keys
+    cdef readonly bint tagged
     cdef Reader reader
     cdef Writer writer
     # Lent to one write at a time; a nested write, or another thread's, has its own.

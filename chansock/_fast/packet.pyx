@@ -107,19 +107,22 @@ cdef class EdnPacker(Packer):
     """Sente's edn packer: text, `[value cb-id]`.
 
     keys="keyword": a map's plain str keys are keywords; keys="string": strings.
+    tagged=True: an element whose tag nobody knows travels as a Tagged. By default it is
+    refused in both directions, as Sente's ends refuse it when they read.
     """
 
-    def __cinit__(self, keys="keyword"):
-        self.reader = Reader(keys)
-        self.writer = Writer(keys)
+    def __cinit__(self, keys="keyword", bint tagged=False):
+        self.reader = Reader(keys, tagged=tagged)
+        self.writer = Writer(keys, tagged=tagged)
         self.keys = keys
+        self.tagged = tagged
         self.binary = False
 
     def __repr__(self):
-        return f"EDN(keys={self.keys!r})"
+        return f"EDN(keys={self.keys!r}, tagged={bool(self.tagged)!r})"
 
     def __reduce__(self):
-        return EdnPacker, (self.keys,)
+        return EdnPacker, (self.keys, bool(self.tagged))
 
     cdef WriteBuffer _borrow(self):
         cdef WriteBuffer out = self._spare

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ssl as ssl_module
 
 from chansock import packers
+from chansock._fast.packet import adapt
 from chansock.client import backoff as backoffs
 from chansock.client import inbox, keepalive
 from chansock.client import link as links
@@ -27,7 +28,7 @@ def connect(
     url: Source[str],
     *,
     transport: Transport = "auto",
-    packer: links.Packer | None = None,
+    packer: packers.Packer | None = None,
     headers: Source[Pairs | None] = None,
     params: Source[Pairs | None] = None,
     csrf_token: Source[str | None] = None,
@@ -72,7 +73,7 @@ def connect(
         if isinstance(number, bool) or not isinstance(number, int | float) or not number > 0:
             raise ConfigError(f"{name}: expected a positive number, got {number!r:.80}")
     settings = links.Settings(
-        packer=packers.EDN() if packer is None else packer,
+        packer=adapt(packers.EDN() if packer is None else packer),
         ssl=ssl,
         connect_timeout=connect_timeout,
         close_timeout=close_timeout,

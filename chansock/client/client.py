@@ -130,6 +130,7 @@ class Client:
         Raises InvalidEvent or EdnEncodeError for what cannot be sent, ChannelClosed at once
         while the channel is closed (nothing is kept for later), ReplyTimeout if no reply came
         in time (the event may have been handled), ReplyError if the server's handler failed.
+        While more than max_inbox_events wait to be taken, no reply can come: nothing is read.
         """
         keyword = check_id(event_id)
         link = self._link
@@ -207,6 +208,7 @@ class Client:
         is_first = not self._state.ever_opened
         self._had_ws = self._had_ws or link.type == "ws"
         self._is_downgraded = self._transport == "auto" and link.type == "ajax"
+        log.info("open transport=%s uid=%.80r", link.type, handshake.uid)
         self._backoff.opened(asyncio.get_running_loop().time())
         self._change(
             open=True,
@@ -243,13 +245,16 @@ class Client:
         assert self._first is not None
         while True:
             self._wake.clear()
+            if self._is_halted:
+                await self._wake.wait()
+                continue
             reason = await self._attempt()
             self._close(reason)
-            if not self._first.done():
+            if not self._first.done() and reason.kind != "requested-reconnect":
                 self._first.set_exception(_first_error(reason))
-            if self._first.exception() is not None:
+            if self._first.done() and self._first.exception() is not None:
                 return  # `async with` raises it, and nobody is there to come back for
-            if self._is_halted or reason.is_final:
+            if reason.is_final:
                 await self._wake.wait()
             elif not self._wake.is_set():
                 await self._wait_to_retry()
@@ -270,13 +275,13 @@ class Client:
         except Exception as exc:
             if self._first is not None and not self._first.done():
                 self._first.set_exception(exc)
-            log.exception("attempt_failed: a url, headers, params or csrf_token function raised")
+            log.exception("attempt_failed by a url, headers, params or csrf_token function")
             return Reason("not-opened", None, f"{type(exc).__name__} in the application's function")
         if self._transport == "ajax" or self._is_downgraded:
             return await self._run(AjaxLink(attempt, self._settings, self))
         link = WsLink(attempt, self._settings, self, self._pending)
         reason = await self._run(link)
-        if reason.kind not in ("not-opened", "refused") or link.is_opened or not link.is_reached:
+        if link.is_opened or not link.is_reached or not _is_unclear(reason):
             return reason
         if self._transport == "auto" and not self._had_ws:
             # Sente's rule: Ajax, if no WebSocket has ever opened. For good once Ajax has: a
@@ -308,6 +313,7 @@ class Client:
 
     def _close(self, reason: Reason) -> None:
         if self._state.open or self._state.reason != reason or self._state.retry_at is not None:
+            log.info("closed transport=%s reason=%.200r", self._state.type, str(reason))
             self._change(open=False, reason=reason, retry_at=None)
 
     def _change(self, **changes: Any) -> None:
@@ -359,6 +365,14 @@ async def _run_logged(awaitable: Awaitable[Any]) -> None:
         await awaitable
     except Exception:
         log.exception("task_failed")
+
+
+def _is_unclear(reason: Reason) -> bool:
+    """Tell whether a WebSocket that did not open leaves open why.
+
+    A status may be a middlebox's, which lets Ajax pass; a close code is the server's own word.
+    """
+    return reason.kind == "not-opened" or (reason.is_final and (reason.code or 0) < 1000)
 
 
 def _first_error(reason: Reason) -> Exception:

@@ -9,8 +9,11 @@ from __future__ import annotations
 import email.utils
 import time
 from dataclasses import dataclass
+from typing import Final
 
 __all__ = ["Jar"]
+
+MAX_COOKIES: Final = 50  # of one server: what RFC 6265 section 6.1 asks for at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ class Jar:
                 self._cookies.pop(name, None)  # how a server deletes one
             elif (name + value).isascii():
                 self._cookies[name] = cookie
+                if len(self._cookies) > MAX_COOKIES:
+                    del self._cookies[next(iter(self._cookies))]
 
     def header(self, origin: str, path: str, given: str = "", now: float | None = None) -> str:
         """Give the `Cookie` field's value: the application's own, then what was kept.

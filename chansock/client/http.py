@@ -71,10 +71,6 @@ class ResponseReader:
         Raises BadResponse for what is no HTTP, and for more than was asked for.
         """
         self.started = True
-        if not self._in_body:
-            self._head_size += len(data)
-            if self._head_size > MAX_HEAD_BYTES + self._max_body:
-                raise BadResponse(f"expected a head of at most {MAX_HEAD_BYTES} bytes, got more")
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as exc:
@@ -84,6 +80,10 @@ class ResponseReader:
             if isinstance(cause, BadResponse):
                 raise cause from None
             raise BadResponse(f"expected an HTTP response, got {data[:40]!r}") from exc
+        if not self._in_body and self._done is None:
+            self._head_size += len(data)
+            if self._head_size > MAX_HEAD_BYTES:
+                raise BadResponse(f"expected a head of at most {MAX_HEAD_BYTES} bytes, got more")
         return self._take()
 
     def feed_eof(self) -> Response:

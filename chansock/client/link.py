@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import ssl as ssl_module
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
+from chansock._fast.packet import Packer
 from chansock.client.inbox import MAX_EVENTS
 from chansock.client.keepalive import PING_INTERVAL, PING_TIMEOUT
 from chansock.client.packets import Handshake, Inbound
 from chansock.client.state import Reason, TransportType
 
-__all__ = ["Link", "Owner", "Packer", "Settings"]
+__all__ = ["Link", "Owner", "Settings"]
 
 MIB: Final = 1024 * 1024
 CONNECT_TIMEOUT: Final = 10.0  # after which Sente's client gives a hanging WebSocket up
@@ -23,20 +24,6 @@ CLOSE_TIMEOUT: Final = 5.0  # wait for the other side's close frame
 # A server sends all that waits for a client as one batch: well past its 1 MiB of backlog.
 MAX_MESSAGE_BYTES: Final = 16 * MIB
 MAX_POSTS: Final = 4  # connections for POSTs: a held reply keeps no later event back
-
-
-class Packer(Protocol):
-    """The two verbs of a packer that a client needs."""
-
-    @property
-    def binary(self) -> bool:
-        """Whether packets are bytes rather than text."""
-
-    def packet(self, value: Any, cb_id: Any, /) -> bytes:
-        """Write `[value cb-id]`."""
-
-    def unpack(self, view: Any, /) -> tuple[Any, Any]:
-        """Read a packet: (value, cb_id). Raises PacketError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,9 +29,9 @@ from chansock.errors import ChannelClosed, FrameError, PacketError
 __all__ = ["WsLink"]
 
 log = logging.getLogger("chansock.client.socket")
-# picows writes whole upgrade requests, tokens and cookies in them, into its finest log level.
+# picows logs whole upgrade requests, tokens and cookies in them; what it finds wrong is told here.
 _picows_log = logging.getLogger("chansock.client.picows")
-_picows_log.setLevel(logging.ERROR)
+_picows_log.setLevel(logging.CRITICAL)
 
 READ_BUFFER: Final = 16 * 1024  # grows to what comes
 NO_CLOSING_HANDSHAKE: Final = 1006  # RFC 6455 section 7.1.5
@@ -370,6 +370,7 @@ class WsLink:
         try:
             await transport.wait_disconnected()
         except picows.WSProtocolError as exc:
+            log.warning("ws_frame_error %s (close code %d)", exc, int(exc.code))
             self._end(Reason(self._kind_of_break(), int(exc.code), str(exc)))
         except Exception:
             log.exception("ws_listener_failed")

@@ -1,0 +1,89 @@
+"""One session: what the hub knows of one client-id of one user.
+
+A record with the two things that the fanout tells it. What becomes of a session is
+decided in the hub; what waits for it is the Outbox that it is made of.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from chansock._core.posts import PostOrder
+from chansock._fast.dispatch import Connection, Inbox
+from chansock._fast.fanout import Fanout, Outbox
+from chansock._fast.sweep import Entry
+from chansock.target import UserId
+
+__all__ = ["Session"]
+
+log = logging.getLogger("chansock.session")
+
+
+class Session(Outbox):
+    """One client-id of one uid, over all its sockets and polls.
+
+    `current` is the newest connection: pushes go to it. `ws` is the newest socket that is
+    open, displaced by a poll or not; `poll` the newest parked poll.
+    """
+
+    __slots__ = (
+        "client_id",
+        "current",
+        "displaced",
+        "grace_ajax",
+        "grace_ws",
+        "inbox",
+        "is_ajax",
+        "is_ws",
+        "last",
+        "on_answered",
+        "poll",
+        "posts",
+        "uid",
+        "was_answered",
+        "ws",
+    )
+
+    def __init__(
+        self,
+        fanout: Fanout,
+        uid: UserId | None,
+        client_id: str,
+        on_answered: Callable[[Session], None],
+    ) -> None:
+        self.on_answered = on_answered  # of the hub: the parked poll is no connection any more
+        self.uid = uid
+        self.client_id = client_id
+        self.inbox = Inbox()
+        self.current: Connection | None = None
+        self.ws: Connection | None = None
+        self.poll: Connection | None = None
+        self.last: Connection | None = None  # the one that closed last, while away
+        self.displaced: list[Connection] | None = None  # still open, no pushes
+        self.grace_ws: Entry | None = None
+        self.grace_ajax: Entry | None = None
+        self.is_ws = False  # counted in presence
+        self.is_ajax = False
+        self.was_answered = False  # by its last poll, with events; did the client get them?
+        self.posts: PostOrder | None = None  # since its last Ajax handshake
+
+    @property
+    def has_ajax(self) -> bool:
+        """Whether an Ajax client may poll without a handshake: a poll is parked, or grace runs."""
+        return self.poll is not None or self.grace_ajax is not None
+
+    def answered(self) -> None:
+        """Told by the fanout: the parked poll took a batch."""
+        self.was_answered = True
+        self.on_answered(self)
+
+    def was_cut(self, reason: str, events: int) -> None:
+        """Told by the fanout: too much waited, the outbox is empty, the socket closes 1013."""
+        if self.current is not None:
+            self.current.outbox = None
+            self.current = None
+        log.warning(
+            "session_cut reason=%s uid=%r client=%r events=%d",
+            reason, self.uid, self.client_id[:8], events,
+        )  # fmt: skip
