@@ -168,6 +168,12 @@ def test_reader_functions_are_called_with_the_value_and_by_tag() -> None:
     ]
 
 
+def test_tags_without_a_reader_may_be_refused() -> None:
+    text = '[#inst "2018" #my/tag 1 #_ #other 2]'
+    assert read(text, readers={"my/tag": str}, tagged=False)[1:] == ["1"]
+    assert refusal(text, tagged=False).position == 14
+
+
 def test_discarded_tags_call_no_reader_function() -> None:
     calls: list[object] = []
     assert read("[#_ #my/tag 1 2 #_[#my/tag 3]]", readers={"my/tag": calls.append}) == [2]

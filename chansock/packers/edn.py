@@ -1,4 +1,4 @@
-"""The edn packer, Sente's default: `packers.EDN(keys="keyword", tagged=False)`. It lives in the engine."""
+"""The edn packer, Sente's default: `EDN(keys="keyword", tagged=False)`. It lives in the engine."""
 
 from __future__ import annotations
 
