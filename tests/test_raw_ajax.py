@@ -63,6 +63,11 @@ class Poll:
         return answer.text
 
 
+@pytest.fixture(autouse=True)
+def _log_everything(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "chansock")
+
+
 # -- the table's rows
 
 

@@ -20,6 +20,11 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 ALICE = "/chsk?client-id=alice%2F1"
 
 
+@pytest.fixture(autouse=True)
+def _log_everything(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "chansock")
+
+
 # -- the table's rows
 
 

@@ -20,6 +20,7 @@ from chansock.config import Config
 from chansock.errors import ConfigError
 from chansock.request import Request, Response
 from chansock.server import serve
+from chansock.target import ALL
 
 Run = Callable[[Any], Any]
 TLS = Path(__file__).parent / "data" / "tls"
@@ -158,6 +159,22 @@ def test_tls_makes_the_url_and_the_requests_https(run: Run) -> None:
             reader, writer = await asyncio.open_connection("127.0.0.1", listener.port, ssl=trust)
             writer.write(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
             assert (await reader.read()).endswith(b"\r\n\r\nhttps")
+            writer.close()
+
+    run(main())
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_NOTSENT_LOWAT"), reason="the kernel has no bound")
+def test_what_a_client_does_not_read_waits_with_us_and_not_in_the_kernel(run: Run) -> None:
+    async def main() -> None:
+        chsk = ChannelSocket(Config(max_backlog_bytes=100_000))
+        async with serve(chsk, port=0) as listener:
+            reader, writer = await opened(listener.port)
+            reader._transport.pause_reading()  # type: ignore[attr-defined]
+            for _ in range(200):
+                chsk.send(ALL, "test/big", "x" * 10_000, flush=True)
+            assert chsk.stats.lost.too_slow > 0
+            assert chsk.stats.written * 10_000 < 1_000_000
             writer.close()
 
     run(main())
