@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections import OrderedDict, namedtuple
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
@@ -274,7 +275,7 @@ SCALARS = st.one_of(
     st.floats(allow_nan=False),
     STRINGS,
     NAMES.map(Keyword),
-    NAMES.map(Symbol),
+    NAMES.filter(lambda name: not re.match(r"[+-]\d|(nil|true|false)\Z", name)).map(Symbol),
     st.characters(max_codepoint=0xFFFF, exclude_categories=["Cs"]).map(Char),
     st.decimals(allow_nan=False, allow_infinity=False).map(lambda d: d if d else abs(d)),
     st.fractions().filter(lambda f: f.denominator != 1),
