@@ -20,7 +20,7 @@ class Clock(Protocol):
     def now(self) -> float:
         """Give the time in seconds, monotonic, from any origin."""
 
-    def soon(self, call: Callable[[], object], /) -> None:
+    def soon(self, call: Callable[[], object], /) -> object:
         """Call at the end of this turn of the loop, in the order asked."""
 
     def wake(self, when: float, call: Callable[[], object], /) -> None:

@@ -1,6 +1,8 @@
 from collections.abc import Awaitable, Callable
 from types import ModuleType
-from typing import Any, Final, Generic, Protocol, TypeVar, final
+from typing import Any, Final, Generic, Protocol, final
+
+from typing_extensions import TypeVar
 
 from chansock._fast.fanout import Fanout, Outbox, Transport
 from chansock._fast.packet import Packer, Packet
@@ -10,9 +12,9 @@ from chansock.request import Request
 from chansock.target import ClientTarget, Target, UserId
 from chansock.values import Keyword
 
-T = TypeVar("T", default=Any)
+_T = TypeVar("_T", default=Any)
 
-class Sender(Protocol):
+class _Sender(Protocol):
     """What an EventMsg knows of its channel."""
 
     def send(self, to: Target, event_id: str, data: object = None) -> None: ...
@@ -73,9 +75,9 @@ class Connection:
     @property
     def wants_reply(self) -> bool: ...
 
-class EventMsg(Generic[T]):
+class EventMsg(Generic[_T]):
     id: Keyword
-    data: T
+    data: _T
     connection: Connection
     @property
     def uid(self) -> UserId | None: ...
@@ -86,7 +88,7 @@ class EventMsg(Generic[T]):
     @property
     def request(self) -> Request: ...
     @property
-    def chsk(self) -> Sender: ...
+    def chsk(self) -> _Sender: ...
     @property
     def wants_reply(self) -> bool: ...
     def reply(self, value: object = None) -> bool: ...
@@ -94,6 +96,7 @@ class EventMsg(Generic[T]):
 
 @final
 class Dispatch:
+    sender: _Sender
     is_stopping: bool
     posts: set[Connection]
     bad_packet: int
@@ -106,7 +109,7 @@ class Dispatch:
         fanout: Fanout,
         packer: Packer,
         *,
-        sender: Sender,
+        sender: _Sender,
         routes: dict[str, Route],
         own_routes: dict[str, Route],
         unclaimed: Callable[[EventMsg[Any]], bool],

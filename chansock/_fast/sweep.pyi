@@ -9,6 +9,10 @@ _A = TypeVar("_A")
 class Entry: ...
 
 @final
+class Queue:
+    def __new__(cls, delay: float) -> Queue: ...
+
+@final
 class Sweep:
     lag: float
     def __init__(self, clock: Clock) -> None: ...
