@@ -13,7 +13,10 @@ SESSIONS = {"5f2c90": "ada"}
 
 # The page may not be framed, and runs no script but its own.
 FIELDS = (
-    ("Content-Security-Policy", "default-src 'self' 'unsafe-inline'; frame-ancestors 'none'"),
+    (
+        "Content-Security-Policy",
+        "default-src 'self' 'unsafe-inline'; connect-src 'self' ws:; frame-ancestors 'none'",
+    ),
     ("X-Content-Type-Options", "nosniff"),
 )
 

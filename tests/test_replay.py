@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import sente_app
-from recording import NAMES
+from recording import NAMES, Record, load
+from recording_order import OVERTAKEN, ranks
 from replay import LOST_IN_A_DROPPED_POLL, MAY_DIFFER, Replay
+from same import values
 
 import chansock
 
@@ -58,3 +60,27 @@ def test_what_may_differ_is_what_was_agreed() -> None:
         "pushes that Sente lost",
     ]
     assert {name for name, _ in LOST_IN_A_DROPPED_POLL} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", OVERTAKEN)
+def test_overtaken_batch_was_answered_before_the_overtaking_one_was_sent(name: str) -> None:
+    late, first = OVERTAKEN[name]
+    records = load(name)
+    taken = ranks(records)  # by the order in which Sente's pushes came out
+    sizes = {r.line: len(values(r.text)[0]) for r in records if r.line in (late, first)}
+    before = sum(
+        len(values(r.text)[0])
+        for r in records
+        if r.kind == "http-response" and r.text.startswith("[[[:test/echo") and r.line < first
+    )
+    overtaking = [line for line, rank in taken.items() if before <= rank < before + sizes[first]]
+    overtaken = sorted(taken, key=lambda line: taken[line])[-sizes[late] :]
+    answered = [_answer(records, line) for line in overtaken]
+    assert max(answered) < min(overtaking)
+
+
+def _answer(records: list[Record], line: int) -> int:
+    conn = next(r.conn for r in records if r.line == line)
+    return next(
+        r.line for r in records if r.line > line and (r.conn, r.kind) == (conn, "http-response")
+    )
