@@ -413,9 +413,11 @@ def test_a_forged_event_is_counted_answered_and_never_handled(chsk, world, caplo
 def test_a_ping_is_answered_with_the_string_pong_and_may_be_handled(chsk, world):
     heard = []
     chsk.on("chsk/ws-ping", lambda msg: heard.append(msg.id))
-    reply = connect(world, "ws").ping()
+    client = connect(world, "ws")
+    reply = client.ping()
     world.turn()
     assert reply.value == "pong"
+    assert client.stray == []  # answered once
     assert type(reply.value) is str
     assert heard == ["chsk/ws-ping"]
 

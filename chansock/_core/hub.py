@@ -54,6 +54,7 @@ class Hub:
         self._timeout = timeout
         # A user with one client, nearly every user, costs no table of its own.
         self._users: dict[object, Session | dict[str, Session]] = {}
+        self._on_answered = self.poll_ended  # bound once for all sessions
         self.connections: set[Connection] = set()
         self.away = 0  # sessions without any connection
         self.cut = 0
@@ -100,7 +101,7 @@ class Hub:
         session = self.find(uid, client_id)
         if session is not None:
             return session
-        session = Session(self._fanout, uid, client_id, self.poll_ended)
+        session = Session(self._fanout, uid, client_id, self._on_answered)
         member = ANONYMOUS if uid is None else uid
         found = self._users.get(member)
         if found is None:
@@ -289,6 +290,7 @@ class Hub:
     def _forget(self, session: Session, reason: str) -> None:
         session.drop(reason)
         self._fanout.leave(session)
+        session.last = None
         self.away -= 1
         member = ANONYMOUS if session.uid is None else session.uid
         found = self._users[member]

@@ -123,7 +123,7 @@ cdef class Connection:
             unpacked = dispatch.packer.unpack_span(data, size)
         except PacketError as error:
             dispatch.bad_packet += 1
-            self._complain(BAD_PACKET, "bad_packet", error)
+            self._complain(BAD_PACKET, "bad_packet", "expected a packet", error)
             if self.is_post:
                 raise
             return 1
@@ -203,11 +203,13 @@ cdef class Connection:
         """Whether a POST still awaits its handler's reply."""
         return self.asked is not None
 
-    def _complain(self, int what, str log_id not None, reason):
+    def _complain(self, int what, str log_id not None, str expected not None, got):
+        # Once for each connection and kind of fault: a peer must not fill the log.
         if not self.has_complained & what:
             self.has_complained |= what
             log.warning(
-                "%s uid=%r client=%.10r %.200s", log_id, self.uid, self.client_id[:8], reason
+                "%s uid=%r client=%r: %s, got %.80r",
+                log_id, self.uid, self.client_id[:8], expected, got,
             )
 
 
@@ -348,8 +350,11 @@ cdef class Dispatch:
         msg.cb_id = cb_id
         msg.size = size
         msg.route = route
-        if connection.is_post and cb_id is not None:
-            connection.asked = msg
+        if cb_id is not None:
+            if connection.is_post:
+                connection.asked = msg
+            else:
+                msg.is_replied = len(<list>value) == 1 and event_id == self.ws_ping
         return msg
 
     def _own_route(self, Connection connection not None, list value not None, cb_id):
@@ -360,7 +365,9 @@ cdef class Dispatch:
                 connection.send_reply(self._packet(self.pong, cb_id))
         elif event_id != self.ws_pong:
             self.forged += 1
-            connection._complain(FORGED, "forged_event", repr(event_id))
+            connection._complain(
+                FORGED, "forged_event", "expected no event in the namespace chsk", event_id
+            )
             self._refuse(connection, cb_id)
         route = self.own_routes.get(event_id)
         return route if event_id in (self.ws_ping, self.ws_pong) else None
@@ -368,7 +375,7 @@ cdef class Dispatch:
     def _bad_event(self, Connection connection not None, value, cb_id):
         self.bad_event += 1
         connection._complain(
-            BAD_EVENT, "bad_event", "expected [id ?data] with a namespaced id, got " + repr(value)
+            BAD_EVENT, "bad_event", "expected [id ?data] with a namespaced id", value
         )
         self._refuse(connection, cb_id)
 
@@ -509,6 +516,8 @@ async def drain(Dispatch dispatch, Inbox inbox, EventMsg msg, awaitable):
                 return
     finally:
         inbox.is_running = False
+        if not inbox.queue:
+            inbox.queue = None      # an idle session owns no queue
         while inbox.queue and not inbox.is_running and not dispatch.is_stopping:
             # Only a handler that was cancelled leaves some: those behind it go on.
             dispatch.run(inbox.queue.popleft())
