@@ -91,9 +91,10 @@ class Chain:
 class Replay:
     """One recording against one server."""
 
-    def __init__(self, name: str, port: int) -> None:
+    def __init__(self, name: str, port: int, *, patience: float = PATIENCE) -> None:
         self.name = name
         self.port = port
+        self.patience = patience
         self.records = in_order_of_send(name, load(name))
         self.lines: dict[int, Line] = {}
         self.all_lines: list[Line] = []
@@ -172,7 +173,7 @@ class Replay:
 
     async def _until(self, is_so: Callable[[], bool], what: str, line: Line) -> None:
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(self.patience):
                 while not is_so():
                     for each in self.all_lines:
                         if each.fault is not None:

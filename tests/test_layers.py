@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,6 +62,7 @@ class Import:
     target: str  # what: dotted, in full
     line: int
     in_function: bool
+    is_typing: bool  # under `if TYPE_CHECKING`
 
 
 def modules(package: Path) -> dict[str, list[Path]]:
@@ -79,7 +80,7 @@ def modules(package: Path) -> dict[str, list[Path]]:
 def imports(module: str, path: Path) -> Iterator[Import]:
     text = path.read_text(encoding="utf-8")
     read = python_imports if path.suffix in {".py", ".pyi"} else cython_imports
-    for base, level, names, line, in_function in read(text):
+    for base, level, names, line, in_function, is_typing in read(text):
         prefix = ""
         if level:
             here = ["chansock", *filter(None, module.split("."))]
@@ -87,27 +88,34 @@ def imports(module: str, path: Path) -> Iterator[Import]:
             prefix = ".".join(here[:keep])
         origin = ".".join(filter(None, (prefix, base)))
         for name in names or [""]:
-            yield Import(module, ".".join(filter(None, (origin, name))), line, in_function)
+            target = ".".join(filter(None, (origin, name)))
+            yield Import(module, target, line, in_function, is_typing)
 
 
-Found = tuple[str, int, list[str], int, bool]  # base, level of dots, names, line, in a function
+# base, level of dots, names, line, in a function, for types alone
+Found = tuple[str, int, list[str], int, bool, bool]
 
 
 def python_imports(text: str) -> Iterator[Found]:
     tree = ast.parse(text)
-    inner = {
-        id(node)
-        for function in ast.walk(tree)
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-        for node in ast.walk(function)
-    }
+    functions = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+    inner = within(tree, lambda node: isinstance(node, functions))
+    typing = within(
+        tree, lambda node: isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+    )
     for node in ast.walk(tree):
+        marks = id(node) in inner, id(node) in typing
         if isinstance(node, ast.Import):
             for alias in node.names:
-                yield alias.name, 0, [], node.lineno, id(node) in inner
+                yield alias.name, 0, [], node.lineno, *marks
         elif isinstance(node, ast.ImportFrom):
             names = [alias.name for alias in node.names]
-            yield node.module or "", node.level, names, node.lineno, id(node) in inner
+            yield node.module or "", node.level, names, node.lineno, *marks
+
+
+def within(tree: ast.AST, is_outer: Callable[[ast.AST], bool]) -> set[int]:
+    """The ids of all nodes that stand in a node of some kind."""
+    return {id(node) for outer in ast.walk(tree) if is_outer(outer) for node in ast.walk(outer)}
 
 
 FROM = re.compile(r"from\s+(\.*)([\w.]*)\s+c?import\s+(.+)$", re.DOTALL)
@@ -137,10 +145,10 @@ def cython_imports(text: str) -> Iterator[Found]:
             index += 1
         if match := FROM.match(statement):
             names = [name.split()[0] for name in match[3].strip("() ").split(",") if name.strip()]
-            yield match[2], len(match[1]), names, number, bool(functions)
+            yield match[2], len(match[1]), names, number, bool(functions), False
         elif match := PLAIN.match(statement):
             for name in match[1].split(","):
-                yield name.split()[0], 0, [], number, bool(functions)
+                yield name.split()[0], 0, [], number, bool(functions), False
 
 
 def place(module: str) -> tuple[int, str] | None:
@@ -200,7 +208,10 @@ def violations(package: Path) -> list[str]:
                     if outside == "picows":
                         picows.add(module)
                 elif reached != module:
-                    edges[module].add(reached)
+                    theirs = place(reached)
+                    # Within a package, a type alone may point back: nothing depends on it.
+                    if not item.is_typing or theirs is None or theirs[1] != here[1]:
+                        edges[module].add(reached)
                     if not is_allowed(module, reached):
                         found.append(f"{where} imports chansock.{reached}, which is no lower layer")
     if len(picows) > 1 or any(not module.startswith("client") for module in picows):
@@ -305,6 +316,14 @@ def test_a_cycle_within_a_row_is_caught(tmp_path: Path) -> None:
         "_core/__init__.py": "",
     }
     assert planted(tmp_path, files) == ["_core.hub -> _core.presence -> _core.hub is a cycle"]
+
+
+def test_a_type_may_point_back_within_a_package_alone(tmp_path: Path) -> None:
+    back = "if TYPE_CHECKING:\n    from chansock.testing.world import World\n"
+    files = {"testing/world.py": "from chansock.testing.ws import Ws\n", "testing/ws.py": back}
+    assert planted(tmp_path, files) == []
+    (found,) = planted(tmp_path, files | {"edn.py": back})
+    assert found == "chansock/edn.py:2 imports chansock.testing.world, which is no lower layer"
 
 
 def test_an_edge_that_uses_another_edge_is_caught(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 ALICE = "/chsk?udt=1&client-id=alice%2F1"
 SHAKE = ALICE + "&handshake%3F=1"
 
+WHO = ("alice", "bob")
+
 DUMMY = "[:chsk/dummy-cb-200 nil]"
 
 
@@ -41,7 +43,7 @@ async def post(client: Peer, packet: str, client_id: str = "alice/1", **more: st
 
 
 class Poll:
-    """A GET that is parked on a connection of its own."""
+    """A GET that is parked, on a connection of its own."""
 
     def __init__(self, wire: Peer) -> None:
         self.wire = wire
@@ -49,12 +51,19 @@ class Poll:
 
     @classmethod
     async def park(cls, served: Served, target: str = ALICE) -> Poll:
-        """Send it and wait until the server has parked it."""
-        before = served.chsk.stats
+        """Send it, and come back when the server has read it."""
         wire = await Peer.connect(served.port)
         await wire.send(peer.request("GET", target, host=wire.host))
-        del before
+        await _round_trip(served)
         return cls(wire)
+
+    async def drop(self, how: Callable[[], None] | None = None) -> None:
+        """Leave without an answer: by FIN, or as told."""
+        self.answer.cancel()
+        await asyncio.gather(self.answer, return_exceptions=True)
+        (how or self.wire.fin)()
+        assert await self.wire.rest() == b""
+        await self.wire.close()
 
     async def text(self) -> str:
         answer = await self.answer
@@ -162,7 +171,6 @@ def test_server_pushes_to_all_clients_of_a_user_by_their_polls(run: Run) -> None
                 target = f"/chsk?client-id=alice%2F{number}"
                 await handshake(wire, target + "&handshake%3F=1")
                 polls.append(await Poll.park(served, target))
-            await until_ajax(served, "alice")
             served.chsk.send("alice", "test/note", 1)
             served.chsk.send(chansock.ALL, "test/note", 2)
             texts = [await poll.text() for poll in polls]
@@ -184,12 +192,8 @@ def test_push_between_handshake_and_poll_waits_for_the_poll(run: Run) -> None:
 
 def test_presence_comes_with_the_second_get(run: Run) -> None:
     async def main() -> None:
-        async with serving(config(grace_ajax=0)) as served, served.peer() as alice:
-            told: asyncio.Queue[str] = asyncio.Queue()
-            served.chsk.on("chsk/uidport-open", lambda msg: told.put_nowait(f"+{msg.uid}"))
-            served.chsk.on("chsk/uidport-close", lambda msg: told.put_nowait(f"-{msg.uid}"))
         async with serving(config()) as served, served.peer() as alice:
-            told = asyncio.Queue()
+            told: asyncio.Queue[str] = asyncio.Queue()
             served.chsk.on("chsk/uidport-open", lambda msg: told.put_nowait(f"+{msg.uid}"))
             await handshake(alice)
             assert (await post(alice, "[[:test/uids] :ajax]")).text == (
@@ -200,8 +204,7 @@ def test_presence_comes_with_the_second_get(run: Run) -> None:
             assert (await post(alice, "[[:test/uids] :ajax]")).text == (
                 '[{:ws #{}, :ajax #{"alice"}, :any #{"alice"}} nil]'
             )
-            poll.answer.cancel()
-            await poll.wire.close()
+            await poll.drop()
 
     run(main())
 
@@ -213,9 +216,7 @@ def test_dropped_poll_is_noticed_at_once(run: Run) -> None:
             served.chsk.on("chsk/uidport-close", lambda msg: gone.put_nowait(msg.uid))
             await handshake(alice)
             poll = await Poll.park(served)
-            await until_ajax(served, "alice")
-            poll.answer.cancel()
-            poll.wire.reset()
+            await poll.drop(poll.wire.reset)
             assert await gone.get() == "alice"
 
     run(main())
@@ -226,10 +227,7 @@ def test_push_after_a_dropped_poll_comes_with_the_next(run: Run) -> None:
         async with serving(config()) as served, served.peer() as alice:
             await handshake(alice)
             poll = await Poll.park(served)
-            await until_ajax(served, "alice")
-            poll.wire.fin()
-            poll.answer.cancel()
-            assert await poll.wire.reader.read() == b""
+            await poll.drop()
             served.chsk.send("alice", "test/note", 1)
             await handshake(alice)
             assert (await alice.ask("GET", ALICE)).text == "[[[:test/note 1]] nil]"
@@ -242,7 +240,6 @@ def test_disconnect_ends_the_poll_with_503_and_a_new_handshake_goes_on(run: Run)
         async with serving(config()) as served, served.peer() as alice:
             await handshake(alice)
             poll = await Poll.park(served)
-            await until_ajax(served, "alice")
             assert (await post(alice, "[[:test/close-me] nil]")).text == DUMMY
             assert (await poll.answer).status == 503
             await handshake(alice)
@@ -251,23 +248,22 @@ def test_disconnect_ends_the_poll_with_503_and_a_new_handshake_goes_on(run: Run)
     run(main())
 
 
-def test_stop_ends_polls_and_held_posts_with_503_and_loses_nothing_silently(run: Run) -> None:
+def test_stop_ends_polls_and_held_posts_with_503_after_what_waited(run: Run) -> None:
     async def main() -> None:
-        async with serving(config()) as served, served.peer() as alice, served.peer() as held:
+        async with serving(config(flush_delay_ajax=60)) as served:
+            alice, bob = await Peer.connect(served.port), await Peer.connect(served.port)
             await handshake(alice)
-            poll = await Poll.park(served)
-            await until_ajax(served, "alice")
-            form = peer.urlencoded([("client-id", "alice/1"), ("ppstr", "[[:test/no-reply] 0]")])
-            kind = ("Content-Type", "application/x-www-form-urlencoded")
-            await held.send(peer.request("POST", "/chsk", [kind], form.encode(), host=held.host))
-            await alice.ask("GET", "/chsk?client-id=bob%2F1")
-            post_answer = asyncio.create_task(held.answer())
-            chsk = served.chsk
-        assert (await poll.answer).status == 503
-        assert (await post_answer).status == 503
-        stats = chsk.stats
-        assert stats.sent == stats.written + stats.replaced + stats.lost.stopped
-        await poll.wire.close()
+            await handshake(bob, "/chsk?client-id=bob%2F1&handshake%3F=1")
+            polls = [await Poll.park(served, f"/chsk?client-id={who}%2F1") for who in WHO]
+            held = asyncio.create_task(post(alice, "[[:test/no-reply] :ajax]"))
+            await _round_trip(served)
+            served.chsk.send("alice", "test/last", 1)
+        assert (await held).status == 503
+        assert await polls[0].text() == "[[[:test/last 1]] nil]"
+        assert (await polls[1].answer).status == 503
+        assert (served.chsk.stats.sent, served.chsk.stats.written) == (1, 1)
+        for wire in (alice, bob, polls[1].wire):
+            await wire.close()
 
     run(main())
 
@@ -277,9 +273,7 @@ def test_displaced_poll_stays_parked_until_its_timeout(run: Run) -> None:
         async with serving(config(poll_timeout=0.2)) as served, served.peer() as alice:
             await handshake(alice)
             old = await Poll.park(served)
-            await until_ajax(served, "alice")
             new = await Poll.park(served)
-            await alice.ask("GET", "/chsk?client-id=bob%2F1")
             served.chsk.send("alice", "test/note", 1)
             assert await new.text() == "[[[:test/note 1]] nil]"
             assert await old.text() == "[:chsk/timeout nil]"
@@ -292,7 +286,7 @@ def test_numbered_posts_are_handled_in_their_order(run: Run) -> None:
         async with serving(config()) as served, served.peer() as one, served.peer() as two:
             await handshake(one, "/chsk?udt=77&client-id=alice%2F1&handshake%3F=1")
             late = asyncio.create_task(post(two, "[[:test/echo 2] nil]", n="77-2"))
-            await one.ask("GET", "/chsk?client-id=bob%2F1")
+            await _round_trip(served)
             first = await post(one, "[[:test/echo 1] nil]", n="77-1")
             assert first.text == (await late).text == DUMMY
             poll = await Poll.park(served)
@@ -329,7 +323,9 @@ def test_pipelined_requests_are_answered_in_order(run: Run) -> None:
     run(main())
 
 
-@pytest.mark.parametrize("size", [1, 70_000, 1_000_000])
+@pytest.mark.parametrize(
+    "size", [1, 70_000, pytest.param(1_000_000, marks=pytest.mark.slow)]
+)
 def test_message_of_any_size_goes_both_ways(size: int, run: Run) -> None:
     async def main() -> None:
         async with serving(config()) as served, served.peer() as alice:
@@ -628,11 +624,10 @@ def _raises(_: object) -> None:
     raise RuntimeError("no")
 
 
-async def until_ajax(served: Served, uid: str) -> None:
-    """Ask until a poll of the user is parked; each question is an answered request."""
+async def _round_trip(served: Served) -> None:
+    """Ask and be answered: what was sent before on any connection is read by then."""
     async with served.peer() as wire:
-        while uid not in served.chsk.connected.ajax:
-            await wire.ask("GET", "/nowhere")
+        await wire.ask("GET", "/nowhere")
 
 
 def _is_refusal(answer: Answer, status: int) -> None:
