@@ -14,7 +14,6 @@ from urllib.parse import parse_qs, urlsplit
 from recording import Record
 from same import event, values
 
-
 # Sente keeps a batch that finds no poll for another try, and later ones overtake it; ours
 # come in the order of the sends. Recording -> (line of the overtaken batch, line of the
 # first that overtook it). A test shows that the recording itself proves the order.

@@ -67,9 +67,12 @@ class AjaxClient(Client):
 
     # -- GET
 
-    def shake_hands(self) -> Poll:
-        """GET with `handshake?=1`. Raises HandshakeRefused if it is not answered 200."""
-        poll = self._get([("udt", self.world.udt()), ("handshake?", "1")])
+    def shake_hands(self, udt: str | None = None) -> Poll:
+        """GET with `handshake?=1`. Raises HandshakeRefused if it is not answered 200.
+
+        `udt` is what numbered POSTs refer to (`post(packet, [("n", f"{udt}-1")])`).
+        """
+        poll = self._get([("udt", udt or self.world.udt()), ("handshake?", "1")])
         if poll.status != 200:
             assert poll.status is not None
             raise HandshakeRefused(poll.status, text_of(poll.transport.response))
