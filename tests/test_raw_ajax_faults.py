@@ -145,9 +145,7 @@ JUNK: dict[str, tuple[str, list[tuple[str, str]], bytes, int]] = {
 
 
 @pytest.mark.parametrize("case", JUNK)
-def test_junk_by_post_is_refused_with_one_line(
-    case: str, run: Run, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_junk_by_post_is_refused_with_one_line(case: str, run: Run) -> None:
     target, fields, body, status = JUNK[case]
 
     async def main() -> None:
@@ -160,6 +158,38 @@ def test_junk_by_post_is_refused_with_one_line(
             assert (await post(bob, "[[:test/req 3] 0]", "bob/1")).text == "[3 nil]"
 
     run(main())
+
+
+# Refused by the reader of POSTs or by the edge, which do not tell of it yet.
+UNTOLD = {
+    "ppstr twice",
+    "binary body to a text packer",
+    "packet over the limit",
+    "body over any limit",
+}
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.xfail(reason="not counted and logged"))
+        if case in UNTOLD
+        else case
+        for case in JUNK
+    ],
+)
+def test_junk_by_post_is_counted_and_logged_once(
+    case: str, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    target, fields, body, _ = JUNK[case]
+
+    async def main() -> None:
+        async with serving(config(max_message_bytes=2000)) as served, served.peer() as wire:
+            await wire.ask("POST", target, fields, body)
+            assert sum(served.chsk.stats.refused.values()) == 1
+
+    run(main())
+    assert records(caplog, "refused") == 1
 
 
 @pytest.mark.parametrize("target", ["/chsk", "/chsk?client-id=", "/chsk?client-id=" + "x" * 257])
