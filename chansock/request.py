@@ -96,18 +96,22 @@ class Params(Mapping[str, str]):
     __slots__ = ("_values",)
 
     def __init__(self, *parts: bytes) -> None:
-        self._values: dict[str, list[str]] = {}
+        self._values: dict[str, list[bytes]] = {}  # decoded when asked for: one may be long
         for part in parts:
             for pair in part.split(b"&", MAX_PARAMS)[:MAX_PARAMS]:
                 if pair:
                     name, _, value = pair.partition(b"=")
-                    self._values.setdefault(_decode(name), []).append(_decode(value))
+                    self._values.setdefault(_decode(name), []).append(value)
 
     def __getitem__(self, name: str) -> str:
-        return self._values[name][0]
+        return _decode(self._values[name][0])
 
     def getall(self, name: str) -> list[str]:
         """Give every value of name, in the order received; [] if there is none."""
+        return [_decode(value) for value in self._values.get(name, ())]
+
+    def raw(self, name: str) -> list[bytes]:
+        """Give every value of name as it was sent, still percent-encoded."""
         return list(self._values.get(name, ()))
 
     def __contains__(self, name: object) -> bool:
@@ -150,7 +154,7 @@ class Request:
     ) -> None:
         """Take a head as received, request line to empty line, lines ended by CR LF."""
         self._head = head
-        self._form: bytes | None = None
+        self._form: Params | None = None
         self._state: dict[Any, Any] | None = None
         self.client = client
         self.scheme = scheme
@@ -178,7 +182,7 @@ class Request:
 
     def set_form(self, body: bytes) -> None:
         """Add the parameters of an application/x-www-form-urlencoded body to `params`."""
-        self._form = body
+        self._form = Params(self._query(), body)
 
     @property
     def head(self) -> bytes:
@@ -208,10 +212,13 @@ class Request:
             path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
         return unquote_to_bytes(path).decode("utf-8", "replace")
 
+    def _query(self) -> bytes:
+        return self._target().partition(b"?")[2]
+
     @property
     def query(self) -> str:
         """What follows the `?` in the target, as sent; "" if nothing does."""
-        return self._target().partition(b"?")[2].decode("latin-1")
+        return self._query().decode("latin-1")
 
     @property
     def headers(self) -> Headers:
@@ -233,8 +240,7 @@ class Request:
     @property
     def params(self) -> Params:
         """The parameters of the query, then those of a form."""
-        query = self._target().partition(b"?")[2]
-        return Params(query) if self._form is None else Params(query, self._form)
+        return self._form or Params(self._query())
 
     @property
     def state(self) -> dict[Any, Any]:

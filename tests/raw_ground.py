@@ -129,6 +129,9 @@ class Door:
         assert link.outbox is not None
         link.outbox.drained()
 
+    def refuse(self, reason: str, status: int, text: str, why: str | None = None) -> Response:
+        return Response(status, text)
+
     def closed(self, link: Connection, code: int) -> None:
         self.told.put_nowait(("closed", code))
         link.outbox = None

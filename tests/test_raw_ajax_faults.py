@@ -160,24 +160,7 @@ def test_junk_by_post_is_refused_with_one_line(case: str, run: Run) -> None:
     run(main())
 
 
-# Refused by the reader of POSTs or by the edge, which do not tell of it yet.
-UNTOLD = {
-    "ppstr twice",
-    "binary body to a text packer",
-    "packet over the limit",
-    "body over any limit",
-}
-
-
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, marks=pytest.mark.xfail(reason="not counted and logged"))
-        if case in UNTOLD
-        else case
-        for case in JUNK
-    ],
-)
+@pytest.mark.parametrize("case", JUNK)
 def test_junk_by_post_is_counted_and_logged_once(
     case: str, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:

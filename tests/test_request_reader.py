@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote_plus, unquote_to_bytes
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chansock._core.http1 import is_request_head
-from chansock._fast.request_reader import RequestReader
+from chansock._fast.request_reader import RequestReader, unquote_form
 
 GET = b"GET /chsk?a=1 HTTP/1.1\r\nHost: h\r\n\r\n"
 LENGTH = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n"
@@ -173,3 +174,9 @@ def test_http_1_0_needs_no_host_but_takes_no_chunks() -> None:
 )
 def test_any_bytes_are_read_alike_whole_and_split(data: bytes, step: int) -> None:
     assert read(data) == read(data, step=step)
+
+
+@given(st.text(), st.sampled_from(["", "+", "%", "%4", "%zz", "%C3"]))
+def test_a_form_value_is_decoded_as_the_standard_library_does(text: str, tail: str) -> None:
+    raw = (quote_plus(text.encode("utf-8", "surrogatepass")) + tail).encode()
+    assert unquote_form(raw) == unquote_to_bytes(raw.replace(b"+", b" "))

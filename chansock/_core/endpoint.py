@@ -78,7 +78,7 @@ class Endpoint:
         self._hub = hub
         self._dispatch = dispatch
         self.refused: dict[str, int] = {}
-        self._posts = Posts(config, packer, dispatch, sweep, self._count)
+        self._posts = Posts(config, packer, dispatch, sweep, self.refuse)
         self.is_stopping = False
         self.is_loopback = False  # set by an edge that listens on a loopback address only
 
@@ -124,7 +124,7 @@ class Endpoint:
         hooks, config = self._hooks, self._config
         kind = "post" if request.method == "POST" else "ws" if is_upgrade else "poll"
         if self.is_stopping:
-            return self._refuse(request, "stopping", 503, "the server is stopping")
+            return self.refuse("stopping", 503, "the server is stopping")
         if hooks.reject is not None:
             response = hooks.reject(request)
             if isawaitable(response):
@@ -133,23 +133,23 @@ class Endpoint:
                 self._count("reject")
                 return _checked(response, Response, "reject")
         if why := guard.check_client_id(request):
-            return self._refuse(request, "client_id", 400, why)
+            return self.refuse("client_id", 400, why)
         if why := guard.check_host(request, config.allowed_hosts, is_loopback=self.is_loopback):
-            return self._refuse(request, "host", 403, "Unauthorized host", why)
+            return self.refuse("host", 403, "Unauthorized host", why)
         if hooks.csrf_token is not None:
             token = hooks.csrf_token(request)
             if isawaitable(token):
                 token = yield token
             if not guard.check_token(request, token):
-                return self._refuse(request, "csrf", 403, "Bad CSRF token")
+                return self.refuse("csrf", 403, "Bad CSRF token")
         if why := guard.check_origin(request, config.allowed_origins):
-            return self._refuse(request, "origin", 403, "Unauthorized origin", why)
+            return self.refuse("origin", 403, "Unauthorized origin", why)
         if hooks.authorize is not None:
             is_authorized = hooks.authorize(request)
             if isawaitable(is_authorized):
                 is_authorized = yield is_authorized
             if not is_authorized:
-                return self._refuse(request, "authorize", 401, "Unauthorized request")
+                return self.refuse("authorize", 401, "Unauthorized request")
         uid: UserId | None = None
         if hooks.user_id is not None:
             found = hooks.user_id(request)
@@ -160,13 +160,13 @@ class Endpoint:
                     "bad_user_id expected str of 1 to 256 characters, int, UUID or None, got %.80r",
                     found,
                 )
-                return self._refuse(request, "uid", 500, "internal server error")
+                return self.refuse("uid", 500, "internal server error")
             uid = found
         client_id = request.params["client-id"]
         if kind == "post":
             return Admission(kind, request, uid, client_id)
         if why := self._hub.has_room(uid, client_id):
-            return self._refuse(request, "full", 503, why)
+            return self.refuse("full", 503, why)
         if kind == "poll" and not self._needs_handshake(request, uid, client_id):
             return Admission(kind, request, uid, client_id)
         data: object = None
@@ -186,12 +186,14 @@ class Endpoint:
     def _count(self, reason: str) -> None:
         self.refused[reason] = self.refused.get(reason, 0) + 1
 
-    def _refuse(
-        self, request: Request, reason: str, status: int, body: str, why: str | None = None
-    ) -> Response:
+    def refuse(self, reason: str, status: int, text: str, why: str | None = None) -> Response:
+        """Count and log that a request is refused, and make its answer; edges may too.
+
+        `why` is for the log alone: both sides of a check, and the setting that would mend it.
+        """
         self._count(reason)
-        log.warning("refused reason=%s status=%d: %s", reason, status, why or body)
-        return Response(status, body)
+        log.warning("refused reason=%s status=%d: %s", reason, status, why or text)
+        return Response(status, text)
 
     def _hook_failed(self, request: Request) -> Response:
         self._count("hook")

@@ -16,6 +16,7 @@ from typing import Any, Final
 from chansock._core import wire
 from chansock._fast.dispatch import Connection, Dispatch
 from chansock._fast.packet import Packer, Packet
+from chansock._fast.request_reader import unquote_form
 from chansock._fast.sweep import Sweep
 from chansock.config import Config
 from chansock.errors import PacketError
@@ -75,7 +76,7 @@ class PostOrder:
 
 
 class Posts:
-    """The POSTs of one channel. `count(reason)` is told of each that is refused."""
+    """The POSTs of one channel. `refuse(reason, status, text)` counts and words a refusal."""
 
     def __init__(
         self,
@@ -83,13 +84,13 @@ class Posts:
         packer: Packer,
         dispatch: Dispatch,
         sweep: Sweep,
-        count: Callable[[str], None],
+        refuse: Callable[[str, int, str], Response],
     ) -> None:
         self._config = config
         self._packer = packer
         self._dispatch = dispatch
         self._sweep = sweep
-        self._count = count
+        self._refuse = refuse
         self._dummy = Packet(packer.packet(wire.DUMMY_CB_200, None), packer.binary)
         self._timeout = Packet(packer.packet(wire.TIMEOUT, None), packer.binary)
 
@@ -97,8 +98,7 @@ class Posts:
         """Take the packet of a POST when it is its turn; `order` is its session's, if any."""
         packet = self._packet(connection.request, body)
         if isinstance(packet, Response):
-            self._count("too_big" if packet.status == 413 else "bad_post")
-            self._refuse(connection, packet)
+            self._answer(connection, packet)
             return
         post = Post(connection, packet)
         numbered = parse_number(connection.request.params.get("n"))
@@ -110,24 +110,26 @@ class Posts:
     def stop(self) -> None:
         """Answer 503 to all that still wait for a reply."""
         for connection in list(self._dispatch.posts):
-            self._refuse(connection, Response(503, "the server is stopping"))
+            self._answer(connection, self._refuse("stopping", 503, "the server is stopping"))
 
     def _packet(self, request: Request, body: Any) -> bytes | Response:
         params, binary = request.params, self._packer.binary
         packet: bytes
         if ("binary?" in params) != binary:
             expected = "a binary body with binary?" if binary else "the form field ppstr"
-            return Response(400, f"expected {expected}")
+            return self._refuse("bad_post", 400, f"expected {expected}")
         if binary:
             packet = bytes(body)
         else:
-            given = params.getall("ppstr")
+            given = params.raw("ppstr")
             if len(given) > 1:
-                return Response(400, f"expected one ppstr, got {len(given)}")
-            packet = given[0].encode("utf-8", "surrogatepass") if given else b""
+                return self._refuse("bad_post", 400, f"expected one ppstr, got {len(given)}")
+            packet = unquote_form(given[0]) if given else b""
         limit = self._config.max_message_bytes
         if len(packet) > limit:
-            return Response(413, f"expected at most {limit} bytes, got {len(packet)}")
+            return self._refuse(
+                "too_big", 413, f"expected at most {limit} bytes (max_message_bytes)"
+            )
         return packet
 
     # -- its turn
@@ -139,7 +141,9 @@ class Posts:
             return
         if order.must_wait(post.number):
             if len(order.waiting) >= self._config.max_inbox_events:
-                self._refuse(post.connection, Response(503, "too many POSTs wait"))
+                self._answer(
+                    post.connection, self._refuse("inbox_full", 503, "too many POSTs wait")
+                )
                 return
             if not order.waiting:
                 self._sweep.enter(self._config.post_order_wait, self._order_due, order)
@@ -168,7 +172,7 @@ class Posts:
         try:
             is_taken = connection.receive(post.packet, not self._packer.binary)
         except PacketError as error:
-            self._refuse(connection, Response(400, str(error)[:200]))
+            self._answer(connection, Response(400, str(error)[:200]))
             return
         if not is_taken:
             self._wait_for_room(post)
@@ -200,8 +204,8 @@ class Posts:
     def _no_room(self, post: Post) -> None:
         if post.order is not None:
             post.order.go_back(post.number)  # our client sends it again
-        self._count("inbox_full")
-        self._refuse(post.connection, Response(503, "too many events wait to be handled"))
+        response = self._refuse("inbox_full", 503, "too many events wait to be handled")
+        self._answer(post.connection, response)
 
     # -- its answer
 
@@ -209,6 +213,6 @@ class Posts:
         connection.answer(self._timeout)
 
     @staticmethod
-    def _refuse(connection: Connection, response: Response) -> None:
+    def _answer(connection: Connection, response: Response) -> None:
         connection.forget()
         connection.transport.refuse(response)

@@ -451,7 +451,7 @@ cdef class Protocol(Socket):
     cdef int _refuse(self, int status, str why) except -1:
         """Answer with one line, and let the peer go."""
         self.keeps_alive = False
-        return self._answer(self.service.http1.refuse(status, why))
+        return self._answer(self.service.endpoint.refuse("http", status, why))
 
     # -- WebSocket
 

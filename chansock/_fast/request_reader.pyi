@@ -1,6 +1,8 @@
 from collections.abc import Callable
 from typing import final
 
+def unquote_form(text: bytes) -> bytes: ...
+
 @final
 class RequestReader:
     def __new__(
