@@ -21,7 +21,7 @@ from chansock._fast.packet import Packet
 from chansock._fast.sweep import Sweep
 from chansock.clock import LoopClock
 from chansock.config import Config
-from chansock.request import Request
+from chansock.request import Request, Response
 
 KEY = b"\x37\xfa\x21\x3d"
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
