@@ -57,8 +57,13 @@ class ChannelSocket:
         csrf_token: Hook[str | None] | None = None,
         packer: packers.Packer | None = None,
     ) -> None:
+        if not isinstance(config, Config):
+            raise ConfigError(f"config: expected a Config, got {config!r:.80}")
         self.config = config
-        self.packer = adapt(packers.EDN() if packer is None else packer)
+        try:
+            self.packer = adapt(packers.EDN() if packer is None else packer)
+        except AttributeError as error:
+            raise ConfigError(f"packer: expected a Packer, got {packer!r:.80}") from error
         self._hooks = Hooks(user_id, handshake_data, authorize, reject, csrf_token)
         self._router = Router(config.max_threads)
         self._presence = Presence()
@@ -132,10 +137,16 @@ class ChannelSocket:
     def disconnect(self, to: Target, *, code: int = 1000, reason: str = "") -> None:
         """Close every connection of `to`, after what waits for it; polls end with 503.
 
-        `code` and `reason` are those of RFC 6455 section 7.4. Sente's clients come back
-        at once; chansock's do too, but not after 4401 or 1008. May be called from any thread.
+        `code` and `reason` are those of RFC 6455 section 7.4: 1000 to 1014 where an
+        endpoint may send them, 3000 to 4999. Sente's clients come back at once; chansock's
+        do too, but not a WebSocket after 4401 or 1008. Whoever shall stay out must be
+        refused by `authorize`. May be called from any thread.
+
+        Raises InvalidEvent for a target or a code that cannot be, ChannelClosed before the
+        start and after the end.
         """
         core = self._running()
+        event.check_close(code, reason)
         if not (to is ALL or to is ANONYMOUS or type(to) is ClientTarget):
             event.check_user_id(to)
         if core.dispatch.is_own_thread():
@@ -175,7 +186,9 @@ class ChannelSocket:
         A client's events are handled one at a time; `parallel` lets this handler overlap
         with what follows, `thread` runs a blocking one on a pool of max_threads.
         The server's own `chsk/uidport-open` and `chsk/uidport-close` can be handled too:
-        `msg.uid` came or went.
+        `msg.data` came or went.
+
+        Raises InvalidEvent for an id that cannot be, or that has a handler already.
         """
         if handler is None:
             return lambda function: self.on(event_id, function, parallel=parallel, thread=thread)
@@ -193,8 +206,10 @@ class ChannelSocket:
         While nobody takes them the client that sent is not read past max_inbox_events;
         nothing is dropped. Answer with `msg.reply`.
         """
-        news = asyncio.Event()
-        self._news = news
+        core = self._started()
+        if self._news is None:
+            self._news = asyncio.Event()
+        news = self._news
         self._readers += 1
         try:
             while True:
@@ -208,6 +223,8 @@ class ChannelSocket:
                 await news.wait()
         finally:
             self._readers -= 1
+            while self._unread and not self._readers:
+                core.dispatch.leave_unclaimed(self._unread.popleft())
 
     def _take_unclaimed(self, msg: EventMsg[Any]) -> bool:
         if self._readers and self._news is not None:
@@ -334,6 +351,7 @@ class _Core:
             self.fanout,
             chsk.connected,
             self._announce,
+            strays=self._strays,
             ping=Packet(packer.packet(wire.WS_PING, None), packer.binary),
             timeout=Packet(packer.packet(wire.TIMEOUT, None), packer.binary),
         )
@@ -343,6 +361,9 @@ class _Core:
         member = ANONYMOUS if uid is None else uid
         event_id = wire.UIDPORT_OPEN if is_open else wire.UIDPORT_CLOSE
         self.dispatch.announce(event_id, member, connection, self.presence_inbox)
+
+    def _strays(self) -> int:
+        return sum(connection.session is None for connection in self.dispatch.posts)
 
     def stats(self, nobody: int) -> Stats:
         fanout, dispatch, hub = self.fanout, self.dispatch, self.hub

@@ -5,7 +5,9 @@ Seconds and bytes throughout. A field stands here only if it has an effect.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
+from math import isfinite
 
 from chansock.errors import ConfigError
 
@@ -72,6 +74,11 @@ class Config:
             )
 
 
+# As they are compared: in full, so that one that could never match is told at once.
+_SHAPES = {
+    "allowed_origins": (re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+"), "https://a.example:8443"),
+    "allowed_hosts": (re.compile(r"[^A-Z:/\s]+|[0-9a-f:]+"), "a.example (lower case, no port)"),
+}
 _MAY_BE_NONE = {"ws_ping_timeout", "max_connections", "allowed_origins", "allowed_hosts"}
 _MAY_BE_ZERO = {"flush_delay_ajax", "flush_delay_ws", "post_order_wait", "grace_ws", "grace_ajax"}
 
@@ -82,11 +89,17 @@ def _check(name: str, value: object) -> None:
     if name in ("allowed_origins", "allowed_hosts"):
         if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
             raise ConfigError(f"{name}: expected a tuple of str, got {value!r}")
+        shape, example = _SHAPES[name]
+        for item in value:
+            if item != "*" and not shape.fullmatch(item):
+                raise ConfigError(f"{name}: expected names like {example}, got {item!r}")
         return
     kinds = int if name.startswith("max_") else int | float
     if isinstance(value, bool) or not isinstance(value, kinds):
         raise ConfigError(
             f"{name}: expected {'an int' if kinds is int else 'a number'}, got {value!r}"
         )
+    if not isfinite(value):
+        raise ConfigError(f"{name}: expected a finite number, got {value!r}")
     if value < 0 or (value == 0 and name not in _MAY_BE_ZERO):
         raise ConfigError(f"{name}: expected a positive number, got {value!r}")

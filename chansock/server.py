@@ -12,7 +12,7 @@ import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from ipaddress import ip_address
 from ssl import SSLContext
 from typing import Any, Final, TypeAlias
@@ -59,7 +59,11 @@ class Listener:
 
     @property
     def url(self) -> str:
-        """Where clients find the channel: `http://127.0.0.1:8000/chsk`."""
+        """Where the channel listens: `http://127.0.0.1:8000/chsk`.
+
+        A wildcard address stands as it is (`http://0.0.0.0:8000/chsk`), a Unix socket as
+        `http+unix://<its path>:/chsk`, which no client takes.
+        """
         name = self._name
         if not isinstance(name, tuple):
             return f"{self._scheme}+unix://{name}:{self._path}"
@@ -90,8 +94,8 @@ def serve(
     first; then sockets are closed 1012, what waits is answered 503, and what is still
     connected after stop_timeout is cut off.
     """
-    if not path.startswith("/"):
-        raise ConfigError(f"path: expected it to begin with '/', got {path!r}")
+    if not path.startswith("/") or "?" in path or "#" in path:
+        raise ConfigError(f"path: expected a path like '/chsk', got {path!r}")
     if sock is not None and unix is not None:
         raise ConfigError("expected one of sock and unix, got both")
     return _serve(chsk, host, port, path=path, ssl=ssl, sock=sock, unix=unix, fallback=fallback)
@@ -129,7 +133,7 @@ async def _serve(
             unix=unix,
         )
         listener = Listener(server, "http" if ssl is None else "https", path)
-        chsk.endpoint.is_loopback = all(_is_loopback(bound) for bound in listener.sockets)
+        service.is_loopback = all(_is_loopback(bound) for bound in listener.sockets)
         log.info("listening url=%s", listener.url)
         try:
             yield listener
@@ -138,6 +142,10 @@ async def _serve(
             if is_ours and chsk.is_started:
                 chsk.stop()
             await _end(service, chsk.config.stop_timeout)
+            if unix is not None:
+                # CPython does so by itself from 3.13 on; uvloop and older ones do not.
+                with suppress(FileNotFoundError):
+                    os.unlink(unix)
     finally:
         if is_ours:
             if chsk.is_started:

@@ -26,7 +26,7 @@ class Stats:
     """
 
     sent: int = 0  # one for each event and session that it was meant for
-    written: int = 0  # taken by the kernel, for a connection that was open
+    written: int = 0  # taken by the kernel or the transport, for a connection that was open
     replaced: int = 0  # a newer one with the same `latest` came first
     lost: Lost = field(default_factory=Lost)
     nobody: int = 0  # sends whose target was not connected

@@ -93,7 +93,7 @@ class Door:
 
         self.routes[event_id] = Route(noted)
 
-    def admit(self, request: Request, *, is_upgrade: bool) -> Any:
+    def admit(self, request: Request, *, is_upgrade: bool, is_loopback: bool) -> Any:
         self.requests.append(request)
         if self.answer is not None:
             return self.answer(request)

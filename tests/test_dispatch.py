@@ -297,10 +297,65 @@ def test_posts_that_wait_for_room_are_taken_in_order_when_there_is_some():
         assert seen == [0, 1, 2, 3]
 
 
-def numbered(client, k):
-    udt = client.polls[0].udt
-    packet = client.world.packer.packet(["t/e"], None)
-    return client.post(packet, [("n", f"{udt}-{k}")])
+def test_a_post_does_not_overtake_those_that_wait_for_room():
+    chsk = ChannelSocket(Config(max_inbox_events=2), user_id=user_id)
+    seen = []
+
+    @chsk.on("t/slow")
+    async def slow(msg):
+        await asyncio.sleep(1)
+        seen.append(msg.data)
+
+    with World(chsk) as world:
+        client = connect(world, "ajax")
+        for number in range(3):
+            client.send("t/slow", number)
+        # the first ends, and in the same turn, before the third is let in, a fourth comes
+        world.loop.call_at(world.now + 1, client.send, "t/slow", 3)
+        world.advance(10)
+        assert seen == [0, 1, 2, 3]
+
+
+def test_posts_without_a_session_are_bounded_too():
+    chsk = ChannelSocket(Config(max_inbox_events=2), user_id=user_id)
+    seen = []
+
+    @chsk.on("t/never")
+    async def never(msg):
+        seen.append(msg.data)
+        await asyncio.sleep(1000)
+
+    with World(chsk) as world:
+        client = connect(world, "ajax", is_polling=False)
+        world.advance(6)  # its grace is over: no session
+        replies = [client.ask("t/never", number) for number in range(5)]
+        world.turn()
+        assert seen == [0]
+        assert [reply.status for reply in replies] == [None, None, None, None, 503]
+
+
+def test_past_max_connections_a_post_without_a_session_gets_503():
+    chsk = ChannelSocket(Config(max_connections=2), user_id=user_id)
+    chsk.on("t/later", lambda msg: LATER)
+    with World(chsk) as world:
+        connect(world, "ws")
+        stray = connect(world, "ajax", is_polling=False)
+        world.advance(6)
+        held, refused = stray.ask("t/later"), stray.ask("t/later")
+        assert (held.status, refused.status) == (None, 503)
+
+
+def test_at_stop_a_post_whose_handler_runs_gets_timeout_and_one_that_waits_503(chsk):
+    @chsk.on("t/never")
+    async def never(msg):
+        await asyncio.sleep(5)
+
+    with World(ChannelSocket(Config(max_inbox_events=1), user_id=user_id)) as world:
+        world.chsk.on("t/never", never)
+        client = connect(world, "ajax", is_polling=False)
+        running, waiting = client.ask("t/never"), client.ask("t/never")
+    assert running.value == "chsk/timeout"
+    assert waiting.status == 503
 
 
 def test_later_posts_hold_their_room_until_they_are_answered():
@@ -383,6 +438,43 @@ def test_a_full_iterator_stops_the_reading_and_drops_nothing():
         world.turn()
 
 
+def test_what_a_reader_leaves_behind_is_unclaimed_and_holds_no_room():
+    chsk = ChannelSocket(Config(max_inbox_events=2), user_id=user_id)
+
+    async def read():
+        async for msg in chsk:
+            msg.reply("read")
+            await asyncio.sleep(1)
+            break
+
+    chsk.on("t/known", lambda msg: "room")
+    with World(chsk) as world:
+        task = world.loop.create_task(read())
+        world.turn()
+        client = connect(world, "ws")
+        replies = [client.ask("t/unknown") for _ in range(3)]
+        last = client.ask("t/known")
+        world.advance(5)
+        assert task.done()
+        assert [reply.value for reply in replies] == ["read", "chsk/error", "chsk/error"]
+        assert last.value == "room"
+        assert chsk.stats.unclaimed == 2
+
+
+def test_two_iterators_share_the_events_and_both_end(chsk):
+    async def read():
+        return [msg.data async for msg in chsk]
+
+    with World(chsk) as world:
+        tasks = [world.loop.create_task(read()) for _ in range(2)]
+        world.turn()
+        client = connect(world, "ws")
+        for number in range(10):
+            client.send("t/unknown", number)
+            world.turn()
+    assert sorted(number for task in tasks for number in task.result()) == list(range(10))
+
+
 def test_the_iterator_ends_when_the_channel_stops(chsk):
     async def read():
         return [msg.data async for msg in chsk]
@@ -433,6 +525,8 @@ def test_a_ping_is_answered_with_the_string_pong_and_may_be_handled(chsk, world)
         ("a", "/said", "namespaced"),
         ("a", "chsk/close", "outside the namespace chsk"),
         ("a", 7, "expected an event id"),
+        ("a", "a/b/c", "that edn can spell"),
+        ("a", "a/b c", "that edn can spell"),
         (None, "t/e", "msg.client"),
         (True, "t/e", "user id"),
         (1.5, "t/e", "user id"),
@@ -443,6 +537,28 @@ def test_a_ping_is_answered_with_the_string_pong_and_may_be_handled(chsk, world)
 def test_a_bad_send_raises_where_it_is_made(chsk, world, to, event_id, words):
     with pytest.raises(InvalidEvent, match=words):
         chsk.send(to, event_id, 1)
+
+
+@pytest.mark.parametrize("event_id", ["said", "a/b/c", "chsk/close", "chsk/handshake", 7])
+def test_a_handler_of_an_id_that_cannot_come_is_refused(chsk, event_id):
+    with pytest.raises(InvalidEvent):
+        chsk.on(event_id, print)
+
+
+def test_a_second_handler_of_an_id_is_refused(chsk):
+    chsk.on("t/e", print)
+    with pytest.raises(InvalidEvent, match="got a second"):
+        chsk.on("t/e", print)
+
+
+@pytest.mark.parametrize("code", [0, -1, 999, 1004, 1005, 1006, 1015, 2999, 5000, True, "x", 1e3])
+def test_a_close_code_that_may_not_be_sent_raises_before_anything_closes(chsk, world, code):
+    clients = [connect(world, "ws"), connect(world, "ajax")]
+    with pytest.raises(InvalidEvent, match="close code"):
+        chsk.disconnect("a", code=code)
+    world.turn()
+    assert clients[0].is_open
+    assert clients[1].parked is not None
 
 
 def test_an_event_larger_than_the_backlog_limit_raises(chsk, world):

@@ -405,6 +405,29 @@ def test_past_max_connections_a_handshake_gets_503():
         world.ws(uid="c")
 
 
+def test_at_max_connections_an_ajax_client_keeps_its_place_from_poll_to_poll():
+    chsk = ChannelSocket(Config(max_connections=1), user_id=user_id)
+    with World(chsk) as world:
+        client = world.ajax(uid="a")
+        for number in range(3):
+            chsk.send("a", "t/e", number)
+            world.advance(1)
+        assert data(client) == [0, 1, 2]
+        with pytest.raises(HandshakeRefused):
+            world.ws(uid="b")
+        assert chsk.stats.refused == {"full": 1}
+
+
+def test_at_max_connections_a_client_comes_back_to_its_place_in_grace():
+    chsk = ChannelSocket(Config(max_connections=1), user_id=user_id)
+    with World(chsk) as world:
+        client = world.ws(uid="a")
+        client.cut()
+        client.connect()
+        with pytest.raises(HandshakeRefused):
+            world.ws(client.client_id, uid="a")  # a second socket is one more
+
+
 # -- stop
 
 

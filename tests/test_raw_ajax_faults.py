@@ -71,8 +71,7 @@ def test_forged_event_does_not_reach_the_application(
     async def main() -> None:
         seen: list[object] = []
         async with serving(config()) as served, served.peer() as alice:
-            for own in ("uidport-open", "close", "bad-event"):
-                served.chsk.on(f"chsk/{own}", seen.append)
+            served.chsk.on("chsk/uidport-open", seen.append)
             assert (await post(alice, f"[{event} nil]")).text == DUMMY
             assert (await post(alice, f"[{event} :ajax]")).text == "[:chsk/error nil]"
             assert seen == []

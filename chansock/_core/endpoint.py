@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from inspect import isawaitable
 from typing import Any, TypeAlias, TypeVar
+from weakref import WeakValueDictionary
 
 from chansock._core import guard, http1, wire
 from chansock._core.hub import Hub
@@ -21,6 +22,7 @@ from chansock._fast.fanout import Transport
 from chansock._fast.packet import Packer, Packet
 from chansock._fast.sweep import Sweep
 from chansock.config import Config
+from chansock.errors import ConfigError
 from chansock.request import Request, Response
 from chansock.target import UserId, is_user_id
 
@@ -42,6 +44,12 @@ class Hooks:
     authorize: Hook[bool] | None = None
     reject: Hook[Response | None] | None = None
     csrf_token: Hook[str | None] | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            hook = getattr(self, field.name)
+            if hook is not None and not callable(hook):
+                raise ConfigError(f"{field.name}: expected a function, got {hook!r:.80}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,23 +86,27 @@ class Endpoint:
         self._hub = hub
         self._dispatch = dispatch
         self.refused: dict[str, int] = {}
+        # POSTs work without a session too; while they are under way they share an inbox.
+        self._stray_inboxes: WeakValueDictionary[tuple[UserId | None, str], Inbox] = (
+            WeakValueDictionary()
+        )
         self._posts = Posts(config, packer, dispatch, sweep, self.refuse)
         self.is_stopping = False
-        self.is_loopback = False  # set by an edge that listens on a loopback address only
 
     # -- admitting
 
     def admit(
-        self, request: Request, *, is_upgrade: bool | None = None
+        self, request: Request, *, is_upgrade: bool | None = None, is_loopback: bool = False
     ) -> Admission | Response | Awaitable[Admission | Response]:
         """Run every check and hook. A Response refuses; hooks that wait make it awaitable.
 
         A POST is admitted once its body is read, since its form may hold the token.
-        `is_upgrade` is for edges whose framework hides the upgrade's fields.
+        `is_upgrade` is for edges whose framework hides the upgrade's fields; `is_loopback`
+        tells that the edge listens on a loopback address only.
         """
         if is_upgrade is None:
             is_upgrade = http1.wants_upgrade(request)
-        steps = self._steps(request, is_upgrade)
+        steps = self._steps(request, is_upgrade, is_loopback)
         try:
             pending = next(steps)
         except StopIteration as done:
@@ -119,7 +131,7 @@ class Endpoint:
         except Exception:
             return self._hook_failed(request)
 
-    def _steps(self, request: Request, is_upgrade: bool) -> _Steps:
+    def _steps(self, request: Request, is_upgrade: bool, is_loopback: bool) -> _Steps:
         # A generator, so that hooks may be plain or async and a plain one costs no task.
         hooks, config = self._hooks, self._config
         kind = "post" if request.method == "POST" else "ws" if is_upgrade else "poll"
@@ -134,7 +146,7 @@ class Endpoint:
                 return _checked(response, Response, "reject")
         if why := guard.check_client_id(request):
             return self.refuse("client_id", 400, why)
-        if why := guard.check_host(request, config.allowed_hosts, is_loopback=self.is_loopback):
+        if why := guard.check_host(request, config.allowed_hosts, is_loopback=is_loopback):
             return self.refuse("host", 403, "Unauthorized host", why)
         if hooks.csrf_token is not None:
             token = hooks.csrf_token(request)
@@ -163,10 +175,12 @@ class Endpoint:
                 return self.refuse("uid", 500, "internal server error")
             uid = found
         client_id = request.params["client-id"]
-        if kind == "post":
+        if kind == "post" and self._hub.find(uid, client_id) is not None:
             return Admission(kind, request, uid, client_id)
         if why := self._hub.has_room(uid, client_id):
             return self.refuse("full", 503, why)
+        if kind == "post":
+            return Admission(kind, request, uid, client_id)
         if kind == "poll" and not self._needs_handshake(request, uid, client_id):
             return Admission(kind, request, uid, client_id)
         data: object = None
@@ -271,7 +285,11 @@ class Endpoint:
         None: it has its answer already.
         """
         session = self._hub.find(admission.uid, admission.client_id)
-        inbox = Inbox() if session is None else session.inbox
+        if session is not None:
+            inbox = session.inbox
+        else:
+            key = (admission.uid, admission.client_id)
+            inbox = self._stray_inboxes.setdefault(key, Inbox())
         connection = self._connection(admission, transport, session, inbox, is_post=True)
         self._posts.take(connection, body, None if session is None else session.posts)
         return None if connection.is_answered else connection

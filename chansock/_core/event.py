@@ -6,12 +6,17 @@ Checked once per `send`. What is received is checked in `_fast/dispatch`.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Final
 
-from chansock.errors import InvalidEvent
+from chansock import edn
+from chansock.errors import EdnEncodeError, InvalidEvent
 from chansock.target import Target, is_user_id
 from chansock.values import Keyword
 
-__all__ = ["check_handled_id", "check_id", "check_user_id"]
+__all__ = ["check_close", "check_handled_id", "check_id", "check_user_id"]
+
+# RFC 6455 section 7.4.1 and the registry: those that an endpoint may send.
+CLOSE_CODES: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)})
 
 
 @lru_cache(maxsize=1024)  # an application has few ids; those made from input must not pile up
@@ -37,7 +42,20 @@ def _namespaced(event_id: str) -> Keyword:
     namespace, slash, name = event_id.partition("/")
     if not (namespace and slash and name) or namespace.startswith(":"):
         raise InvalidEvent(f'expected a namespaced event id like "chat/say", got {event_id!r:.80}')
-    return Keyword(event_id)
+    keyword = Keyword(event_id)
+    try:
+        edn.dumps(keyword)
+    except EdnEncodeError as error:
+        raise InvalidEvent(f"expected an event id that edn can spell: {error}") from None
+    return keyword
+
+
+def check_close(code: int, reason: str) -> None:
+    """Raise InvalidEvent unless an endpoint may close with this code and reason."""
+    if isinstance(code, bool) or not isinstance(code, int) or code not in CLOSE_CODES:
+        raise InvalidEvent(f"expected a close code that may be sent, got {code!r:.80}")
+    if not isinstance(reason, str):
+        raise InvalidEvent(f"expected a reason (str), got {reason!r:.80}")
 
 
 def check_user_id(to: Target) -> None:

@@ -30,7 +30,8 @@ LAG_THAT_COUNTS: Final = 0.05  # seconds; below it a late wake is the ordinary n
 
 class Hub:
     """All sessions of one channel. `announce(is_open, uid, connection)` is told of each
-    user that comes and goes, after presence has changed."""
+    user that comes and goes, after presence has changed; `strays()` gives the number of
+    requests that wait without a session."""
 
     def __init__(
         self,
@@ -41,9 +42,11 @@ class Hub:
         presence: Presence,
         announce: Callable[[bool, UserId | None, Connection], None],
         *,
+        strays: Callable[[], int],
         ping: Packet,
         timeout: Packet,
     ) -> None:
+        self.strays = strays
         self._config = config
         self._clock = clock
         self._sweep = sweep
@@ -85,10 +88,13 @@ class Hub:
 
     def has_room(self, uid: UserId | None, client_id: str) -> str | None:
         """Say why there is no room for one more connection of this client, or None."""
+        session = self.find(uid, client_id)
         limit = self._config.max_connections
-        if limit is not None and len(self.connections) + self.away >= limit:
+        if session is not None and session.ws is None and session.poll is None:
+            return None  # it comes back to the place that it has
+        if limit is not None and len(self.connections) + self.away + self.strays() >= limit:
             return f"expected at most {limit} connections: see max_connections"
-        if uid is None or self.find(uid, client_id) is not None:
+        if uid is None or session is not None:
             return None
         found = self._users.get(uid)
         count = len(found) if isinstance(found, dict) else found is not None

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, TypeAlias
 
+from chansock._core import wire
 from chansock._core.event import check_handled_id
 from chansock._fast.dispatch import EventMsg, Route
 from chansock.errors import InvalidEvent
@@ -23,6 +24,8 @@ log = logging.getLogger("chansock.router")
 Handler: TypeAlias = Callable[[EventMsg[Any]], Any]
 ErrorHandler: TypeAlias = Callable[[EventMsg[Any], BaseException], object]
 
+# What the channel itself tells the application of; no other id in `chsk` ever comes.
+OWN_IDS: Final = (wire.UIDPORT_OPEN, wire.UIDPORT_CLOSE, wire.WS_PING, wire.WS_PONG)
 MAX_WARNED_IDS: Final = 100  # peers choose the ids, so not one line for each
 
 
@@ -40,6 +43,8 @@ class Router:
     def add(self, event_id: str, handler: Handler, *, parallel: bool, thread: bool) -> None:
         """Register the one handler of an id. Raises InvalidEvent if it has one."""
         keyword = check_handled_id(event_id)
+        if keyword.startswith("chsk/") and keyword not in OWN_IDS:
+            raise InvalidEvent(f"expected one of {', '.join(OWN_IDS)}, got {event_id!r:.80}")
         routes = self.own_routes if keyword.startswith("chsk/") else self.routes
         if keyword in routes:
             raise InvalidEvent(f"expected one handler for {event_id!r}, got a second")

@@ -39,6 +39,7 @@ cdef class Service:
     cdef object http1               # the module that words answers
     cdef Memory memory
     cdef Py_ssize_t max_body
+    cdef public bint is_loopback    # listens on a loopback address only
     cdef object expire              # call(protocol): no connection has a bound method of it
 
     # Who is connected, for the stop; each knows its index

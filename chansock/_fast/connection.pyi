@@ -14,6 +14,7 @@ from chansock.request import Request
 
 @final
 class Service:
+    is_loopback: bool
     endpoint: Any
     clock: Clock
     def __new__(

@@ -72,8 +72,7 @@ cdef class Service:
         return 0
 
     def stop(self, when_empty):
-        """Close sockets 1012, end what waits with 503, keep no connection for a further
-        request; call when the last one has gone."""
+        """Close sockets 1012, end what waits with 503; call when the last one has gone."""
         cdef Protocol protocol
         self.is_stopping = True
         self.when_empty = when_empty
@@ -318,7 +317,6 @@ cdef class Protocol(Socket):
     cdef Py_ssize_t _read_http(self, const uint8_t* data, Py_ssize_t size) except -1:
         cdef RequestReader reader = self.reader
         cdef Py_ssize_t used = 0
-        cdef int found
         config = self.service.config
         if reader is None:
             reader = self.reader = RequestReader(
@@ -328,7 +326,7 @@ cdef class Protocol(Socket):
             if self.state == IDLE:
                 self.state = READING
                 self._arm(config.handshake_timeout)
-        found = reader.feed(data, size, &used)
+        cdef int found = reader.feed(data, size, &used)
         if found == request_reader.REQUEST:
             self.reader = None
             self._request_came(reader)
@@ -357,8 +355,7 @@ cdef class Protocol(Socket):
             fallback = service.fallback
             self._settle(None if fallback is None else fallback(request), None, None)
             return 0
-        switch = None
-        is_upgrade = service.http1.wants_upgrade(request)
+        switch, is_upgrade = None, service.http1.wants_upgrade(request)
         if is_upgrade:
             switch = service.http1.check_upgrade(request)
             if isinstance(switch, Response):
@@ -366,7 +363,10 @@ cdef class Protocol(Socket):
         elif method != "GET" and method != "POST":
             return self._answer(service.http1.NOT_ALLOWED)
         self._arm(service.config.handshake_timeout)
-        self._settle(service.endpoint.admit(request, is_upgrade=is_upgrade), reader.body, switch)
+        result = service.endpoint.admit(
+            request, is_upgrade=is_upgrade, is_loopback=service.is_loopback
+        )
+        self._settle(result, reader.body, switch)
         return 0
 
     def _settle(self, result, bytes body, bytes switch):

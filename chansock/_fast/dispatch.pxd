@@ -24,6 +24,7 @@ cdef class Inbox:
     cdef bint is_running                # a handler waits
     cdef list stalled                   # what is called once there is room: transports, POSTs
     cdef bint is_resuming
+    cdef object __weakref__             # of those that belong to no session
 
 
 cdef class Connection:

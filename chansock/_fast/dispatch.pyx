@@ -107,7 +107,8 @@ cdef class Connection:
         cdef Inbox inbox = self.inbox
         cdef EventMsg msg
         cdef tuple unpacked
-        if inbox.events and (
+        # Whoever waits for room already comes first, even if some was made meanwhile.
+        if inbox.stalled is not None or inbox.events and (
             inbox.events >= dispatch.max_events or inbox.nbytes + size > dispatch.max_bytes
         ):
             if not self.is_post:
@@ -440,13 +441,15 @@ cdef class Dispatch:
         return result
 
     def _run_unclaimed(self, EventMsg msg not None):
-        if self.unclaimed(msg):
-            return 0        # whoever took it releases it
+        if not self.unclaimed(msg):     # else whoever took it releases it
+            self.leave_unclaimed(msg)
+
+    def leave_unclaimed(self, EventMsg msg not None):
+        """Count an event that nobody claims, and tell the client if it asked."""
         self.unclaimed_count += 1
-        if msg.cb_id is not None:
+        if msg.wants_reply:
             msg.reply(self.error)
         self.done(msg)
-        return 0
 
     cdef int finish(self, EventMsg msg, object result) except -1:
         if result is LATER:
