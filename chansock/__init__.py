@@ -6,9 +6,10 @@ the wire is Sente's, byte for byte. `ChannelSocket` and its `send` are the serve
 """
 
 from chansock import edn, packers
+from chansock._core.presence import Presence
 from chansock._fast.dispatch import LATER, EventMsg
 from chansock.channel import ChannelSocket
-from chansock.client import Client, Event, State, connect
+from chansock.client import Client, Event, Reason, State, connect
 from chansock.config import Config
 from chansock.errors import (
     ChannelClosed,
@@ -25,7 +26,7 @@ from chansock.errors import (
     ReplyError,
     ReplyTimeout,
 )
-from chansock.request import Request, Response
+from chansock.request import Headers, Params, Request, Response
 from chansock.server import Listener, run, serve
 from chansock.stats import Lost, Stats
 from chansock.target import ALL, ANONYMOUS, ClientTarget, Target, UserId
@@ -53,13 +54,17 @@ __all__ = [
     "FrameError",
     "FrozenDict",
     "HandshakeRefused",
+    "Headers",
     "InvalidEvent",
     "Keyword",
     "List",
     "Listener",
     "Lost",
     "PacketError",
+    "Params",
     "PeerError",
+    "Presence",
+    "Reason",
     "ReplyError",
     "ReplyTimeout",
     "Request",
