@@ -1,7 +1,7 @@
 """Where the channel is: a URL taken apart, and the requests of one attempt written out.
 
-`Attempt` holds what every request of one attempt carries (PROTOCOL sections 1.1 to 1.3 of
-Sente 1.22). Text only: no socket, no loop, no clock.
+`Attempt` holds what every request of one attempt carries, spelled as Sente 1.22 spells it.
+Text only: no socket, no loop, no clock.
 """
 
 from __future__ import annotations

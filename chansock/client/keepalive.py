@@ -1,4 +1,4 @@
-"""When a WebSocket client pings: Sente's rule (PROTOCOL 4.1 in its words). Pure; no clock.
+"""When a WebSocket client pings: Sente 1.22's rule. Pure; no clock.
 
 Every tick (10 s) at which nothing was heard or said since the tick before, a ping is due.
 """

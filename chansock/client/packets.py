@@ -1,7 +1,7 @@
 """What a packet from the server means: handshake, ping, poll time-out, reply, or events.
 
-Sente's client reads them in this order (4 of the protocol). A pure function over decoded
-values; and the client's own packets. No transport, no state.
+Sente 1.22's client reads them in this order. A pure function over decoded values; and the
+client's own packets. No transport, no state.
 """
 
 from __future__ import annotations
