@@ -115,7 +115,7 @@ class HandshakeRefused(PeerError):
 
 
 class ChannelClosed(ChansockError, ConnectionError):
-    """The channel is not open: nothing was sent."""
+    """The channel is not open: nothing was sent, or its answer is unknown."""
 
 
 class ReplyTimeout(ChansockError, TimeoutError):

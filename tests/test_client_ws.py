@@ -24,6 +24,9 @@ from chansock.client import Event, Reason, connect
 from chansock.errors import ChannelClosed, EdnEncodeError, InvalidEvent, ReplyError, ReplyTimeout
 from chansock.values import Keyword
 
+# what neither `send` nor `on` takes
+NO_IDS = ("", "say", "/say", "chat/", ":chat/say", "a/b/c", "a/b c", "a/1", "a/\ud800", 5, ["a/b"])
+
 
 def ws(played, **options):
     return connect(played.url, transport="ws", client_id="alice/1", **options)
@@ -165,15 +168,44 @@ def test_what_cannot_be_sent_raises_and_sends_nothing(run):
         async with script() as played:
             client = ws(played)
             async with over_ws(played, client) as connection:
-                for bad in ("", "say", "/say", "chat/", ":chat/say", "chsk/ws-ping"):
+                for bad in (*NO_IDS, "chsk/ws-ping"):
                     with pytest.raises(InvalidEvent):
                         await client.send(bad)
+                for bad in ("5", float("nan"), True, -1, -0.5, 0, b"5"):
+                    with pytest.raises(InvalidEvent, match="timeout: expected a positive number"):
+                        await client.send("chat/say", 1, timeout=bad)
                 with pytest.raises(EdnEncodeError):
                     await client.send("chat/say", object())
                 await client.send("chat/say", 1)
                 assert (await connection.frame()).text == "[[:chat/say 1] nil]"
 
     run(main())
+
+
+@pytest.mark.parametrize("bad", [*NO_IDS, "chsk/recv", "chsk/foo", "chsk/state"])
+def test_id_that_no_event_can_have_gets_no_handler(bad):
+    with pytest.raises(InvalidEvent, match="expected"):
+        connect("ws://h/chsk").on(bad)
+
+
+def test_second_handler_of_an_id_is_refused_called_or_decorating():
+    client = connect("ws://h/chsk")
+    first, second = client.on("chat/said"), client.on("chat/said")
+    first(print)
+    with pytest.raises(InvalidEvent, match="expected one handler for 'chat/said', got a second"):
+        second(repr)
+    for again in (print, repr):
+        with pytest.raises(InvalidEvent, match="got a second"):
+            client.on("chat/said", again)
+
+
+def test_handler_that_cannot_be_called_is_refused():
+    client = connect("ws://h/chsk")
+    with pytest.raises(TypeError, match="expected a handler for 'chat/said', got 5"):
+        client.on("chat/said", 5)
+    with pytest.raises(TypeError, match="expected a handler for 'state', got 5"):
+        client.on_state(5)
+    client.on("chat/said", print)  # the id is still free
 
 
 def test_events_go_to_their_handlers_and_the_rest_to_the_iterator_in_order(run):

@@ -16,8 +16,8 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, TypeVar, overload
 
-from chansock._core.event import check_handled_id, check_id
 from chansock.client.ajax import AjaxLink
+from chansock.client.arguments import check_handled_id, check_handler, check_id, check_timeout
 from chansock.client.backoff import Backoff
 from chansock.client.credentials import Credentials
 from chansock.client.inbox import Handler, Inbox
@@ -127,12 +127,17 @@ class Client:
         Without one it returns None once the socket or its write buffer has the event; over
         Ajax, once its POST was answered. Events arrive in the order of the calls.
 
-        Raises InvalidEvent or EdnEncodeError for what cannot be sent, ChannelClosed at once
-        while the channel is closed (nothing is kept for later), ReplyTimeout if no reply came
-        in time (the event may have been handled), ReplyError if the server's handler failed.
+        Raises InvalidEvent or EdnEncodeError for what cannot be sent; ChannelClosed at once
+        while the channel is closed (nothing is kept for later), or if it closes meanwhile;
+        ReplyTimeout if no reply came in time (the event may have been handled), over Ajax
+        without a timeout also if its POST was not answered within ajax_timeout (the wait for
+        its turn counts); ReplyError if the server's handler failed, or over Ajax if the server
+        would not take this event (400, or 413: too large). On a WebSocket the only answer to
+        an event that is too large is the server's close 1009.
         While more than max_inbox_events wait to be taken, no reply can come: nothing is read.
         """
         keyword = check_id(event_id)
+        timeout = check_timeout(timeout)
         link = self._link
         if link is None or not self._state.open:
             why = f" ({self._state.reason})" if self._state.reason else ""
@@ -148,14 +153,15 @@ class Client:
 
         A plain handler is called at once, a coroutine runs to its end before the next event.
         Of the channel's own, `chsk/handshake` (each one; data `[uid nil handshake-data
-        is-first]`) and `chsk/ws-ping` can be handled. Raises InvalidEvent for an id that is
-        none, or that has a handler.
+        is-first]`) and `chsk/ws-ping` can be handled. Raises InvalidEvent for an id that no
+        event can have, or that has a handler; TypeError for a handler that is none.
         """
         keyword = check_handled_id(event_id)
-        if keyword in self._inbox.handlers:
-            raise InvalidEvent(f"expected one handler for {event_id!r}, got a second")
 
         def add(handler: H) -> H:
+            check_handler(event_id, handler)
+            if keyword in self._inbox.handlers:
+                raise InvalidEvent(f"expected one handler for {event_id!r}, got a second")
             self._inbox.handlers[keyword] = handler
             return handler
 
@@ -163,6 +169,7 @@ class Client:
 
     def on_state(self, handler: S, /) -> S:
         """Have `handler(state)` called at each change of state; a decorator, or a call."""
+        check_handler("state", handler)
         self._state_handlers.append(handler)
         return handler
 

@@ -1,0 +1,66 @@
+"""What an application may pass to `send` and `on`: ids, handlers and time-outs.
+
+Checks alone, done before anything is sent or kept. No state, no transport.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final
+
+from chansock import edn
+from chansock._core import event
+from chansock.errors import EdnEncodeError, InvalidEvent
+from chansock.values import Keyword
+
+__all__ = ["check_handled_id", "check_handler", "check_id", "check_timeout"]
+
+# Of the channel's own events, those that reach a handler; the state has `on_state`.
+OWN_EVENTS: Final = frozenset({"chsk/handshake", "chsk/ws-ping"})
+
+
+def check_id(event_id: str) -> Keyword:
+    """Give the id of an event to send as a Keyword.
+
+    Raises InvalidEvent unless it is a namespaced keyword outside `chsk` that edn can spell.
+    """
+    if not isinstance(event_id, str):
+        raise InvalidEvent(f"expected an event id (str), got {event_id!r:.80}")
+    return _spelled(event_id)
+
+
+def check_handled_id(event_id: str) -> Keyword:
+    """Give the id of an event to handle: what `check_id` takes, and OWN_EVENTS."""
+    if isinstance(event_id, str):
+        if event_id in OWN_EVENTS:
+            return Keyword(event_id)
+        if event_id.startswith("chsk/"):
+            known = " or ".join(sorted(OWN_EVENTS))
+            raise InvalidEvent(f"expected {known} of the namespace chsk, got {event_id!r:.80}")
+    return check_id(event_id)
+
+
+def check_handler(name: str, handler: object) -> None:
+    """Raise TypeError unless the handler can be called."""
+    if not callable(handler):
+        raise TypeError(f"expected a handler for {name!r}, got {handler!r:.80}")
+
+
+def check_timeout(timeout: float | None) -> float | None:
+    """Give the seconds to wait for a reply. Raises InvalidEvent unless None or above 0."""
+    if timeout is None:
+        return None
+    is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if not is_number or not timeout > 0:  # nan is not above 0 either
+        raise InvalidEvent(f"timeout: expected a positive number of seconds, got {timeout!r:.80}")
+    return timeout
+
+
+@lru_cache(maxsize=1024)  # an application has few ids; those made from input must not pile up
+def _spelled(event_id: str) -> Keyword:
+    keyword = event.check_id(event_id)
+    try:
+        edn.dumps(keyword)
+    except EdnEncodeError as exc:
+        raise InvalidEvent(f"event id: {exc}") from None
+    return keyword
