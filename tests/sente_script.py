@@ -235,8 +235,14 @@ async def until(client, holds):
 
 async def turns():
     """Let everything that is ready happen, sockets included."""
-    for _ in range(20):
-        await asyncio.sleep(0.001)
+    for _ in range(100):
+        await asyncio.sleep(0)
+
+
+async def turn_until(holds):
+    """Turn the loop until something holds that has no event of its own."""
+    while not holds():
+        await asyncio.sleep(0)
 
 
 class TurnedLoop(asyncio.SelectorEventLoop):

@@ -156,6 +156,77 @@ def test_post_that_fails_by_itself_leaves_the_channel_open(run, status, body, er
     run(main())
 
 
+def test_post_that_the_server_handled_but_left_unanswered_is_not_sent_again(run):
+    # What a server answers to the POST of a handler that it cannot wait for when it stops.
+    async def main():
+        async with script() as played:
+            client = ajax(played)
+            async with over_ajax(played, client) as polls:
+                await polls.request()
+                telling = asyncio.create_task(client.send("test/n", 1))
+                told = await played.accept()
+                assert (await told.request()).form["ppstr"] == "[[:test/n 1] nil]"
+                asking = asyncio.create_task(client.send("test/n", 2, timeout=60))
+                asked = await played.accept()
+                assert (await asked.request()).form["ppstr"] == "[[:test/n 2] :ajax]"
+                for connection in (told, asked):
+                    connection.respond(200, "[:chsk/timeout nil]", "Connection: close")
+                    assert await connection.at_end() == b""
+                assert await telling is None
+                with pytest.raises(ReplyTimeout, match="chsk/timeout"):
+                    await asking
+                polls.respond(503, "stopping", "Connection: close")
+                again = await played.accept_ajax()
+                await until(client, lambda state: state.open)
+                assert (await again.request()).method == "GET"
+                await turns()
+                assert len(played.connections) == 4  # no POST among them but those two
+
+    run(main())
+
+
+def test_post_under_way_when_the_channel_closes_is_not_sent_again(run):
+    async def main():
+        async with script() as played:
+            client = ajax(played)
+            async with over_ajax(played, client) as polls:
+                await polls.request()
+                sends = [
+                    asyncio.create_task(client.send("test/n", 1)),
+                    asyncio.create_task(client.send("test/n", 2, timeout=60)),
+                ]
+                for _ in sends:
+                    await (await played.accept()).request()
+                polls.respond(503, "stopping", "Connection: close")
+                for task in sends:
+                    with pytest.raises(ChannelClosed):
+                        await task
+                again = await played.accept_ajax()
+                assert (await again.request()).method == "GET"
+                await turns()
+                assert len(played.connections) == 4
+
+    run(main())
+
+
+def test_post_without_an_answer_ends_after_ajax_timeout_with_or_without_a_place():
+    async def main():
+        loop = asyncio.get_running_loop()
+        async with script() as played:
+            client = ajax(played)
+            async with over_ajax(played, client):
+                sends = [asyncio.create_task(client.send("test/n", i)) for i in range(5)]
+                for _ in range(4):  # the fifth waits for a place
+                    await (await played.accept()).request()
+                loop.turn(60.0)
+                for task in sends:
+                    with pytest.raises(ReplyTimeout, match="answer to the POST within 60 s"):
+                        await task
+                assert client.state.open
+
+    run_turned(main())
+
+
 def test_post_refused_by_403_closes_and_stays_closed(run):
     async def main():
         async with script() as played:

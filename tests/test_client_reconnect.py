@@ -95,19 +95,21 @@ def test_retries_follow_at_once_then_after_sentes_backoff_capped_at_ten_seconds(
                 await connection.request()
                 loop.turn(5.0)  # it was open for long enough to be in health
                 connection.end()
+                due = [None]  # retry_at of each wait
                 for lowest, highest in ((0, 0), (2, 4), (4, 8), (5, 10), (5, 10), (5, 10)):
                     if highest:
-                        await until(client, lambda state: state.retry_at is not None)
-                        await turns()
+                        await until(client, lambda state: state.retry_at not in due)
+                        due.append(client.state.retry_at)
+                        count = len(played.connections)
                         loop.turn(lowest - 0.5)
                         await turns()
-                        assert client.state.retry_at is not None  # not yet
+                        assert len(played.connections) == count  # not yet
                         loop.turn(highest - lowest + 0.5)
                     connection = await played.accept()
                     request = await connection.request()
                     assert request.query["handshake?"] == "1"
                     connection.respond(503, "not yet")
-                await until(client, lambda state: state.retry_at is not None)
+                await until(client, lambda state: state.retry_at not in due)
                 loop.turn(10.0)
                 connection = await played.accept_ajax()
                 await until(client, lambda state: state.open)
