@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import functools
 import hashlib
+import inspect
 import threading
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -274,3 +276,37 @@ def run_turned(coro):
     done = threading.Event()
     with asyncio.Runner(loop_factory=TurnedLoop) as runner:
         return runner.run(limited())
+
+
+def scripted(test):
+    """Make of `async def test(played, ...)` a test that runs beside a script, on each loop."""
+
+    @functools.wraps(test)
+    def on_each_loop(run, **given):
+        run(_play(test, given))
+
+    return _asking_for(on_each_loop, test, "run")
+
+
+def scripted_in_turned_time(test):
+    """The same on a TurnedLoop."""
+
+    @functools.wraps(test)
+    def on_turned_loop(**given):
+        run_turned(_play(test, given))
+
+    return _asking_for(on_turned_loop, test)
+
+
+async def _play(test, given):
+    async with script() as played:
+        await test(played, **given)
+
+
+def _asking_for(wrapper, test, *fixtures):
+    """Tell pytest what to pass: the test's own parameters but the script, and these fixtures."""
+    _, *own = inspect.signature(test).parameters.values()
+    kind = inspect.Parameter.KEYWORD_ONLY
+    names = [*fixtures, *(parameter.name for parameter in own)]
+    wrapper.__signature__ = inspect.Signature([inspect.Parameter(name, kind) for name in names])
+    return wrapper

@@ -17,6 +17,7 @@ from sente_script import (
     frame,
     over_ws,
     script,
+    scripted,
     until,
 )
 
@@ -32,154 +33,128 @@ def ws(played, **options):
     return connect(played.url, transport="ws", client_id="alice/1", **options)
 
 
-def test_upgrade_request_is_that_of_sente(run):
-    async def main():
-        async with script() as played:
-            client = connect(
-                f"http://127.0.0.1:{played.port}/chsk",
-                transport="ws",
-                client_id="alice/1",
-                csrf_token="tok 123",
-                params={"lang": "é", "client-id": "forged"},
-                headers={"X-App": "1"},
-            )
-            async with entered(played, client):
-                request = await (await played.accept()).request()
-                assert request.method == "GET"
-                assert (
-                    request.target == "/chsk?lang=%C3%A9&client-id=alice%2F1&csrf-token=tok%20123"
-                )
-                assert request.headers["host"] == f"127.0.0.1:{played.port}"
-                assert request.headers["upgrade"] == "websocket"
-                assert request.headers["sec-websocket-version"] == "13"
-                assert request.headers["x-app"] == "1"
-                assert "sec-websocket-extensions" not in request.headers
-
-    run(main())
+@scripted
+async def test_upgrade_request_is_that_of_sente(played):
+    client = connect(
+        f"http://127.0.0.1:{played.port}/chsk",
+        transport="ws",
+        client_id="alice/1",
+        csrf_token="tok 123",
+        params={"lang": "é", "client-id": "forged"},
+        headers={"X-App": "1"},
+    )
+    async with entered(played, client):
+        request = await (await played.accept()).request()
+        assert request.method == "GET"
+        assert request.target == "/chsk?lang=%C3%A9&client-id=alice%2F1&csrf-token=tok%20123"
+        assert request.headers["host"] == f"127.0.0.1:{played.port}"
+        assert request.headers["upgrade"] == "websocket"
+        assert request.headers["sec-websocket-version"] == "13"
+        assert request.headers["x-app"] == "1"
+        assert "sec-websocket-extensions" not in request.headers
 
 
-def test_open_means_that_the_handshake_message_has_come(run):
-    async def main():
-        async with script() as played, entered(played, ws(played)) as entering:
-            connection = await played.accept()
-            connection.upgrade(await connection.request())
-            connection.writer.write(frame(PING, b"are you there"))
-            assert (await connection.frame()).opcode == PONG
-            assert not entering.done()
-            connection.send(HANDSHAKE)
-            client = await entering
-            state = client.state
-            assert (state.open, state.type, state.uid) == (True, "ws", "alice")
-            assert state.handshake_data == {"motd": "hi"}
-            assert state.ever_opened
-            assert (state.reason, state.retry_at) == (None, None)
-
-    run(main())
+@scripted
+async def test_open_means_that_the_handshake_message_has_come(played):
+    async with entered(played, ws(played)) as entering:
+        connection = await played.accept()
+        connection.upgrade(await connection.request())
+        connection.writer.write(frame(PING, b"are you there"))
+        assert (await connection.frame()).opcode == PONG
+        assert not entering.done()
+        connection.send(HANDSHAKE)
+        client = await entering
+        state = client.state
+        assert (state.open, state.type, state.uid) == (True, "ws", "alice")
+        assert state.handshake_data == {"motd": "hi"}
+        assert state.ever_opened
+        assert (state.reason, state.retry_at) == (None, None)
 
 
-def test_handshake_in_the_same_segment_as_the_101_opens(run):
-    async def main():
-        async with script() as played, entered(played, ws(played)) as entering:
-            connection = await played.accept()
-            request = await connection.request()
-            connection.upgrade(request, then=frame(TEXT, HANDSHAKE.encode()))
-            assert (await entering).state.open
-
-    run(main())
+@scripted
+async def test_handshake_in_the_same_segment_as_the_101_opens(played):
+    async with entered(played, ws(played)) as entering:
+        connection = await played.accept()
+        request = await connection.request()
+        connection.upgrade(request, then=frame(TEXT, HANDSHAKE.encode()))
+        assert (await entering).state.open
 
 
-def test_nil_uid_of_the_wire_is_no_uid(run):
-    async def main():
-        async with script() as played, entered(played, ws(played)) as entering:
-            await played.accept_ws("[[:chsk/handshake [:sente/nil-uid nil nil]] nil]")
-            assert (await entering).state.uid is None
-
-    run(main())
+@scripted
+async def test_nil_uid_of_the_wire_is_no_uid(played):
+    async with entered(played, ws(played)) as entering:
+        await played.accept_ws("[[:chsk/handshake [:sente/nil-uid nil nil]] nil]")
+        assert (await entering).state.uid is None
 
 
-def test_event_without_reply_is_a_packet_with_nil(run):
-    async def main():
-        async with script() as played:
-            client = ws(played)
-            async with over_ws(played, client) as connection:
-                assert await client.send("chat/say", {"text": "hi"}) is None
-                sent = await connection.frame()
-                assert (sent.opcode, sent.is_last) == (TEXT, True)
-                assert sent.text == '[[:chat/say {:text "hi"}] nil]'
-                await client.send("chat/ping")
-                assert (await connection.frame()).text == "[[:chat/ping] nil]"
-
-    run(main())
+@scripted
+async def test_event_without_reply_is_a_packet_with_nil(played):
+    client = ws(played)
+    async with over_ws(played, client) as connection:
+        assert await client.send("chat/say", {"text": "hi"}) is None
+        sent = await connection.frame()
+        assert (sent.opcode, sent.is_last) == (TEXT, True)
+        assert sent.text == '[[:chat/say {:text "hi"}] nil]'
+        await client.send("chat/ping")
+        assert (await connection.frame()).text == "[[:chat/ping] nil]"
 
 
-def test_reply_is_found_by_its_six_hex_characters(run):
-    async def main():
-        async with script() as played:
-            client = ws(played)
-            async with over_ws(played, client) as connection:
-                first = asyncio.create_task(client.send("math/double", 1, timeout=5))
-                second = asyncio.create_task(client.send("math/double", 2, timeout=5))
-                ids = []
-                for number in (1, 2):
-                    text = (await connection.frame()).text
-                    found = re.fullmatch(rf'\[\[:math/double {number}\] "([0-9a-f]{{6}})"\]', text)
-                    ids.append(found[1])
-                connection.send(f'[4 "{ids[1]}"]')
-                connection.send(f'[2 "{ids[0]}"]')
-                connection.send(f'[99 "{ids[0]}"]')  # a second answer: nobody waits
-                assert (await first, await second) == (2, 4)
-
-    run(main())
+@scripted
+async def test_reply_is_found_by_its_six_hex_characters(played):
+    client = ws(played)
+    async with over_ws(played, client) as connection:
+        first = asyncio.create_task(client.send("math/double", 1, timeout=5))
+        second = asyncio.create_task(client.send("math/double", 2, timeout=5))
+        ids = []
+        for number in (1, 2):
+            text = (await connection.frame()).text
+            found = re.fullmatch(rf'\[\[:math/double {number}\] "([0-9a-f]{{6}})"\]', text)
+            ids.append(found[1])
+        connection.send(f'[4 "{ids[1]}"]')
+        connection.send(f'[2 "{ids[0]}"]')
+        connection.send(f'[99 "{ids[0]}"]')  # a second answer: nobody waits
+        assert (await first, await second) == (2, 4)
 
 
-def test_no_reply_in_time_raises_reply_timeout(run):
-    async def main():
-        async with script() as played:
-            client = ws(played)
-            async with over_ws(played, client) as connection:
-                with pytest.raises(ReplyTimeout, match=r"within 0\.01 s"):
-                    await client.send("test/no-reply", timeout=0.01)
-                await connection.frame()
-                assert client.state.open
-
-    run(main())
+@scripted
+async def test_no_reply_in_time_raises_reply_timeout(played):
+    client = ws(played)
+    async with over_ws(played, client) as connection:
+        with pytest.raises(ReplyTimeout, match=r"within 0\.01 s"):
+            await client.send("test/no-reply", timeout=0.01)
+        await connection.frame()
+        assert client.state.open
 
 
-def test_chsk_error_raises_reply_error_and_a_string_of_that_text_does_not(run):
-    async def main():
-        async with script() as played:
-            client = ws(played)
-            async with over_ws(played, client) as connection:
-                for value, answer in ((":chsk/error", None), ('"chsk/error"', "chsk/error")):
-                    asking = asyncio.create_task(client.send("test/req", timeout=5))
-                    cb_id = (await connection.frame()).text.split('"')[1]
-                    connection.send(f'[{value} "{cb_id}"]')
-                    if answer is None:
-                        with pytest.raises(ReplyError):
-                            await asking
-                    else:
-                        assert await asking == answer
-
-    run(main())
+@scripted
+async def test_chsk_error_raises_reply_error_and_a_string_of_that_text_does_not(played):
+    client = ws(played)
+    async with over_ws(played, client) as connection:
+        for value, answer in ((":chsk/error", None), ('"chsk/error"', "chsk/error")):
+            asking = asyncio.create_task(client.send("test/req", timeout=5))
+            cb_id = (await connection.frame()).text.split('"')[1]
+            connection.send(f'[{value} "{cb_id}"]')
+            if answer is None:
+                with pytest.raises(ReplyError):
+                    await asking
+            else:
+                assert await asking == answer
 
 
-def test_what_cannot_be_sent_raises_and_sends_nothing(run):
-    async def main():
-        async with script() as played:
-            client = ws(played)
-            async with over_ws(played, client) as connection:
-                for bad in (*NO_IDS, "chsk/ws-ping"):
-                    with pytest.raises(InvalidEvent):
-                        await client.send(bad)
-                for bad in ("5", float("nan"), True, -1, -0.5, 0, b"5"):
-                    with pytest.raises(InvalidEvent, match="timeout: expected a positive number"):
-                        await client.send("chat/say", 1, timeout=bad)
-                with pytest.raises(EdnEncodeError):
-                    await client.send("chat/say", object())
-                await client.send("chat/say", 1)
-                assert (await connection.frame()).text == "[[:chat/say 1] nil]"
-
-    run(main())
+@scripted
+async def test_what_cannot_be_sent_raises_and_sends_nothing(played):
+    client = ws(played)
+    async with over_ws(played, client) as connection:
+        for bad in (*NO_IDS, "chsk/ws-ping"):
+            with pytest.raises(InvalidEvent):
+                await client.send(bad)
+        for bad in ("5", float("nan"), True, -1, -0.5, 0, b"5"):
+            with pytest.raises(InvalidEvent, match="timeout: expected a positive number"):
+                await client.send("chat/say", 1, timeout=bad)
+        with pytest.raises(EdnEncodeError):
+            await client.send("chat/say", object())
+        await client.send("chat/say", 1)
+        assert (await connection.frame()).text == "[[:chat/say 1] nil]"
 
 
 @pytest.mark.parametrize("bad", [*NO_IDS, "chsk/recv", "chsk/foo", "chsk/state"])
@@ -208,37 +183,34 @@ def test_handler_that_cannot_be_called_is_refused():
     client.on("chat/said", print)  # the id is still free
 
 
-def test_events_go_to_their_handlers_and_the_rest_to_the_iterator_in_order(run):
-    async def main():
-        async with script() as played:
-            client = ws(played)
-            seen = []
+@scripted
+async def test_events_go_to_their_handlers_and_the_rest_to_the_iterator_in_order(played):
+    client = ws(played)
+    seen = []
 
-            @client.on("chat/said")
-            def said(event):
-                seen.append(event)
+    @client.on("chat/said")
+    def said(event):
+        seen.append(event)
 
-            @client.on("chat/slow")
-            async def slow(event):
-                seen.append(("begin", event.data))
-                await asyncio.sleep(0)
-                seen.append(("end", event.data))
+    @client.on("chat/slow")
+    async def slow(event):
+        seen.append(("begin", event.data))
+        await asyncio.sleep(0)
+        seen.append(("end", event.data))
 
-            async with over_ws(played, client) as connection:
-                connection.send(
-                    "[[[:chat/slow 1] [:chat/said 2] [:chat/slow 3] [:other/a] [:other/b 4]] nil]"
-                )
-                rest = [await anext(client), await anext(client)]
-                assert rest == [Event("other/a", None), Event("other/b", 4)]
-                assert seen == [
-                    ("begin", 1),
-                    ("end", 1),
-                    Event("chat/said", 2),
-                    ("begin", 3),
-                    ("end", 3),
-                ]
-
-    run(main())
+    async with over_ws(played, client) as connection:
+        connection.send(
+            "[[[:chat/slow 1] [:chat/said 2] [:chat/slow 3] [:other/a] [:other/b 4]] nil]"
+        )
+        rest = [await anext(client), await anext(client)]
+        assert rest == [Event("other/a", None), Event("other/b", 4)]
+        assert seen == [
+            ("begin", 1),
+            ("end", 1),
+            Event("chat/said", 2),
+            ("begin", 3),
+            ("end", 3),
+        ]
 
 
 def test_a_handler_that_raises_is_logged_and_the_next_event_is_handled(run, caplog):
@@ -263,34 +235,26 @@ def test_a_handler_that_raises_is_logged_and_the_next_event_is_handled(run, capl
     ]
 
 
-def test_server_ping_is_answered_and_handed_to_its_handler_alone(run):
-    async def main():
-        async with script() as played:
-            client = ws(played)
-            pings = []
-            client.on("chsk/ws-ping", pings.append)
-            async with over_ws(played, client) as connection:
-                connection.send("[:chsk/ws-ping nil]")
-                assert (await connection.frame()).text == "[[:chsk/ws-pong] nil]"
-                assert pings == [Event("chsk/ws-ping", None)]
-                connection.send("[[[:chat/said 1]] nil]")
-                assert await anext(client) == Event("chat/said", 1)
-
-    run(main())
+@scripted
+async def test_server_ping_is_answered_and_handed_to_its_handler_alone(played):
+    client = ws(played)
+    pings = []
+    client.on("chsk/ws-ping", pings.append)
+    async with over_ws(played, client) as connection:
+        connection.send("[:chsk/ws-ping nil]")
+        assert (await connection.frame()).text == "[[:chsk/ws-pong] nil]"
+        assert pings == [Event("chsk/ws-ping", None)]
+        connection.send("[[[:chat/said 1]] nil]")
+        assert await anext(client) == Event("chat/said", 1)
 
 
-def test_a_forged_or_broken_event_in_a_batch_costs_only_itself(run):
-    async def main():
-        async with script() as played:
-            client = ws(played)
-            async with over_ws(played, client) as connection:
-                connection.send(
-                    "[[[:chat/a 1] [:chsk/x 2] [:bare 3] [:chat/b 4 5] 6 [:chat/c 7]] nil]"
-                )
-                assert await anext(client) == Event("chat/a", 1)
-                assert await anext(client) == Event("chat/c", 7)
-
-    run(main())
+@scripted
+async def test_a_forged_or_broken_event_in_a_batch_costs_only_itself(played):
+    client = ws(played)
+    async with over_ws(played, client) as connection:
+        connection.send("[[[:chat/a 1] [:chsk/x 2] [:bare 3] [:chat/b 4 5] 6 [:chat/c 7]] nil]")
+        assert await anext(client) == Event("chat/a", 1)
+        assert await anext(client) == Event("chat/c", 7)
 
 
 def test_a_packet_that_cannot_be_read_is_dropped_and_logged_once(run, caplog):
@@ -307,24 +271,21 @@ def test_a_packet_that_cannot_be_read_is_dropped_and_logged_once(run, caplog):
     assert sum(r.message.startswith("bad_packet") for r in caplog.records) == 1
 
 
-def test_fragments_are_joined_with_a_ping_between_them(run):
-    async def main():
-        async with script() as played:
-            client = ws(played)
-            async with over_ws(played, client) as connection:
-                text = '[[[:chat/said "é漢"]] nil]'.encode()
-                for cut in range(len(text) + 1):
-                    connection.writer.write(
-                        frame(TEXT, text[:cut], is_last=False)
-                        + frame(PING, b"mid")
-                        + frame(0, b"", is_last=False)
-                        + frame(0, text[cut:])
-                    )
-                    assert await anext(client) == Event("chat/said", "é漢")
-                    pong = await connection.frame()
-                    assert (pong.opcode, pong.payload) == (PONG, b"mid")
-
-    run(main())
+@scripted
+async def test_fragments_are_joined_with_a_ping_between_them(played):
+    client = ws(played)
+    async with over_ws(played, client) as connection:
+        text = '[[[:chat/said "é漢"]] nil]'.encode()
+        for cut in range(len(text) + 1):
+            connection.writer.write(
+                frame(TEXT, text[:cut], is_last=False)
+                + frame(PING, b"mid")
+                + frame(0, b"", is_last=False)
+                + frame(0, text[cut:])
+            )
+            assert await anext(client) == Event("chat/said", "é漢")
+            pong = await connection.frame()
+            assert (pong.opcode, pong.payload) == (PONG, b"mid")
 
 
 @pytest.mark.parametrize(
@@ -350,152 +311,125 @@ def test_fragments_are_joined_with_a_ping_between_them(run):
         (frame(TEXT, b"x" * 600, is_last=False) + frame(0, b"x" * 600), 1009),
     ],
 )
-def test_what_breaks_rfc_6455_is_answered_with_its_close_code(run, bytes_, code):
-    async def main():
-        async with script() as played:
-            client = ws(played, max_message_bytes=1000)
-            async with over_ws(played, client) as connection:
-                connection.writer.write(bytes_)
-                sent = await connection.frame()
-                assert (sent.opcode, sent.close[0]) == (CLOSE, code)
-                connection.end()
-                again = await played.accept_ws()  # it comes back at once
-                await until(client, lambda state: state.open)
-                assert client.state.reason.kind == "unexpected"
-                assert client.state.reason.code == code
-                again.send("[[[:chat/a 1]] nil]")
-                assert await anext(client) == Event("chat/a", 1)
-
-    run(main())
+@scripted
+async def test_what_breaks_rfc_6455_is_answered_with_its_close_code(played, bytes_, code):
+    client = ws(played, max_message_bytes=1000)
+    async with over_ws(played, client) as connection:
+        connection.writer.write(bytes_)
+        sent = await connection.frame()
+        assert (sent.opcode, sent.close[0]) == (CLOSE, code)
+        connection.end()
+        again = await played.accept_ws()  # it comes back at once
+        await until(client, lambda state: state.open)
+        assert client.state.reason.kind == "unexpected"
+        assert client.state.reason.code == code
+        again.send("[[[:chat/a 1]] nil]")
+        assert await anext(client) == Event("chat/a", 1)
 
 
-def test_close_frame_is_answered_with_the_same_code(run):
-    async def main():
-        async with script() as played:
-            client = ws(played)
-            async with over_ws(played, client) as connection:
-                connection.close_frame(4401, "authority over")
-                sent = await connection.frame()
-                assert (sent.opcode, sent.close[0]) == (CLOSE, 4401)
-                assert await connection.at_end() == b""
-                await until(client, lambda state: not state.open)
-                assert client.state.reason == Reason("refused", 4401, "authority over")
-
-    run(main())
+@scripted
+async def test_close_frame_is_answered_with_the_same_code(played):
+    client = ws(played)
+    async with over_ws(played, client) as connection:
+        connection.close_frame(4401, "authority over")
+        sent = await connection.frame()
+        assert (sent.opcode, sent.close[0]) == (CLOSE, 4401)
+        assert await connection.at_end() == b""
+        await until(client, lambda state: not state.open)
+        assert client.state.reason == Reason("refused", 4401, "authority over")
 
 
-def test_close_frame_without_a_code_is_answered_without_one(run):
-    async def main():
-        async with script() as played:
-            client = ws(played)
-            async with over_ws(played, client) as connection:
-                connection.writer.write(frame(CLOSE, b""))
-                sent = await connection.frame()
-                assert (sent.opcode, sent.payload) == (CLOSE, b"")
-
-    run(main())
+@scripted
+async def test_close_frame_without_a_code_is_answered_without_one(played):
+    client = ws(played)
+    async with over_ws(played, client) as connection:
+        connection.writer.write(frame(CLOSE, b""))
+        sent = await connection.frame()
+        assert (sent.opcode, sent.payload) == (CLOSE, b"")
 
 
-def test_leaving_sends_close_1000_as_sente_does(run):
-    async def main():
-        async with script() as played:
-            client = ws(played)
-            async with over_ws(played, client) as connection:
-                client.disconnect()
-                assert not client.state.open
-                assert client.state.reason == Reason("requested-disconnect")
-                sent = await connection.frame()
-                assert (sent.opcode, sent.close) == (CLOSE, (1000, "CLOSE_NORMAL"))
-                with pytest.raises(ChannelClosed):
-                    await client.send("chat/say", 1)
-                with pytest.raises(ChannelClosed):
-                    await client.send("chat/say", 1, timeout=5)
-                connection.close_frame(1000)
-                assert await connection.at_end() == b""
-                assert [event async for event in client] == []
-
-    run(main())
+@scripted
+async def test_leaving_sends_close_1000_as_sente_does(played):
+    client = ws(played)
+    async with over_ws(played, client) as connection:
+        client.disconnect()
+        assert not client.state.open
+        assert client.state.reason == Reason("requested-disconnect")
+        sent = await connection.frame()
+        assert (sent.opcode, sent.close) == (CLOSE, (1000, "CLOSE_NORMAL"))
+        with pytest.raises(ChannelClosed):
+            await client.send("chat/say", 1)
+        with pytest.raises(ChannelClosed):
+            await client.send("chat/say", 1, timeout=5)
+        connection.close_frame(1000)
+        assert await connection.at_end() == b""
+        assert [event async for event in client] == []
 
 
-def test_disconnect_ends_the_iterator_after_what_came_before(run):
-    async def main():
-        async with script() as played:
-            client = ws(played)
-            async with over_ws(played, client) as connection:
-                connection.send("[[[:chat/a 1] [:chat/b 2]] nil]")
-                got = []
-                async for event in client:
-                    got.append(event.data)
-                    client.disconnect()
-                assert got == [1, 2]
-                connection.end()
-
-    run(main())
+@scripted
+async def test_disconnect_ends_the_iterator_after_what_came_before(played):
+    client = ws(played)
+    async with over_ws(played, client) as connection:
+        connection.send("[[[:chat/a 1] [:chat/b 2]] nil]")
+        got = []
+        async for event in client:
+            got.append(event.data)
+            client.disconnect()
+        assert got == [1, 2]
+        connection.end()
 
 
-def test_disconnect_ends_a_wait_for_a_reply_at_once(run):
-    async def main():
-        async with script() as played:
-            client = ws(played)
-            async with over_ws(played, client) as connection:
-                asking = asyncio.create_task(client.send("test/req", timeout=60))
-                await connection.frame()
-                client.disconnect()
-                with pytest.raises(ChannelClosed):
-                    await asking
-                connection.end()
-
-    run(main())
+@scripted
+async def test_disconnect_ends_a_wait_for_a_reply_at_once(played):
+    client = ws(played)
+    async with over_ws(played, client) as connection:
+        asking = asyncio.create_task(client.send("test/req", timeout=60))
+        await connection.frame()
+        client.disconnect()
+        with pytest.raises(ChannelClosed):
+            await asking
+        connection.end()
 
 
 @pytest.mark.slow
-def test_a_slow_reader_stops_the_socket_and_loses_nothing(run):
-    async def main():
-        async with script() as played:
-            client = ws(played, max_inbox_events=10)
-            async with over_ws(played, client) as connection:
-                filler = "x" * 10_000
-                count = 2_000  # 20 MB: more than the kernel holds between the two
-                connection.writer.transport.set_write_buffer_limits(1)
+@scripted
+async def test_a_slow_reader_stops_the_socket_and_loses_nothing(played):
+    client = ws(played, max_inbox_events=10)
+    async with over_ws(played, client) as connection:
+        filler = "x" * 10_000
+        count = 2_000  # 20 MB: more than the kernel holds between the two
+        connection.writer.transport.set_write_buffer_limits(1)
 
-                async def push():
-                    for i in range(count):
-                        connection.send(f'[[[:chat/n [{i} "{filler}"]]] nil]')
-                        await connection.writer.drain()
+        async def push():
+            for i in range(count):
+                connection.send(f'[[[:chat/n [{i} "{filler}"]]] nil]')
+                await connection.writer.drain()
 
-                pushing = asyncio.create_task(push())
-                await asyncio.wait({pushing}, timeout=0.3)
-                assert not pushing.done()  # the socket is not read
-                for i in range(count):
-                    assert (await anext(client)).data[0] == i
-                await pushing
-
-    run(main())
+        pushing = asyncio.create_task(push())
+        await asyncio.wait({pushing}, timeout=0.3)
+        assert not pushing.done()  # the socket is not read
+        for i in range(count):
+            assert (await anext(client)).data[0] == i
+        await pushing
 
 
 @pytest.mark.slow
-def test_sends_wait_for_room_and_keep_their_order(run):
-    async def main():
-        async with script() as played:
-            client = ws(played)
-            async with over_ws(played, client) as connection:
-                connection.writer.transport.pause_reading()
-                sends = [
-                    asyncio.create_task(client.send("chat/n", [i, "x" * 500_000]))
-                    for i in range(40)
-                ]
-                while not any(task.done() for task in sends):
-                    await asyncio.sleep(0)
-                assert not sends[-1].done()  # neither the socket nor its buffer has it
-                sends[-2].cancel()
-                connection.writer.transport.resume_reading()
-                expected = [*range(38), 39]
-                for i in expected:
-                    assert (await connection.frame()).text.startswith(f"[[:chat/n [{i} ")
-                await asyncio.wait(sends)
-                assert [task.cancelled() for task in sends].count(True) == 1
-
-    run(main())
+@scripted
+async def test_sends_wait_for_room_and_keep_their_order(played):
+    client = ws(played)
+    async with over_ws(played, client) as connection:
+        connection.writer.transport.pause_reading()
+        sends = [asyncio.create_task(client.send("chat/n", [i, "x" * 500_000])) for i in range(40)]
+        while not any(task.done() for task in sends):
+            await asyncio.sleep(0)
+        assert not sends[-1].done()  # neither the socket nor its buffer has it
+        sends[-2].cancel()
+        connection.writer.transport.resume_reading()
+        expected = [*range(38), 39]
+        for i in expected:
+            assert (await connection.frame()).text.startswith(f"[[:chat/n [{i} ")
+        await asyncio.wait(sends)
+        assert [task.cancelled() for task in sends].count(True) == 1
 
 
 def test_binary_packer_sends_binary_frames(run):
@@ -523,16 +457,13 @@ def test_binary_packer_sends_binary_frames(run):
     run(main())
 
 
-def test_a_second_handshake_renews_uid_and_data(run):
-    async def main():
-        async with script() as played:
-            client = ws(played)
-            seen = []
-            client.on("chsk/handshake", lambda event: seen.append(event.data))
-            async with over_ws(played, client) as connection:
-                connection.send('[[:chsk/handshake ["bob" nil 7]] nil]')
-                await until(client, lambda state: state.uid == "bob")
-                assert (client.state.open, client.state.handshake_data) == (True, 7)
-                assert seen == [["alice", None, {"motd": "hi"}, True], ["bob", None, 7, False]]
-
-    run(main())
+@scripted
+async def test_a_second_handshake_renews_uid_and_data(played):
+    client = ws(played)
+    seen = []
+    client.on("chsk/handshake", lambda event: seen.append(event.data))
+    async with over_ws(played, client) as connection:
+        connection.send('[[:chsk/handshake ["bob" nil 7]] nil]')
+        await until(client, lambda state: state.uid == "bob")
+        assert (client.state.open, client.state.handshake_data) == (True, 7)
+        assert seen == [["alice", None, {"motd": "hi"}, True], ["bob", None, 7, False]]
