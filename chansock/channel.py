@@ -301,9 +301,8 @@ class ChannelSocket:
 
     async def __aexit__(self, *exc_info: object) -> None:
         if self.is_started:
-            clock = self.clock
             self.stop()
-            await self.finish(clock)
+        await self.finish(self.clock)
 
     async def finish(self, clock: Clock) -> None:
         """Give the handlers that still run stop_timeout to end."""

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from chansock import LATER, ChannelClosed, ChannelSocket, Config, InvalidEvent
+from chansock import LATER, ChannelClosed, ChannelSocket, Config, InvalidEvent, Keyword
 from chansock.testing import World, user_id
 
 BOTH = pytest.mark.parametrize("transport", ["ws", "ajax"])
@@ -388,6 +388,80 @@ def test_later_events_of_a_socket_hold_no_room():
         reply = client.ask("t/e")
         world.turn()
         assert reply.value == "room"
+
+
+BAD_CB_ID = b"[[:t/e 1] :a\xc2\xa0b]"  # Clojure reads it; no reader takes it back
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_callback_id_that_cannot_be_written_costs_only_its_reply(is_async):
+    chsk = ChannelSocket(Config(max_inbox_events=2), user_id=user_id)
+    seen = []
+
+    async def wait(msg):
+        seen.append(msg.data)
+
+    chsk.on("t/e", wait if is_async else lambda msg: seen.append(msg.data))
+    with World(chsk) as world:
+        client = connect(world, "ws")
+        for _ in range(5):
+            client.feed(BAD_CB_ID)
+            client.feed(b"[[:chsk/ws-ping] :a\xc2\xa0b]", b"[[:t/unknown] :a\xc2\xa0b]")
+            world.turn()
+        assert seen == [1] * 5
+        assert client.is_open
+        assert client.ask("t/e", 2) is not None
+        world.turn()
+        assert seen[-1] == 2
+        assert chsk.stats.reply_lost == 15
+
+
+def test_a_plain_handler_that_raises_cancelled_error_has_failed_like_any(chsk, world):
+    @chsk.on("t/e")
+    def handler(msg):
+        raise asyncio.CancelledError
+
+    client = connect(world, "ws")
+    replies = [client.ask("t/e") for _ in range(40)]
+    world.turn()
+    assert [reply.value for reply in replies] == ["chsk/error"] * 40
+
+
+def number(client, k, data):
+    packet = client.world.packer.packet([Keyword("t/e"), data], None)
+    return client.post(packet, [("n", f"77-{k}")])
+
+
+def test_numbered_posts_wait_for_those_missing_each_time_anew(chsk, world):
+    seen = []
+    chsk.on("t/e", lambda msg: seen.append(msg.data))
+    client = connect(world, "ajax", is_polling=False)
+    client.shake_hands("77")
+    client.poll()
+    number(client, 2, 2)
+    number(client, 1, 1)
+    world.advance(0.95)
+    number(client, 4, 4)
+    world.advance(0.1)
+    number(client, 3, 3)
+    assert seen == [1, 2, 3, 4]
+    number(client, 6, 6)
+    world.advance(0.9)
+    assert seen[-1] == 4
+    world.advance(0.2)
+    assert seen[-1] == 6
+
+
+def test_a_post_sent_again_while_it_waits_for_its_turn_takes_the_place_of_the_first(chsk, world):
+    seen = []
+    chsk.on("t/e", lambda msg: seen.append(msg.data))
+    client = connect(world, "ajax", is_polling=False)
+    client.shake_hands("77")
+    client.poll()
+    first, again = number(client, 2, 2), number(client, 2, 2)
+    number(client, 1, 1)
+    assert (first.status, again.status) == (503, 200)
+    assert seen == [1, 2]
 
 
 # -- unclaimed

@@ -1,5 +1,6 @@
 """chansock._fast.fanout: outboxes over shared nodes, the flush, and what is counted."""
 
+import threading
 from typing import Any
 
 import pytest
@@ -285,13 +286,62 @@ def test_an_outbox_that_left_gets_nothing():
     assert [len(recorder.writes) for _, recorder in boxes] == [0, 1, 1]
 
 
-def test_a_path_of_a_hundred_thousand_nodes_dies_without_recursion():
+def test_a_long_path_dies_without_recursion():
     ground = Ground(max_events=1_000_000, max_bytes=100_000_000, max_total=1_000_000_000)
     box, _ = ground.box(None)
     fragment = [ground.fragment(1), ground.fragment(2)]
-    for n in range(100_000):
+    for n in range(300_000):
         ground.fanout.send(box, fragment[n % 2])
-    assert box.drop("grace") == 100_000
+    dropped = []
+    size = threading.stack_size(256 * 1024)
+    try:
+        thread = threading.Thread(target=lambda: dropped.append(box.drop("grace")))
+        thread.start()
+        thread.join()
+    finally:
+        threading.stack_size(size)
+    assert dropped == [300_000]
+
+
+def test_replies_count_towards_the_limit_of_events():
+    ground = Ground(max_events=5)
+    box, recorder = ground.box()
+    recorder.waiting = 1
+    ground.fanout.send(box, ground.fragment(0))
+    ground.clock.turn()
+    for _ in range(6):
+        box.put(Packet(b"r", False))
+    assert recorder.code == 1013
+    assert ground.fanout.reply_lost == 6
+
+
+def test_replies_that_were_not_written_do_not_outlive_their_socket():
+    ground = Ground()
+    box, recorder = ground.box()
+    recorder.waiting = 1
+    ground.fanout.send(box, ground.fragment(0))
+    ground.clock.turn()
+    box.put(Packet(b"r", False))
+    ground.fanout.send(box, ground.fragment(1))
+    box.put(Packet(b"r", False))
+    ground.fanout.send(box, ground.fragment(2))
+    box.detach()
+    poll = Recorder("ajax")
+    box.attach(poll)
+    assert poll.writes == [[batch(1, 2)]]
+    assert ground.fanout.reply_lost == 2
+
+
+def test_after_a_poll_a_socket_is_written_to_at_the_end_of_the_turn():
+    ground = Ground()
+    box, _ = ground.box("ajax")
+    ground.fanout.send(box, ground.fragment(1))
+    box.detach()
+    socket = Recorder()
+    box.attach(socket)
+    ground.fanout.send(box, ground.fragment(2))
+    ground.clock.turn()
+    assert socket.writes == [[batch(1)], [batch(2)]]
 
 
 STEP = st.one_of(

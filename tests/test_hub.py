@@ -1,9 +1,11 @@
 """Sessions, presence, grace and polls: the hub, driven through its endpoint in turned time."""
 
+import asyncio
+
 import pytest
 
 from chansock import ALL, ANONYMOUS, ChannelSocket, Config, HandshakeRefused
-from chansock.testing import World, user_id
+from chansock.testing import RecordingTransport, World, user_id
 
 W, T = 12.5, 10.0  # ws_ping_interval, ws_ping_timeout
 
@@ -251,6 +253,48 @@ def test_a_socket_that_a_poll_displaced_gets_pushes_again_when_the_polls_are_gon
     assert "a" not in chsk.connected.ajax
 
 
+def test_a_poll_that_a_socket_displaced_leaves_presence_after_its_grace(chsk, world, presence):
+    poll = world.ajax("tab", uid="a", is_polling=False)
+    poll.poll()
+    socket = world.ws("tab", uid="a")
+    world.advance(6)
+    assert ("a" in chsk.connected.ajax, "a" in chsk.connected.ws) == (False, True)
+    poll.drop()
+    socket.close()
+    world.advance(60)
+    assert len(chsk.connected.any) == 0
+    assert presence == [("open", "a"), ("close", "a")]
+
+
+def test_disconnect_finds_a_displaced_socket_whose_newer_one_is_long_gone(chsk, world):
+    old, new = world.ws("tab", uid="a"), world.ws("tab", uid="a")
+    new.close()
+    world.advance(10)
+    assert "a" not in chsk.connected.any
+    chsk.disconnect("a", code=4401)
+    world.turn()
+    assert old.close_code == 4401
+    chsk.send("a", "t/e")
+    assert chsk.stats.nobody == 1
+
+
+def test_a_reply_that_finds_only_a_closing_socket_does_not_go_into_a_poll(chsk, world):
+    @chsk.on("t/leave")
+    async def leave(msg):
+        chsk.disconnect(msg.client)
+        return 7
+
+    socket = world.ws("tab", uid="a")
+    socket.ask("t/leave")
+    world.turn()
+    poll = world.ajax("tab", uid="a")
+    for number in range(3):
+        chsk.send("a", "t/e", number)
+        world.advance(1)
+    assert data(poll) == [0, 1, 2]
+    assert chsk.stats.reply_lost == 1
+
+
 # -- polls
 
 
@@ -344,6 +388,24 @@ def test_a_client_that_sends_is_not_pinged(chsk, world):
     assert client.pings == 0
 
 
+def test_a_client_that_we_do_not_read_is_not_held_to_be_dead():
+    chsk = ChannelSocket(Config(max_inbox_events=1), user_id=user_id)
+    seen = []
+
+    @chsk.on("t/slow")
+    async def slow(msg):
+        await asyncio.sleep(60)
+        seen.append(msg.data)
+
+    with World(chsk) as world:
+        client = world.ws(uid="a")
+        for number in range(3):
+            client.send("t/slow", number)
+        world.advance(200)
+        assert seen == [0, 1, 2]
+        assert client.is_open
+
+
 def test_without_ping_timeout_a_silent_client_is_pinged_for_ever():
     chsk = ChannelSocket(Config(ws_ping_timeout=None))
     with World(chsk) as world:
@@ -426,6 +488,44 @@ def test_at_max_connections_a_client_comes_back_to_its_place_in_grace():
         client.connect()
         with pytest.raises(HandshakeRefused):
             world.ws(client.client_id, uid="a")  # a second socket is one more
+
+
+def test_limits_hold_for_handshakes_whose_hooks_wait_together():
+    async def uid(request):
+        await asyncio.sleep(1)
+        return "a"
+
+    chsk = ChannelSocket(Config(max_clients_per_user=2), user_id=uid)
+    with World(chsk) as world:
+        requests = [world.request(f"tab-{n}") for n in range(5)]
+        results = [chsk.endpoint.admit(request, is_upgrade=True) for request in requests]
+
+        async def open_all():
+            kinds = []
+            for result in results:
+                admitted = await result
+                kinds.append(getattr(admitted, "kind", None))
+                if kinds[-1] == "ws":
+                    chsk.endpoint.open(admitted, RecordingTransport("ws"))
+            return kinds
+
+        assert world.run(open_all()) == ["ws", "ws", None, None, None]
+
+
+def test_a_hook_that_waits_across_the_stop_lets_nobody_in():
+    async def uid(request):
+        await asyncio.sleep(1)
+        return "a"
+
+    chsk = ChannelSocket(user_id=uid)
+    with World(chsk) as world:
+        pending = chsk.endpoint.admit(world.request("tab"), is_upgrade=True)
+        chsk.stop()
+
+        async def wait():
+            return await pending
+
+        assert world.run(wait()).status == 503
 
 
 # -- stop

@@ -127,9 +127,22 @@ class Endpoint:
                 else:
                     pending = steps.send(value)
         except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
+            return self._still(done.value)
         except Exception:
             return self._hook_failed(request)
+
+    def _still(self, result: Admission | Response) -> Admission | Response:
+        """Ask again, after hooks that waited, what may have changed meanwhile."""
+        if isinstance(result, Response):
+            return result
+        if self.is_stopping:
+            return self.refuse("stopping", 503, "the server is stopping")
+        session = self._hub.find(result.uid, result.client_id)
+        if result.kind != "post" or session is None:
+            why = self._hub.has_room(result.uid, result.client_id)
+            if why is not None:
+                return self.refuse("full", 503, why)
+        return result
 
     def _steps(self, request: Request, is_upgrade: bool, is_loopback: bool) -> _Steps:
         # A generator, so that hooks may be plain or async and a plain one costs no task.

@@ -132,9 +132,7 @@ class Hub:
         session.attach(connection.transport, handshake)
         self._sweep.cancel(session.grace_ws)
         session.grace_ws = None
-        connection.timer = self._sweep.enter(
-            self._config.ws_ping_interval, self._look_alive, connection
-        )
+        self._watch(connection)
         if not session.is_ws:
             session.is_ws = True
             self._entered("ws", session, connection)
@@ -176,6 +174,7 @@ class Hub:
             old.outbox.attach(old.transport)
         else:
             session.poll = None  # stays parked until it is due
+            self._start_grace_ajax(session)
         if session.displaced is None:
             session.displaced = []
         session.displaced.append(old)
@@ -224,11 +223,11 @@ class Hub:
         self._start_grace_ajax(session)
         self._went(session, connection)
 
-    @staticmethod
-    def _not_displaced(session: Session, connection: Connection) -> None:
+    def _not_displaced(self, session: Session, connection: Connection) -> None:
         if session.displaced is not None and connection in session.displaced:
             session.displaced.remove(connection)
             session.displaced = session.displaced or None
+            self._end_if_gone(session)
 
     def _start_grace_ajax(self, session: Session) -> None:
         self._sweep.cancel(session.grace_ajax)
@@ -291,6 +290,8 @@ class Hub:
             return
         if session.grace_ws is not None or session.grace_ajax is not None:
             return
+        if session.displaced:
+            return  # they must be found by a disconnect
         self._forget(session, "grace")
 
     def _forget(self, session: Session, reason: str) -> None:
@@ -318,26 +319,33 @@ class Hub:
             self.connections.discard(connection)
             self._not_displaced(session, connection)
 
-    def _look_alive(self, connection: Connection) -> None:
+    def _watch(self, connection: Connection) -> None:
+        connection.timer = self._sweep.enter(
+            self._config.ws_ping_interval, self._look_alive, connection
+        )
+
+    @staticmethod
+    def _was_heard(connection: Connection) -> bool:
+        """Tell whether it lives, since the last look; whom we do not read we cannot hear."""
         transport = connection.transport
-        config = self._config
-        if transport.heard or config.ws_ping_timeout is None:
-            if not transport.heard:
-                connection.put(self._ping)
-            transport.heard = False
-            connection.timer = self._sweep.enter(
-                config.ws_ping_interval, self._look_alive, connection
-            )
+        was_heard = transport.heard or connection.inbox.stalled_count > 0
+        transport.heard = False
+        return was_heard
+
+    def _look_alive(self, connection: Connection) -> None:
+        timeout = self._config.ws_ping_timeout
+        if self._was_heard(connection):
+            self._watch(connection)
             return
         connection.put(self._ping)
-        connection.timer = self._sweep.enter(config.ws_ping_timeout, self._pong_due, connection)
+        if timeout is None:
+            self._watch(connection)
+        else:
+            connection.timer = self._sweep.enter(timeout, self._pong_due, connection)
 
     def _pong_due(self, connection: Connection) -> None:
-        if connection.transport.heard:
-            connection.transport.heard = False
-            connection.timer = self._sweep.enter(
-                self._config.ws_ping_interval, self._look_alive, connection
-            )
+        if self._was_heard(connection):
+            self._watch(connection)
             return
         lag = self._sweep.lag
         if lag > LAG_THAT_COUNTS:

@@ -17,7 +17,7 @@ from chansock._core import wire
 from chansock._fast.dispatch import Connection, Dispatch
 from chansock._fast.packet import Packer, Packet
 from chansock._fast.request_reader import unquote_form
-from chansock._fast.sweep import Sweep
+from chansock._fast.sweep import Entry, Sweep
 from chansock.config import Config
 from chansock.errors import PacketError
 from chansock.request import Request, Response
@@ -46,12 +46,13 @@ class Post:
 class PostOrder:
     """Which number of one handshake is next, and what came too early."""
 
-    __slots__ = ("next", "udt", "waiting")
+    __slots__ = ("next", "timer", "udt", "waiting")
 
     def __init__(self, udt: str) -> None:
         self.udt = udt
         self.next = 1
         self.waiting: dict[int, Post] = {}
+        self.timer: Entry | None = None  # until when those missing are waited for
 
     def must_wait(self, number: int) -> bool:
         """Tell whether a number before this one is still missing."""
@@ -149,9 +150,12 @@ class Posts:
                     post.connection, self._refuse("inbox_full", 503, "too many POSTs wait")
                 )
                 return
-            if not order.waiting:
-                self._sweep.enter(self._config.post_order_wait, self._order_due, order)
+            older = order.waiting.get(post.number)
             order.waiting[post.number] = post
+            if older is not None:  # sent again, so nobody awaits the answer of the first
+                self._answer(older.connection, self._refuse("repeated", 503, "sent again"))
+            if order.timer is None:
+                self._wait_for_order(order)
             return
         order.pass_by(post.number)
         self._hand_on(post)
@@ -162,12 +166,19 @@ class Posts:
             order.pass_by(post.number)
             if not post.connection.is_answered:
                 self._hand_on(post)
+        if not order.waiting:
+            self._sweep.cancel(order.timer)
+            order.timer = None
+
+    def _wait_for_order(self, order: PostOrder) -> None:
+        order.timer = self._sweep.enter(self._config.post_order_wait, self._order_due, order)
 
     def _order_due(self, order: PostOrder) -> None:
+        order.timer = None
         order.skip()
         self._place_waiting(order)
         if order.waiting:
-            self._sweep.enter(self._config.post_order_wait, self._order_due, order)
+            self._wait_for_order(order)
 
     # -- its room
 

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 from chansock._core import wire
 from chansock._core.event import check_handled_id
 from chansock._fast.dispatch import EventMsg, Route
-from chansock.errors import InvalidEvent
+from chansock.errors import ChannelClosed, InvalidEvent
 
 __all__ = ["ErrorHandler", "Handler", "Router"]
 
@@ -39,6 +39,7 @@ class Router:
         self._warned: set[str] = set()
         self._max_threads = max_threads
         self._pool: ThreadPoolExecutor | None = None
+        self._is_stopped = False
 
     def add(self, event_id: str, handler: Handler, *, parallel: bool, thread: bool) -> None:
         """Register the one handler of an id. Raises InvalidEvent if it has one."""
@@ -76,12 +77,15 @@ class Router:
 
     def stop(self) -> None:
         """Let no further blocking handler begin."""
+        self._is_stopped = True
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
             self._pool = None
 
     def _threaded(self, handler: Handler) -> Callable[[EventMsg[Any]], Awaitable[Any]]:
         def in_thread(msg: EventMsg[Any]) -> Awaitable[Any]:
+            if self._is_stopped:
+                raise ChannelClosed("the channel is stopped")
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._max_threads, "chansock")
             return asyncio.wrap_future(self._pool.submit(handler, msg))

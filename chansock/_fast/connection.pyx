@@ -280,12 +280,11 @@ cdef class Protocol(Socket):
     # -- a Transport
 
     cpdef bint write(self, list packets):
-        cdef list pieces
         if self.state != FRAMES:
             return False
         if len(packets) == 1 and self.pending is None:
             return self.send_bytes((<Packet?>packets[0]).frame())
-        pieces = self.pending or []
+        cdef list pieces = self.pending or []
         self.pending = None
         for packet in packets:
             pieces.append((<Packet?>packet).frame())
@@ -434,11 +433,12 @@ cdef class Protocol(Socket):
             response, keep_alive=self.keeps_alive, head_only=self.is_head
         ))
         self.is_awaiting = False
-        self.link = None
+        link, self.link = self.link, None
         self.reply = None
         if reply is not None:
             reply.protocol = None
         if not self._flush():
+            self.link = link        # for connection_lost to tell of
             return 0
         if self.keeps_alive:
             self.state = IDLE

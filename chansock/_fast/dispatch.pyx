@@ -13,6 +13,7 @@ from chansock._fast.fanout cimport Fanout, Outbox, Transport
 from chansock._fast.packet cimport Packet, Packer
 
 import logging
+from asyncio import CancelledError
 from collections import deque
 from functools import partial
 
@@ -112,7 +113,7 @@ cdef class Connection:
             inbox.events >= dispatch.max_events or inbox.nbytes + size > dispatch.max_bytes
         ):
             if not self.is_post:
-                inbox.when_room(partial((<object>self.transport).set_reading, True))
+                inbox.when_room(self.read_on)
             return 0
         try:
             if is_text == dispatch.packer.binary:
@@ -142,6 +143,11 @@ cdef class Connection:
             dispatch.run(msg)
         return 1
 
+    def read_on(self):
+        """Let the edge give again what had no room; its silence till now was our doing."""
+        self.transport.heard = True
+        self.transport.set_reading(True)
+
     def receive(self, view, bint is_text=True):
         """Take one message from an edge in Python; False: no room, give it again later.
 
@@ -163,7 +169,10 @@ cdef class Connection:
     cdef bint send_reply(self, Packet packet) except -1:
         cdef Outbox box = self.outbox
         if self.is_post:
-            return self.answer(packet)
+            if self.answer(packet):
+                return True
+            self.dispatch.fanout.reply_lost += 1
+            return False
         if box is None:
             # Sente's callback ids outlive the socket: the session's present one will do.
             other = self.session.ws
@@ -182,11 +191,9 @@ cdef class Connection:
 
     def answer(self, Packet packet not None):
         """Write the one response of a POST; False if it is gone or has its response."""
-        if not self.is_answered and self.transport.write([packet]):
-            self.forget()
-            return True
-        self.dispatch.fanout.reply_lost += 1
-        return False
+        cdef bint is_written = not self.is_answered and self.transport.write([packet])
+        self.forget()
+        return is_written
 
     def forget(self):
         """Await no reply to a POST any more: it has its response, or its peer has gone."""
@@ -363,7 +370,7 @@ cdef class Dispatch:
         cdef object event_id = value[0]
         if event_id == self.ws_ping:
             if len(value) == 1 and cb_id is not None and not connection.is_post:
-                connection.send_reply(self._packet(self.pong, cb_id))
+                self._reply(connection, self.pong, cb_id)
         elif event_id != self.ws_pong:
             self.forged += 1
             connection._complain(
@@ -383,12 +390,17 @@ cdef class Dispatch:
     def _refuse(self, Connection connection not None, cb_id):
         # No handler will see it; whoever asked is told so instead of waiting in vain.
         if cb_id is not None:
-            connection.send_reply(
-                self._packet(self.error, None if connection.is_post else cb_id)
-            )
+            self._reply(connection, self.error, None if connection.is_post else cb_id)
 
-    def _packet(self, value, cb_id):
-        return Packet(self.packer.packet(value, cb_id), self.packer.binary)
+    def _reply(self, Connection connection not None, value, cb_id):
+        # The channel's own answer. Some ids can be read and not written: it is lost then.
+        try:
+            packet = Packet(self.packer.packet(value, cb_id), self.packer.binary)
+        except Exception as error:
+            self.fanout.reply_lost += 1
+            connection._complain(BAD_EVENT, "bad_event", f"expected a callback id: {error}", cb_id)
+            return
+        connection.send_reply(packet)
 
     def announce(self, event_id, uid, Connection connection not None, Inbox inbox):
         """Run the handler of an event of our own, `[event_id uid]`, in the order told."""
@@ -429,8 +441,10 @@ cdef class Dispatch:
             return None
         try:
             result = route.handler(msg)
-        except Exception as error:
+        except BaseException as error:
             self.fail(msg, error)
+            if not isinstance(error, (Exception, CancelledError)):
+                raise
             return None
         if result is None or not chsk_is_awaitable(result):
             self.finish(msg, result)
@@ -448,7 +462,8 @@ cdef class Dispatch:
         """Count an event that nobody claims, and tell the client if it asked."""
         self.unclaimed_count += 1
         if msg.wants_reply:
-            msg.reply(self.error)
+            msg.is_replied = True
+            self._refuse(msg.connection, msg.cb_id)
         self.done(msg)
 
     cdef int finish(self, EventMsg msg, object result) except -1:
@@ -466,10 +481,14 @@ cdef class Dispatch:
         return self.done(msg)
 
     cdef int fail(self, EventMsg msg, object error) except -1:
-        self.failed(msg, error)
-        if msg.cb_id is not None and not msg.is_replied:
-            msg.reply(self.error)
-        return self.done(msg)
+        try:
+            self.failed(msg, error)
+            if msg.wants_reply:
+                msg.is_replied = True
+                self._refuse(msg.connection, msg.cb_id)
+        finally:
+            self.done(msg)
+        return 0
 
     cdef int done(self, EventMsg msg) except -1:
         """Give back the room that an event took in its inbox."""

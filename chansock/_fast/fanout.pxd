@@ -107,6 +107,7 @@ cdef class Fanout:
 
     cdef Node grow(self, Node node, Fragment fragment)
     cdef Node add(self, Node node, object entry)
+    cdef Node without_replies(self, Node node)
     cdef list packets(self, Node node)
     cdef int flush_all(self, list boxes) except -1
     cdef int cut(self, Outbox box, str reason) except -1

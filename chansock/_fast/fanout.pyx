@@ -78,6 +78,7 @@ cdef class Node:
             before = at.parent
             at.parent = None
             at = before
+            before = None       # or the next one would be held twice, and die by recursion
 
 
 cdef class Outbox:
@@ -99,7 +100,10 @@ cdef class Outbox:
             node = self.fanout.grow(at, fragment)
         self.tail = node
         self.fanout.replaced += node.replaced
-        if node.nbytes > self.fanout.max_bytes or node.events > self.fanout.max_events:
+        if (
+            node.nbytes > self.fanout.max_bytes
+            or node.events + node.replies > self.fanout.max_events
+        ):
             self.overflow()
         elif not self.is_dirty:
             self.mark()
@@ -108,7 +112,10 @@ cdef class Outbox:
     cdef int put_reply(self, Packet packet) except -1:
         # A reply is one client's own, so no other outbox will ask for this node.
         self.tail = self.fanout.add(self.tail, packet)
-        if self.tail.nbytes > self.fanout.max_bytes:
+        if (
+            self.tail.nbytes > self.fanout.max_bytes
+            or self.tail.events + self.tail.replies > self.fanout.max_events
+        ):
             self.overflow()
         elif not self.is_dirty:
             self.mark()
@@ -160,7 +167,7 @@ cdef class Outbox:
         if self.tail is not self.fanout.root and (
             self.tail.nbytes + (0 if self.transport is None else self.transport.backlog())
             > self.fanout.max_bytes
-            or self.tail.events > self.fanout.max_events
+            or self.tail.events + self.tail.replies > self.fanout.max_events
         ):
             self.fanout.cut(self, "too_slow")
         return 0
@@ -215,6 +222,7 @@ cdef class Outbox:
         cdef list packets = []
         self.transport = transport
         self.is_blocked = False
+        self.is_dirty = False       # the list it stands in may have another's delay
         if first is None:
             self.flush()
             return self.transport is not None or self.tail is fanout.root
@@ -231,9 +239,16 @@ cdef class Outbox:
         return True
 
     def detach(self):
-        """Write to nobody: what comes waits."""
+        """Write to nobody: what comes waits.
+
+        Replies that were not written are lost: they were for a socket, and the next
+        connection may be a poll.
+        """
         self.transport = None
         self.is_blocked = False
+        if self.tail.replies:
+            self.fanout.reply_lost += self.tail.replies
+            self.tail = self.fanout.without_replies(self.tail)
         if self.tail is not self.fanout.root:
             self.hold()
 
@@ -383,6 +398,17 @@ cdef class Fanout:
         at = self.add(at, fragment)
         at.replaced = 1
         return at
+
+    cdef Node without_replies(self, Node node):
+        """The path with its events alone."""
+        cdef list events = []
+        while node is not self.root:
+            if type(node.entry) is Fragment:
+                events.append(node.entry)
+            node = node.parent
+        for event in reversed(events):
+            node = self.add(node, event)
+        return node
 
     # -- what goes out
 

@@ -76,6 +76,9 @@ cdef class Socket(Transport):
             sock = transport.get_extra_info("socket")
             if sock is not None:
                 self.fd = sock.fileno()
+        if self.fd < 0:
+            # pause_writing and resume_writing mean: something waits, nothing does.
+            transport.set_write_buffer_limits(0)
 
     def peer(self):
         """Give the peer's (host, port); None for a Unix socket, and when it is gone."""
@@ -192,7 +195,7 @@ cdef class Socket(Transport):
                     self.broken()
                     return 0
                 sent = 0
-            # From here pause_writing and resume_writing mean: something waits, nothing does.
+            # From here the same two calls mean the same.
             self.transport.set_write_buffer_limits(0)
         if sent or whole is None:
             whole = PyBytes_FromStringAndSize(<const char*>data + sent, size - sent)

@@ -1,4 +1,9 @@
-"""The edn packer, Sente's default: `EDN(keys="keyword", tagged=False)`. It lives in the engine."""
+"""The edn packer, Sente's default: `EDN(keys="keyword", tagged=False)`.
+
+`keys="string"` reads and writes the plain str keys of maps as strings. `tagged=True` lets
+elements whose tag nobody knows travel as Tagged: both ends must say so, Sente's refuse
+them. The class itself lives in the engine.
+"""
 
 from __future__ import annotations
 

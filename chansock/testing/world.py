@@ -143,6 +143,10 @@ class World:
             client.poll()
         return client
 
+    def request(self, client_id: str, *, params: Pairs = (), headers: Pairs = ()) -> Request:
+        """Make the GET of a handshake, for a test that admits by itself."""
+        return WsClient(self, client_id, params, headers, None).handshake_request()
+
     def _client_id(self) -> str:
         self._count += 1
         return f"client-{self._count}"

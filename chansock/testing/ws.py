@@ -11,7 +11,7 @@ from typing import Any
 
 from chansock._fast.dispatch import Connection
 from chansock.errors import HandshakeRefused
-from chansock.request import Response
+from chansock.request import Request, Response
 from chansock.testing.client import Client, Handshake, Reply, as_bytes, is_handshake, text_of
 from chansock.testing.transport import RecordingTransport
 
@@ -35,9 +35,13 @@ class WsClient(Client):
 
     # -- life
 
+    def handshake_request(self) -> Request:
+        """The GET that asks for a socket."""
+        return self._request("GET", self._params)
+
     def connect(self) -> None:
         """Open a socket, the next one if there was one before. Raises HandshakeRefused."""
-        request = self._request("GET", self._params)
+        request = self.handshake_request()
         admitted = self.world.admit(request, is_upgrade=True)
         if isinstance(admitted, Response):
             raise HandshakeRefused(admitted.status, text_of(admitted))
