@@ -133,6 +133,24 @@ def test_a_backlog_stops_writing_until_drained():
     assert recorder.writes == [[batch(1)], [batch(2, 3)]]
 
 
+def test_a_transport_that_drains_within_its_write_gets_nothing_twice():
+    class Quick(Recorder):
+        def write(self, packets: list[Packet]) -> bool:
+            taken = super().write(packets)
+            box.drained()
+            return taken
+
+    ground = Ground()
+    box, _ = ground.box(None)
+    quick = Quick()
+    ground.fanout.send(box, ground.fragment(1))
+    box.attach(quick, Packet(b"hello", False))
+    ground.fanout.send(box, ground.fragment(2))
+    ground.clock.turn()
+    assert quick.writes == [[b"hello", batch(1)], [batch(2)]]
+    assert ground.fanout.sent == ground.fanout.written == 2
+
+
 def test_latest_takes_out_the_older_event_that_still_waits():
     ground = Ground()
     boxes = [ground.box() for _ in range(3)]

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import socket
 import ssl
+import struct
 import subprocess
 import sys
 import urllib.request
@@ -15,12 +16,13 @@ from typing import Any
 
 import pytest
 
+from chansock._fast.dispatch import LATER, EventMsg
 from chansock.channel import ChannelSocket
 from chansock.config import Config
 from chansock.errors import ConfigError
 from chansock.request import Request, Response
 from chansock.server import serve
-from chansock.target import ALL
+from chansock.target import ALL, ANONYMOUS
 
 Run = Callable[[Any], Any]
 TLS = Path(__file__).parent / "data" / "tls"
@@ -238,3 +240,97 @@ def test_a_second_signal_ends_run_at_once() -> None:
             program.send_signal(signal.SIGTERM)
             assert program.stdout.read() == "ended\n"
     assert program.returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_tls", [False, True])
+def test_a_client_that_pauses_gets_everything_once_it_reads_again(run: Run, is_tls: bool) -> None:
+    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_side.load_cert_chain(TLS / "cert.pem", TLS / "key.pem")
+    trust = ssl.create_default_context(cafile=str(TLS / "cert.pem"))
+
+    async def main() -> None:
+        chsk = ChannelSocket(Config(max_backlog_bytes=8 << 20))
+        context = server_side if is_tls else None
+        async with serve(chsk, port=0, ssl=context) as listener:
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", listener.port, ssl=trust if is_tls else None
+            )
+            writer.write(UPGRADE)
+            await reader.readuntil(b"\r\n\r\n")
+            sent = 0
+            while chsk.stats.waiting_bytes == 0:  # until nobody takes any more
+                chsk.send(ALL, "t/e", "x" * 50_000)
+                sent += 1
+                await asyncio.sleep(0)
+            chsk.send(ALL, "t/last")
+            read = await read_to(reader, b":t/last")
+            assert read.count(b":t/e") == sent
+            chsk.send(ALL, "t/mark")
+            await read_to(reader, b":t/mark")
+            writer.close()
+
+    run(main())
+
+
+async def read_to(reader: asyncio.StreamReader, mark: bytes) -> bytes:
+    read = b""
+    while mark not in read[-200_000:]:
+        read += await reader.read(100_000)
+    return read
+
+
+GET = b"GET /chsk?client-id=a%s HTTP/1.1\r\nHost: localhost\r\n\r\n"
+LATER_POST = (
+    b"POST /chsk HTTP/1.1\r\nHost: localhost\r\nContent-Length: 49\r\n"
+    b"Content-Type: application/x-www-form-urlencoded\r\n\r\n"
+    b"client-id=a&ppstr=%5B%5B%3At%2Flater%5D%201%5D   "
+)
+
+
+async def until(is_so: Callable[[], Any]) -> None:
+    while not is_so():
+        await asyncio.sleep(0)
+
+
+def asked(port: int, request: bytes) -> socket.socket:
+    """A socket on which a request was sent; whoever closes it breaks the connection."""
+    sock = socket.create_connection(("127.0.0.1", port))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.sendall(request)
+    return sock
+
+
+def test_a_push_into_a_poll_that_broke_in_the_same_turn_goes_to_the_next(run: Run) -> None:
+    async def main() -> None:
+        chsk = ChannelSocket()
+        async with serve(chsk, port=0) as listener:
+            shaken = asked(listener.port, GET % b"&handshake%3F=1")
+            await until(lambda: chsk.endpoint._hub.away)
+            poll = asked(listener.port, GET % b"")
+            await until(lambda: chsk.connected.ajax)
+            poll.close()  # an RST, which the loop has not read yet
+            chsk.send(ANONYMOUS, "t/e", 1, flush=True)
+            assert chsk.stats.written == 0
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            writer.write(GET % b"")
+            await reader.readuntil(b"[[[:t/e 1]] nil]")
+            writer.close()
+            shaken.close()
+
+    run(main())
+
+
+def test_a_reply_to_a_post_that_broke_in_the_same_turn_is_lost_once(run: Run) -> None:
+    async def main() -> None:
+        chsk = ChannelSocket()
+        kept: list[EventMsg[Any]] = []
+        chsk.on("t/later", lambda msg: kept.append(msg) or LATER)
+        async with serve(chsk, port=0) as listener:
+            post = asked(listener.port, LATER_POST)
+            await until(lambda: kept)
+            post.close()
+            assert kept[0].reply(1) is False
+            assert chsk.stats.reply_lost == 1
+
+    run(main())

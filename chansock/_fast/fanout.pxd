@@ -107,6 +107,8 @@ cdef class Fanout:
 
     cdef Node grow(self, Node node, Fragment fragment)
     cdef Node add(self, Node node, object entry)
+    cdef list entries(self, Node node)
+    cdef Node joined(self, Node node, Node behind)
     cdef Node without_replies(self, Node node)
     cdef list packets(self, Node node)
     cdef int flush_all(self, list boxes) except -1

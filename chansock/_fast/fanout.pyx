@@ -189,16 +189,18 @@ cdef class Outbox:
             fanout.waiting += node.nbytes - self.held
             self.held = node.nbytes
             return 0
+        # Empty before the write, which may call drained() and so come here again.
+        self.tail = fanout.root
         try:
             is_taken = transport.write(fanout.packets(node))
         except Exception:
             log.exception("write_error transport=%r", transport)
         if not is_taken:
             # Closed under us: what was not taken waits for the session's next connection.
+            self.tail = fanout.joined(node, self.tail)
             self.transport = None
             self.hold()
             return 0
-        self.tail = fanout.root
         self.release()
         fanout.written += node.events
         if transport.kind == "ws":
@@ -229,10 +231,11 @@ cdef class Outbox:
         packets.append(first)
         if node is not fanout.root:
             packets.extend(fanout.packets(node))
+        self.tail = fanout.root
         if not transport.write(packets):
+            self.tail = fanout.joined(node, self.tail)
             self.transport = None
             return False
-        self.tail = fanout.root
         self.release()
         fanout.written += node.events
         self.is_blocked = transport.backlog() > 0
@@ -399,35 +402,40 @@ cdef class Fanout:
         at.replaced = 1
         return at
 
+    cdef list entries(self, Node node):
+        """What stands on the path, first to last."""
+        cdef list found = []
+        while node is not self.root:
+            found.append(node.entry)
+            node = node.parent
+        found.reverse()
+        return found
+
+    cdef Node joined(self, Node node, Node behind):
+        """One path, then the other."""
+        for entry in self.entries(behind):
+            node = self.add(node, entry)
+        return node
+
     cdef Node without_replies(self, Node node):
         """The path with its events alone."""
-        cdef list events = []
-        while node is not self.root:
-            if type(node.entry) is Fragment:
-                events.append(node.entry)
-            node = node.parent
-        for event in reversed(events):
-            node = self.add(node, event)
-        return node
+        cdef Node kept = self.root
+        for entry in self.entries(node):
+            if type(entry) is Fragment:
+                kept = self.add(kept, entry)
+        return kept
 
     # -- what goes out
 
     cdef list packets(self, Node node):
         """The packets of a path: a batch for each run of events, replies between."""
-        cdef list entries, run, packed
-        cdef Node at
+        cdef list run, packed
         cdef Packer packer = self.packer
         if node.packed is not None:
             return node.packed
-        entries = []
-        at = node
-        while at is not self.root:
-            entries.append(at.entry)
-            at = at.parent
-        entries.reverse()
         packed = []
         run = []
-        for entry in entries:
+        for entry in self.entries(node):
             if type(entry) is Fragment:
                 run.append((<Fragment>entry).data)
                 continue
