@@ -123,16 +123,20 @@ class ChannelSocket:
             core.fanout.broadcast(fragment)
             if flush:
                 core.fanout.flush_now()
+            if self._is_stopped:
+                core.hub.drop("stopped")
             return
-        sessions = core.hub.sessions(to)
         found = False
-        for session in sessions:
+        for session in core.hub.sessions(to):
             found = True
             core.fanout.send(session, fragment)
             if flush:
                 session.flush_now()
         if not found:
             self._nobody += 1
+        if self._is_stopped:
+            # Accepted from a thread before the stop, and too late for it.
+            core.hub.drop("stopped")
 
     def disconnect(self, to: Target, *, code: int = 1000, reason: str = "") -> None:
         """Close every connection of `to`, after what waits for it; polls end with 503.
@@ -238,7 +242,10 @@ class ChannelSocket:
 
     @property
     def connected(self) -> Presence:
-        """Users that are connected: `.ws`, `.ajax`, `.any`; live, iterating walks a copy."""
+        """Users that are connected: `.ws`, `.ajax`, `.any`; live, iterating walks a copy.
+
+        After a stop it stays as it was then.
+        """
         return self._presence
 
     @property
@@ -281,7 +288,6 @@ class ChannelSocket:
         core.dispatch.is_stopping = True
         core.endpoint.stop()
         self._is_stopped = True
-        self._router.stop()
         if self._news is not None:
             self._news.set()
 
@@ -302,12 +308,13 @@ class ChannelSocket:
     async def __aexit__(self, *exc_info: object) -> None:
         if self.is_started:
             self.stop()
-        await self.finish(self.clock)
+        await self.finish(self.config.stop_timeout)
 
-    async def finish(self, clock: Clock) -> None:
-        """Give the handlers that still run stop_timeout to end."""
-        if isinstance(clock, LoopClock):
-            await clock.stop(self.config.stop_timeout)
+    async def finish(self, timeout: float) -> None:
+        """Give the handlers that still run or wait their turn `timeout` seconds to end."""
+        if isinstance(self.clock, LoopClock):
+            await self.clock.stop(timeout)
+        self._router.stop()
 
 
 class _Core:

@@ -114,6 +114,7 @@ async def _serve(
     fallback: Fallback | None,
 ) -> AsyncIterator[Listener]:
     loop = asyncio.get_running_loop()
+    deadline = loop.time()
     is_ours = not chsk.is_started
     if is_ours:
         chsk.start(LoopClock(loop))
@@ -141,6 +142,7 @@ async def _serve(
             listener.close()
             if is_ours and chsk.is_started:
                 chsk.stop()
+            deadline = loop.time() + chsk.config.stop_timeout
             await _end(service, chsk.config.stop_timeout)
             if unix is not None:
                 # CPython does so by itself from 3.13 on; uvloop and older ones do not.
@@ -150,7 +152,7 @@ async def _serve(
         if is_ours:
             if chsk.is_started:
                 chsk.stop()
-            await chsk.finish(clock)
+            await chsk.finish(max(0.0, deadline - loop.time()))
 
 
 async def _listen(

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from chansock import LATER, ChannelClosed, ChannelSocket, Config, InvalidEvent, Keyword
+from chansock import ALL, LATER, ChannelClosed, ChannelSocket, Config, InvalidEvent, Keyword
 from chansock.testing import World, user_id
 
 BOTH = pytest.mark.parametrize("transport", ["ws", "ajax"])
@@ -462,6 +462,49 @@ def test_a_post_sent_again_while_it_waits_for_its_turn_takes_the_place_of_the_fi
     number(client, 1, 1)
     assert (first.status, again.status) == (503, 200)
     assert seen == [1, 2]
+
+
+def test_a_post_that_found_no_room_is_not_overtaken_by_those_behind_it():
+    chsk = ChannelSocket(Config(max_inbox_events=2), user_id=user_id)
+    seen = []
+    gate = []
+
+    @chsk.on("t/e")
+    async def handler(msg):
+        seen.append(msg.data)
+        while not gate:
+            await asyncio.sleep(1)
+
+    with World(chsk) as world:
+        client = connect(world, "ajax", is_polling=False)
+        client.shake_hands("77")
+        client.is_polling = True
+        client.poll()
+        for k in (1, 2, 3):
+            reply = number(client, k, k)
+        world.advance(5)
+        behind = number(client, 4, 4)
+        world.advance(15.1)
+        assert (reply.status, behind.status) == (503, 503)
+        gate.append(True)
+        world.advance(2)
+        for k in (4, 3):
+            number(client, k, k)
+        world.advance(2)
+        assert seen == [1, 2, 3, 4]
+
+
+def test_sends_of_a_thread_that_come_too_late_for_the_stop_are_counted_lost(chsk):
+    with World(chsk) as world:
+        connect(world, "ws")
+        for to in ("a", ALL):
+            thread = threading.Thread(target=chsk.send, args=(to, "t/e"))
+            thread.start()
+            thread.join()
+        chsk.stop()
+        world.turn()
+        stats = chsk.stats
+        assert (stats.sent, stats.lost.stopped, stats.waiting_bytes) == (2, 2, 0)
 
 
 # -- unclaimed

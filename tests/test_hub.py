@@ -278,6 +278,25 @@ def test_disconnect_finds_a_displaced_socket_whose_newer_one_is_long_gone(chsk, 
     assert chsk.stats.nobody == 1
 
 
+def test_a_client_whose_displaced_socket_is_left_can_come_back(chsk, world, presence):
+    old, new = world.ws("tab", uid="a"), world.ws("tab", uid="a")
+    new.close()
+    world.advance(10)
+    chsk.send("a", "t/e", 1)
+    chsk.send(ALL, "t/e", 2)
+    assert chsk.stats.nobody == 2
+    new.connect()
+    chsk.send(ALL, "t/e", 3)
+    world.turn()
+    assert (data(old), data(new)) == ([], [3])
+    assert presence == [("open", "a"), ("close", "a"), ("open", "a")]
+    new.close()
+    old.close()
+    world.advance(10)
+    chsk.send("a", "t/e")
+    assert chsk.stats.nobody == 3
+
+
 def test_a_reply_that_finds_only_a_closing_socket_does_not_go_into_a_poll(chsk, world):
     @chsk.on("t/leave")
     async def leave(msg):

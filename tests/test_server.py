@@ -242,6 +242,49 @@ def test_a_second_signal_ends_run_at_once() -> None:
     assert program.returncode == 0
 
 
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_one_tls_connection_carries_many_requests(run: Run, version: ssl.TLSVersion) -> None:
+    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_side.load_cert_chain(TLS / "cert.pem", TLS / "key.pem")
+    trust = ssl.create_default_context(cafile=str(TLS / "cert.pem"))
+    trust.minimum_version = trust.maximum_version = version
+
+    async def main() -> None:
+        async with serve(ChannelSocket(), port=0, ssl=server_side) as listener:
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port, ssl=trust)
+            for _ in range(7):
+                writer.write(GET % b"&handshake%3F=1")
+                await reader.readuntil(b"] nil]")
+            writer.close()
+
+    run(main())
+
+
+@pytest.mark.slow
+def test_a_stop_waits_for_a_client_that_lags_longer_than_for_one_that_is_silent(run: Run) -> None:
+    async def main() -> None:
+        chsk = ChannelSocket(Config(max_backlog_bytes=8 << 20, close_timeout=0.05))
+        async with serve(chsk, port=0) as listener:
+            reader, writer = await opened(listener.port)
+            sent = 0
+            while chsk.stats.waiting_bytes == 0:
+                chsk.send(ALL, "t/e", "x" * 50_000)
+                sent += 1
+                await asyncio.sleep(0)
+
+            async def read_late() -> bytes:
+                await asyncio.sleep(0.2)  # past close_timeout: the lag is the point here
+                return await reader.read()
+
+            task = asyncio.create_task(read_late())
+        data = await task
+        assert data.count(b":t/e") == sent
+        assert data.endswith(CLOSE_1012)
+        writer.close()
+
+    run(main())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("is_tls", [False, True])
 def test_a_client_that_pauses_gets_everything_once_it_reads_again(run: Run, is_tls: bool) -> None:

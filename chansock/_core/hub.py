@@ -75,9 +75,12 @@ class Hub:
         return found if found.client_id == client_id else None
 
     def sessions(self, to: Target) -> Iterable[Session]:
-        """Give the sessions that a target means, now."""
+        """Give the sessions that a target means, now: those that something is sent to."""
         if to is ALL:
             return iter(self._fanout)  # type: ignore[return-value]
+        return (session for session in self._sessions(to) if not session.is_gone)
+
+    def _sessions(self, to: Target) -> tuple[Session, ...]:
         if isinstance(to, ClientTarget):
             session = self.find(to.uid, to.client_id)
             return () if session is None else (session,)
@@ -106,6 +109,10 @@ class Hub:
         """Give the session of this client, a new one if it has none."""
         session = self.find(uid, client_id)
         if session is not None:
+            if session.is_gone:
+                session.is_gone = False
+                self._fanout.join(session)
+                self.away += 1
             return session
         session = Session(self._fanout, uid, client_id, self._on_answered)
         member = ANONYMOUS if uid is None else uid
@@ -290,15 +297,16 @@ class Hub:
             return
         if session.grace_ws is not None or session.grace_ajax is not None:
             return
-        if session.displaced:
-            return  # they must be found by a disconnect
-        self._forget(session, "grace")
+        if not session.is_gone:
+            session.is_gone = True
+            session.drop("grace")
+            self._fanout.leave(session)
+            session.last = None
+            self.away -= 1
+        if not session.displaced:  # else a disconnect must still find them
+            self._forget(session)
 
-    def _forget(self, session: Session, reason: str) -> None:
-        session.drop(reason)
-        self._fanout.leave(session)
-        session.last = None
-        self.away -= 1
+    def _forget(self, session: Session) -> None:
         member = ANONYMOUS if session.uid is None else session.uid
         found = self._users[member]
         if isinstance(found, dict):
@@ -360,11 +368,16 @@ class Hub:
 
     def disconnect(self, to: Target, code: int, reason: str) -> None:
         """Close every connection of a target, after what waits for it."""
-        for session in list(self.sessions(to)):
+        if to is ALL:
+            self._fanout.flush_now()
+            for connection in list(self.connections):
+                self._close(connection, code, reason)
+            return
+        for session in self._sessions(to):
             session.flush_now()
-            for connection in (session.ws, session.poll, *(session.displaced or ())):
-                if connection is not None:
-                    self._close(connection, code, reason)
+            for found in (session.ws, session.poll, *(session.displaced or ())):
+                if found is not None:
+                    self._close(found, code, reason)
 
     def _close(self, connection: Connection, code: int, reason: str) -> None:
         connection.transport.close(code, reason)
@@ -377,5 +390,9 @@ class Hub:
             session.drained()  # a backlog has the rest of stop_timeout to drain
         for connection in list(self.connections):
             self._close(connection, code, reason)
-        for session in list(self.sessions(ALL)):
-            session.drop("stopped")
+        self.drop("stopped")
+
+    def drop(self, reason: str) -> None:
+        """Empty every outbox."""
+        for session in self.sessions(ALL):
+            session.drop(reason)

@@ -46,12 +46,13 @@ class Post:
 class PostOrder:
     """Which number of one handshake is next, and what came too early."""
 
-    __slots__ = ("next", "timer", "udt", "waiting")
+    __slots__ = ("next", "stalled", "timer", "udt", "waiting")
 
     def __init__(self, udt: str) -> None:
         self.udt = udt
         self.next = 1
         self.waiting: dict[int, Post] = {}
+        self.stalled: dict[int, Post] = {}  # those whose turn it is, without room
         self.timer: Entry | None = None  # until when those missing are waited for
 
     def must_wait(self, number: int) -> bool:
@@ -192,6 +193,8 @@ class Posts:
         if not is_taken:
             self._wait_for_room(post)
             return
+        if post.order is not None:
+            post.order.stalled.pop(post.number, None)
         self._sweep.cancel(connection.timer)
         connection.timer = None
         if connection.is_answered:
@@ -209,6 +212,8 @@ class Posts:
             self._no_room(post)
             return
         connection.inbox.when_room(partial(self._try_again, post))
+        if post.order is not None:
+            post.order.stalled[post.number] = post
         if connection.timer is None:
             connection.timer = self._sweep.enter(self._config.poll_timeout, self._no_room, post)
 
@@ -217,10 +222,16 @@ class Posts:
             self._hand_on(post)
 
     def _no_room(self, post: Post) -> None:
+        posts = [post]
         if post.order is not None:
-            post.order.go_back(post.number)  # our client sends it again
-        response = self._refuse("inbox_full", 503, "too many events wait to be handled")
-        self._answer(post.connection, response)
+            # Our client sends it again; those behind it must not come before it then.
+            post.order.go_back(post.number)
+            stalled = post.order.stalled
+            stalled.pop(post.number, None)
+            posts += [stalled.pop(n) for n in sorted(stalled) if n > post.number]
+        for each in posts:
+            response = self._refuse("inbox_full", 503, "too many events wait to be handled")
+            self._answer(each.connection, response)
 
     # -- its answer
 

@@ -35,6 +35,7 @@ class Session(Outbox):
         "grace_ws",
         "inbox",
         "is_ajax",
+        "is_gone",
         "is_ws",
         "last",
         "on_answered",
@@ -65,6 +66,7 @@ class Session(Outbox):
         self.grace_ajax: Entry | None = None
         self.is_ws = False  # counted in presence
         self.is_ajax = False
+        self.is_gone = False  # nothing is sent to it; it is kept for its displaced connections
         self.was_answered = False  # by its last poll, with events; did the client get them?
         self.posts: PostOrder | None = None  # since its last Ajax handshake
 

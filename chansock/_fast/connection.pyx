@@ -4,7 +4,8 @@
 Protocol gives requests to the endpoint and messages to the dispatch, and carries their
 answers. How bytes come and go is the business of socket, heads and bodies of
 request_reader, frames of frames, wording of http1, which is handed. No user, no event, no
-packer is known here. connection.pxd draws the states.
+packer is known here. connection.pxd draws the states. It stands a little past 600 lines
+because HTTP and WebSocket share one state, one flow and one end.
 """
 
 cimport cython
@@ -175,6 +176,8 @@ cdef class Protocol(Socket):
         """Note that the transport holds nothing any more, and go on."""
         self.has_backlog = False
         try:
+            if self.state == CLOSING:
+                self._await_close()
             if self.state == FRAMES:
                 self._flush()
                 if self.link is not None:
@@ -298,11 +301,16 @@ cdef class Protocol(Socket):
         self.state = CLOSING
         if not self._flush():
             return
-        self._arm(self.service.config.close_timeout)
+        self._await_close()
         # Whoever was not read is read again: the peer's close frame has to be found.
         self.message = None
         self.is_stalled = False
         self._go_on()
+
+    cdef int _await_close(self) except -1:
+        """Give the peer its time to answer our close frame, once it can have read that."""
+        config = self.service.config
+        return self._arm(config.stop_timeout if self.has_backlog else config.close_timeout)
 
     cpdef set_reading(self, bint on):
         self.is_stalled = not on
@@ -564,7 +572,10 @@ cdef class Protocol(Socket):
         self.message = None
         self.is_stalled = False
         self.fd = -1
-        self.transport.write_eof()
+        try:
+            self.transport.write_eof()
+        except OSError:
+            return self._hang_up(True)      # the peer has left already
         self._arm(self.service.config.close_timeout)
         return self._go_on()
 

@@ -79,11 +79,17 @@ cdef class Inbox:
 
     def resume(self):
         """Let those try again that found no room; the dispatch calls it."""
-        cdef list stalled = self.stalled
+        cdef list stalled = self.stalled or []
+        cdef Py_ssize_t done = 0
         self.stalled = None
         self.is_resuming = False
-        for call in stalled or ():
-            call()
+        try:
+            for call in stalled:
+                done += 1
+                call()
+        finally:
+            if done < len(stalled):     # one raised: those behind it are not forgotten
+                self.stalled = stalled[done:] + (self.stalled or [])
 
 
 @cython.final

@@ -77,8 +77,9 @@ cdef class Socket(Transport):
             if sock is not None:
                 self.fd = sock.fileno()
         if self.fd < 0:
-            # pause_writing and resume_writing mean: something waits, nothing does.
-            transport.set_write_buffer_limits(0)
+            # pause_writing and resume_writing mean: something waits, nothing does. With a
+            # high-water mark of 0 asyncio's TLS pauses even when nothing waits.
+            transport.set_write_buffer_limits(1, 0)
 
     def peer(self):
         """Give the peer's (host, port); None for a Unix socket, and when it is gone."""
