@@ -672,7 +672,9 @@ def test_a_second_handler_of_an_id_is_refused(chsk):
         chsk.on("t/e", print)
 
 
-@pytest.mark.parametrize("code", [0, -1, 999, 1004, 1005, 1006, 1015, 2999, 5000, True, "x", 1e3])
+@pytest.mark.parametrize(
+    "code", [0, -1, 999, 1004, 1005, 1006, 1015, 2999, 5000, True, "x", 1e3, 10**12]
+)
 def test_a_close_code_that_may_not_be_sent_raises_before_anything_closes(chsk, world, code):
     clients = [connect(world, "ws"), connect(world, "ajax")]
     with pytest.raises(InvalidEvent, match="close code"):

@@ -6,17 +6,14 @@ Checked once per `send`. What is received is checked in `_fast/dispatch`.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Final
 
 from chansock import edn
+from chansock._fast.frames import is_close_code
 from chansock.errors import EdnEncodeError, InvalidEvent
 from chansock.target import Target, is_user_id
 from chansock.values import Keyword
 
 __all__ = ["check_close", "check_handled_id", "check_id", "check_user_id"]
-
-# RFC 6455 section 7.4.1 and the registry: those that an endpoint may send.
-CLOSE_CODES: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015), *range(3000, 5000)})
 
 
 @lru_cache(maxsize=1024)  # an application has few ids; those made from input must not pile up
@@ -52,7 +49,8 @@ def _namespaced(event_id: str) -> Keyword:
 
 def check_close(code: int, reason: str) -> None:
     """Raise InvalidEvent unless an endpoint may close with this code and reason."""
-    if isinstance(code, bool) or not isinstance(code, int) or code not in CLOSE_CODES:
+    is_code = isinstance(code, int) and 1000 <= code <= 4999 and is_close_code(code)
+    if not is_code:
         raise InvalidEvent(f"expected a close code that may be sent, got {code!r:.80}")
     if not isinstance(reason, str):
         raise InvalidEvent(f"expected a reason (str), got {reason!r:.80}")

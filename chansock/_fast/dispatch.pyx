@@ -511,7 +511,7 @@ cdef class Dispatch:
 
 
 async def alone(Dispatch dispatch, EventMsg msg, awaitable):
-    """Await one parallel handler."""
+    """Await one handler and finish its event."""
     try:
         result = await awaitable
     except Exception as error:
@@ -527,15 +527,7 @@ async def drain(Dispatch dispatch, Inbox inbox, EventMsg msg, awaitable):
     """Await a handler, then work off what came behind it, one at a time and in order."""
     try:
         while True:
-            try:
-                result = await awaitable
-            except Exception as error:
-                dispatch.fail(msg, error)
-            except BaseException as error:
-                dispatch.fail(msg, error)
-                raise
-            else:
-                dispatch.finish(msg, result)
+            await alone(dispatch, msg, awaitable)
             awaitable = None
             while inbox.queue and awaitable is None:
                 msg = inbox.queue.popleft()

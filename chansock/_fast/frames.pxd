@@ -59,4 +59,5 @@ cdef inline Py_ssize_t head_size(Py_ssize_t size) noexcept nogil:
 cdef Py_ssize_t write_head(uint8_t* out, int opcode, Py_ssize_t size) noexcept nogil
 
 cpdef bytes frame(int opcode, object payload, bytes mask=*, bint fin=*)
+cpdef bint is_close_code(int code) noexcept
 cpdef bytes close_payload(int code, str reason=*)

@@ -218,14 +218,14 @@ cdef int _check_close(Frame* frame) except -1:
     frame.code = (<int>frame.data[0] << 8) | frame.data[1]
     frame.data += 2
     frame.size -= 2
-    if not _is_close_code(frame.code):
+    if not is_close_code(frame.code):
         _fail(f"expected a close code that may be sent, got {frame.code}")
     if utf8_whole(frame.data, frame.size) != frame.size:
         _fail("expected UTF-8 in a close reason", 1007)
     return 0
 
 
-cdef bint _is_close_code(int code) noexcept:
+cpdef bint is_close_code(int code) noexcept:
     """Tell whether a close frame may carry code: RFC 6455 section 7.4, and IANA's list."""
     if 3000 <= code <= 4999:
         return True
@@ -289,7 +289,7 @@ cpdef bytes close_payload(int code, str reason=""):
     """
     if code == NO_STATUS:
         return b""
-    if not _is_close_code(code):
+    if not is_close_code(code):
         raise ValueError(f"code: expected a close code that may be sent, got {code}")
     cdef bytes text = reason.encode("utf-8", "replace")
     if len(text) > MAX_REASON:

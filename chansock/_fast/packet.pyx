@@ -4,9 +4,10 @@
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
+from chansock._fast cimport frames
 from chansock._fast.buffer cimport Span, WriteBuffer
 from chansock._fast.edn_reader cimport Reader
 from chansock._fast.edn_spelling cimport write_keyword
@@ -22,29 +23,14 @@ cdef Py_ssize_t SPARE_BYTES = 65536     # a larger buffer is not kept between wr
 
 cdef bytes frame_of(bytes payload, bint is_binary):
     cdef uint8_t[10] header
-    cdef Py_ssize_t size = len(payload), head = _header(header, size, is_binary)
+    cdef Py_ssize_t size = len(payload), head = frames.write_head(
+        header, frames.BINARY if is_binary else frames.TEXT, size
+    )
     cdef bytes frame = PyBytes_FromStringAndSize(NULL, head + size)
     cdef char* data = PyBytes_AS_STRING(frame)
     memcpy(data, header, <size_t>head)
     memcpy(data + head, PyBytes_AS_STRING(payload), <size_t>size)
     return frame
-
-
-cdef Py_ssize_t _header(uint8_t* header, Py_ssize_t size, bint is_binary) noexcept:
-    cdef int i
-    header[0] = 0x82 if is_binary else 0x81
-    if size < 126:
-        header[1] = <uint8_t>size
-        return 2
-    if size < 65536:
-        header[1] = 126
-        header[2] = <uint8_t>(size >> 8)
-        header[3] = <uint8_t>(size & 0xFF)
-        return 4
-    header[1] = 127
-    for i in range(8):
-        header[2 + i] = <uint8_t>((<uint64_t>size >> (56 - 8 * i)) & 0xFF)
-    return 10
 
 
 @cython.final
