@@ -352,7 +352,6 @@ class _Core:
         )
         self.hub = Hub(
             config,
-            clock,
             self.sweep,
             self.fanout,
             chsk.connected,

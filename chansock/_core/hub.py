@@ -17,7 +17,6 @@ from chansock._fast.dispatch import Connection
 from chansock._fast.fanout import Fanout, Outbox
 from chansock._fast.packet import Packet
 from chansock._fast.sweep import Sweep
-from chansock.clock import Clock
 from chansock.config import Config
 from chansock.target import ALL, ANONYMOUS, ClientTarget, Target, UserId
 
@@ -36,7 +35,6 @@ class Hub:
     def __init__(
         self,
         config: Config,
-        clock: Clock,
         sweep: Sweep,
         fanout: Fanout,
         presence: Presence,
@@ -48,7 +46,6 @@ class Hub:
     ) -> None:
         self.strays = strays
         self._config = config
-        self._clock = clock
         self._sweep = sweep
         self._fanout = fanout
         self._presence = presence
