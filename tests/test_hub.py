@@ -102,8 +102,10 @@ def test_a_reconnect_within_grace_is_no_event_and_loses_nothing(chsk, world, pre
     world.turn()
     assert data(client) == [1, 2]
     assert client.transport.writes[0] == 2  # the handshake and what waited, in one send
-    assert presence == [("open", "a")]
     assert chsk.stats.cut == 1
+    world.advance(60)
+    assert "a" in chsk.connected.ws
+    assert presence == [("open", "a")]
 
 
 def test_what_waits_when_grace_ends_is_counted_lost(chsk, world):
@@ -312,6 +314,16 @@ def test_a_reply_that_finds_only_a_closing_socket_does_not_go_into_a_poll(chsk, 
         world.advance(1)
     assert data(poll) == [0, 1, 2]
     assert chsk.stats.reply_lost == 1
+
+
+def test_a_second_handshake_beside_a_parked_poll_changes_no_presence(chsk, world, presence):
+    client = world.ajax("tab", uid="a", is_polling=False)
+    poll = client.poll()
+    world.ajax("tab", uid="a", is_polling=False)
+    world.advance(6)
+    assert poll.is_parked
+    assert "a" in chsk.connected.ajax
+    assert presence == [("open", "a")]
 
 
 # -- polls

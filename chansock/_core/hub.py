@@ -147,8 +147,8 @@ class Hub:
             # The client asks anew instead of for more: it never saw the last answer.
             session.was_answered = False
             self.cut += 1
-        self._sweep.cancel(session.grace_ajax)
-        session.grace_ajax = self._sweep.enter(self._config.grace_ajax, self._ajax_gone, session)
+        if session.poll is None:
+            self._start_grace_ajax(session)
 
     def park(self, session: Session, connection: Connection) -> None:
         """Make a poll the session's newest connection; what waits answers it at once."""
