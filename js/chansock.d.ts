@@ -1,0 +1,240 @@
+/**
+ * Types of chansock.js, the browser's client of a channel socket. All times are seconds.
+ *
+ *     type FromServer = { "chat/said": { from: string; text: string } };
+ *     type ToServer = { "chat/say": { text: string }; "math/double": number };
+ *     const client = connect<FromServer, ToServer>("/chsk");
+ *     client.on("chat/said", ({ from, text }) => show(from, text));
+ *     await client.ready;
+ *     await client.send("chat/say", { text: "hello" });
+ */
+
+/** Events by id: what the data of each is. */
+export type Events = Record<string, any>;
+
+export type Transport = "auto" | "ws" | "ajax";
+
+/** A value, or a function (plain or async) that is called anew for each attempt to connect. */
+export type Source<T> = T | (() => T | Promise<T>);
+
+export interface Options {
+  /** "auto" (the default) tries a WebSocket, and goes on with Ajax where none is to be had. */
+  transport?: Transport;
+  /** What this tab is to the server, across reconnects. Random by default; best kept secret. */
+  clientId?: string;
+  /** Sent with the handshake and each POST, as Sente does. */
+  csrfToken?: Source<string | null | undefined>;
+  /** Joins the query of handshakes and polls, not of POSTs. */
+  params?: Source<Record<string, string> | undefined>;
+  /** Ajax only: a WebSocket of a browser cannot send any. */
+  headers?: Source<Record<string, string> | undefined>;
+  /** What `send` does while closed: refuse at once (the default), or wait in a queue. */
+  offline?: "refuse" | "queue";
+  /** How many events that queue holds; past it `send` is refused. 100. */
+  maxQueuedEvents?: number;
+  /** How many events may wait for a slow `for await`; past it the connection is given up. 10000. */
+  maxInboxEvents?: number;
+  /** How long a WebSocket or an Ajax handshake may take. 5. */
+  connectTimeout?: number;
+  /** How long a poll may be parked, and a POST that asks for no reply may take. 60. */
+  ajaxTimeout?: number;
+  /** A WebSocket on which nothing moved for so long is pinged. 10. */
+  pingInterval?: number;
+  /** How long the answer to that ping may take. 5. */
+  pingTimeout?: number;
+  /** The longest wait between two attempts (in a hidden tab 6 times that). 10. */
+  maxBackoff?: number;
+  /** Ajax in place of a blocked WebSocket looks for one again after so long, then ever later. 30. */
+  upgradeInterval?: number;
+  /** Readers of tagged elements, by tag without "#": `{"my/point": ([x, y]) => new Point(x, y)}`. */
+  readers?: Readers;
+  /** Is told each packet that travels, as text: for a log or a debugger. */
+  trace?: (direction: "in" | "out", packet: string, type: "ws" | "ajax") => void;
+  /** In place of the global ones: Node 20 has no WebSocket of its own, but npm's `ws`. */
+  WebSocket?: any;
+  fetch?: typeof fetch;
+}
+
+export type ReasonKind =
+  /** The server closed with code 1000. */
+  | "clean"
+  /** Any other end of a connection that was open. */
+  | "unexpected"
+  /** Never got as far as a handshake: network, time-out, a status other than 200. */
+  | "not-opened"
+  /** 401, 403, or close code 1008 or 4401: not tried again until `reconnect()`. */
+  | "refused"
+  /** The server did not answer our ping. */
+  | "ws-ping-timeout"
+  /** No WebSocket to be had here; Ajax for now. */
+  | "downgrading-ws-to-ajax"
+  /** A WebSocket is to be had again. */
+  | "upgrading-ajax-to-ws"
+  | "requested-reconnect"
+  | "requested-disconnect";
+
+/** Why a channel is, or last was, closed. */
+export interface Reason {
+  readonly kind: ReasonKind;
+  /** The WebSocket close code or the HTTP status; null where there was neither. */
+  readonly code: number | null;
+  /** What the other side or the network said, in its words. */
+  readonly text: string;
+}
+
+/** What is known of a channel at one moment; frozen, a change is a new one. */
+export interface State {
+  readonly open: boolean;
+  /** The transport of the last attempt. */
+  readonly type: "ws" | "ajax";
+  /** As the server named the user in the last handshake; null: anonymous. */
+  readonly uid: any;
+  readonly handshakeData: any;
+  readonly everOpened: boolean;
+  /** Of the last close; kept after it has opened again. */
+  readonly reason: Reason | null;
+  /** When the next attempt is due, as `Date.now()` counts; null if none is. */
+  readonly retryAt: number | null;
+}
+
+export interface Event<Id extends string = string, Data = any> {
+  readonly id: Id;
+  readonly data: Data;
+}
+
+type EventOf<In extends Events> = { [Id in keyof In & string]: Event<Id, In[Id]> }[keyof In & string];
+
+/** A channel to one server, which comes back after every close. `connect` makes it. */
+export interface Client<In extends Events = Events, Out extends Events = Events> extends AsyncIterable<EventOf<In>> {
+  readonly clientId: string;
+  readonly state: State;
+  /** Settles at the first handshake; rejects with ChannelClosed if refused or disconnected before. */
+  readonly ready: Promise<void>;
+
+  /**
+   * Send an event `[:chat/say {...}]`. Without a timeout the promise is of undefined once the
+   * socket has the event, over Ajax once its POST was answered; with one, of the reply.
+   * Events arrive in the order of the calls.
+   *
+   * Rejects with InvalidEvent or EdnError for what cannot be sent; ChannelClosed at once while
+   * closed (unless `offline: "queue"`), or if it closes before the answer; ReplyTimeout;
+   * ReplyError if the server's handler failed, or its POST was not taken.
+   */
+  send<Id extends keyof Out & string>(id: Id, data?: Out[Id], options?: { timeout?: undefined }): Promise<undefined>;
+  send<Id extends keyof Out & string, Reply = any>(id: Id, data: Out[Id] | undefined, options: { timeout: number }): Promise<Reply>;
+
+  /** Have events of this id handled; gives a function that undoes it. One handler for each id. */
+  on<Id extends keyof In & string>(id: Id, handler: (data: In[Id], event: Event<Id, In[Id]>) => void): () => void;
+  /** Have each new state told, and the present one at once; gives a function that undoes it. */
+  onState(handler: (state: State) => void): () => void;
+
+  /** Connect anew, at once: with other credentials, or after `disconnect`. */
+  reconnect(): void;
+  /** Close, and stay closed until `reconnect`. */
+  disconnect(): void;
+}
+
+/**
+ * Make a client of the channel at `url`, and connect.
+ *
+ * The url is relative to the page; ws, wss, http and https all mean the same place. Throws
+ * TypeError for a url or an option that cannot be.
+ */
+export function connect<In extends Events = Events, Out extends Events = Events>(
+  url: string | URL,
+  options?: Options,
+): Client<In, Out>;
+
+export class ChansockError extends Error {}
+/** The caller's event: an id that is no namespaced keyword, or one in `chsk/`. */
+export class InvalidEvent extends ChansockError {}
+export class ChannelClosed extends ChansockError {
+  readonly reason: Reason | null;
+}
+export class ReplyTimeout extends ChansockError {}
+export class ReplyError extends ChansockError {}
+
+// edn
+
+export type Readers = Record<string, (value: any) => any>;
+
+/**
+ * Read the first form of an edn text. What Clojure writes becomes
+ *
+ *     nil true "s" 1 1.5    null true "s" 1 1.5       :kw sym \a           Keyword Symbol Char
+ *     12345678901234567890  BigInt                    [1] (1)              Array List
+ *     1.10M 1/2             Decimal Ratio             #{1}                 Set
+ *     {:a 1, :b/c 2}        {"a": 1, "b/c": 2}        {"a" 1}, {1 2}       Map
+ *     #inst "..."           Instant (a Date)          #uuid "..."          UUID
+ *     #my/tag v             Tagged
+ *
+ * and is written back unchanged (but 1.0 and 1N are 1 in JavaScript). Throws EdnError.
+ */
+export function read(text: string, options?: { readers?: Readers }): any;
+
+/**
+ * Write a value as edn. An object is a map with keyword keys, a Map one with any; properties
+ * that are undefined are left out, as JSON.stringify does. Throws EdnError for what edn cannot
+ * say (a function, a cycle, a key that is no keyword).
+ */
+export function write(value: any): string;
+
+export class EdnError extends ChansockError {
+  /** Reading: where in the text, in UTF-16 units. */
+  readonly position?: number;
+  /** Writing: the way to the value, as in `$.users[0]`. */
+  readonly path?: string;
+}
+
+/** `:ns/name`. One object for each name, so `===` works; `keyword("a/b")` gives it. */
+export class Keyword {
+  private constructor();
+  /** Without the colon: "ns/name". */
+  readonly name: string;
+  toString(): string;
+  toJSON(): string;
+}
+export function keyword(name: string): Keyword;
+export class Symbol {
+  constructor(name: string);
+  readonly name: string;
+  toString(): string;
+}
+/** One UTF-16 unit: `\a`. */
+export class Char {
+  constructor(char: string);
+  readonly char: string;
+  toString(): string;
+}
+/** `(1 2)`; an Array, or anything else iterable, is written as a vector. */
+export class List<T = any> extends Array<T> {}
+export class UUID {
+  constructor(text: string);
+  toString(): string;
+  toJSON(): string;
+}
+/** A Date that keeps the digits past its milliseconds. */
+export class Instant extends Date {
+  constructor(text: string);
+  /** 0 to 999. */
+  readonly microseconds: number;
+}
+/** `1/2`, in lowest terms. */
+export class Ratio {
+  constructor(numerator: bigint | number, denominator: bigint | number);
+  readonly numerator: bigint;
+  readonly denominator: bigint;
+  valueOf(): number;
+  toString(): string;
+}
+/** `1.10M`, as written; without the M. */
+export class Decimal {
+  constructor(text: string);
+  valueOf(): number;
+  toString(): string;
+}
+export class Tagged<T = any> {
+  constructor(tag: string, value: T);
+  readonly tag: string;
+  readonly value: T;
+}
