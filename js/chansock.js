@@ -1,0 +1,1420 @@
+/**
+ * chansock.js: the browser's client of a channel socket, and edn in JavaScript.
+ *
+ * One ES module without a build or a dependency, so it holds both halves, edn first; it is long
+ * for that reason alone. It speaks the wire of Sente 1.21 and later. What each export is for
+ * stands in chansock.d.ts. It may touch the network, timers, and the browser's events that tell
+ * of sleep and networks; never the page, and no storage.
+ */
+
+/** The base of all that chansock throws on purpose. */
+export class ChansockError extends Error {
+  name = "ChansockError";
+}
+
+// -- edn: errors, and the values that JavaScript has no type for --
+
+export class EdnError extends ChansockError {
+  name = "EdnError";
+}
+
+const MAX_DEPTH = 500; // Clojure's own readers overflow their stack soon after 600
+
+const expected = (what, got) => {
+  throw new EdnError(`expected ${what}, got ${JSON.stringify(String(got)).slice(0, 80)}`);
+};
+
+// A name that Clojure, tools.reader and ClojureScript all read as this one name.
+const NAME =
+  /^(?!:|.*(?::(?:[:/]|$)|\/\p{Nd}|[\s\p{Cc}\p{Cs}"();@[\\\]^`{},~]))(\/|[^/]+(\/(\/|[^/]+))?)$/u;
+const NO_SYMBOL = /^([-+]?\p{Nd}|#|(nil|true|false)$)/u;
+const NO_TAG = /^([^a-zA-Z\xaa\xb5\xba\xc0-\xd6\xd8-\xf6\xf8-\xff]|(nil|true|false)$)/;
+
+const checkName = (what, name, excluded) =>
+  typeof name === "string" && NAME.test(name) && !excluded?.test(name) ? name : expected(what, name);
+
+export class Keyword {
+  constructor(name) {
+    // The name of a property is a copy: a slice would keep a whole message alive.
+    this.name = Object.keys({ [checkName("the name of a keyword", name)]: 0 })[0];
+  }
+  toString() {
+    return ":" + this.name;
+  }
+  toJSON() {
+    return this.name;
+  }
+}
+
+// One Keyword for each name for as long as anyone holds it. Peers choose the names, so what is
+// held here is bounded, and a name that nobody holds is forgotten.
+const recent = new Map();
+const living = new Map();
+const dead = new FinalizationRegistry((name) => living.get(name)?.deref() || living.delete(name));
+
+export function keyword(name) {
+  let word = recent.get(name);
+  if (!word) {
+    word = living.get(name)?.deref();
+    if (!word) {
+      word = new Keyword(name);
+      living.set(word.name, new WeakRef(word));
+      dead.register(word, word.name);
+    }
+    if (recent.size > 2047) recent.clear();
+    if (name.length < 65) recent.set(word.name, word);
+  }
+  return word;
+}
+
+class Name {
+  constructor(name) {
+    this.name = checkName("the name of a symbol", name, NO_SYMBOL);
+  }
+  toString() {
+    return this.name;
+  }
+}
+export { Name as Symbol };
+
+export class Char {
+  constructor(char) {
+    this.char = /^[^\ud800-\udfff]$/.test(char) ? char : expected("one character", char);
+  }
+  toString() {
+    return this.char;
+  }
+}
+
+export class List extends Array {}
+
+export class UUID {
+  constructor(text) {
+    const isUuid = text?.match?.(/^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i);
+    this.text = isUuid ? text.toLowerCase() : expected("a UUID", text);
+  }
+  toString() {
+    return this.text;
+  }
+  toJSON() {
+    return this.text;
+  }
+}
+
+const INSTANT = new RegExp(
+  /^(\d{4})(?:-(\d\d)(?:-(\d\d)(?:T(\d\d)(?::(\d\d)(?::(\d\d)(?:\.(\d+))?)?)?)?)?)?/.source +
+    /(?:Z|([-+])([01]\d|2[0-3]):([0-5]\d))?$/.source,
+);
+
+export class Instant extends Date {
+  constructor(text) {
+    const found = text?.match?.(INSTANT) ?? [];
+    const [, year, month = "01", day = "01", hour = "00", minute = "00"] = found;
+    const [second = "00", digits = "", sign = "+", hours = 0, minutes = 0] = found.slice(6);
+    const isLeap = minute + second === "5960"; // as in Clojure, whatever the day
+    const fraction = digits.padEnd(6, 0);
+    const date = `${year}-${month}-${day}T${hour}:${minute}`;
+    const iso = `${date}:${isLeap ? 59 : second}.${fraction.slice(0, 3)}Z`;
+    const time = new Date(iso);
+    if (time.toJSON() !== iso) expected("a date and time", text);
+    super(+time + isLeap * 1e3 - (sign + 1) * (hours * 60 + +minutes) * 6e4);
+    this.microseconds = +fraction.slice(3, 6);
+  }
+}
+
+export class Ratio {
+  constructor(numerator, denominator) {
+    const [a, b] = [BigInt(numerator), BigInt(denominator)];
+    if (!b) expected("a denominator", b);
+    let [divisor, rest] = [a, b];
+    while (rest) [divisor, rest] = [rest, divisor % rest];
+    if (divisor < 0n !== b < 0n) divisor = -divisor;
+    this.numerator = a / divisor;
+    this.denominator = b / divisor;
+  }
+  valueOf() {
+    return Number(this.numerator) / Number(this.denominator);
+  }
+  toString() {
+    const { numerator, denominator } = this;
+    return numerator + (denominator === 1n ? "" : "/" + denominator);
+  }
+}
+
+const DECIMAL = /^[-+]?\d+(\.\d*)?([eE][-+]?\d+)?$/;
+
+export class Decimal {
+  constructor(text) {
+    this.text = DECIMAL.test(text) ? text : expected("a decimal", text);
+  }
+  valueOf() {
+    return +this.text;
+  }
+  toString() {
+    return this.text;
+  }
+}
+
+export class Tagged {
+  constructor(tag, value) {
+    this.tag = checkName("a tag", tag, NO_TAG);
+    this.value = value;
+  }
+}
+
+const isPlain = (value) => {
+  const type = Object.getPrototypeOf(value);
+  return !type || type === Object.prototype || !Object.getPrototypeOf(type); // of another frame
+};
+
+const isCollection = (value) =>
+  Array.isArray(value) || value instanceof Map || value instanceof Set || isPlain(value);
+
+/** Return a function that refuses what equals, by value, what it was given before. */
+const distinct = (fail) => {
+  const seen = new Set();
+  return (value, position) => {
+    const isText = typeof value === "string" || (value instanceof Object && !(value instanceof Keyword));
+    const id = isText ? render(value, true) : value;
+    if (seen.has(id)) fail(`expected different keys or members, got ${id} again`, position);
+    seen.add(id);
+    return value;
+  };
+};
+
+// -- edn: reading --
+
+// What ends a name: 1 is whitespace, 2 all the rest.
+const ENDS = new Uint8Array(128);
+for (const c of " ,\t\n\v\f\r\"();[\\]^{}") ENDS[c.charCodeAt()] = /[\s,]/.test(c) ? 1 : 2;
+const endOf = (c) => (c < 128 ? ENDS[c] : c > 0 ? +/\s/.test(String.fromCharCode(c)) : 2);
+
+const ESCAPE = /\\(?:u([\da-fA-F]{4})|([0-7]{3}|[0-7]{1,2}(?![^\s,"\\]))|(["\\nrtbf]))/y;
+const ESCAPED = { n: "\n", r: "\r", t: "\t", b: "\b", f: "\f" };
+const CHARS = {
+  newline: "\n", return: "\r", space: " ", tab: "\t", backspace: "\b", formfeed: "\f",
+};
+const TOKEN = /[^\s,"#();[\\\]^{}]+/y;
+const INTEGER = /^([-+]?)(?:(0[xX][\da-fA-F]+|[1-9]\d*|0)|0(\d+)|([1-9]\d?)[rR]0*([\da-zA-Z]+?))N?$/;
+const POWERS = Array.from({ length: 16 }, (_, n) => 10 ** n);
+const BUILT_IN = { inst: (text) => new Instant(text), uuid: (text) => new UUID(text) };
+const SHAPE = 32; // so many keys of a map are guessed at most
+
+// The text and the place in it. `quote` and `slash` are where the next of them stands, if that is
+// not before pos. `shapes` are the keys of the last map at each depth: those of the next are
+// most likely the same.
+let text, pos, quote, slash, depth, readers, shapes = [];
+
+const refuse = (message, position = pos, cause) => {
+  const near = JSON.stringify(text.slice(position, position + 40));
+  throw Object.assign(new EdnError(`${message} at ${position}: ${near}`, { cause }), { position });
+};
+
+/** Give what `make` makes of the text at position; what it throws gets that position. */
+const attempt = (position, make) => {
+  try {
+    return make();
+  } catch (error) {
+    refuse(error.message, position, error);
+  }
+};
+
+/** Pass over whitespace and the like; give the code of the next character, or -1 at the end. */
+function skip() {
+  for (; pos < text.length; pos++) {
+    const c = text.charCodeAt(pos);
+    if (endOf(c) === 1) continue;
+    const next = c === 35 && text[pos + 1];
+    if (c === 59 || next === "!") {
+      pos = text.indexOf("\n", pos);
+      if (pos < 0) pos = text.length;
+    } else if (next === "_") {
+      const saved = readers;
+      readers = {}; // what is thrown away is read, but no reader hears of it
+      pos += 2;
+      depth++;
+      readForm(skip());
+      depth--;
+      pos--;
+      readers = saved;
+    } else {
+      return c;
+    }
+  }
+  return -1;
+}
+
+function readName() {
+  const start = pos;
+  let end = pos;
+  while (!endOf(text.charCodeAt(end))) end++;
+  pos = end;
+  return text.slice(start, end);
+}
+
+function readForm(c) {
+  const start = pos;
+  if (depth > MAX_DEPTH) refuse(`expected at most ${MAX_DEPTH} levels, got more`);
+  switch (c) {
+    case 34: // "
+      return readString();
+    case 58: { // :
+      pos++;
+      const name = readName();
+      return recent.get(name) ?? attempt(start, () => keyword(name));
+    }
+    case 91: // [
+      return readItems([], 93);
+    case 40: // (
+      return readItems(new List(), 41);
+    case 123: // {
+      return readMap();
+    case 92: // \
+      return readChar();
+    case 35: // #
+      return readTagged(text[pos + 1]);
+    case 94: // ^
+      return readMarked();
+  }
+  const first = c === 43 || c === 45 ? text.charCodeAt(pos + 1) : c;
+  if (first > 47 && first < 58) return readNumber(c);
+  const word = c === 110 ? "nil" : c === 116 ? "true" : "false";
+  if (text.startsWith(word, pos) && endOf(text.charCodeAt(pos + word.length))) {
+    pos += word.length;
+    return c === 110 ? null : c === 116;
+  }
+  const name = readName();
+  if (!name) refuse(`expected a form, got ${text[pos] ?? "the end"}`);
+  return attempt(start, () => new Name(name));
+}
+
+function readItems(found, close) {
+  pos++;
+  depth++;
+  let c;
+  while ((c = skip()) !== close) found.push(readForm(c));
+  pos++;
+  depth--;
+  return found;
+}
+
+function readSet() {
+  const found = new Set();
+  const isNew = distinct(refuse);
+  pos++;
+  depth++;
+  let c;
+  while ((c = skip()) !== 125) {
+    const start = pos;
+    found.add(isNew(readForm(c), start));
+  }
+  pos++;
+  depth--;
+  return found;
+}
+
+function readMap(namespace) {
+  const object = {};
+  let found, isNew, c;
+  pos++;
+  depth++;
+  const shape = (shapes[depth] ??= []);
+  let index = namespace ? SHAPE : 0;
+  while ((c = skip()) !== 125) {
+    const start = pos;
+    const guess = shape[index];
+    if (
+      c === 58 && guess !== undefined && text.startsWith(guess, start + 1) &&
+      endOf(text.charCodeAt(start + 1 + guess.length))
+    ) {
+      pos += 1 + guess.length;
+      index++;
+      object[guess] = readForm(skip());
+      continue;
+    }
+    let key = readForm(c);
+    if (namespace && (key instanceof Keyword || key instanceof Name)) {
+      const { name } = key;
+      const full = name.startsWith("_/") ? name.slice(2)
+        : name.includes("/") ? name : `${namespace}/${name}`;
+      key = attempt(start, () => (key instanceof Keyword ? keyword(full) : new Name(full)));
+    }
+    const value = readForm(skip());
+    if (!found && key instanceof Keyword) {
+      const { name } = key;
+      if (Object.hasOwn(object, name)) refuse(`expected different keys, got ${key} again`, start);
+      // An assignment to __proto__ would change the object's class.
+      Object.defineProperty(object, name, {
+        value, writable: true, enumerable: true, configurable: true,
+      });
+      if (name !== "__proto__" && index < SHAPE) {
+        shape.length = index; // so that the keys in it stay different ones
+        shape[index++] = name;
+      }
+      continue;
+    }
+    if (!found) {
+      found = new Map();
+      isNew = distinct(refuse);
+      index = SHAPE;
+      for (const name of Object.keys(object)) found.set(isNew(keyword(name)), object[name]);
+    }
+    found.set(isNew(key, start), value);
+  }
+  pos++;
+  depth--;
+  return found ?? object;
+}
+
+function readString() {
+  const start = pos++;
+  let out = "";
+  for (;;) {
+    if (quote < pos) {
+      quote = text.indexOf('"', pos);
+      if (quote < 0) refuse("expected a closing quote, got the end", start);
+    }
+    if (slash < pos) {
+      slash = text.indexOf("\\", pos);
+      if (slash < 0) slash = Infinity;
+    }
+    const end = Math.min(quote, slash);
+    out += text.slice(pos, end);
+    pos = end + 1;
+    if (quote < slash) return out;
+    ESCAPE.lastIndex = slash;
+    const [, hex, octal, char] = ESCAPE.exec(text) ?? refuse("expected an escape", slash);
+    out += char ? ESCAPED[char] ?? char : String.fromCharCode(hex ? "0x" + hex : "0o" + octal);
+    pos = ESCAPE.lastIndex;
+  }
+}
+
+function readChar() {
+  const start = pos++;
+  const name = readName() || text[pos++];
+  const [, hex, octal] = /^(?:u([\da-fA-F]{4})|o([0-7]{1,3}))$/.exec(name) ?? [];
+  const char = hex || octal ? String.fromCharCode(hex ? "0x" + hex : "0o" + octal)
+    : Object.hasOwn(CHARS, name) ? CHARS[name] : name;
+  return attempt(start, () => new Char(char));
+}
+
+function readNumber(c) {
+  const start = pos;
+  const first = c < 48 ? pos + 1 : pos;
+  let end = first;
+  let n = 0;
+  let point, digit;
+  for (;; end++) {
+    digit = text.charCodeAt(end) - 48;
+    if (digit >= 0 && digit < 10) n = n * 10 + digit;
+    else if (digit === -2 && !point) point = end;
+    else break;
+  }
+  if (endOf(digit + 48)) {
+    const isExact = end - first < 16;
+    pos = end;
+    if (point) {
+      if (!isExact) return +text.slice(start, end);
+      n /= POWERS[end - point - 1];
+      return c === 45 ? -n : n;
+    }
+    if (isExact && (text.charCodeAt(first) !== 48 || end === first + 1)) {
+      return c === 45 ? -n || 0 : n;
+    }
+  }
+  TOKEN.lastIndex = start;
+  const [token] = TOKEN.exec(text);
+  pos = TOKEN.lastIndex;
+  return attempt(start, () => numberOf(token));
+}
+
+const shortest = (n) => (Number.isSafeInteger(Number(n)) ? Number(n) : n);
+
+/** Give the number of a token that `readNumber` did not know at once. */
+function numberOf(token) {
+  const [all, sign, plain, octal, radix, digits] = INTEGER.exec(token) ?? [];
+  if (all) {
+    const small = parseInt(digits, radix);
+    if (radix && small.toString(radix) !== digits.toLowerCase()) expected("a number", token);
+    const n = BigInt(radix ? small : plain ?? "0o" + octal);
+    return shortest(sign === "-" ? -n : n);
+  }
+  const [numerator, denominator] = token.split("/");
+  if (denominator) {
+    const ratio = new Ratio(numerator, denominator)
+    return ratio.denominator === 1n ? shortest(ratio.numerator) : ratio;
+  }
+  if (token.endsWith("M")) return new Decimal(token.slice(0, -1));
+  return DECIMAL.test(token) ? +token : expected("a number", token);
+}
+
+function readTagged(next) {
+  const start = pos++;
+  if (next === "{") return readSet();
+  if (next === "^") return readMarked();
+  if (next === "#") {
+    pos++;
+    skip();
+    const name = readName();
+    if (/^(-?Inf|NaN)$/.test(name)) return Number(name.replace("f", "finity"));
+    refuse("expected ##Inf, ##-Inf or ##NaN", start);
+  }
+  if (next === ":") {
+    pos++;
+    const namespace = readName();
+    if (NAME.test(namespace) && !namespace.includes("/") && skip() === 123) return readMap(namespace);
+    refuse("expected a namespace and a map", start);
+  }
+  const tag = readName();
+  depth++;
+  const value = readForm(skip());
+  depth--;
+  const reader = [readers, BUILT_IN].find((known) => Object.hasOwn(known, tag));
+  return attempt(start, () => (reader ? reader[tag](value) : new Tagged(tag, value)));
+}
+
+/** Read what has metadata before it, and drop that. */
+function readMarked() {
+  const start = pos++;
+  depth++;
+  const mark = readForm(skip());
+  const value = readForm(skip());
+  depth--;
+  const isMark = typeof mark === "string" || mark instanceof Keyword || mark instanceof Name;
+  if (!(isMark || (mark && isCollection(mark)))) refuse("meta", start);
+  if (!(value instanceof Name || (value && isCollection(value)))) refuse("meta", start);
+  return value;
+}
+
+export function read(source, options) {
+  const saved = [text, pos, quote, slash, depth, readers, shapes];
+  if (typeof source !== "string") expected("a text", source);
+  if (text !== undefined) shapes = []; // a reader reads
+  text = source;
+  pos = depth = 0;
+  quote = slash = -1;
+  readers = options?.readers ?? {};
+  try {
+    const c = skip();
+    return c < 0 ? null : readForm(c);
+  } finally {
+    [text, pos, quote, slash, depth, readers, shapes] = saved;
+  }
+}
+
+// -- edn: writing --
+
+// The steps to the value that is being written, so many as `level` says; isCanonical: for a
+// comparison, so that equal values give equal texts.
+let steps, level, isCanonical;
+
+const unwritable = (message) => {
+  const path = "$" + steps.slice(1, level + 1).map((step) => typeof step === "string" ? `.${step}` : `[${step}]`).join("");
+  throw Object.assign(new EdnError(`${message} at ${path}`), { path });
+};
+
+function writeForm(value) {
+  if (level > MAX_DEPTH) unwritable(`expected at most ${MAX_DEPTH} levels, got more, or a cycle`);
+  switch (typeof value) {
+    case "string":
+      return JSON.stringify(value);
+    case "number":
+      if (Number.isSafeInteger(value)) return Object.is(value, -0) ? "-0.0" : `${value}`;
+      if (value % 1) return `${value}`;
+      return isFinite(value) ? value.toExponential() : "##" + `${value}`.replace("inity", "");
+    case "boolean":
+      return value ? "true" : "false";
+    case "undefined":
+      return "nil";
+    case "bigint":
+      return value + (BigInt.asIntN(64, value) === value ? "" : "N");
+    case "object":
+      if (value) {
+        level++;
+        const written = writeObject(value);
+        level--;
+        return written;
+      }
+      return "nil";
+  }
+  unwritable(`expected a value, got a ${typeof value}`);
+}
+
+function writeObject(value) {
+  if (Array.isArray(value)) {
+    return value instanceof List && !isCanonical ? `(${writeItems(value)})` : `[${writeItems(value)}]`;
+  }
+  if (isPlain(value)) return writeProperties(value);
+  if (value instanceof Keyword || value instanceof Name || value instanceof Ratio) {
+    return value.toString();
+  }
+  if (value instanceof Map || value instanceof Set) return writeEntries(value);
+  if (value instanceof Date) {
+    const iso = value.toJSON();
+    if (iso?.length !== 24) unwritable(`expected a date of the years 0 to 9999, got ${iso}`);
+    const digits = value.microseconds ? `${value.microseconds}`.padStart(3, 0) : "";
+    return `#inst "${iso.slice(0, 23)}${digits}-00:00"`;
+  }
+  if (value instanceof UUID) return `#uuid "${value}"`;
+  if (value instanceof Tagged) {
+    return `#${value.tag} ${writeForm(value.value)}`;
+  }
+  if (value instanceof Char) {
+    const { char } = value;
+    return "\\" + (Object.keys(CHARS).find((name) => CHARS[name] === char) ?? char);
+  }
+  if (value instanceof Decimal) return `${isCanonical ? +value : value.text}M`;
+  if (value instanceof Number || value instanceof String || value instanceof Boolean) {
+    return writeForm(value.valueOf());
+  }
+  if (value[Symbol.iterator]) return `[${writeItems(value)}]`;
+  if (typeof value.toJSON === "function") return writeForm(value.toJSON());
+  if (!Object.keys(value).length) unwritable("expected ...");
+  return writeProperties(value);
+}
+
+function writeItems(items) {
+  let out = "";
+  let index = 0;
+  for (const item of items) {
+    steps[level] = index;
+    if (index++) out += " ";
+    out += writeForm(item);
+  }
+  return out;
+}
+
+function writeProperties(object) {
+  let out = "";
+  for (const key of Object.keys(object)) {
+    const value = object[key];
+    if (value === undefined) continue;
+    if (!recent.has(key)) {
+      try {
+        keyword(key);
+      } catch {
+        level--;
+        unwritable(`expected the name of a keyword as key (a Map takes any), got ${JSON.stringify(key)}`);
+      }
+    }
+    steps[level] = key;
+    out += (out ? ", :" : ":") + key + " " + writeForm(value);
+  }
+  return "{" + out + "}";
+}
+
+function writeEntries(found) {
+  const isNew = distinct(unwritable);
+  const parts = [];
+  const isSet = found instanceof Set;
+  for (const [key, value] of found.entries()) {
+    steps[level] = [parts.length];
+    if (!isCanonical) isNew(key);
+    const written = writeForm(key);
+    steps[level] = [written];
+    parts.push(isSet ? written : `${written} ${writeForm(value)}`);
+  }
+  if (isCanonical) parts.sort();
+  return isSet ? `#{${parts.join(" ")}}` : `{${parts.join(", ")}}`;
+}
+
+function render(value, canonical) {
+  const saved = [steps, level, isCanonical];
+  steps = [];
+  level = 0;
+  isCanonical = canonical;
+  try {
+    return writeForm(value);
+  } finally {
+    [steps, level, isCanonical] = saved;
+  }
+}
+
+export function write(value) {
+  return render(value);
+}
+
+// The client: links (one WebSocket, or one Ajax session), and the Client that makes them.
+
+/** The caller's event: an id that is no namespaced keyword, or one in `chsk/`. */
+export class InvalidEvent extends ChansockError {
+  name = "InvalidEvent";
+}
+
+/** The channel is closed; `reason` says why. */
+export class ChannelClosed extends ChansockError {
+  name = "ChannelClosed";
+  constructor(message, reason) {
+    super(message);
+    this.reason = reason;
+  }
+}
+
+/** No reply came in time; the event may have been handled. */
+export class ReplyTimeout extends ChansockError {
+  name = "ReplyTimeout";
+}
+
+/** The server's handler failed, or its POST was not taken. */
+export class ReplyError extends ChansockError {
+  name = "ReplyError";
+}
+
+const DEFAULTS = {
+  transport: "auto",
+  clientId: undefined,
+  csrfToken: undefined,
+  params: undefined,
+  headers: undefined,
+  offline: "refuse",
+  maxQueuedEvents: 100,
+  maxInboxEvents: 10000,
+  connectTimeout: 5,
+  ajaxTimeout: 60, // the server ends a poll after 20 s
+  pingInterval: 10, // Sente's window: its 20 s option, halved
+  pingTimeout: 5,
+  maxBackoff: 10, // every client is back within 10 s of the server's return, as Sente's are
+  upgradeInterval: 30,
+  readers: undefined,
+  trace: undefined,
+  WebSocket: undefined,
+  fetch: undefined,
+};
+
+const CHOICES = { transport: ["auto", "ws", "ajax"], offline: ["refuse", "queue"] };
+
+// Seconds.
+const MOVE_TIMEOUT = 3; // Ajax to WebSocket, with no poll parked: less than the server's grace of 5
+const CHECK_TIMEOUT = 2; // a ping because something woke us: there is a suspicion
+const SILENT_POLL = 25; // the server ends polls after 20
+const JUMP = 4; // a clock that ticks each second and is that late has slept
+const STEADY = 1; // a channel that closed sooner is no sign of a server in health
+const USEFUL = 5; // a WebSocket that closed sooner, three times running, counts as blocked
+
+const MAX_POSTS = 4; // a browser has 6 connections to a host, and the poll needs one
+const UPGRADING = "upgrading-ajax-to-ws";
+
+const makeReason = (kind, code = null, text = "") => Object.freeze({ kind, code, text });
+
+/** Name the reason of a close code, or of an HTTP status other than 200. */
+const peerReason = (code, text, wasOpen) =>
+  makeReason(
+    [401, 403, 1008, 4401].includes(code)
+      ? "refused"
+      : !wasOpen
+        ? "not-opened"
+        : code === 1000
+          ? "clean"
+          : "unexpected",
+    code,
+    text.trim().split("\n")[0].slice(0, 200),
+  );
+
+const wait = (seconds) => new Promise((go) => setTimeout(go, seconds * 1000));
+
+const isHidden = () => !!globalThis.document?.hidden;
+
+const nameOf = (value) => (value instanceof Keyword ? value.name : undefined);
+
+/** Give the value of a reply, or throw what it stands for. */
+const readReply = (value) => {
+  const name = nameOf(value);
+  if (name === "chsk/error") throw new ReplyError("the server's handler failed (:chsk/error)");
+  if (name === "chsk/timeout") throw new ReplyTimeout("the server's own time-out (:chsk/timeout)");
+  return value;
+};
+
+/**
+ * A link is one WebSocket, or one Ajax session: `{type, opened, start, send, check, end}`.
+ * `start(timeout)` gives a promise of the reason of its end; `end(reason)` ends it; `check()`
+ * finds out whether it is alive; `send(text, timeout)` is as the Client's, of an encoded event.
+ * It tells its `owner`: `opened(link, handshake)`, `took(link, value, cbId)`, `trace`.
+ */
+const makeSocket = (owner, place) => {
+  const { WebSocket = globalThis.WebSocket, pingInterval, pingTimeout } = owner.options;
+  let socket;
+  let timer;
+  let heard = 0;
+  let moved = 0;
+  let finish;
+
+  const say = (packet) => {
+    owner.trace("out", packet, "ws");
+    socket.send(packet);
+    moved = Date.now();
+  };
+
+  const ping = (seconds) => {
+    const asked = Date.now();
+    say('[[:chsk/ws-ping] "ping"]');
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      if (heard < asked) link.end(makeReason("ws-ping-timeout"));
+    }, seconds * 1000);
+  };
+
+  const link = {
+    type: "ws",
+    opened: false,
+
+    start: (seconds) =>
+      new Promise((resolve) => {
+        finish = resolve;
+        timer = setTimeout(
+          () => link.end(makeReason("not-opened", null, "no handshake in time")),
+          seconds * 1000,
+        );
+        const url = place.url({ "csrf-token": place.token });
+        url.protocol = url.protocol.replace("http", "ws");
+        try {
+          socket = new WebSocket(url.href);
+        } catch (error) {
+          return link.end(makeReason("not-opened", null, error.message));
+        }
+        socket.onclose = ({ code, reason }) => {
+          link.end(peerReason(code, reason, link.opened));
+        };
+        socket.onerror = () => {}; // a close follows
+        socket.onmessage = ({ data }) => {
+          heard = moved = Date.now();
+          owner.trace("in", data, "ws");
+          let [value, cbId] = [];
+          try {
+            [value, cbId] = owner.read(data);
+          } catch (error) {
+            return console.warn("chansock: a packet that cannot be read", error);
+          }
+          if (value?.[0] && nameOf(value[0]) === "chsk/handshake") {
+            clearTimeout(timer);
+            link.opened = true;
+            owner.opened(link, value[1]);
+          } else if (nameOf(value) === "chsk/ws-ping") say("[[:chsk/ws-pong] nil]");
+          else owner.took(value, cbId);
+        };
+      }),
+
+    async send(text, seconds) {
+      if (socket.readyState !== 1) throw closedError(makeReason("unexpected"));
+      if (!seconds) return say(`[${text} nil]`);
+      return owner.ask(seconds, (cbId) => say(`[${text} "${cbId}"]`));
+    },
+
+    tick(now) {
+      if (link.opened && now - moved >= pingInterval * 1000) ping(pingTimeout);
+    },
+
+    check: () => ping(CHECK_TIMEOUT),
+
+    end(reason) {
+      clearTimeout(timer);
+      if (socket) {
+        socket.onclose = socket.onmessage = null;
+        socket.close(1000, "CLOSE_NORMAL");
+      }
+      finish(reason);
+    },
+  };
+  return link;
+};
+
+const makeAjax = (owner, place) => {
+  const { fetch = globalThis.fetch, ajaxTimeout } = owner.options;
+  const headers = { ...place.headers, "x-requested-with": "XMLHTTPRequest" };
+  if (place.token != null) headers["x-csrf-token"] = place.token;
+  const ended = new AbortController();
+  const refused = new Set(); // the numbers of POSTs that got 503: they go first
+  let session; // the udt of the GET that was answered with a handshake
+  let count = 0;
+  let busy = 0; // POSTs asked for
+  let posts = 0; // POSTs under way
+  let line = Promise.resolve(); // where a POST waits for its turn
+  let proceed;
+  let heard = Date.now();
+  let udt = 0;
+  let finish;
+
+  const now = () => (udt = Math.max(Date.now(), udt + 1)); // never the same twice
+
+  /** Ask; give the response and its text. Throws "time-out", or what fetch throws. */
+  const ask = async (url, init, seconds) => {
+    const abort = new AbortController();
+    const stop = () => abort.abort();
+    let late;
+    const timer = setTimeout(() => {
+      late = true;
+      stop();
+    }, seconds * 1000);
+    if (ended.signal.aborted) stop();
+    ended.signal.addEventListener("abort", stop);
+    try {
+      const response = await fetch(url, {
+        ...init,
+        headers,
+        credentials: "include",
+        signal: abort.signal,
+      });
+      return [response.status, await response.text()];
+    } catch (error) {
+      throw late ? new ReplyTimeout(`no answer within ${seconds} s`) : error;
+    } finally {
+      clearTimeout(timer);
+      ended.signal.removeEventListener("abort", stop);
+    }
+  };
+
+  const get = async (seconds) => {
+    const asked = now();
+    const query = { udt: asked };
+    if (!link.opened) query["handshake?"] = 1;
+    const [status, text] = await ask(place.url(query), {}, seconds);
+    if (status !== 200) throw peerReason(status, text, link.opened);
+    heard = Date.now();
+    owner.trace("in", text, "ajax");
+    const [value] = owner.read(text) ?? [];
+    return [value, asked];
+  };
+
+  const repoll = () => {
+    const next = get(ajaxTimeout);
+    next.catch(() => {}); // thrown where it is awaited
+    return next;
+  };
+
+  const poll = async (seconds, isTrial) => {
+    let next = get(seconds);
+    for (;;) {
+      const [value, asked] = await next;
+      const isHandshake = value?.[0] && nameOf(value[0]) === "chsk/handshake";
+      if (isTrial) return makeReason("clean");
+      if (isHandshake) {
+        [session, count] = [asked, 0];
+        link.opened = true;
+      } else if (!link.opened) throw makeReason("not-opened", null, "expected a handshake");
+      const isMove = owner.beginMove();
+      if (!isMove) next = repoll(); // what the server sends meanwhile finds it parked
+      if (isHandshake) owner.opened(link, value[1]);
+      else if (nameOf(value) !== "chsk/timeout") owner.took(value);
+      if (isMove) {
+        // What is on its way by POST must be there before anything goes by the WebSocket.
+        for (let i = 0; busy && i < 20; i++) await wait(0.05);
+        if (!busy) return makeReason(UPGRADING);
+        owner.endMove();
+        next = repoll();
+      }
+    }
+  };
+
+  const turn = async () => {
+    while (refused.size || posts >= MAX_POSTS) await new Promise((go) => (proceed = go));
+    posts++;
+  };
+
+  const link = {
+    type: "ajax",
+    opened: false,
+
+    start: (seconds, isTrial) =>
+      new Promise((resolve) => {
+        finish = resolve;
+        poll(link.opened ? ajaxTimeout : seconds, isTrial)
+          .catch((error) =>
+            error.kind ? error : makeReason(link.opened ? "unexpected" : "not-opened", null, error.message),
+          )
+          .then((reason) => (reason.kind === UPGRADING ? resolve(reason) : link.end(reason)));
+      }),
+
+    async send(text, seconds) {
+      busy++;
+      await (line = line.then(turn));
+      const number = ++count;
+      const body = new URLSearchParams({
+        udt: now(),
+        "client-id": owner.clientId,
+        ppstr: `[${text} ${seconds ? ":ajax" : "nil"}]`,
+        n: `${session}-${number}`,
+      });
+      const post = () => {
+        owner.trace("out", body.get("ppstr"), "ajax");
+        return ask(place.base, { method: "POST", body }, seconds || ajaxTimeout);
+      };
+      try {
+        let [status, answer] = await post();
+        while (status === 503) {
+          // Nothing of it was taken: it is sent again with its number.
+          refused.add(number);
+          do await wait(0.5 + Math.random());
+          while (number > Math.min(...refused));
+          [status, answer] = await post();
+        }
+        if (status === 200) {
+          if (!seconds) return;
+          owner.trace("in", answer, "ajax");
+          if (!answer) throw new ReplyError("expected a reply, got an empty body");
+          return readReply(owner.read(answer)[0]);
+        }
+        const reason = peerReason(status, answer, true);
+        if (status === 400 || status === 413) throw new ReplyError(`${status} ${reason.text}`);
+        throw reason;
+      } catch (error) {
+        if (error instanceof EdnError) throw new ReplyError(error.message);
+        if (error instanceof ChansockError) throw error;
+        const reason = error.kind ? error : makeReason("unexpected", null, `POST: ${error.message}`);
+        link.end(reason);
+        throw closedError(reason);
+      } finally {
+        refused.delete(number);
+        busy--;
+        posts--;
+        proceed?.();
+      }
+    },
+
+    tick() {},
+
+    check() {
+      if (Date.now() - heard > SILENT_POLL * 1000) {
+        link.end(makeReason("unexpected", null, "the poll has been silent for too long"));
+      }
+    },
+
+    end(reason) {
+      ended.abort();
+      finish(reason);
+    },
+  };
+  return link;
+};
+
+const closedError = (reason) => {
+  const why = reason ? ` (${[reason.kind, reason.code, reason.text].filter(Boolean).join(" ")})` : "";
+  return new ChannelClosed(`expected an open channel, got one that is closed${why}`, reason);
+};
+
+const checkId = (id) => {
+  if (typeof id !== "string" || !NAME.test(id) || !/.\//.test(id) || id.startsWith("chsk/")) {
+    throw new InvalidEvent(`expected an id like "chat/say", not in "chsk/", got ${id}`);
+  }
+};
+
+class Client {
+  #base;
+  #options;
+  #owner;
+  #state = Object.freeze({
+    open: false,
+    type: "ws",
+    uid: null,
+    handshakeData: null,
+    everOpened: false,
+    reason: null,
+    retryAt: null,
+  });
+  #stateHandlers = new Set();
+  #handlers = new Map();
+  #warned = new Set(); // ids of events that nobody took
+  #inbox = []; // for `for await`
+  #iterators = 0;
+  #arrivals = []; // who waits for the inbox
+  #calls = new Map(); // callback id -> who waits for the reply; they outlive a socket
+  #asked = 0;
+  #queue = []; // sends that wait for a connection
+  #link;
+  #isMoving = false; // from Ajax to a WebSocket: no poll is out, no POST may go
+  #isHalted = false; // by disconnect()
+  #isLiving = false;
+  #isCalled = false; // an attempt is wanted at once
+  #rouse; // ends the wait for the next attempt
+  #failures = 0; // since the channel was last in health
+  #startedAt = 0;
+  #openedAt = 0;
+  #useless = 0; // WebSockets that opened and died young, running
+  #upgrades = 0; // WebSockets looked for in vain, running
+  #socketAt = 0; // when one may be tried
+  #settle;
+
+  constructor(base, options) {
+    this.#base = base;
+    this.#options = options;
+    this.clientId =
+      options.clientId ??
+      Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
+        byte.toString(16).padStart(2, "0"),
+      ).join("");
+    this.#owner = {
+      options,
+      clientId: this.clientId,
+      read: (text) => read(text, options),
+      trace: (...packet) => options.trace?.(...packet),
+      opened: (link, handshake) => this.#opened(link, handshake),
+      took: (value, cbId) => this.#took(value, cbId),
+      ask: (seconds, say) => this.#ask(seconds, say),
+      beginMove: () =>
+        (this.#isMoving = this.#state.open && this.#wantsSocket() && !isHidden() && !this.#isCalled),
+      endMove: () => {
+        this.#isMoving = false;
+        this.#flush();
+      },
+    };
+    this.ready = new Promise((resolve, reject) => (this.#settle = { resolve, reject }));
+    this.ready.catch(() => {}); // nobody need wait for it
+    this.#live();
+  }
+
+  get state() {
+    return this.#state;
+  }
+
+  async send(id, data, { timeout } = {}) {
+    checkId(id);
+    if (timeout !== undefined && !(timeout > 0)) {
+      throw new TypeError(`timeout: expected a positive number of seconds, got ${timeout}`);
+    }
+    const text = data === undefined ? `[:${id}]` : `[:${id} ${write(data)}]`;
+    const { offline, maxQueuedEvents } = this.#options;
+    if (this.#state.open && !this.#isMoving) return this.#link.send(text, timeout);
+    const isKept = this.#isMoving || (offline === "queue" && !this.#isFinal());
+    if (!isKept || this.#queue.length >= maxQueuedEvents) throw closedError(this.#state.reason);
+    return new Promise((resolve, reject) => {
+      const call = { go: () => resolve(this.#link.send(text, timeout)), reject };
+      this.#queue.push(call);
+      if (timeout) {
+        setTimeout(() => {
+          if (!this.#queue.includes(call)) return;
+          this.#queue.splice(this.#queue.indexOf(call), 1);
+          reject(new ReplyTimeout(`no connection within ${timeout} s`));
+        }, timeout * 1000);
+      }
+    });
+  }
+
+  on(id, handler) {
+    checkId(id);
+    if (this.#handlers.has(id)) throw new InvalidEvent(`expected one handler for ${id}, got two`);
+    this.#handlers.set(id, handler);
+    return () => this.#handlers.delete(id);
+  }
+
+  onState(handler) {
+    this.#stateHandlers.add(handler);
+    handler(this.#state);
+    return () => this.#stateHandlers.delete(handler);
+  }
+
+  async *[globalThis.Symbol.asyncIterator]() {
+    this.#iterators++;
+    try {
+      while (!this.#isHalted || this.#inbox.length) {
+        if (this.#inbox.length) yield this.#inbox.shift();
+        else await new Promise((go) => this.#arrivals.push(go));
+      }
+    } finally {
+      this.#iterators--;
+    }
+  }
+
+  reconnect() {
+    const reason = makeReason("requested-reconnect");
+    this.#isHalted = false;
+    this.#failures = this.#useless = this.#upgrades = this.#socketAt = 0;
+    this.#close(reason);
+    this.#call(reason);
+    this.#live();
+  }
+
+  disconnect() {
+    const reason = makeReason("requested-disconnect");
+    this.#isHalted = true;
+    this.#close(reason);
+    this.#call(reason);
+    for (const { reject } of this.#calls.values()) reject(closedError(reason));
+    this.#arrive();
+  }
+
+  // the state machine: one attempt after the other
+
+  async #live() {
+    if (this.#isLiving) return;
+    this.#isLiving = true;
+    const stop = this.#listen();
+    while (!this.#isHalted) {
+      this.#isCalled = false;
+      this.#startedAt = Date.now();
+      const reason = await this.#attempt();
+      if (this.#isCalled) continue;
+      this.#close(reason);
+      await this.#rest();
+    }
+    stop();
+    this.#isLiving = false;
+  }
+
+  /** Make one attempt, and live with what it gives; the reason of its end. */
+  async #attempt() {
+    const { transport, connectTimeout } = this.#options;
+    let reason;
+    let ajax;
+    try {
+      const place = await this.#place();
+      while (!this.#isCalled) {
+        if (this.#wantsSocket()) {
+          const socket = makeSocket(this.#owner, place);
+          reason = await this.#run(socket, ajax ? MOVE_TIMEOUT : connectTimeout);
+          if (socket.opened) this.#judge(reason);
+          if (socket.opened || this.#isCalled || reason.kind === "refused") return reason;
+          if (transport === "ws") {
+            // A WebSocket that does not open cannot tell why; Ajax can.
+            const told = await this.#run(makeAjax(this.#owner, place), connectTimeout, true);
+            return told.kind === "refused" ? told : reason;
+          }
+          this.#avoidSocket();
+          if (!ajax) {
+            this.#change({ reason: makeReason("downgrading-ws-to-ajax", reason.code, reason.text) });
+          }
+        }
+        ajax ??= makeAjax(this.#owner, place);
+        this.#isMoving = false;
+        reason = await this.#run(ajax, connectTimeout);
+        if (!ajax.opened) this.#socketAt = 0; // the server was down, not WebSockets blocked
+        if (!this.#isMoving) return reason;
+      }
+    } catch (error) {
+      return makeReason("not-opened", null, error.message);
+    }
+  }
+
+  async #run(link, ...how) {
+    this.#link = link;
+    if (!this.#state.open) this.#change({ type: link.type, retryAt: null });
+    const ended = link.start(...how);
+    if (link.opened) this.#flush();
+    const reason = await ended;
+    this.#link = undefined;
+    return reason;
+  }
+
+  /** Wait for the time of the next attempt, or for a call. */
+  async #rest() {
+    if (this.#openedAt && Date.now() - this.#openedAt >= STEADY * 1000) this.#failures = 0;
+    this.#openedAt = 0;
+    const isFinal = this.#isFinal();
+    const top = Math.min(2 ** ++this.#failures, this.#options.maxBackoff * (isHidden() ? 6 : 1));
+    if (!isFinal && this.#failures < 2) return; // Sente's rule: the first is made at once
+    const seconds = (top * (1 + Math.random())) / 2;
+    if (!isFinal) this.#change({ retryAt: Date.now() + seconds * 1000 });
+    let timer;
+    await new Promise((go) => {
+      this.#rouse = go;
+      if (!isFinal) timer = setTimeout(go, seconds * 1000);
+    });
+    this.#rouse = undefined;
+    clearTimeout(timer);
+  }
+
+  /** Make the next attempt now. */
+  #call(reason) {
+    this.#isCalled = true;
+    this.#link?.end(reason);
+    this.#rouse?.();
+  }
+
+  /** Something tells of a change: the network, a tab that is seen again, a clock that jumped. */
+  #wake() {
+    if (this.#isMoving || this.#isFinal()) return;
+    if (this.#state.open) this.#link?.check();
+    else if (this.#rouse || Date.now() - this.#startedAt > 1000) {
+      this.#call(makeReason("not-opened"));
+    } else setTimeout(() => this.#wake(), 1000); // one has just begun; it may hang
+  }
+
+  #listen() {
+    const stop = new AbortController();
+    const wake = () => this.#wake();
+    const listen = (target, type, seen = wake) =>
+      target?.addEventListener?.(type, seen, { signal: stop.signal });
+    const { document } = globalThis;
+    listen(globalThis, "online");
+    listen(globalThis, "offline");
+    listen(globalThis, "pageshow", (event) => event.persisted && wake());
+    listen(document, "resume");
+    listen(document, "visibilitychange", () => isHidden() || wake());
+    let last = Date.now();
+    const clock = setInterval(() => {
+      const now = Date.now();
+      if (now - last > JUMP * 1000 && !isHidden()) wake();
+      last = now;
+      this.#link?.tick(now);
+    }, 1000);
+    return () => {
+      stop.abort();
+      clearInterval(clock);
+    };
+  }
+
+  #wantsSocket() {
+    const { transport, WebSocket = globalThis.WebSocket } = this.#options;
+    return transport === "ws" || (transport === "auto" && WebSocket && Date.now() >= this.#socketAt);
+  }
+
+  #avoidSocket() {
+    const steps = Math.min(this.#upgrades++, 4);
+    this.#socketAt = Date.now() + this.#options.upgradeInterval * 2 ** steps * 1000;
+  }
+
+  /** Of a WebSocket that was open: was it of use? */
+  #judge(reason) {
+    const isYoung = Date.now() - this.#openedAt < USEFUL * 1000;
+    if (!isYoung) this.#useless = this.#upgrades = 0;
+    else if (reason.code === 1006 && ++this.#useless > 2) {
+      this.#useless = 0;
+      this.#avoidSocket();
+    }
+  }
+
+  #isFinal() {
+    return this.#isHalted || (!this.#state.open && this.#state.reason?.kind === "refused");
+  }
+
+  async #place() {
+    const { params, headers, csrfToken } = this.#options;
+    const get = async (source) => (typeof source === "function" ? source() : source);
+    const [more, ...rest] = await Promise.all([params, headers, csrfToken].map(get));
+    const url = (query) => {
+      const at = new URL(this.#base);
+      for (const [key, value] of Object.entries({ ...more, "client-id": this.clientId, ...query })) {
+        if (value != null) at.searchParams.set(key, value);
+      }
+      return at;
+    };
+    return { url, base: this.#base, headers: rest[0], token: rest[1] };
+  }
+
+  // what links tell
+
+  #opened(link, [uid, , data]) {
+    if (link !== this.#link) return;
+    const { open, type } = this.#state;
+    if (open && !this.#isMoving) {
+      this.#close(makeReason("unexpected", null, "the server began the session anew"));
+    }
+    const moved = this.#isMoving && { reason: makeReason(UPGRADING) };
+    this.#isMoving = false;
+    this.#openedAt = Date.now();
+    this.#change({
+      ...moved,
+      open: true,
+      type: link.type,
+      uid: nameOf(uid) === "sente/nil-uid" ? null : uid,
+      handshakeData: data ?? null,
+      everOpened: true,
+      retryAt: null,
+    });
+    this.#settle.resolve();
+    this.#flush();
+  }
+
+  #took(value, cbId) {
+    if (cbId != null) return this.#calls.get(cbId)?.resolve(value);
+    for (const event of Array.isArray(value) ? value : [value]) {
+      const id = nameOf(event?.[0]);
+      if (!id || id.startsWith("chsk/")) console.warn("chansock: no event", event);
+      else this.#dispatch(id, event[1] ?? null);
+    }
+  }
+
+  #dispatch(id, data) {
+    const handler = this.#handlers.get(id);
+    if (handler) return guard(handler, data, { id, data });
+    if (this.#iterators) {
+      const { maxInboxEvents } = this.#options;
+      if (this.#inbox.length < maxInboxEvents) {
+        this.#inbox.push({ id, data });
+        return this.#arrive();
+      }
+      const text = `more than ${maxInboxEvents} events wait for "for await"`;
+      this.#link.end(makeReason("unexpected", null, text));
+    } else if (!this.#warned.has(id) && this.#warned.size < 100) {
+      this.#warned.add(id);
+      console.warn(`chansock: no handler for ${id}`);
+    }
+  }
+
+  #ask(seconds, say) {
+    return new Promise((resolve, reject) => {
+      const cbId = (0x100000 + (this.#asked++ % 0xf00000)).toString(16);
+      const settle = (call) => (value) => {
+        clearTimeout(timer);
+        this.#calls.delete(cbId);
+        call(value);
+      };
+      const fail = settle(reject);
+      const timer = setTimeout(
+        () => fail(new ReplyTimeout(`no reply within ${seconds} s`)),
+        seconds * 1000,
+      );
+      this.#calls.set(cbId, {
+        resolve: settle((value) => {
+          try {
+            resolve(readReply(value));
+          } catch (error) {
+            reject(error);
+          }
+        }),
+        reject: fail,
+      });
+      say(cbId);
+    });
+  }
+
+  #flush() {
+    for (const { go } of this.#queue.splice(0)) go();
+  }
+
+  #arrive() {
+    for (const go of this.#arrivals.splice(0)) go();
+  }
+
+  #close(reason) {
+    this.#isMoving = false;
+    if (!reason.text && globalThis.navigator?.onLine === false) {
+      reason = makeReason(reason.kind, reason.code, "the browser is offline");
+    }
+    this.#change({ open: false, reason, retryAt: null });
+    const isFinal = this.#isFinal();
+    if (isFinal) this.#settle.reject(closedError(reason));
+    if (isFinal || this.#options.offline !== "queue") {
+      for (const { reject } of this.#queue.splice(0)) reject(closedError(reason));
+    }
+  }
+
+  #change(changes) {
+    if (Object.keys(changes).every((key) => changes[key] === this.#state[key])) return;
+    this.#state = Object.freeze({ ...this.#state, ...changes });
+    for (const handler of [...this.#stateHandlers]) guard(handler, this.#state);
+  }
+}
+
+/** Call the application's function; its failure is its own. */
+const guard = (call, ...args) => {
+  try {
+    call(...args);
+  } catch (error) {
+    console.error(error);
+  }
+};
+
+export const connect = (url, options = {}) => {
+  const base = new URL(url, globalThis.location?.href);
+  base.protocol = base.protocol.replace("ws", "http");
+  base.hash = "";
+  if (!base.protocol.startsWith("http")) throw new TypeError(`expected a ws or http url, got ${url}`);
+  const chosen = { ...DEFAULTS };
+  for (const [key, value] of Object.entries(options)) {
+    if (value === undefined) continue;
+    const usual = DEFAULTS[key];
+    const isRight =
+      typeof usual === "number" ? typeof value === "number" && value > 0 : CHOICES[key]?.includes(value) ?? key in DEFAULTS;
+    if (!isRight) throw new TypeError(`option ${key}: unexpected ${value}`);
+    chosen[key] = value;
+  }
+  return new Client(base, chosen);
+};

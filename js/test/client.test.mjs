@@ -1,0 +1,735 @@
+// The client against a scripted peer: what it says on the wire, and what it makes of refusals,
+// cuts and silence. Against the real server: server.test.mjs. In real browsers: tests/browser.
+
+import assert from "node:assert/strict";
+import { afterEach, beforeEach, describe, it } from "node:test";
+import { WebSocket } from "ws";
+import * as chansock from "./module.mjs";
+import { HANDSHAKE, Line, listen } from "./peer.mjs";
+
+const { ChannelClosed, EdnError, InvalidEvent, ReplyError, ReplyTimeout, keyword } = chansock;
+
+let peer;
+let clients;
+
+const connect = (options = {}) => {
+  const client = chansock.connect(peer.url, { WebSocket, ...options });
+  clients.push(client);
+  return client;
+};
+
+/** Wait for a state that is as wanted. */
+const until = (client, isWanted) =>
+  new Promise((resolve) => {
+    let stop;
+    stop = client.onState((state) => {
+      if (!isWanted(state)) return;
+      queueMicrotask(() => stop());
+      resolve(state);
+    });
+  });
+
+/** Note each state's open, type and reason. */
+const watch = (client) => {
+  const states = [];
+  client.onState(({ open, type, reason }) => states.push([open, type, reason?.kind]));
+  return states;
+};
+
+/** Accept each WebSocket with a handshake; gives a line of [socket, messages]. */
+const acceptAll = (handshake = HANDSHAKE) => {
+  const line = new Line();
+  peer.onUpgrade = async (request, socket, head) => {
+    const ws = await peer.accept(request, socket, head);
+    const messages = new Line();
+    ws.on("message", (data) => messages.put(data.toString()));
+    ws.request = request;
+    if (handshake) ws.send(handshake);
+    line.put([ws, messages]);
+  };
+  return line;
+};
+
+/** Park each poll; gives a line of the calls. */
+const parkAll = () => {
+  const line = new Line();
+  peer.onGet = (call) => {
+    if (call.query.has("handshake?")) call.answer(200, HANDSHAKE);
+    else line.put(call);
+  };
+  return line;
+};
+
+beforeEach(async () => {
+  peer = await listen();
+  clients = [];
+});
+
+afterEach(async () => {
+  for (const client of clients) client.disconnect();
+  await peer.close();
+});
+
+describe("options", () => {
+  it("refuses a url or an option that cannot be", () => {
+    for (const [url, options] of [
+      ["ftp://host/chsk", {}],
+      ["no base", {}],
+      [peer.url, { transport: "carrier pigeon" }],
+      [peer.url, { offline: "maybe" }],
+      [peer.url, { pingInterval: 0 }],
+      [peer.url, { connectTimeout: "5" }],
+      [peer.url, { tranport: "ws" }],
+    ]) {
+      assert.throws(() => chansock.connect(url, options), TypeError, `${url} ${options}`);
+    }
+  });
+
+  it("takes ws, wss, http and https for the same place", async () => {
+    const line = acceptAll();
+    clients.push(chansock.connect(peer.url.replace("http", "ws"), { WebSocket }));
+    await line.take();
+  });
+});
+
+describe("a WebSocket", () => {
+  it("opens with client-id, token and params in its query, and with the handshake", async () => {
+    const line = acceptAll('[[:chsk/handshake ["ada" nil {:a 1}]] nil]');
+    const client = connect({
+      clientId: "tab 1/é",
+      csrfToken: () => "tok",
+      params: async () => ({ lang: "de", "client-id": "not this" }),
+    });
+    const [ws] = await line.take();
+    const query = new URL(ws.request.url, peer.url).searchParams;
+    assert.deepEqual(Object.fromEntries(query), {
+      lang: "de",
+      "client-id": "tab 1/é",
+      "csrf-token": "tok",
+    });
+    await client.ready;
+    assert.deepEqual(client.state, {
+      open: true,
+      type: "ws",
+      uid: "ada",
+      handshakeData: { a: 1 },
+      everOpened: true,
+      reason: null,
+      retryAt: null,
+    });
+    assert.ok(Object.isFrozen(client.state));
+  });
+
+  it("gives a new client an id of its own, too long to guess", () => {
+    acceptAll();
+    const ids = [connect().clientId, connect().clientId];
+    for (const id of ids) assert.match(id, /^[0-9a-f]{32}$/);
+    assert.notEqual(ids[0], ids[1]);
+  });
+
+  it("names the anonymous user null", async () => {
+    acceptAll("[[:chsk/handshake [:sente/nil-uid nil nil]] nil]");
+    const client = connect();
+    await client.ready;
+    assert.equal(client.state.uid, null);
+    assert.equal(client.state.handshakeData, null);
+  });
+
+  it("sends packets as Sente's client does", async () => {
+    const line = acceptAll();
+    const client = connect();
+    const [ws, messages] = await line.take();
+    await client.ready;
+    assert.equal(await client.send("chat/say", { text: "hi", n: 1 }), undefined);
+    assert.equal(await messages.take(), '[[:chat/say {:text "hi", :n 1}] nil]');
+    await client.send("chat/bare");
+    assert.equal(await messages.take(), "[[:chat/bare] nil]");
+    const reply = client.send("math/double", 21, { timeout: 5 });
+    const [, cbId] = /^\[\[:math\/double 21\] "([0-9a-f]{6})"\]$/.exec(await messages.take());
+    ws.send(`[42 "${cbId}"]`);
+    assert.equal(await reply, 42);
+  });
+
+  it("answers the server's ping with a pong", async () => {
+    const line = acceptAll();
+    connect();
+    const [ws, messages] = await line.take();
+    ws.send("[:chsk/ws-ping nil]");
+    assert.equal(await messages.take(), "[[:chsk/ws-pong] nil]");
+  });
+
+  it("rejects with ReplyError, ReplyTimeout; a late reply is nobody's", async () => {
+    const line = acceptAll();
+    const client = connect();
+    const [ws, messages] = await line.take();
+    await client.ready;
+    const failed = client.send("a/fail", null, { timeout: 5 });
+    ws.send(`[:chsk/error ${/"\w+"/.exec(await messages.take())[0]}]`);
+    await assert.rejects(failed, ReplyError);
+    const late = client.send("a/silent", null, { timeout: 0.05 });
+    await assert.rejects(late, ReplyTimeout);
+    ws.send(`[1 ${/"\w+"/.exec(await messages.take())[0]}]`);
+    ws.send('[[[:a/b "still here"]] nil]');
+    await new Promise((done) => client.on("a/b", done));
+  });
+
+  it("takes the reply of a call from the next socket", async () => {
+    const line = acceptAll();
+    const client = connect();
+    const [first, messages] = await line.take();
+    await client.ready;
+    const reply = client.send("a/slow", null, { timeout: 5 });
+    const [cbId] = /"\w+"/.exec(await messages.take());
+    first.terminate();
+    const [second] = await line.take();
+    second.send(`["late" ${cbId}]`);
+    assert.equal(await reply, "late");
+  });
+
+  it("refuses at once what cannot be sent", async () => {
+    acceptAll();
+    const client = connect();
+    await client.ready;
+    for (const id of ["say", "/say", "chat/", "chsk/say", "chat/say it", ":a/b", "", 7, null]) {
+      await assert.rejects(client.send(id, 1), InvalidEvent, String(id));
+    }
+    await assert.rejects(client.send("a/b", { f() {} }), EdnError);
+    await assert.rejects(client.send("a/b", 1, { timeout: 0 }), TypeError);
+    assert.throws(() => client.on("said", () => {}), InvalidEvent);
+    client.on("a/b", () => {});
+    assert.throws(() => client.on("a/b", () => {}), InvalidEvent);
+  });
+
+  it("gives events to handlers, the rest to for await, in their order", async () => {
+    const line = acceptAll();
+    const client = connect();
+    const [ws] = await line.take();
+    const seen = [];
+    const stop = client.on("a/handled", (data, event) => seen.push([data, event.id]));
+    const rest = [];
+    const reading = (async () => {
+      for await (const { id, data } of client) {
+        rest.push([id, data]);
+        if (id === "a/end") break;
+      }
+    })();
+    ws.send("[[[:a/handled 1] [:b/rest {:x 2}] [:a/handled] [:b/bare]] nil]");
+    ws.send("[[[:a/handled 3] [:a/end]] nil]");
+    await reading;
+    assert.deepEqual(seen, [
+      [1, "a/handled"],
+      [null, "a/handled"],
+      [3, "a/handled"],
+    ]);
+    assert.deepEqual(rest, [
+      ["b/rest", { x: 2 }],
+      ["b/bare", null],
+      ["a/end", null],
+    ]);
+    stop();
+    client.on("a/handled", () => {});
+  });
+
+  it("goes on after a handler that throws, and says so", async (t) => {
+    const errors = t.mock.method(console, "error", () => {});
+    const line = acceptAll();
+    const client = connect();
+    const [ws] = await line.take();
+    client.on("a/bad", () => {
+      throw new RangeError("mine");
+    });
+    ws.send("[[[:a/bad] [:a/good]] nil]");
+    await new Promise((done) => client.on("a/good", done));
+    assert.equal(errors.mock.calls[0].arguments[0].message, "mine");
+  });
+
+  it("drops what is no packet or no event, and says so", async (t) => {
+    const warnings = t.mock.method(console, "warn", () => {});
+    const line = acceptAll();
+    const client = connect();
+    const [ws] = await line.take();
+    const good = new Promise((done) => client.on("a/good", done));
+    for (const bad of ["not edn )(", "", "42", "[42 nil]", "[[[:chsk/evil 1]] nil]", "[[1 [:a]] nil]"]) {
+      ws.send(bad);
+    }
+    ws.send(Buffer.from([1, 2, 3]));
+    ws.send("[[[:a/unknown] [:a/unknown] [:a/good]] nil]");
+    await good;
+    assert.equal(
+      warnings.mock.calls.filter(({ arguments: [text] }) => /a\/unknown/.test(text)).length,
+      1,
+    );
+    assert.ok(client.state.open);
+  });
+
+  it("pings when nothing moved, and gives a dead socket up", async () => {
+    const line = acceptAll();
+    const client = connect({ pingInterval: 0.5, pingTimeout: 0.3 });
+    const states = watch(client);
+    const [ws, messages] = await line.take();
+    assert.match(await messages.take(), /^\[\[:chsk\/ws-ping\] "\w+"\]$/);
+    ws.send('["pong" "ping"]');
+    await messages.take(); // answered: it goes on, and pings again
+    const [, again] = await line.take(); // not answered: another socket
+    assert.ok(again);
+    await until(client, ({ open }) => open);
+    assert.ok(states.some(([open, , kind]) => !open && kind === "ws-ping-timeout"));
+  });
+
+  for (const [code, kind] of [
+    [1000, "clean"],
+    [1012, "unexpected"],
+    [1013, "unexpected"],
+  ]) {
+    it(`comes back at once after a close with ${code}, and names it ${kind}`, async () => {
+      const line = acceptAll();
+      const client = connect();
+      const [ws] = await line.take();
+      await client.ready;
+      const closed = until(client, ({ open }) => !open);
+      ws.close(code, "so long");
+      assert.deepEqual((await closed).reason, { kind, code, text: "so long" });
+      await line.take();
+      assert.equal((await until(client, ({ open }) => open)).reason.code, code);
+    });
+  }
+
+  for (const code of [1008, 4401]) {
+    it(`stays away after ${code}, until reconnect`, async () => {
+      const line = acceptAll();
+      const client = connect();
+      const [ws] = await line.take();
+      await client.ready;
+      const closed = until(client, ({ open }) => !open);
+      ws.close(code, "no more");
+      assert.deepEqual((await closed).reason, { kind: "refused", code, text: "no more" });
+      await assert.rejects(client.send("a/b"), (error) => {
+        assert.ok(error instanceof ChannelClosed);
+        assert.equal(error.reason.code, code);
+        assert.match(error.message, /refused 4401 no more|refused 1008 no more/);
+        return true;
+      });
+      assert.equal(client.state.retryAt, null);
+      client.reconnect();
+      await line.take();
+      await until(client, ({ open }) => open);
+    });
+  }
+
+  it("calls the functions of its options anew for each attempt", async () => {
+    const line = acceptAll();
+    let token = 0;
+    connect({ csrfToken: () => `t${++token}` });
+    const [first] = await line.take();
+    first.terminate();
+    const [second] = await line.take();
+    assert.match(first.request.url, /csrf-token=t1/);
+    assert.match(second.request.url, /csrf-token=t2/);
+  });
+
+  it("goes on trying when such a function throws", async () => {
+    const line = acceptAll();
+    let calls = 0;
+    const client = connect({
+      params: () => {
+        if (++calls === 1) throw new Error("no session yet");
+      },
+    });
+    const closed = await until(client, ({ reason }) => reason);
+    assert.deepEqual(closed.reason, { kind: "not-opened", code: null, text: "no session yet" });
+    await line.take();
+  });
+});
+
+describe("Ajax", () => {
+  it("shakes hands and polls as Sente's client does", async () => {
+    const polls = new Line();
+    peer.onGet = (call) => polls.put(call);
+    const client = connect({
+      transport: "ajax",
+      clientId: "tab",
+      csrfToken: "tok",
+      params: { lang: "de" },
+      headers: () => ({ "x-mine": "1" }),
+    });
+    const first = await polls.take();
+    assert.deepEqual([...first.query.keys()].sort(), ["client-id", "handshake?", "lang", "udt"]);
+    assert.equal(first.query.get("handshake?"), "1");
+    assert.equal(first.query.get("client-id"), "tab");
+    assert.ok(Math.abs(first.query.get("udt") - Date.now()) < 60_000);
+    assert.equal(first.request.headers["x-csrf-token"], "tok");
+    assert.equal(first.request.headers["x-requested-with"], "XMLHTTPRequest");
+    assert.equal(first.request.headers["x-mine"], "1");
+    assert.equal(client.state.open, false);
+    first.answer(200, HANDSHAKE);
+    const second = await polls.take();
+    assert.ok(!second.query.has("handshake?"));
+    await client.ready;
+    assert.equal(client.state.type, "ajax");
+    const got = new Promise((done) => client.on("a/b", done));
+    second.answer(200, "[[[:a/b 1]] nil]");
+    const third = await polls.take();
+    assert.equal(await got, 1);
+    third.answer(200, "[:chsk/timeout nil]");
+    await polls.take();
+    assert.ok(client.state.open);
+  });
+
+  it("POSTs numbered forms; a reply is the answer to its own", async () => {
+    parkAll();
+    const posts = new Line();
+    let udt;
+    const parked = peer.onGet;
+    peer.onGet = (call) => {
+      if (call.query.has("handshake?")) udt = call.query.get("udt");
+      parked(call);
+    };
+    peer.onPost = (call) => posts.put(call);
+    const client = connect({ transport: "ajax", clientId: "tab", csrfToken: "tok" });
+    await client.ready;
+    const said = client.send("chat/say", { text: "a+b &é" });
+    const first = await posts.take();
+    assert.equal(first.request.url, "/chsk");
+    assert.match(first.request.headers["content-type"], /^application\/x-www-form-urlencoded/);
+    assert.equal(first.request.headers["x-csrf-token"], "tok");
+    assert.deepEqual([...first.form.keys()].sort(), ["client-id", "n", "ppstr", "udt"]);
+    assert.equal(first.form.get("ppstr"), '[[:chat/say {:text "a+b &é"}] nil]');
+    assert.equal(first.form.get("n"), `${udt}-1`);
+    first.answer(200, "[:chsk/dummy-cb-200 nil]");
+    assert.equal(await said, undefined);
+    const asked = client.send("math/double", 21, { timeout: 5 });
+    const second = await posts.take();
+    assert.equal(second.form.get("ppstr"), "[[:math/double 21] :ajax]");
+    assert.equal(second.form.get("n"), `${udt}-2`);
+    second.answer(200, "[42 nil]");
+    assert.equal(await asked, 42);
+  });
+
+  it("has at most four POSTs under way, and a poll finds room", async () => {
+    parkAll();
+    const posts = new Line();
+    peer.onPost = (call) => posts.put(call);
+    const client = connect({ transport: "ajax" });
+    await client.ready;
+    const sends = Array.from({ length: 9 }, (_, i) => client.send("a/b", i));
+    const calls = [await posts.take(), await posts.take(), await posts.take(), await posts.take()];
+    assert.equal(posts.length, 0);
+    const order = [];
+    for (let i = 0; i < 9; i++) {
+      const call = calls.shift() ?? (await posts.take());
+      order.push(Number(call.form.get("n").split("-")[1]));
+      call.answer(200, "[:chsk/dummy-cb-200 nil]");
+    }
+    await Promise.all(sends);
+    assert.deepEqual(order.sort((a, b) => a - b), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  });
+
+  it("sends a POST that got 503 again, with its number, before those behind it", async () => {
+    parkAll();
+    const taken = [];
+    let refusals = 2;
+    peer.onPost = (call) => {
+      const number = call.form.get("n").split("-")[1];
+      if (number === "1" && refusals-- > 0) return call.answer(503);
+      taken.push(number);
+      call.answer(200, "[:chsk/dummy-cb-200 nil]");
+    };
+    const client = connect({ transport: "ajax" });
+    await client.ready;
+    const first = client.send("a/b", 1);
+    while (refusals > 0) await new Promise(setImmediate);
+    await Promise.all([first, client.send("a/b", 2), client.send("a/b", 3)]);
+    assert.deepEqual(taken, ["1", "2", "3"]);
+  });
+
+  it("maps answers to errors", async () => {
+    parkAll();
+    const answers = ["[:chsk/error nil]", "[:chsk/timeout nil]", ""];
+    peer.onPost = (call) => call.answer(200, answers.shift());
+    const client = connect({ transport: "ajax" });
+    await client.ready;
+    await assert.rejects(client.send("a/b", 1, { timeout: 5 }), ReplyError);
+    await assert.rejects(client.send("a/b", 1, { timeout: 5 }), ReplyTimeout);
+    await assert.rejects(client.send("a/b", 1, { timeout: 5 }), ReplyError);
+    peer.onPost = (call) => call.answer(413, "too large\nmore");
+    await assert.rejects(client.send("a/b", 1), { name: "ReplyError", message: /413 too large$/ });
+    assert.ok(client.state.open);
+    peer.onPost = () => {};
+    await assert.rejects(client.send("a/b", 1, { timeout: 0.05 }), ReplyTimeout);
+    assert.ok(client.state.open);
+  });
+
+  it("never repeats a POST that a break left unanswered, and says so", async () => {
+    parkAll();
+    let posts = 0;
+    peer.onPost = (call) => {
+      posts += 1;
+      call.cut();
+    };
+    const client = connect({ transport: "ajax" });
+    await client.ready;
+    const states = watch(client);
+    await assert.rejects(client.send("a/b", 1), ChannelClosed);
+    await until(client, ({ open }) => open);
+    assert.equal(posts, 1);
+    assert.ok(states.some(([open, , kind]) => !open && kind === "unexpected"));
+  });
+
+  it("names a session that the server began anew as a gap", async () => {
+    const polls = parkAll();
+    const client = connect({ transport: "ajax" });
+    const poll = await polls.take();
+    await client.ready;
+    const closed = until(client, ({ open }) => !open);
+    poll.answer(200, HANDSHAKE);
+    const { reason } = await closed;
+    assert.equal(reason.kind, "unexpected");
+    assert.match(reason.text, /anew/);
+    assert.ok(client.state.open);
+    await polls.take();
+  });
+
+  it("learns 401 and 403 with the server's words, and stops", async () => {
+    for (const [status, words] of [
+      [401, "Unauthorized request"],
+      [403, "Bad CSRF token"],
+    ]) {
+      for (const transport of ["auto", "ws", "ajax"]) {
+        peer.onUpgrade = (request, socket) => socket.end("HTTP/1.1 403 Forbidden\r\n\r\n");
+        peer.onGet = (call) => call.answer(status, `${words}\nmore`);
+        const client = connect({ transport });
+        const { reason, retryAt } = await until(client, ({ reason }) => reason?.kind === "refused");
+        assert.deepEqual(reason, { kind: "refused", code: status, text: words });
+        assert.equal(retryAt, null);
+        await assert.rejects(client.ready, ChannelClosed);
+        await assert.rejects(client.send("a/b"), ChannelClosed);
+        peer.onGet = (call) => call.answer(200, HANDSHAKE);
+        if (transport === "ws") continue;
+        client.reconnect();
+        await until(client, ({ open }) => open);
+      }
+    }
+  });
+});
+
+describe("a WebSocket that is blocked", () => {
+  for (const [how, block] of Object.entries({
+    "cut before an answer": (request, socket) => socket.destroy(),
+    "refused with 403": (request, socket) => socket.end("HTTP/1.1 403 Forbidden\r\n\r\n"),
+    "opened, then cut": async (...upgrade) => (await peer.accept(...upgrade)).terminate(),
+    "opened, and silent": (...upgrade) => peer.accept(...upgrade),
+    "never answered": () => {},
+  })) {
+    it(`makes it go on with Ajax: ${how}`, async () => {
+      parkAll();
+      peer.onUpgrade = block;
+      const client = connect({ connectTimeout: 0.5 });
+      const states = watch(client);
+      await client.ready;
+      assert.equal(client.state.type, "ajax");
+      assert.ok(states.some(([, , kind]) => kind === "downgrading-ws-to-ajax"));
+      assert.equal(peer.upgrades, 1);
+    });
+  }
+
+  it("counts as blocked after it was opened and useless three times", async () => {
+    parkAll();
+    peer.onUpgrade = async (...upgrade) => {
+      const ws = await peer.accept(...upgrade);
+      ws.send(HANDSHAKE, () => ws.terminate());
+    };
+    const client = connect({ maxBackoff: 0.2 });
+    await until(client, ({ open, type }) => open && type === "ajax");
+    assert.equal(peer.upgrades, 3);
+  });
+
+  it("uses Ajax alone where there is no WebSocket at all", async () => {
+    parkAll();
+    const client = chansock.connect(peer.url);
+    clients.push(client);
+    if (globalThis.WebSocket) return; // newer Nodes have one
+    await client.ready;
+    assert.equal(client.state.type, "ajax");
+    assert.equal(peer.upgrades, 0);
+  });
+
+  it("is looked for again later, and found: no gap, no state but the new type", async () => {
+    const polls = parkAll();
+    const client = connect({ upgradeInterval: 0.1 });
+    await client.ready;
+    const states = watch(client);
+    const line = acceptAll();
+    const got = [];
+    client.on("a/n", (n) => got.push(n));
+    let n = 0;
+    while (line.length === 0) {
+      // Each poll is answered with one event; the client moves between two of them.
+      const poll = polls.length || line.length === 0 ? await Promise.race([polls.take(), upgraded(line)]) : 0;
+      if (!poll) break;
+      poll.answer(200, `[[[:a/n ${n++}]] nil]`);
+      await new Promise((done) => setTimeout(done, 20));
+    }
+    const [ws, messages] = await line.take();
+    await until(client, ({ type }) => type === "ws");
+    await client.send("a/after");
+    assert.equal(await messages.take(), "[[:a/after] nil]");
+    ws.send(`[[[:a/n ${n++}]] nil]`);
+    while (got.length < n) await new Promise(setImmediate);
+    assert.deepEqual(got, Array.from({ length: n }, (_, i) => i));
+    assert.ok(states.every(([open]) => open));
+    assert.equal(client.state.reason.kind, "upgrading-ajax-to-ws");
+  });
+
+  it("is looked for in vain: polling goes on, and what was sent meanwhile goes by POST", async () => {
+    const polls = parkAll();
+    const posts = new Line();
+    peer.onPost = (call) => {
+      posts.put(call.form.get("ppstr"));
+      call.answer(200, "[:chsk/dummy-cb-200 nil]");
+    };
+    const client = connect({ upgradeInterval: 0.05 });
+    await client.ready;
+    const states = watch(client);
+    const silent = new Promise((tried) => (peer.onUpgrade = (...upgrade) => tried(upgrade)));
+    const answering = (async () => {
+      for (;;) (await polls.take()).answer(200, "[:chsk/timeout nil]");
+    })();
+    const [, socket] = await silent;
+    const sends = [client.send("a/b", 1), client.send("a/b", 2)];
+    await new Promise(setImmediate);
+    assert.equal(posts.length, 0);
+    socket.destroy();
+    await Promise.all(sends);
+    assert.deepEqual([await posts.take(), await posts.take()], ["[[:a/b 1] nil]", "[[:a/b 2] nil]"]);
+    assert.ok(states.every(([open, type]) => open && type === "ajax"));
+    void answering;
+  });
+});
+
+/** Give undefined once something stands in the line, without taking it. */
+const upgraded = async (line) => {
+  while (line.length === 0) await new Promise((done) => setTimeout(done, 5));
+};
+
+describe("while closed", () => {
+  it("refuses to send, and says why", async () => {
+    peer.onGet = (call) => call.answer(500, "out of order");
+    const client = connect();
+    await assert.rejects(client.send("a/b"), ChannelClosed);
+    const { reason } = await until(client, ({ retryAt }) => retryAt);
+    assert.deepEqual(reason, { kind: "not-opened", code: 500, text: "out of order" });
+    await assert.rejects(client.send("a/b"), { message: /not-opened 500 out of order/ });
+    assert.ok(client.state.retryAt > Date.now());
+  });
+
+  it("keeps what is sent in a bounded queue, in order, if asked to", async () => {
+    const client = connect({ offline: "queue", maxQueuedEvents: 3 });
+    const sends = [1, 2, 3].map((n) => client.send("a/b", n));
+    await assert.rejects(client.send("a/b", 4), ChannelClosed);
+    await assert.rejects(client.send("a/b", () => {}), EdnError);
+    const line = acceptAll();
+    const [, messages] = await line.take();
+    for (const n of [1, 2, 3]) assert.equal(await messages.take(), `[[:a/b ${n}] nil]`);
+    await Promise.all(sends);
+  });
+
+  it("lets a queued question time out, and does not ask it later", async () => {
+    peer.onGet = () => {};
+    const client = connect({ offline: "queue" });
+    await assert.rejects(client.send("a/q", 1, { timeout: 0.05 }), ReplyTimeout);
+    const kept = client.send("a/b", 2);
+    const line = acceptAll();
+    client.reconnect();
+    const [, messages] = await line.take();
+    assert.equal(await messages.take(), "[[:a/b 2] nil]");
+    await kept;
+  });
+
+  it("rejects the queue when it is refused, and when it is left", async () => {
+    peer.onGet = (call) => call.answer(403, "no");
+    const refused = connect({ offline: "queue" });
+    await assert.rejects(refused.send("a/b"), ChannelClosed);
+    await assert.rejects(refused.send("a/b"), ChannelClosed);
+    peer.onGet = () => {};
+    const left = connect({ offline: "queue" });
+    const kept = left.send("a/b");
+    left.disconnect();
+    await assert.rejects(kept, ChannelClosed);
+  });
+
+  it("waits longer after each failure, up to the cap", async () => {
+    peer.onGet = (call) => call.cut();
+    const client = connect({ maxBackoff: 0.4 });
+    const waits = [];
+    await new Promise((enough) => {
+      client.onState(({ retryAt }) => {
+        if (retryAt && waits.push(retryAt - Date.now()) === 4) enough();
+      });
+    });
+    assert.equal(peer.upgrades, 5); // the first retry is made at once
+    for (const ms of waits) assert.ok(ms > 150 && ms <= 400, `${ms} ms`);
+  });
+});
+
+describe("disconnect and reconnect", () => {
+  it("ends for await, rejects what waits for a reply, and comes back when told to", async () => {
+    const line = acceptAll();
+    const client = connect();
+    const [ws, messages] = await line.take();
+    await client.ready;
+    const closed = new Promise((done) => ws.on("close", (code, reason) => done([code, String(reason)])));
+    const reply = client.send("a/b", 1, { timeout: 5 });
+    await messages.take();
+    const reading = (async () => {
+      for await (const event of client) assert.fail(event.id);
+    })();
+    client.disconnect();
+    await assert.rejects(reply, ChannelClosed);
+    await reading;
+    assert.deepEqual(await closed, [1000, "CLOSE_NORMAL"]);
+    assert.equal(client.state.reason.kind, "requested-disconnect");
+    await assert.rejects(client.send("a/b"), ChannelClosed);
+    client.reconnect();
+    await line.take();
+    await until(client, ({ open }) => open);
+  });
+
+  it("holds in any mixture", async () => {
+    const line = acceptAll();
+    const client = connect();
+    for (let i = 0; i < 5; i++) {
+      client.disconnect();
+      client.reconnect();
+      client.reconnect();
+      await new Promise(setImmediate);
+    }
+    await until(client, ({ open }) => open);
+    client.disconnect();
+    client.disconnect();
+    assert.equal(client.state.open, false);
+    while (line.length) {
+      const [ws] = await line.take();
+      if (ws.readyState !== WebSocket.CLOSED) await new Promise((done) => ws.on("close", done));
+    }
+  });
+
+  it("makes ready reject if it is left before it opened", async () => {
+    const client = connect();
+    client.disconnect();
+    await assert.rejects(client.ready, ChannelClosed);
+  });
+});
+
+it("tells the trace what travels", async () => {
+  const line = acceptAll();
+  const seen = [];
+  const client = connect({ trace: (...packet) => seen.push(packet) });
+  const [, messages] = await line.take();
+  await client.ready;
+  await client.send("a/b", keyword("c"));
+  await messages.take();
+  assert.deepEqual(seen, [
+    ["in", HANDSHAKE, "ws"],
+    ["out", "[[:a/b :c] nil]", "ws"],
+  ]);
+});

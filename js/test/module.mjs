@@ -1,0 +1,2 @@
+// The module under test, by one name for all tests.
+export * from "../chansock.js";

@@ -1,0 +1,259 @@
+// The client and the real server, on each transport: order, replies, refusals, restarts.
+
+import assert from "node:assert/strict";
+import { after, afterEach, before, describe, it } from "node:test";
+import { WebSocket } from "ws";
+import * as chansock from "./module.mjs";
+import { start } from "./server.mjs";
+
+const { ChannelClosed, Instant, List, ReplyError, ReplyTimeout, UUID, keyword } = chansock;
+
+let server;
+let clients = [];
+
+before(async () => {
+  server = await start();
+});
+
+after(() => server.stop("SIGKILL"));
+
+afterEach(() => {
+  for (const client of clients.splice(0)) client.disconnect();
+});
+
+const connect = (options = {}, url = server.url) => {
+  const client = chansock.connect(url, { WebSocket, maxBackoff: 0.5, ...options });
+  clients.push(client);
+  return client;
+};
+
+const open = async (...args) => {
+  const client = connect(...args);
+  await client.ready;
+  return client;
+};
+
+const until = (client, isWanted) =>
+  new Promise((resolve) => {
+    const stop = client.onState((state) => {
+      if (isWanted(state)) resolve(state);
+    });
+    void stop;
+  });
+
+const numbers = (n) => Array.from({ length: n }, (_, i) => i);
+
+for (const transport of ["ws", "ajax"]) {
+  describe(`over ${transport}`, () => {
+    it("opens, and the server knows who and how", async () => {
+      const client = await open({ transport, params: { uid: "ada" }, headers: { "x-uid": "ada" } });
+      assert.equal(client.state.type, transport);
+      assert.equal(client.state.uid, "ada");
+      assert.equal(typeof client.state.handshakeData.pid, "number");
+      assert.deepEqual(await client.send("test/who", null, { timeout: 5 }), {
+        uid: "ada",
+        "client-id": client.clientId,
+        type: transport,
+      });
+    });
+
+    it("gives replies, or the error that stands for one", async () => {
+      const client = await open({ transport });
+      assert.equal(await client.send("test/note", 1), undefined);
+      assert.equal(await client.send("test/note", 2, { timeout: 5 }), null);
+      await assert.rejects(client.send("test/fail", null, { timeout: 5 }), ReplyError);
+      await assert.rejects(client.send("test/unclaimed", null, { timeout: 5 }), ReplyError);
+      await assert.rejects(client.send("test/silent", null, { timeout: 0.1 }), ReplyTimeout);
+      assert.deepEqual(await client.send("test/notes", null, { timeout: 5 }), [1, 2]);
+    });
+
+    it("carries every kind of value there and back", async () => {
+      const client = await open({ transport });
+      for (const value of [
+        null,
+        true,
+        "é 漢字 😀 \u0001 \"\\\n &=+%",
+        -1,
+        1.5,
+        2n ** 70n,
+        [1, [2, []]],
+        { a: { "b/c": keyword("d/e") } },
+        new Map([["x", 1], [2, "y"]]),
+        new Set([keyword("a")]),
+        List.from([1, 2]),
+        new UUID("6f3a8b1e-5a2f-4e7c-9a57-0d6c6d2b9f11"),
+        new Instant("2024-02-29T12:34:56.123456Z"),
+        new chansock.Ratio(1, 3),
+        new chansock.Decimal("1.10"),
+        new chansock.Char("x"),
+        new chansock.Symbol("a/b"),
+      ]) {
+        const back = await client.send("test/echo", value, { timeout: 5 });
+        assert.equal(chansock.write(back), chansock.write(value));
+        assert.deepEqual(back, value);
+      }
+    });
+
+    it("brings pushes in the order in which they were sent", async () => {
+      const client = await open({ transport });
+      const seen = [];
+      client.on("test/pushed", ({ i }) => seen.push(i));
+      const counts = await Promise.all(
+        numbers(5).map(() => client.send("test/push", { n: 200 }, { timeout: 10 })),
+      );
+      assert.deepEqual(counts, [200, 200, 200, 200, 200]);
+      while (seen.length < 1000) await new Promise(setImmediate);
+      assert.deepEqual(seen, numbers(5).flatMap(() => numbers(200)));
+    });
+
+    it("takes what is sent in the order of the calls", async () => {
+      const client = await open({ transport });
+      await Promise.all(numbers(300).map((n) => client.send("test/note", n)));
+      assert.deepEqual(await client.send("test/notes", null, { timeout: 5 }), numbers(300));
+    });
+
+    it("comes back after the server closed it, by whatever code", async () => {
+      const client = await open({ transport });
+      for (const code of [1000, 1012]) {
+        const closed = until(client, ({ open }) => !open);
+        await client.send("test/close", { code, reason: "as asked" }).catch(() => {});
+        const { reason } = await closed;
+        if (transport === "ws") assert.deepEqual([reason.code, reason.text], [code, "as asked"]);
+        await until(client, ({ open }) => open);
+        assert.equal(await client.send("test/echo", code, { timeout: 5 }), code);
+      }
+    });
+
+    it("comes back after the server was killed, and sends nothing twice", async () => {
+      const own = await start();
+      const client = await open({ transport }, own.url);
+      const first = client.state.handshakeData.pid;
+      const closed = until(client, ({ open }) => !open);
+      await own.stop("SIGKILL");
+      await closed;
+      await assert.rejects(client.send("test/note", "lost"), ChannelClosed);
+      const again = await start({ port: own.port });
+      try {
+        await until(client, ({ open }) => open);
+        assert.notEqual(client.state.handshakeData.pid, first);
+        await client.send("test/note", 1);
+        assert.deepEqual(await client.send("test/notes", null, { timeout: 5 }), [1]);
+      } finally {
+        client.disconnect();
+        await again.stop("SIGKILL");
+      }
+    });
+
+    it("is told that the server stops, and queues until the next one", async () => {
+      const own = await start();
+      const who = { params: { uid: "ada" }, headers: { "x-uid": "ada" } };
+      const client = await open({ transport, offline: "queue", ...who }, own.url);
+      // present: over Ajax that is, its poll is parked
+      while (!(await client.send("test/present", null, { timeout: 5 })).any.has("ada"));
+      const closed = until(client, ({ open }) => !open);
+      await own.stop();
+      const { reason } = await closed;
+      assert.ok([1012, 503].includes(reason.code), String(reason.code));
+      const sends = numbers(10).map((n) => client.send("test/note", n));
+      const again = await start({ port: own.port });
+      try {
+        await Promise.all(sends);
+        assert.deepEqual(await client.send("test/notes", null, { timeout: 5 }), numbers(10));
+      } finally {
+        client.disconnect();
+        await again.stop("SIGKILL");
+      }
+    });
+
+    it("learns why it is refused, and stops trying until told otherwise", async () => {
+      let status = "401";
+      const client = connect({
+        transport,
+        params: () => (status ? { status } : {}),
+      });
+      const { reason } = await until(client, ({ reason }) => reason?.kind === "refused");
+      assert.deepEqual([reason.code, reason.text], [401, "refused as asked"]);
+      status = "";
+      client.reconnect();
+      await until(client, ({ open }) => open);
+    });
+
+    it("shows its token, and is refused without", async () => {
+      const own = await start({ args: ["--csrf-token", "tok"] });
+      try {
+        const good = await open({ transport, csrfToken: async () => "tok" }, own.url);
+        assert.equal(await good.send("test/echo", 1, { timeout: 5 }), 1);
+        const bad = connect({ transport, csrfToken: "wrong" }, own.url);
+        const { reason } = await until(bad, ({ reason }) => reason?.kind === "refused");
+        assert.deepEqual([reason.code, reason.text], [403, "Bad CSRF token"]);
+      } finally {
+        await own.stop("SIGKILL");
+      }
+    });
+
+    it("ends its presence when it is left", async () => {
+      const watcher = await open({ transport: "ws" });
+      const client = await open({
+        transport,
+        params: { uid: `guest-${transport}` },
+        headers: { "x-uid": `guest-${transport}` },
+      });
+      const present = async () => (await watcher.send("test/present", null, { timeout: 5 })).any;
+      // Over Ajax presence comes with the second GET, and goes 5 s after the last.
+      while (!(await present()).has(`guest-${transport}`));
+      client.disconnect();
+      while ((await present()).has(`guest-${transport}`)) {
+        await new Promise((done) => setTimeout(done, 100));
+      }
+    });
+  });
+}
+
+describe("auto", () => {
+  it("takes a WebSocket where there is one", async () => {
+    assert.equal((await open()).state.type, "ws");
+  });
+
+  it("takes Ajax where WebSockets are refused, and a WebSocket once they are not", async () => {
+    let blocked = { "ws-status": "403" };
+    const client = await open({ params: () => blocked });
+    assert.equal(client.state.type, "ajax");
+    assert.equal(client.state.reason.kind, "downgrading-ws-to-ajax");
+    blocked = {};
+    client.reconnect();
+    assert.equal((await until(client, ({ open }) => open)).type, "ws");
+  });
+
+  it("moves from Ajax to a WebSocket without losing or turning an event", async () => {
+    let blocked = true;
+    const Blocked = class extends WebSocket {
+      constructor(url) {
+        super(blocked ? "ws://127.0.0.1:1/" : url);
+      }
+    };
+    const client = await open({ WebSocket: Blocked, upgradeInterval: 0.3 });
+    assert.equal(client.state.type, "ajax");
+    const states = [];
+    client.onState(({ open, type }) => states.push([open, type]));
+    const pusher = await open({ transport: "ws" });
+    const seen = [];
+    const sent = [];
+    client.on("test/broadcasted", (n) => seen.push(n));
+    pusher.on("test/broadcasted", () => {});
+    blocked = false;
+    let n = 0;
+    let over = 0;
+    while (over < 50) {
+      if (client.state.type === "ws") over += 1;
+      await Promise.all([
+        pusher.send("test/broadcast", n, { timeout: 5 }),
+        client.send("test/note", n),
+      ]);
+      sent.push(n++);
+    }
+    while (seen.length < n) await new Promise(setImmediate);
+    assert.deepEqual(seen, sent);
+    assert.deepEqual(await client.send("test/notes", null, { timeout: 5 }), sent);
+    assert.ok(states.every(([open]) => open));
+  });
+});
