@@ -88,11 +88,11 @@ def serve(
 ) -> AbstractAsyncContextManager[Listener]:
     """Serve a channel while the `async with` runs, and start it if it is not started.
 
-    WebSocket and Ajax at `path`; `fallback(request)`, plain or async, answers every other
-    path (None: 404). Port 0 takes a free one. Instead of host and port: `sock`, a socket
-    that is bound, or `unix`, the path of a Unix socket. At the end the listener closes
-    first; then sockets are closed 1012, what waits is answered 503, and what is still
-    connected after stop_timeout is cut off.
+    WebSocket and Ajax at `path`, the browser's client at `<path>/chansock.js`;
+    `fallback(request)`, plain or async, answers every other path (None: 404). Port 0 takes a
+    free one. Instead of host and port: `sock`, a socket that is bound, or `unix`, the path of
+    a Unix socket. At the end the listener closes first; then sockets are closed 1012, what
+    waits is answered 503, and what is still connected after stop_timeout is cut off.
     """
     if not path.startswith("/") or "?" in path or "#" in path:
         raise ConfigError(f"path: expected a path like '/chsk', got {path!r}")
@@ -118,9 +118,17 @@ async def _serve(
     is_ours = not chsk.is_started
     if is_ours:
         chsk.start(LoopClock(loop))
-    clock = chsk.clock
+    clock, endpoint = chsk.clock, chsk.endpoint
+
+    def other(request: Request) -> Response | Awaitable[Response | None] | None:
+        """Answer every path but the channel's own."""
+        response = endpoint.browser_file(request, path, is_loopback=service.is_loopback)
+        if response is None and fallback is not None:
+            return fallback(request)
+        return response
+
     service = Service(
-        chsk.endpoint, clock, chsk.sweep, chsk.config, path=path, fallback=fallback, http1=http1
+        endpoint, clock, chsk.sweep, chsk.config, path=path, fallback=other, http1=http1
     )
     try:
         server = await _listen(

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes an sdist, and from it a wheel for every CPython >= 3.11 that pyenv has (without
 # pyenv: for the one Python found). Each wheel is installed in a bare environment, and
-# README's two programs run on it against each other, outside of the source tree.
+# README's two programs run on it against each other, outside of the source tree; so does a
+# server that has to offer the browser's client.
 # sdist and wheels stay in dist/.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -33,13 +34,14 @@ for python in $pythons; do
     "$bare" -m pip install -q "$made"/chansock-*.whl
     cp "$made"/chansock-*.whl dist/
     mkdir -p "$work/outside"
-    cp README.md tests/readme_pair.py "$work/outside/"
+    cp README.md tests/readme_pair.py tests/browser_offer.py "$work/outside/"
     (
         cd "$work/outside"
         "$bare" -c 'import chansock, sys
 if not chansock.__file__.startswith(sys.prefix):
     sys.exit(f"expected chansock from {sys.prefix}, got {chansock.__file__}")'
         "$bare" readme_pair.py README.md
+        "$bare" browser_offer.py "$ROOT/js"
     )
 done
 

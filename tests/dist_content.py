@@ -13,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+BROWSER = {"js/chansock.js", "js/chansock.d.ts"}  # in a wheel below chansock/
 BINARY = re.compile(r"\.(cpython-\d+[\w-]*|cp\d+-[\w-]+)\.(so|pyd)$")
 
 
@@ -22,14 +23,22 @@ def sources(*suffixes: str) -> set[str]:
     return {path.relative_to(ROOT).as_posix() for path in found if path.suffix in suffixes}
 
 
+def javascript_tests() -> set[str]:
+    """The sources of the JavaScript tests, without what npm put beside them."""
+    found = {path for path in (ROOT / "js").rglob("*") if path.is_file()}
+    names = {path.relative_to(ROOT).as_posix() for path in found}
+    return {name for name in names if not re.search(r"/(node_modules|__pycache__)/", name)}
+
+
 def wheel_faults(wheel: Path) -> list[str]:
     """Say what a wheel has too much and too little: .py, .pyi, py.typed, one .so for each
-    .pyx and the metadata are expected; no .pyx, .pxd, .c or .h, and nothing of the tests."""
+    .pyx, the browser's client and the metadata are expected; no .pyx, .pxd, .c or .h, and
+    nothing of the tests."""
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if not name.endswith("/")}
     metadata = {name for name in names if re.match(r"chansock-[^/]+\.dist-info/", name)}
     carried = {BINARY.sub(".pyx", name) for name in names - metadata}
-    expected = sources(".py", ".pyi", ".pyx", ".typed")
+    expected = sources(".py", ".pyi", ".pyx", ".typed") | {f"chansock/{name}" for name in BROWSER}
     faults = _differences(wheel.name, expected, carried)
     faults += [
         f"{wheel.name}: {name} is a source"
@@ -51,9 +60,12 @@ def sdist_faults(sdist: Path) -> list[str]:
     faults = _differences(sdist.name, expected, package)
     needed = {"pyproject.toml", "setup.py", "README.md", "LICENSE", "CHANGELOG.md"}
     needed |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("*.py")}
+    needed |= BROWSER | javascript_tests()
     faults += [f"{sdist.name}: {name} is missing" for name in sorted(needed - names)]
     faults += [
-        f"{sdist.name}: {name} was built" for name in names if name.endswith((".so", ".pyc"))
+        f"{sdist.name}: {name} was built"
+        for name in names
+        if name.endswith((".so", ".pyc")) or "/node_modules/" in name
     ]
     return faults
 

@@ -21,7 +21,7 @@ PACKAGE = ROOT / "chansock"
 ROWS: tuple[tuple[str, ...], ...] = (
     ("errors", "values", "target", "config", "request", "clock", "stats"),
     ("_fast",),
-    ("edn", "_core", "_core.event", "_core.wire", "_core.http1", "packers"),
+    ("edn", "_core", "_core.event", "_core.wire", "_core.http1", "_core.browser", "packers"),
     (
         "_core.presence",
         "_core.guard",

@@ -73,7 +73,8 @@ def tree(tmp_path: Path) -> Path:
     pytest.importorskip("Cython")
     if int(version("setuptools").split(".")[0]) < 77:
         pytest.skip("setuptools is older than pyproject.toml asks for")
-    unwanted = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "dist")
+    hidden = (".git", ".venv*", ".*_cache", ".hypothesis", ".benchmarks")
+    unwanted = shutil.ignore_patterns(*hidden, "__pycache__", "*.egg-info", "dist", "node_modules")
     return Path(shutil.copytree(ROOT, tmp_path / "tree", ignore=unwanted))
 
 
@@ -97,3 +98,14 @@ def test_the_wheel_carries_modules_stubs_and_no_sources(tree: Path) -> None:
     build(tree, "build", "--build-lib", "lib", "bdist_wheel", "--dist-dir", "dist")
     (wheel,) = (tree / "dist").iterdir()
     assert wheel_faults(wheel) == []
+    shutil.unpack_archive(wheel, tree / "site", "zip")
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests" / "browser_offer.py", ROOT / "js"],
+        cwd=tree.parent,
+        env={"PYTHONPATH": str(tree / "site")},
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    assert done.stdout.startswith(f"{tree / 'site' / 'chansock'} offers ['chansock.js'")
+    assert done.returncode == 0

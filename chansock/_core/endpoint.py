@@ -13,7 +13,7 @@ from inspect import isawaitable
 from typing import Any, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
-from chansock._core import guard, http1, wire
+from chansock._core import browser, guard, http1, wire
 from chansock._core.hub import Hub
 from chansock._core.posts import PostOrder, Posts
 from chansock._core.session import Session
@@ -67,8 +67,9 @@ class Admission:
 class Endpoint:
     """Takes requests, sockets, polls and POSTs from the edges.
 
-    Interface for edges: `admit`, `open`, `receive`, `post`, `drained`, `closed`. All are
-    called on the loop's thread, and none raises for what a peer did.
+    Interface for edges: `admit`, `open`, `receive`, `post`, `drained`, `closed`, and
+    `browser_file` for other paths. All are called on the loop's thread, and none raises for
+    what a peer did.
     """
 
     def __init__(
@@ -226,6 +227,22 @@ class Endpoint:
         self._count("hook")
         log.exception("hook_error path=%.80r", request.path)
         return Response(500, "internal server error")
+
+    def browser_file(
+        self, request: Request, channel_path: str, *, is_loopback: bool = False
+    ) -> Response | None:
+        """Answer where the browser's client is asked for; None: another path.
+
+        `<channel_path>/chansock.js` and its types are public: no hook runs, but the host
+        is checked, as for the channel.
+        """
+        name = browser.file_name(request.path, channel_path)
+        if name is None:
+            return None
+        allowed = self._config.allowed_hosts
+        if why := guard.check_host(request, allowed, is_loopback=is_loopback):
+            return self.refuse("host", 403, "Unauthorized host", why)
+        return browser.answer(request, name)
 
     # -- sockets and polls
 
