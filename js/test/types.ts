@@ -1,0 +1,221 @@
+// What chansock.d.ts lets a program write, and what not: tsc has to agree with each line, and
+// with each @ts-expect-error. Compiled by tests/test_js.py, never run.
+
+import {
+  Char,
+  ChannelClosed,
+  ChansockError,
+  Decimal,
+  EdnError,
+  Instant,
+  InvalidEvent,
+  Keyword,
+  List,
+  Ratio,
+  ReplyError,
+  ReplyTimeout,
+  Symbol as EdnSymbol,
+  Tagged,
+  UUID,
+  connect,
+  keyword,
+  read,
+  write,
+} from "../chansock.js";
+import type { Client, Event, Options, Readers, Reason, ReasonKind, Source, State } from "../chansock.js";
+
+/** Only compiles if both types are the same. */
+type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
+function is<_ extends true>(): void {}
+
+type FromServer = {
+  "chat/said": { from: string; text: string };
+  "chat/left": string;
+};
+interface ToServer {
+  "chat/say": { text: string };
+  "math/double": number;
+  "chat/leave": undefined;
+}
+
+const client = connect<FromServer, ToServer>("/chsk");
+is<Same<typeof client, Client<FromServer, ToServer>>>();
+
+// events from the server
+
+const off = client.on("chat/said", ({ from, text }, event) => {
+  is<Same<typeof from, string>>();
+  is<Same<typeof text, string>>();
+  is<Same<typeof event, Event<"chat/said", { from: string; text: string }>>>();
+  // @ts-expect-error: an event is not changed
+  event.data = { from, text };
+});
+is<Same<typeof off, () => void>>();
+client.on("chat/left", async (name) => {
+  is<Same<typeof name, string>>();
+  await null;
+});
+// @ts-expect-error: no such event
+client.on("chat/sad", () => {});
+// @ts-expect-error: an event of the other direction
+client.on("chat/say", () => {});
+// @ts-expect-error: the data is no number
+client.on("chat/left", (name: number) => name);
+// @ts-expect-error: has no `at`
+client.on("chat/said", ({ at }) => at);
+
+async function listen(): Promise<string> {
+  for await (const event of client) {
+    if (event.id === "chat/said") {
+      is<Same<typeof event.data, { from: string; text: string }>>();
+      return event.data.text;
+    }
+    is<Same<typeof event.data, string>>();
+    // @ts-expect-error: nothing else is left
+    if (event.id === "chat/say") return "";
+  }
+  return "";
+}
+
+// events to the server, and replies
+
+async function talk(): Promise<void> {
+  await client.ready;
+  const sent = await client.send("chat/say", { text: "hello" });
+  is<Same<typeof sent, undefined>>();
+  await client.send("chat/leave");
+  await client.send("chat/say", { text: "hello" }, {});
+  const doubled = await client.send<"math/double", number>("math/double", 21, { timeout: 5 });
+  is<Same<typeof doubled, number>>();
+  const anything = await client.send("math/double", 21, { timeout: 5 });
+  is<Same<typeof anything, any>>();
+  await client.send("chat/leave", undefined, { timeout: 0.5 });
+  // @ts-expect-error: no such event
+  await client.send("chat/shout", { text: "hello" });
+  // @ts-expect-error: an event of the other direction
+  await client.send("chat/said", { from: "ada", text: "hello" });
+  // @ts-expect-error: the text is no number
+  await client.send("chat/say", { text: 1 });
+  // @ts-expect-error: has no `to`
+  await client.send("chat/say", { text: "hello", to: "ada" });
+  // @ts-expect-error: without a timeout there is no reply
+  const reply: number = await client.send("math/double", 21);
+  // @ts-expect-error: seconds
+  await client.send("math/double", 21, { timeout: "5s" });
+  // @ts-expect-error: not an option
+  await client.send("math/double", 21, { timeout: 5, retry: true });
+}
+
+async function fail(): Promise<string> {
+  try {
+    await client.send("math/double", 21, { timeout: 5 });
+  } catch (error) {
+    if (error instanceof ReplyTimeout || error instanceof ReplyError) return error.message;
+    if (error instanceof InvalidEvent || error instanceof EdnError) return error.name;
+    if (error instanceof ChannelClosed) {
+      is<Same<typeof error.reason, Reason | null>>();
+      return error.reason?.text ?? "";
+    }
+    if (error instanceof ChansockError) return String(error.cause);
+  }
+  return "";
+}
+
+// without types of its own a channel carries anything
+
+async function untyped(): Promise<void> {
+  const open = connect(new URL("https://chat.example/chsk"));
+  is<Same<typeof open, Client>>();
+  open.on("any/event", (data, event) => {
+    is<Same<typeof data, any>>();
+    is<Same<typeof event.id, "any/event">>();
+  });
+  const value: { a: number } = await open.send("any/event", { a: 1 }, { timeout: 1 });
+  void value;
+  for await (const event of open) void [event.id.length, event.data.whatever];
+}
+
+// states
+
+const stop = client.onState((state) => {
+  is<Same<typeof state, State>>();
+  is<Same<typeof state.type, "ws" | "ajax">>();
+  if (state.reason?.kind === "refused") location.href = "/login";
+  const wait: number = state.retryAt === null ? 0 : state.retryAt - Date.now();
+  void wait;
+  // @ts-expect-error: no such reason
+  if (state.reason?.kind === "gone") return;
+  // @ts-expect-error: may be null
+  state.reason.code;
+  // @ts-expect-error: a state is not changed
+  state.open = true;
+});
+stop();
+const kind: ReasonKind = "upgrading-ajax-to-ws";
+client.reconnect();
+client.disconnect();
+// @ts-expect-error: given at the start
+client.clientId = "another";
+
+// options
+
+const readers: Readers = { "my/point": ([x, y]) => ({ x, y }) };
+const token: Source<string> = async () => (await fetch("/token")).text();
+const options: Options = {
+  transport: "auto",
+  clientId: crypto.randomUUID(),
+  csrfToken: token,
+  params: () => ({ room: "1" }),
+  headers: { "X-Room": "1" },
+  offline: "queue",
+  maxQueuedEvents: 10,
+  maxInboxEvents: 10,
+  connectTimeout: 5,
+  ajaxTimeout: 60,
+  pingInterval: 10,
+  pingTimeout: 5,
+  maxBackoff: 10,
+  upgradeInterval: 30,
+  readers,
+  trace: (direction, packet, type) => console.debug(direction === "in", packet.length, type),
+  WebSocket,
+  fetch,
+};
+connect<FromServer, ToServer>("/chsk", options).disconnect();
+connect("/chsk", { csrfToken: null }).disconnect();
+connect("/chsk", { csrfToken: document.querySelector("meta")?.content }).disconnect();
+// @ts-expect-error: no such transport
+connect("/chsk", { transport: "websocket" });
+// @ts-expect-error: no such option
+connect("/chsk", { pingIntervall: 10 });
+// @ts-expect-error: a header's value is text
+connect("/chsk", { headers: { "X-Room": 1 } });
+// @ts-expect-error: where to is needed
+connect();
+
+// edn
+
+const parsed = read('{:id #uuid "5f2c9000-0000-0000-0000-000000000000"}', { readers });
+is<Same<typeof parsed, any>>();
+const name: Keyword = keyword("chat/say");
+const text: string = write({ name, set: new Set([1n]), map: new Map([[name, null]]) });
+const list: List<number> = List.from([1, 2]) as List<number>;
+const first: number | undefined = list[0];
+const later: boolean = new Instant("2024-01-01T00:00:00.000123Z") > new Date(0);
+const half: bigint = new Ratio(1, 2n).denominator;
+const rest: string[] = [
+  name.name,
+  new EdnSymbol("a/b").name,
+  new Char("a").char,
+  new UUID("5f2c9000-0000-0000-0000-000000000000").toJSON(),
+  new Decimal("1.10").toString(),
+  new Tagged("my/tag", [1]).tag,
+];
+const tagged: number[] = new Tagged("my/tag", [1]).value;
+const where: number | undefined = new EdnError("expected a form").position;
+// @ts-expect-error: `keyword` makes them, one for each name
+new Keyword("a");
+// @ts-expect-error: write takes one value
+write(1, 2);
+
+export { fail, first, half, kind, later, listen, rest, tagged, talk, text, untyped, where };
