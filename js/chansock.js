@@ -30,8 +30,10 @@ const NAME =
 const NO_SYMBOL = /^([-+]?\p{Nd}|#|(nil|true|false)$)/u;
 const NO_TAG = /^([^a-zA-Z\xaa\xb5\xba\xc0-\xd6\xd8-\xf6\xf8-\xff]|(nil|true|false)$)/;
 
-const checkName = (what, name, excluded) =>
-  typeof name === "string" && NAME.test(name) && !excluded?.test(name) ? name : expected(what, name);
+const checkName = (what, name, excluded) => {
+  const isName = typeof name === "string" && NAME.test(name) && !excluded?.test(name);
+  return isName ? name : expected(what, name);
+};
 
 export class Keyword {
   constructor(name) {
@@ -67,14 +69,14 @@ export function keyword(name) {
   return word;
 }
 
-class Name {
+const Name = class Symbol {
   constructor(name) {
     this.name = checkName("the name of a symbol", name, NO_SYMBOL);
   }
   toString() {
     return this.name;
   }
-}
+};
 export { Name as Symbol };
 
 export class Char {
@@ -167,15 +169,12 @@ const isPlain = (value) => {
   return !type || type === Object.prototype || !Object.getPrototypeOf(type); // of another frame
 };
 
-const isCollection = (value) =>
-  Array.isArray(value) || value instanceof Map || value instanceof Set || isPlain(value);
-
 /** Return a function that refuses what equals, by value, what it was given before. */
 const distinct = (fail) => {
   const seen = new Set();
   return (value, position) => {
-    const isText = typeof value === "string" || (value instanceof Object && !(value instanceof Keyword));
-    const id = isText ? render(value, true) : value;
+    const isOne = value instanceof Keyword || !(value && /^[so]/.test(typeof value));
+    const id = isOne ? value : render(value, true);
     if (seen.has(id)) fail(`expected different keys or members, got ${id} again`, position);
     seen.add(id);
     return value;
@@ -195,8 +194,9 @@ const CHARS = {
   newline: "\n", return: "\r", space: " ", tab: "\t", backspace: "\b", formfeed: "\f",
 };
 const TOKEN = /[^\s,"#();[\\\]^{}]+/y;
-const INTEGER = /^([-+]?)(?:(0[xX][\da-fA-F]+|[1-9]\d*|0)|0(\d+)|([1-9]\d?)[rR]0*([\da-zA-Z]+?))N?$/;
-const POWERS = Array.from({ length: 16 }, (_, n) => 10 ** n);
+const INTEGER =
+  /^([-+]?)(?:(0[xX][\da-fA-F]+|[1-9]\d*|0)|0(\d+)|([1-9]\d?)[rR]0*([\da-zA-Z]+?))N?$/;
+const POWERS = Array.from({ length: 23 }, (_, n) => +`1e${n}`);
 const BUILT_IN = { inst: (text) => new Instant(text), uuid: (text) => new UUID(text) };
 const SHAPE = 32; // so many keys of a map are guessed at most
 
@@ -215,7 +215,7 @@ const attempt = (position, make) => {
   try {
     return make();
   } catch (error) {
-    refuse(error.message, position, error);
+    refuse(error?.message ?? error, position, error);
   }
 };
 
@@ -343,13 +343,16 @@ function readMap(namespace) {
     if (!found && key instanceof Keyword) {
       const { name } = key;
       if (Object.hasOwn(object, name)) refuse(`expected different keys, got ${key} again`, start);
-      // An assignment to __proto__ would change the object's class.
-      Object.defineProperty(object, name, {
-        value, writable: true, enumerable: true, configurable: true,
-      });
-      if (name !== "__proto__" && index < SHAPE) {
-        shape.length = index; // so that the keys in it stay different ones
-        shape[index++] = name;
+      if (name === "__proto__") {
+        // An assignment would give the object another class.
+        const property = { value, writable: true, enumerable: true, configurable: true };
+        Object.defineProperty(object, name, property);
+      } else {
+        object[name] = value;
+        if (index < SHAPE) {
+          shape.length = index; // so that the keys in it stay different ones
+          shape[index++] = name;
+        }
       }
       continue;
     }
@@ -403,22 +406,24 @@ function readNumber(c) {
   const first = c < 48 ? pos + 1 : pos;
   let end = first;
   let n = 0;
-  let point, digit;
+  let point = 0;
+  let digit = 0;
+  const all = text;
   for (;; end++) {
-    digit = text.charCodeAt(end) - 48;
+    digit = all.charCodeAt(end) - 48;
     if (digit >= 0 && digit < 10) n = n * 10 + digit;
     else if (digit === -2 && !point) point = end;
     else break;
   }
   if (endOf(digit + 48)) {
-    const isExact = end - first < 16;
     pos = end;
     if (point) {
-      if (!isExact) return +text.slice(start, end);
-      n /= POWERS[end - point - 1];
-      return c === 45 ? -n : n;
+      // One division of two exact numbers is rounded as the text would be.
+      const places = end - point - 1;
+      if (n > Number.MAX_SAFE_INTEGER || places > 22) return +text.slice(start, end);
+      return (c === 45 ? -n : n) / POWERS[places];
     }
-    if (isExact && (text.charCodeAt(first) !== 48 || end === first + 1)) {
+    if (n <= Number.MAX_SAFE_INTEGER && (text.charCodeAt(first) !== 48 || end === first + 1)) {
       return c === 45 ? -n || 0 : n;
     }
   }
@@ -439,9 +444,9 @@ function numberOf(token) {
     const n = BigInt(radix ? small : plain ?? "0o" + octal);
     return shortest(sign === "-" ? -n : n);
   }
-  const [numerator, denominator] = token.split("/");
+  const [, numerator, denominator] = /^([-+]?\d+)\/(\d+)$/.exec(token) ?? [];
   if (denominator) {
-    const ratio = new Ratio(numerator, denominator)
+    const ratio = new Ratio(numerator, denominator);
     return ratio.denominator === 1n ? shortest(ratio.numerator) : ratio;
   }
   if (token.endsWith("M")) return new Decimal(token.slice(0, -1));
@@ -462,7 +467,8 @@ function readTagged(next) {
   if (next === ":") {
     pos++;
     const namespace = readName();
-    if (NAME.test(namespace) && !namespace.includes("/") && skip() === 123) return readMap(namespace);
+    const isNamespace = NAME.test(namespace) && !namespace.includes("/");
+    if (isNamespace && skip() === 123) return readMap(namespace);
     refuse("expected a namespace and a map", start);
   }
   const tag = readName();
@@ -473,6 +479,9 @@ function readTagged(next) {
   return attempt(start, () => (reader ? reader[tag](value) : new Tagged(tag, value)));
 }
 
+const takesMark = (value) =>
+  [Name, Array, Map, Set].some((type) => value instanceof type) || (value && isPlain(value));
+
 /** Read what has metadata before it, and drop that. */
 function readMarked() {
   const start = pos++;
@@ -480,10 +489,8 @@ function readMarked() {
   const mark = readForm(skip());
   const value = readForm(skip());
   depth--;
-  const isMark = typeof mark === "string" || mark instanceof Keyword || mark instanceof Name;
-  if (!(isMark || (mark && isCollection(mark)))) refuse("meta", start);
-  if (!(value instanceof Name || (value && isCollection(value)))) refuse("meta", start);
-  return value;
+  const isMark = mark instanceof Keyword || typeof mark === "string" || takesMark(mark);
+  return isMark && takesMark(value) ? value : refuse("expected metadata and a collection", start);
 }
 
 export function read(source, options) {
@@ -509,8 +516,11 @@ export function read(source, options) {
 let steps, level, isCanonical;
 
 const unwritable = (message) => {
-  const path = "$" + steps.slice(1, level + 1).map((step) => typeof step === "string" ? `.${step}` : `[${step}]`).join("");
-  throw Object.assign(new EdnError(`${message} at ${path}`), { path });
+  let path = "$";
+  for (const step of steps.slice(1, level + 1)) {
+    path += typeof step === "string" ? `.${step}` : `[${step}]`;
+  }
+  throw Object.assign(new EdnError(`${message} at ${path.slice(0, 80)}`), { path });
 };
 
 function writeForm(value) {
@@ -542,7 +552,8 @@ function writeForm(value) {
 
 function writeObject(value) {
   if (Array.isArray(value)) {
-    return value instanceof List && !isCanonical ? `(${writeItems(value)})` : `[${writeItems(value)}]`;
+    const isList = value instanceof List && !isCanonical;
+    return (isList ? "(" : "[") + writeItems(value) + (isList ? ")" : "]");
   }
   if (isPlain(value)) return writeProperties(value);
   if (value instanceof Keyword || value instanceof Name || value instanceof Ratio) {
@@ -557,6 +568,7 @@ function writeObject(value) {
   }
   if (value instanceof UUID) return `#uuid "${value}"`;
   if (value instanceof Tagged) {
+    steps[level] = "value";
     return `#${value.tag} ${writeForm(value.value)}`;
   }
   if (value instanceof Char) {
@@ -568,8 +580,12 @@ function writeObject(value) {
     return writeForm(value.valueOf());
   }
   if (value[Symbol.iterator]) return `[${writeItems(value)}]`;
-  if (typeof value.toJSON === "function") return writeForm(value.toJSON());
-  if (!Object.keys(value).length) unwritable("expected ...");
+  if (typeof value.toJSON === "function") {
+    steps[level] = "toJSON()";
+    return writeForm(value.toJSON());
+  }
+  // What shows nothing of itself (a Promise, a RegExp, an Error) would be lost without a sound.
+  if (!Object.keys(value).length) unwritable(`expected a value, got ${value}`);
   return writeProperties(value);
 }
 
@@ -594,7 +610,7 @@ function writeProperties(object) {
         keyword(key);
       } catch {
         level--;
-        unwritable(`expected the name of a keyword as key (a Map takes any), got ${JSON.stringify(key)}`);
+        unwritable(`expected the name of a keyword as key (or a Map), got ${JSON.stringify(key)}`);
       }
     }
     steps[level] = key;
