@@ -219,6 +219,10 @@ const attempt = (position, make) => {
   }
 };
 
+const checkDepth = () => {
+  if (depth > MAX_DEPTH) refuse(`expected at most ${MAX_DEPTH} levels, got more`);
+};
+
 /** Pass over whitespace and the like; give the code of the next character, or -1 at the end. */
 function skip() {
   for (; pos < text.length; pos++) {
@@ -233,6 +237,7 @@ function skip() {
       readers = {}; // what is thrown away is read, but no reader hears of it
       pos += 2;
       depth++;
+      checkDepth();
       readForm(skip());
       depth--;
       pos--;
@@ -254,7 +259,7 @@ function readName() {
 
 function readForm(c) {
   const start = pos;
-  if (depth > MAX_DEPTH) refuse(`expected at most ${MAX_DEPTH} levels, got more`);
+  checkDepth();
   switch (c) {
     case 34: // "
       return readString();
@@ -515,9 +520,9 @@ export function read(source, options) {
 // comparison, so that equal values give equal texts.
 let steps, level, isCanonical;
 
-const unwritable = (message) => {
+const unwritable = (message, depth = level) => {
   let path = "$";
-  for (const step of steps.slice(1, level + 1)) {
+  for (const step of steps.slice(1, depth + 1)) {
     path += typeof step === "string" ? `.${step}` : `[${step}]`;
   }
   throw Object.assign(new EdnError(`${message} at ${path.slice(0, 80)}`), { path });
@@ -562,7 +567,7 @@ function writeObject(value) {
   if (value instanceof Map || value instanceof Set) return writeEntries(value);
   if (value instanceof Date) {
     const iso = value.toJSON();
-    if (iso?.length !== 24) unwritable(`expected a date of the years 0 to 9999, got ${iso}`);
+    if (iso?.length !== 24) unwritable(`expected a date from 0 to 9999, got ${iso}`, level - 1);
     const digits = value.microseconds ? `${value.microseconds}`.padStart(3, 0) : "";
     return `#inst "${iso.slice(0, 23)}${digits}-00:00"`;
   }
@@ -585,7 +590,7 @@ function writeObject(value) {
     return writeForm(value.toJSON());
   }
   // What shows nothing of itself (a Promise, a RegExp, an Error) would be lost without a sound.
-  if (!Object.keys(value).length) unwritable(`expected a value, got ${value}`);
+  if (!Object.keys(value).length) unwritable(`expected a value, got ${value}`, level - 1);
   return writeProperties(value);
 }
 
@@ -601,16 +606,18 @@ function writeItems(items) {
 }
 
 function writeProperties(object) {
+  const keys = Object.keys(object);
+  if (isCanonical) return writeEntries(new Map(keys.map((key) => [keyword(key), object[key]])));
   let out = "";
-  for (const key of Object.keys(object)) {
+  for (const key of keys) {
     const value = object[key];
     if (value === undefined) continue;
     if (!recent.has(key)) {
       try {
         keyword(key);
       } catch {
-        level--;
-        unwritable(`expected the name of a keyword as key (or a Map), got ${JSON.stringify(key)}`);
+        const got = JSON.stringify(key);
+        unwritable(`expected the name of a keyword as key (or a Map), got ${got}`, level - 1);
       }
     }
     steps[level] = key;
