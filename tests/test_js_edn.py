@@ -1,0 +1,69 @@
+"""edn in JavaScript against ours: what one writes, the other reads as the same value.
+
+JavaScript has one type for numbers, so a whole float comes back as an integer; all other
+types are kept. js/test/edn.test.mjs judges it by what ClojureScript answered.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+import subprocess
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from dist_content import ROOT
+from edn_corpus import tree
+from hypothesis import HealthCheck, given, settings
+from test_edn_writer import VALUES
+
+from chansock import edn
+
+pytestmark = pytest.mark.slow
+
+Echo = Callable[[str], dict[str, str]]
+
+@pytest.fixture(scope="module")
+def echo() -> Iterator[Echo]:
+    """Give what JavaScript writes of what it read, or why it did not."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.fail("expected node on PATH, got none", pytrace=False)
+    command = [node, str(ROOT / "js" / "test" / "echo.mjs")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, encoding="utf-8", **pipes) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        stdin, stdout = process.stdin, process.stdout
+
+        def ask(text: str) -> dict[str, str]:
+            stdin.write(json.dumps(text) + "\n")
+            stdin.flush()
+            return json.loads(stdout.readline())
+
+        yield ask
+        stdin.close()
+
+
+def narrowed(node: Any) -> Any:
+    """Give a tree in which whole floats are integers, but for -0.0 and what is past 2^53."""
+    if isinstance(node, frozenset):
+        return frozenset(map(narrowed, node))
+    if not isinstance(node, tuple):
+        return node
+    if len(node) == 2 and node[0] == "float":
+        (number,) = struct.unpack(">d", bytes.fromhex(node[1]))
+        if number.is_integer() and abs(number) < 2**53 and node[1] != "8000000000000000":
+            return ("int", str(int(number)))
+        return node
+    return tuple(map(narrowed, node))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@given(VALUES)
+def test_what_we_write_comes_back_from_javascript(echo: Echo, value: object) -> None:
+    answer = echo(edn.dumps(value).decode())
+    assert "text" in answer, answer
+    assert narrowed(tree(edn.loads(answer["text"]))) == narrowed(tree(value))
