@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Serves examples/demo.py at http://127.0.0.1:8000: README's server, and a page at / that
-# says how to connect and shows the packets. Ctrl-C ends it gracefully.
+# Serves examples/chat at http://127.0.0.1:8000: a lobby to chat in, with a view of what
+# travels on the wire. Ctrl-C ends it gracefully. HOST and PORT say another address;
+# PORT=0 takes a free port, and the server's line says which.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
@@ -8,5 +9,4 @@ make_venv
 build_in_place
 cd "$ROOT"
 export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH}
-say "http://127.0.0.1:8000"
-exec "$VENV/bin/python" examples/demo.py
+exec "$VENV/bin/python" examples/chat/server.py

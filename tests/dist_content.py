@@ -59,7 +59,8 @@ def sdist_faults(sdist: Path) -> list[str]:
     expected = sources(".py", ".pyi", ".pyx", ".pxd", ".h", ".typed")
     faults = _differences(sdist.name, expected, package)
     needed = {"pyproject.toml", "setup.py", "README.md", "LICENSE", "CHANGELOG.md"}
-    needed |= {path.relative_to(ROOT).as_posix() for path in (ROOT / "tests").rglob("*.py")}
+    tested = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "examples").rglob("*.*")]
+    needed |= {path.relative_to(ROOT).as_posix() for path in tested if path.suffix != ".pyc"}
     needed |= BROWSER | javascript_tests()
     faults += [f"{sdist.name}: {name} is missing" for name in sorted(needed - names)]
     faults += [
