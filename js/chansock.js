@@ -735,6 +735,15 @@ const peerReason = (code, text, wasOpen) =>
 
 const wait = (seconds) => new Promise((go) => setTimeout(go, seconds * 1000));
 
+/** Whether a promise settles in time; one timer, and none afterwards. */
+const isInTime = async (promise, seconds) => {
+  let timer;
+  const late = new Promise((go) => (timer = setTimeout(go, seconds * 1000, "late")));
+  const first = await Promise.race([promise, late]);
+  clearTimeout(timer);
+  return first !== "late";
+};
+
 const isHidden = () => !!globalThis.document?.hidden;
 
 const nameOf = (value) => (value instanceof Keyword ? value.name : undefined);
@@ -750,7 +759,8 @@ const readReply = (value) => {
 /**
  * A link is one WebSocket, or one Ajax session: `{type, opened, start, send, check, end}`.
  * `start(timeout)` gives a promise of the reason of its end; `end(reason)` ends it; `check()`
- * finds out whether it is alive; `send(text, timeout)` is as the Client's, of an encoded event.
+ * finds out whether it is alive; `send(text, timeout, wantsReply)` is as the Client's, of an
+ * encoded event.
  * It tells its `owner`: `opened(link, handshake)`, `took(link, value, cbId)`, `trace`.
  */
 const makeSocket = (owner, place) => {
@@ -810,15 +820,15 @@ const makeSocket = (owner, place) => {
           if (value?.[0] && nameOf(value[0]) === "chsk/handshake") {
             clearTimeout(timer);
             link.opened = true;
-            owner.opened(link, value[1]);
+            owner.opened(link, value[1] ?? []);
           } else if (nameOf(value) === "chsk/ws-ping") say("[[:chsk/ws-pong] nil]");
           else owner.took(value, cbId);
         };
       }),
 
-    async send(text, seconds) {
+    async send(text, seconds, wantsReply) {
       if (socket.readyState !== 1) throw closedError(makeReason("unexpected"));
-      if (!seconds) return say(`[${text} nil]`);
+      if (!wantsReply) return say(`[${text} nil]`);
       return owner.ask(seconds, (cbId) => say(`[${text} "${cbId}"]`));
     },
 
@@ -826,7 +836,10 @@ const makeSocket = (owner, place) => {
       if (link.opened && now - moved >= pingInterval * 1000) ping(pingTimeout);
     },
 
-    check: () => ping(CHECK_TIMEOUT),
+    check() {
+      if (socket.readyState === 1) ping(CHECK_TIMEOUT);
+      else link.end(makeReason("unexpected"));
+    },
 
     end(reason) {
       clearTimeout(timer);
@@ -855,6 +868,7 @@ const makeAjax = (owner, place) => {
   let heard = Date.now();
   let udt = 0;
   let finish;
+  let why; // it ended
 
   const now = () => (udt = Math.max(Date.now(), udt + 1)); // never the same twice
 
@@ -878,7 +892,7 @@ const makeAjax = (owner, place) => {
       });
       return [response.status, await response.text()];
     } catch (error) {
-      throw late ? new ReplyTimeout(`no answer within ${seconds} s`) : error;
+      throw late ? new ReplyTimeout("no answer in time") : error;
     } finally {
       clearTimeout(timer);
       ended.signal.removeEventListener("abort", stop);
@@ -915,7 +929,7 @@ const makeAjax = (owner, place) => {
       } else if (!link.opened) throw makeReason("not-opened", null, "expected a handshake");
       const isMove = owner.beginMove();
       if (!isMove) next = repoll(); // what the server sends meanwhile finds it parked
-      if (isHandshake) owner.opened(link, value[1]);
+      if (isHandshake) owner.opened(link, value[1] ?? []);
       else if (nameOf(value) !== "chsk/timeout") owner.took(value);
       if (isMove) {
         // What is on its way by POST must be there before anything goes by the WebSocket.
@@ -932,6 +946,11 @@ const makeAjax = (owner, place) => {
     posts++;
   };
 
+  const giveTurn = () => {
+    posts--;
+    proceed?.();
+  };
+
   const link = {
     type: "ajax",
     opened: false,
@@ -940,25 +959,32 @@ const makeAjax = (owner, place) => {
       new Promise((resolve) => {
         finish = resolve;
         poll(link.opened ? ajaxTimeout : seconds, isTrial)
-          .catch((error) =>
-            error.kind ? error : makeReason(link.opened ? "unexpected" : "not-opened", null, error.message),
-          )
+          .catch((error) => {
+            const kind = link.opened ? "unexpected" : "not-opened";
+            return error.kind ? error : makeReason(kind, null, error.message);
+          })
           .then((reason) => (reason.kind === UPGRADING ? resolve(reason) : link.end(reason)));
       }),
 
-    async send(text, seconds) {
+    async send(text, seconds = ajaxTimeout, wantsReply) {
+      const until = Date.now() + seconds * 1000;
+      const mine = (line = line.then(turn));
       busy++;
-      await (line = line.then(turn));
+      if (!(await isInTime(mine, seconds))) {
+        busy--;
+        mine.then(giveTurn);
+        throw new ReplyTimeout(`its turn did not come within ${seconds} s`);
+      }
       const number = ++count;
       const body = new URLSearchParams({
         udt: now(),
         "client-id": owner.clientId,
-        ppstr: `[${text} ${seconds ? ":ajax" : "nil"}]`,
+        ppstr: `[${text} ${wantsReply ? ":ajax" : "nil"}]`,
         n: `${session}-${number}`,
       });
       const post = () => {
         owner.trace("out", body.get("ppstr"), "ajax");
-        return ask(place.base, { method: "POST", body }, seconds || ajaxTimeout);
+        return ask(place.base, { method: "POST", body }, (until - Date.now()) / 1000);
       };
       try {
         let [status, answer] = await post();
@@ -970,7 +996,7 @@ const makeAjax = (owner, place) => {
           [status, answer] = await post();
         }
         if (status === 200) {
-          if (!seconds) return;
+          if (!wantsReply) return;
           owner.trace("in", answer, "ajax");
           if (!answer) throw new ReplyError("expected a reply, got an empty body");
           return readReply(owner.read(answer)[0]);
@@ -981,14 +1007,14 @@ const makeAjax = (owner, place) => {
       } catch (error) {
         if (error instanceof EdnError) throw new ReplyError(error.message);
         if (error instanceof ChansockError) throw error;
-        const reason = error.kind ? error : makeReason("unexpected", null, `POST: ${error.message}`);
+        const broken = () => makeReason("unexpected", null, `POST: ${error.message}`);
+        const reason = why ?? (error.kind ? error : broken());
         link.end(reason);
         throw closedError(reason);
       } finally {
         refused.delete(number);
         busy--;
-        posts--;
-        proceed?.();
+        giveTurn();
       }
     },
 
@@ -1001,6 +1027,7 @@ const makeAjax = (owner, place) => {
     },
 
     end(reason) {
+      why ??= reason;
       ended.abort();
       finish(reason);
     },
@@ -1009,8 +1036,9 @@ const makeAjax = (owner, place) => {
 };
 
 const closedError = (reason) => {
-  const why = reason ? ` (${[reason.kind, reason.code, reason.text].filter(Boolean).join(" ")})` : "";
-  return new ChannelClosed(`expected an open channel, got one that is closed${why}`, reason);
+  const { kind = "connecting", code, text } = reason ?? {};
+  const why = [kind, code, text].filter(Boolean).join(" ");
+  return new ChannelClosed(`expected an open channel, got one that is closed (${why})`, reason);
 };
 
 const checkId = (id) => {
@@ -1071,8 +1099,10 @@ class Client {
       opened: (link, handshake) => this.#opened(link, handshake),
       took: (value, cbId) => this.#took(value, cbId),
       ask: (seconds, say) => this.#ask(seconds, say),
-      beginMove: () =>
-        (this.#isMoving = this.#state.open && this.#wantsSocket() && !isHidden() && !this.#isCalled),
+      beginMove: () => {
+        this.#isMoving = this.#state.open && this.#wantsSocket() && !isHidden() && !this.#isCalled;
+        return this.#isMoving;
+      },
       endMove: () => {
         this.#isMoving = false;
         this.#flush();
@@ -1094,11 +1124,12 @@ class Client {
     }
     const text = data === undefined ? `[:${id}]` : `[:${id} ${write(data)}]`;
     const { offline, maxQueuedEvents } = this.#options;
-    if (this.#state.open && !this.#isMoving) return this.#link.send(text, timeout);
+    const go = () => this.#link.send(text, timeout, timeout !== undefined);
+    if (this.#state.open && !this.#isMoving) return go();
     const isKept = this.#isMoving || (offline === "queue" && !this.#isFinal());
     if (!isKept || this.#queue.length >= maxQueuedEvents) throw closedError(this.#state.reason);
     return new Promise((resolve, reject) => {
-      const call = { go: () => resolve(this.#link.send(text, timeout)), reject };
+      const call = { go: () => resolve(go()), reject };
       this.#queue.push(call);
       if (timeout) {
         setTimeout(() => {
@@ -1191,7 +1222,8 @@ class Client {
           }
           this.#avoidSocket();
           if (!ajax) {
-            this.#change({ reason: makeReason("downgrading-ws-to-ajax", reason.code, reason.text) });
+            const { code, text } = reason;
+            this.#change({ reason: makeReason("downgrading-ws-to-ajax", code, text) });
           }
         }
         ajax ??= makeAjax(this.#owner, place);
@@ -1207,8 +1239,8 @@ class Client {
 
   async #run(link, ...how) {
     this.#link = link;
-    if (!this.#state.open) this.#change({ type: link.type, retryAt: null });
     const ended = link.start(...how);
+    if (!this.#state.open) this.#change({ type: link.type, retryAt: null });
     if (link.opened) this.#flush();
     const reason = await ended;
     this.#link = undefined;
@@ -1275,7 +1307,8 @@ class Client {
 
   #wantsSocket() {
     const { transport, WebSocket = globalThis.WebSocket } = this.#options;
-    return transport === "ws" || (transport === "auto" && WebSocket && Date.now() >= this.#socketAt);
+    if (transport !== "auto") return transport === "ws";
+    return WebSocket && Date.now() >= this.#socketAt;
   }
 
   #avoidSocket() {
@@ -1303,7 +1336,8 @@ class Client {
     const [more, ...rest] = await Promise.all([params, headers, csrfToken].map(get));
     const url = (query) => {
       const at = new URL(this.#base);
-      for (const [key, value] of Object.entries({ ...more, "client-id": this.clientId, ...query })) {
+      const pairs = { ...more, "client-id": this.clientId, ...query };
+      for (const [key, value] of Object.entries(pairs)) {
         if (value != null) at.searchParams.set(key, value);
       }
       return at;
@@ -1429,13 +1463,17 @@ export const connect = (url, options = {}) => {
   const base = new URL(url, globalThis.location?.href);
   base.protocol = base.protocol.replace("ws", "http");
   base.hash = "";
-  if (!base.protocol.startsWith("http")) throw new TypeError(`expected a ws or http url, got ${url}`);
+  if (!base.protocol.startsWith("http")) {
+    throw new TypeError(`expected a ws or http url, got ${url}`);
+  }
   const chosen = { ...DEFAULTS };
   for (const [key, value] of Object.entries(options)) {
     if (value === undefined) continue;
     const usual = DEFAULTS[key];
     const isRight =
-      typeof usual === "number" ? typeof value === "number" && value > 0 : CHOICES[key]?.includes(value) ?? key in DEFAULTS;
+      typeof usual === "number"
+        ? typeof value === "number" && value > 0
+        : (CHOICES[key]?.includes(value) ?? key in DEFAULTS);
     if (!isRight) throw new TypeError(`option ${key}: unexpected ${value}`);
     chosen[key] = value;
   }

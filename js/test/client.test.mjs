@@ -249,9 +249,8 @@ describe("a WebSocket", () => {
     const client = connect();
     const [ws] = await line.take();
     const good = new Promise((done) => client.on("a/good", done));
-    for (const bad of ["not edn )(", "", "42", "[42 nil]", "[[[:chsk/evil 1]] nil]", "[[1 [:a]] nil]"]) {
-      ws.send(bad);
-    }
+    const bad = ["not edn )(", "", "42", "[42 nil]", "[[[:chsk/evil 1]] nil]", "[[1 [:a]] nil]"];
+    for (const packet of bad) ws.send(packet);
     ws.send(Buffer.from([1, 2, 3]));
     ws.send("[[[:a/unknown] [:a/unknown] [:a/good]] nil]");
     await good;
@@ -424,6 +423,36 @@ describe("Ajax", () => {
     assert.deepEqual(order.sort((a, b) => a - b), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
   });
 
+  it("lets a question time out that waits for its turn, and asks the next", async () => {
+    parkAll();
+    const posts = new Line();
+    peer.onPost = (call) => posts.put(call);
+    const client = connect({ transport: "ajax" });
+    await client.ready;
+    const hung = [1, 2, 3, 4].map((n) => client.send("a/hung", n));
+    await assert.rejects(client.send("a/late", 5, { timeout: 0.05 }), ReplyTimeout);
+    const next = client.send("a/next", 6);
+    const calls = [];
+    for (const _ of hung) calls.push(await posts.take());
+    for (const call of calls) call.answer(200, "[:chsk/dummy-cb-200 nil]");
+    await Promise.all(hung);
+    const call = await posts.take();
+    assert.equal(call.form.get("ppstr"), "[[:a/next 6] nil]");
+    assert.match(call.form.get("n"), /-5$/);
+    call.answer(200, "[:chsk/dummy-cb-200 nil]");
+    await next;
+  });
+
+  it("rejects what is under way with the reason that ended it", async () => {
+    parkAll();
+    peer.onPost = () => {};
+    const client = connect({ transport: "ajax" });
+    await client.ready;
+    const under = client.send("a/b", 1);
+    client.disconnect();
+    await assert.rejects(under, (error) => error.reason.kind === "requested-disconnect");
+  });
+
   it("sends a POST that got 503 again, with its number, before those behind it", async () => {
     parkAll();
     const taken = [];
@@ -564,7 +593,7 @@ describe("a WebSocket that is blocked", () => {
     let n = 0;
     while (line.length === 0) {
       // Each poll is answered with one event; the client moves between two of them.
-      const poll = polls.length || line.length === 0 ? await Promise.race([polls.take(), upgraded(line)]) : 0;
+      const poll = await Promise.race([polls.take(), upgraded(line)]);
       if (!poll) break;
       poll.answer(200, `[[[:a/n ${n++}]] nil]`);
       await new Promise((done) => setTimeout(done, 20));
@@ -580,7 +609,7 @@ describe("a WebSocket that is blocked", () => {
     assert.equal(client.state.reason.kind, "upgrading-ajax-to-ws");
   });
 
-  it("is looked for in vain: polling goes on, and what was sent meanwhile goes by POST", async () => {
+  it("is looked for in vain: what was sent meanwhile goes by POST", async () => {
     const polls = parkAll();
     const posts = new Line();
     peer.onPost = (call) => {
@@ -600,7 +629,8 @@ describe("a WebSocket that is blocked", () => {
     assert.equal(posts.length, 0);
     socket.destroy();
     await Promise.all(sends);
-    assert.deepEqual([await posts.take(), await posts.take()], ["[[:a/b 1] nil]", "[[:a/b 2] nil]"]);
+    assert.equal(await posts.take(), "[[:a/b 1] nil]");
+    assert.equal(await posts.take(), "[[:a/b 2] nil]");
     assert.ok(states.every(([open, type]) => open && type === "ajax"));
     void answering;
   });
@@ -672,12 +702,28 @@ describe("while closed", () => {
 });
 
 describe("disconnect and reconnect", () => {
+  it("may be called while a state is told", async () => {
+    acceptAll();
+    const client = connect();
+    client.disconnect();
+    const stop = client.onState(({ reason, open }) => {
+      if (!open && reason?.kind === "requested-reconnect") client.disconnect();
+    });
+    client.reconnect();
+    assert.equal(client.state.reason.kind, "requested-disconnect");
+    stop();
+    client.reconnect();
+    await until(client, ({ open }) => open);
+  });
+
   it("ends for await, rejects what waits for a reply, and comes back when told to", async () => {
     const line = acceptAll();
     const client = connect();
     const [ws, messages] = await line.take();
     await client.ready;
-    const closed = new Promise((done) => ws.on("close", (code, reason) => done([code, String(reason)])));
+    const closed = new Promise((done) => {
+      ws.on("close", (code, reason) => done([code, String(reason)]));
+    });
     const reply = client.send("a/b", 1, { timeout: 5 });
     await messages.take();
     const reading = (async () => {
