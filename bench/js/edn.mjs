@@ -19,6 +19,7 @@ const OURS = "chansock";
 const QUICK = process.argv.includes("--quick");
 const ROUNDS = QUICK ? 5 : 25;
 const SECONDS = QUICK ? 0.01 : 0.04; // the least length of a round
+const WARM_UP = 0.5; // seconds; by then V8 has compiled what it will, on a busy machine too
 const MAX_BYTES = 12 * 1024; // of the module, minified and compressed
 const SOURCE = new URL("../../js/chansock.js", import.meta.url);
 const DATA = new URL("../data/", import.meta.url);
@@ -91,8 +92,8 @@ const measure = (subjects) => {
   const found = Object.entries(subjects).map(([name, subject]) => {
     const right = isRight(subject);
     let times = 1;
-    let spent = 0; // until the compiler has done its best
-    while (right && spent < 10 * SECONDS) spent += seconds(subject.act, 1);
+    let spent = 0;
+    while (right && spent < WARM_UP) spent += seconds(subject.act, 1);
     while (right && seconds(subject.act, times) < SECONDS) times *= 2;
     return { name, right, times, act: subject.act, all: [] };
   });
