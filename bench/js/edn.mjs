@@ -112,7 +112,8 @@ const measure = (subjects) => {
 const show = (title, bytes, rows) => {
   const base = rows.find(([name]) => name === OURS)[1];
   const line = (name, time, spread = "", times = "", speed = "") => console.log(
-    name.padEnd(44) + time.padStart(10) + spread.padStart(8) + times.padStart(7) + speed.padStart(9),
+    name.padEnd(44) + time.padStart(10) + spread.padStart(8) + times.padStart(7) +
+      speed.padStart(9),
   );
   console.log();
   line(title, "time", "spread", "x", "MB/s");
