@@ -2,6 +2,7 @@
 # Measures chansock beside its baselines, in the same run, and ends with a table of ratios.
 #   ci/bench.sh                      everything
 #   ci/bench.sh broadcast            bench/bench_broadcast.py alone
+#   ci/bench.sh js                   bench/js alone: edn in JavaScript, and its size
 #   ci/bench.sh --quick              few and short rounds, under a minute
 # Other arguments go to pytest. Servers run on core 0 and the load generator on core 1,
 # where taskset is there; close other programs, and trust ratios rather than times.
@@ -9,20 +10,40 @@ set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 make_venv bench
-build_in_place
 cd "$ROOT"
+
+js() {
+    need_node
+    npm_install "$ROOT/bench/js"
+    node bench/js/edn.mjs "$@"
+}
 
 files=()
 options=()
+quick=()
+wants_js=
 for argument in "$@"; do
-    if [ -f "bench/bench_$argument.py" ]; then
+    if [ "$argument" = js ]; then
+        wants_js=only
+    elif [ -f "bench/bench_$argument.py" ]; then
         files+=("bench/bench_$argument.py")
     else
         options+=("$argument")
+        [ "$argument" != --quick ] || quick=(--quick)
     fi
 done
-[ ${#files[@]} -gt 0 ] || files=(bench)
+if [ ${#files[@]} = 0 ]; then
+    if [ -n "$wants_js" ]; then
+        js ${quick[@]+"${quick[@]}"}
+        exit
+    fi
+    files=(bench)
+    wants_js=too
+fi
+
+build_in_place
 export PYTHONPATH=$ROOT${PYTHONPATH:+:$PYTHONPATH}
-exec "$VENV/bin/python" -m pytest -q -o python_files='bench_*.py' -o filterwarnings= \
+"$VENV/bin/python" -m pytest -q -o python_files='bench_*.py' -o filterwarnings= \
     --benchmark-columns=median,min,max,stddev,rounds --benchmark-sort=name \
     --benchmark-group-by=group "${files[@]}" ${options[@]+"${options[@]}"}
+[ -z "$wants_js" ] || js ${quick[@]+"${quick[@]}"}

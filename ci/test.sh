@@ -7,6 +7,7 @@ set -euo pipefail
 
 make_venv test
 build_in_place
+need_node
 cd "$ROOT"
 "$VENV/bin/python" -c 'import uvloop' || die "expected uvloop in $VENV: the suite runs on both loops"
 

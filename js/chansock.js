@@ -173,9 +173,13 @@ const isPlain = (value) => {
 const distinct = (fail) => {
   const seen = new Set();
   return (value, position) => {
-    const isOne = value instanceof Keyword || !(value && /^[so]/.test(typeof value));
-    const id = isOne ? value : render(value, true);
-    if (seen.has(id)) fail(`expected different keys or members, got ${id} again`, position);
+    // Strings too as they are written, so that none is taken for what is written like it.
+    const isText = typeof value === "string" || (value && typeof value === "object");
+    const id = isText && !(value instanceof Keyword) ? render(value, true) : value;
+    if (seen.has(id)) {
+      const got = String(id).slice(0, 80);
+      fail(`expected different keys or members, got ${got} again`, position);
+    }
     seen.add(id);
     return value;
   };
@@ -198,7 +202,7 @@ const INTEGER =
   /^([-+]?)(?:(0[xX][\da-fA-F]+|[1-9]\d*|0)|0(\d+)|([1-9]\d?)[rR]0*([\da-zA-Z]+?))N?$/;
 const POWERS = Array.from({ length: 23 }, (_, n) => +`1e${n}`);
 const BUILT_IN = { inst: (text) => new Instant(text), uuid: (text) => new UUID(text) };
-const SHAPE = 32; // so many keys of a map are guessed at most
+const SHAPE = 32; // so many keys of a map are guessed at most, and kept between two messages
 
 // The text and the place in it. `quote` and `slash` are where the next of them stands, if that is
 // not before pos. `shapes` are the keys of the last map at each depth: those of the next are

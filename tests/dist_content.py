@@ -23,10 +23,10 @@ def sources(*suffixes: str) -> set[str]:
     return {path.relative_to(ROOT).as_posix() for path in found if path.suffix in suffixes}
 
 
-def javascript_tests() -> set[str]:
-    """The sources of the JavaScript tests, without what npm put beside them."""
-    found = {path for path in (ROOT / "js").rglob("*") if path.is_file()}
-    names = {path.relative_to(ROOT).as_posix() for path in found}
+def javascript_and_benches() -> set[str]:
+    """The sources of the JavaScript tests and of the benches, without what npm put there."""
+    found = {path for room in ("js", "bench") for path in (ROOT / room).rglob("*")}
+    names = {path.relative_to(ROOT).as_posix() for path in found if path.is_file()}
     return {name for name in names if not re.search(r"/(node_modules|__pycache__)/", name)}
 
 
@@ -61,7 +61,7 @@ def sdist_faults(sdist: Path) -> list[str]:
     needed = {"pyproject.toml", "setup.py", "README.md", "LICENSE", "CHANGELOG.md"}
     tested = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "examples").rglob("*.*")]
     needed |= {path.relative_to(ROOT).as_posix() for path in tested if path.suffix != ".pyc"}
-    needed |= BROWSER | javascript_tests()
+    needed |= BROWSER | javascript_and_benches()
     faults += [f"{sdist.name}: {name} is missing" for name in sorted(needed - names)]
     faults += [
         f"{sdist.name}: {name} was built"

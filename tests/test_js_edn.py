@@ -25,6 +25,7 @@ pytestmark = pytest.mark.slow
 
 Echo = Callable[[str], dict[str, str]]
 
+
 @pytest.fixture(scope="module")
 def echo() -> Iterator[Echo]:
     """Give what JavaScript writes of what it read, or why it did not."""

@@ -4,6 +4,9 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { describe, it } from "node:test";
+import { setImmediate } from "node:timers/promises";
+import v8 from "node:v8";
+import { runInNewContext } from "node:vm";
 import {
   ChansockError, Char, Decimal, EdnError, Instant, Keyword, List, Ratio, Symbol as Name, Tagged,
   UUID, keyword, read, write,
@@ -256,6 +259,25 @@ describe("read", () => {
     assert.equal(JSON.stringify(kept), '["kept/one"]');
   });
 
+  it("forgets a name that nobody holds", async () => {
+    v8.setFlagsFromString("--expose-gc");
+    const collect = runInNewContext("gc");
+    const used = async (prefix) => {
+      for (let n = 0; n < 100; n++) {
+        const names = Array.from({ length: 1000 }, (_, m) => `:${prefix}-of-a-long-name-${n}-${m}`);
+        read(`[${names.join(" ")}]`);
+        await setImmediate(); // within one turn of the loop all that was made is kept
+      }
+      for (let n = 0; n < 5; n++) {
+        collect();
+        await setImmediate();
+      }
+      return process.memoryUsage().heapUsed;
+    };
+    const first = await used("first");
+    assert.ok((await used("second")) - first < 3e6); // 100,000 Keywords are 15 MB or more
+  });
+
   it("keeps the types that JavaScript has not", () => {
     const ratio = read("-6/4");
     assert.deepEqual([ratio.numerator, ratio.denominator, +ratio], [-3n, 2n, -1.5]);
@@ -312,6 +334,8 @@ describe("read", () => {
       "{1.0M 1 1.00M 2}", "#{#t [1] #t (1)}", "{nil 1 nil 2}", "#:a{:b 1 :a/b 2}",
       "[{:a 1 :b 2} {:a 1 :a 2}]", "[{:a 1 :b 2} {:b 1 :a 2 :b 3}]", "{:a {:a 1} :a 2}",
     ]) assert.match(refusal(() => read(text)).message, /^expected different keys.* again at \d+: /);
+    const apart = '#{[1] "[1]" a "a" :a \\a 1 "1" nil "nil" 1/2 "1/2" #t 1 #u 1}';
+    assert.equal(read(apart).size, 14);
     const many = Array.from({ length: 100 }, (_, n) => `:k${n} ${n}`).join(" ");
     assert.equal(Object.keys(read(`{${many}}`)).length, 100);
     refusal(() => read(`{${many} :k7 1}`));
