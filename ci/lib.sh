@@ -1,8 +1,9 @@
 # What the scripts of ci/ share: a Python, a virtual environment with the extras asked
 # for, a build in place. Sourced, never run. Nothing here knows what is tested or measured.
 #
-# PYTHON  the interpreter to use (default: the first CPython >= 3.11 found)
-# VENV    the environment to use or make (default: .venv-ci in the source tree)
+# PYTHON    the interpreter to use (default: the first CPython >= 3.11 found)
+# VENV      the environment to use or make (default: .venv-ci in the source tree)
+# CHROMIUM  the browser to test with (default: the first Chromium or Chrome on PATH)
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=${VENV:-$ROOT/.venv-ci}
@@ -59,6 +60,28 @@ sys.exit(not os.path.exists(os.path.join(s.get_path("include"), "Python.h")))' |
     else
         die "expected a C compiler, Python.h and venv; install: ${missing[*]}"
     fi
+}
+
+has_chromium() { # a browser where tests/browser/chromium.py looks for one?
+    local name names=(chromium chromium-browser google-chrome google-chrome-stable)
+    [ -z "${CHROMIUM:-}" ] || names=("$CHROMIUM")
+    for name in "${names[@]}"; do
+        # Asked for its version: Ubuntu has a chromium-browser that only says where to get one.
+        if "$name" --version >/dev/null 2>&1; then return 0; fi
+    done
+    [ -z "${CHROMIUM:-}" ] && compgen -G "$HOME/.cache/ms-playwright/chromium*" >/dev/null
+}
+
+need_chromium() { # a browser, from Debian if need be; without one the tests that want it fail
+    if has_chromium; then return 0; fi
+    if [ -z "${CHROMIUM:-}" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        say "installing chromium"
+        { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+            --no-install-recommends chromium fonts-liberation; } >&2 || true
+        if has_chromium; then return 0; fi
+    fi
+    say "expected a Chromium or Chrome on PATH or in CHROMIUM, got none: the tests marked"
+    say "browser will fail. Install one, or run $VENV/bin/playwright install chromium"
 }
 
 requirements() { # requirements PYTHON EXTRA...: what pyproject.toml asks for, one a line

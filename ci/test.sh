@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Builds in place and runs the whole suite, on asyncio's loop and on uvloop.
+# Builds in place and runs the whole suite, on asyncio's loop and on uvloop, and a part of
+# it in Chromium, which it installs on Debian if there is none.
 # Arguments go to pytest: ci/test.sh -m 'not slow', ci/test.sh tests/test_edn.py -x
 # Fails if a test fails, and if none ran.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
 make_venv test
+need_chromium
 build_in_place
 need_node
 cd "$ROOT"

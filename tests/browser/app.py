@@ -1,0 +1,97 @@
+"""The server of the browser tests: a program, so that it can be killed and started again.
+
+    python app.py PORT CONFIG
+
+CONFIG is a JSON object of fields of Config. Each fact goes to stdout as one line of JSON,
+by one write, so that a SIGKILL takes none of them back; the first is `["listening", port]`.
+Who one is says the cookie `user`, which the page sets for itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from chansock import ALL, ChannelSocket, Config, EventMsg, Request, Response, serve
+
+HERE = Path(__file__).parent
+FILES = {
+    "/": ("page.html", "text/html; charset=utf-8"),
+    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+}
+FIELDS = (
+    ("Content-Security-Policy", "default-src 'self'; img-src data:"),
+    ("Cache-Control", "no-cache"),  # a page that may not be stored is not in the page cache
+)
+
+
+def note(*fact: Any) -> None:
+    os.write(1, json.dumps(fact).encode() + b"\n")
+
+
+def make(config: Config) -> ChannelSocket:
+    def reject(request: Request) -> Response | None:
+        if request.cookies.get("user") == "banned":
+            return Response(403, "banned until Monday")
+        return None
+
+    chsk = ChannelSocket(
+        config,
+        user_id=lambda request: request.cookies.get("user"),
+        authorize=lambda request: request.cookies.get("user") != "stranger",
+        reject=reject,
+    )
+    streams: set[asyncio.Task[None]] = set()
+
+    @chsk.on("chsk/uidport-open")
+    def came(msg: EventMsg[Any]) -> None:
+        note("came", str(msg.data))
+
+    @chsk.on("chsk/uidport-close")
+    def went(msg: EventMsg[Any]) -> None:
+        note("went", str(msg.data))
+
+    @chsk.on("test/mark")
+    def mark(msg: EventMsg[int]) -> int:
+        """Keep a number that a page sent; give it back."""
+        note("mark", msg.client_id, msg.data)
+        return msg.data
+
+    @chsk.on("test/stream")
+    def stream(msg: EventMsg[dict[str, Any]]) -> None:
+        """Push the numbers below `count` to this client, one every `every` seconds."""
+        streams.add(asyncio.get_running_loop().create_task(push(msg)))
+
+    async def push(msg: EventMsg[dict[str, Any]]) -> None:
+        for number in range(msg.data["count"]):
+            chsk.send(msg.client, "test/number", number)
+            await asyncio.sleep(msg.data["every"])
+
+    @chsk.on("test/say")
+    def say(msg: EventMsg[str]) -> None:
+        chsk.send(ALL, "test/said", msg.data)
+
+    return chsk
+
+
+def page(request: Request) -> Response | None:
+    found = FILES.get(request.path)
+    if found is None:
+        return None
+    name, kind = found
+    return Response(body=(HERE / name).read_bytes(), content_type=kind, headers=FIELDS)
+
+
+async def main(port: int, config: str) -> None:
+    chsk = make(Config(**json.loads(config)))
+    async with serve(chsk, port=port, fallback=page) as listener:
+        note("listening", listener.port)
+        await asyncio.to_thread(sys.stdin.read)  # ends with the test that started it
+
+
+if __name__ == "__main__":
+    asyncio.run(main(int(sys.argv[1]), sys.argv[2]))
