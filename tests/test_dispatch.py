@@ -464,6 +464,31 @@ def test_a_post_sent_again_while_it_waits_for_its_turn_takes_the_place_of_the_fi
     assert seen == [1, 2]
 
 
+def test_a_post_that_a_browser_sends_again_by_itself_is_handled_once(chsk, world):
+    seen = []
+    chsk.on("t/e", lambda msg: seen.append(msg.data))
+    client = connect(world, "ajax", is_polling=False)
+    client.shake_hands("77")
+    client.poll()
+    answers = [number(client, k, k) for k in (1, 1, 2, 1)]
+    assert [answer.status for answer in answers] == [200] * 4
+    assert seen == [1, 2]
+
+
+def test_a_post_numbered_by_a_handshake_that_is_over_is_410_and_not_handled(chsk, world):
+    seen = []
+    chsk.on("t/e", lambda msg: seen.append(msg.data))
+    client = connect(world, "ajax", is_polling=False)
+    early = number(client, 1, 1)
+    client.shake_hands("76")
+    client.shake_hands("77")
+    client.poll()
+    packet = world.packer.packet([Keyword("t/e"), 2], None)
+    old = client.post(packet, [("n", "76-1")])
+    assert [early.status, old.status, number(client, 1, 3).status] == [410, 410, 200]
+    assert seen == [3]
+
+
 def test_a_post_that_found_no_room_is_not_overtaken_by_those_behind_it():
     chsk = ChannelSocket(Config(max_inbox_events=2), user_id=user_id)
     seen = []

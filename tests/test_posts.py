@@ -30,6 +30,8 @@ def test_number_is_udt_dash_number(text, number):
 
 def place(order: PostOrder, number: int) -> list[int]:
     """What is handled, in order, when this number comes."""
+    if order.is_repeated(number):
+        return []
     if order.must_wait(number):
         order.waiting[number] = Post(None, b"", number)
         return []
@@ -60,10 +62,22 @@ def test_after_the_wait_counting_goes_on_from_the_smallest_that_is_here():
     assert place(order, 4) == [4, 5]
 
 
-def test_a_number_already_passed_is_handled_as_it_comes():
+def test_a_number_that_was_handled_is_not_handled_again():
     order: PostOrder = PostOrder("1")
     assert place(order, 1) == [1]
+    assert place(order, 1) == []
+    assert place(order, 2) == [2]
+    assert place(order, 1) == []
+
+
+def test_a_number_that_was_not_waited_for_is_handled_once_when_it_comes():
+    order: PostOrder = PostOrder("1")
+    assert place(order, 3) == []
+    order.skip()
+    assert order.pop_next().number == 3
+    order.pass_by(3)
     assert place(order, 1) == [1]
+    assert place(order, 1) == []
     assert place(order, 2) == [2]
 
 

@@ -215,6 +215,19 @@ def test_displaced_poll_stays_parked_until_its_timeout(run: Run) -> None:
     run(main())
 
 
+def test_poll_asked_for_again_after_an_answer_with_events_is_503(run: Run) -> None:
+    async def main() -> None:
+        async with serving(config()) as served, served.peer() as alice:
+            await handshake(alice)
+            for status in (200, 503):
+                poll = asyncio.create_task(alice.ask("GET", "/chsk?udt=5&client-id=alice%2F1"))
+                await round_trip(served)
+                served.chsk.send("alice", "test/note", 1)
+                assert (await poll).status == status
+
+    run(main())
+
+
 def test_numbered_posts_are_handled_in_their_order(run: Run) -> None:
     async def main() -> None:
         async with serving(config()) as served, served.peer() as one, served.peer() as two:

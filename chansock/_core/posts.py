@@ -1,7 +1,8 @@
 """POSTs: each takes one packet, in its order, when there is room, and gets one answer.
 
 Our clients number their POSTs `n=<udt of the last handshake GET>-<1, 2, 3 ...>`, since
-several may be under way at once; Sente's come without, and are taken as they come.
+several may be under way at once, and since browsers by themselves send a POST again whose
+connection broke before the answer; Sente's come without, and are taken as they come.
 Nothing is checked here that concerns who sends: the endpoint has admitted them.
 """
 
@@ -23,6 +24,8 @@ from chansock.errors import PacketError
 from chansock.request import Request, Response
 
 __all__ = ["PostOrder", "Posts", "parse_number"]
+
+MAX_MISSED: Final = 32  # numbers passed by that may still come; our clients have 4 under way
 
 _NUMBER: Final = re.compile(r"([^-]{1,32})-([1-9][0-9]{0,15})")
 
@@ -46,12 +49,13 @@ class Post:
 class PostOrder:
     """Which number of one handshake is next, and what came too early."""
 
-    __slots__ = ("next", "stalled", "timer", "udt", "waiting")
+    __slots__ = ("missed", "next", "stalled", "timer", "udt", "waiting")
 
     def __init__(self, udt: str) -> None:
         self.udt = udt
         self.next = 1
         self.waiting: dict[int, Post] = {}
+        self.missed: set[int] = set()  # passed by before they came
         self.stalled: dict[int, Post] = {}  # those whose turn it is, without room
         self.timer: Entry | None = None  # until when those missing are waited for
 
@@ -59,8 +63,13 @@ class PostOrder:
         """Tell whether a number before this one is still missing."""
         return number > self.next
 
+    def is_repeated(self, number: int) -> bool:
+        """Tell whether this number has been handed on before."""
+        return number < self.next and number not in self.missed and number not in self.stalled
+
     def pass_by(self, number: int) -> None:
-        """Count a number as handled; one that was passed already changes nothing."""
+        """Count a number as handled; one that was passed already changes nothing more."""
+        self.missed.discard(number)
         self.next = max(self.next, number + 1)
 
     def go_back(self, number: int) -> None:
@@ -74,7 +83,9 @@ class PostOrder:
     def skip(self) -> None:
         """Wait no longer for those missing: go on with the smallest that is here."""
         if self.waiting:
-            self.next = max(self.next, min(self.waiting))
+            first = min(self.waiting)
+            self.missed = set(range(max(self.next, first - MAX_MISSED), first))
+            self.next = max(self.next, first)
 
 
 class Posts:
@@ -104,8 +115,18 @@ class Posts:
             return
         post = Post(connection, packet)
         numbered = parse_number(connection.request.params.get("n"))
-        if order is not None and numbered is not None and numbered[0] == order.udt:
+        if numbered is not None:
+            if order is None or numbered[0] != order.udt:
+                # Sent again by a browser, maybe: whether it was handled, nobody knows any more,
+                # and what its client sent since may be here already.
+                refused = self._refuse("stale_post", 410, "the handshake of this POST is over")
+                self._answer(connection, refused)
+                return
             post.order, post.number = order, numbered[1]
+            if order.is_repeated(post.number):
+                # Who asked for no reply has it by this 200; a reply went to the first.
+                connection.answer(self._timeout)
+                return
         self._dispatch.posts.add(connection)
         self._place(post)
 

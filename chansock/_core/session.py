@@ -40,6 +40,7 @@ class Session(Outbox):
         "last",
         "on_answered",
         "poll",
+        "polled",
         "posts",
         "uid",
         "was_answered",
@@ -67,6 +68,7 @@ class Session(Outbox):
         self.is_ws = False  # counted in presence
         self.is_ajax = False
         self.is_gone = False  # nothing is sent to it; it is kept for its displaced connections
+        self.polled = ""  # the udt of its newest poll
         self.was_answered = False  # by its last poll, with events; did the client get them?
         self.posts: PostOrder | None = None  # since its last Ajax handshake
 
