@@ -38,7 +38,7 @@ export interface Options {
   connectTimeout?: number;
   /** How long a poll may be parked, and a POST that asks for no reply may take. 60. */
   ajaxTimeout?: number;
-  /** A WebSocket on which nothing moved for so long is pinged. 10. */
+  /** A WebSocket on which nothing was heard for so long is pinged. 10. */
   pingInterval?: number;
   /** How long the answer to that ping may take. 5. */
   pingTimeout?: number;

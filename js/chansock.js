@@ -748,6 +748,11 @@ const isInTime = async (promise, seconds) => {
   return first !== "late";
 };
 
+const makeId = () =>
+  Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
+    byte.toString(16).padStart(2, "0"),
+  ).join("");
+
 const isHidden = () => !!globalThis.document?.hidden;
 
 const nameOf = (value) => (value instanceof Keyword ? value.name : undefined);
@@ -771,18 +776,17 @@ const makeSocket = (owner, place) => {
   const { WebSocket = globalThis.WebSocket, pingInterval, pingTimeout } = owner.options;
   let socket;
   let timer;
-  let heard = 0;
-  let moved = 0;
+  let heard = 0; // what we say into a dead network is no sign of life
+  let asked = 0;
   let finish;
 
   const say = (packet) => {
     owner.trace("out", packet, "ws");
     socket.send(packet);
-    moved = Date.now();
   };
 
   const ping = (seconds) => {
-    const asked = Date.now();
+    asked = Date.now();
     say('[[:chsk/ws-ping] "ping"]');
     clearTimeout(timer);
     timer = setTimeout(() => {
@@ -813,7 +817,7 @@ const makeSocket = (owner, place) => {
         };
         socket.onerror = () => {}; // a close follows
         socket.onmessage = ({ data }) => {
-          heard = moved = Date.now();
+          heard = Date.now();
           owner.trace("in", data, "ws");
           let [value, cbId] = [];
           try {
@@ -837,7 +841,7 @@ const makeSocket = (owner, place) => {
     },
 
     tick(now) {
-      if (link.opened && now - moved >= pingInterval * 1000) ping(pingTimeout);
+      if (link.opened && now - Math.max(heard, asked) >= pingInterval * 1000) ping(pingTimeout);
     },
 
     check() {
@@ -1085,16 +1089,14 @@ class Client {
   #useless = 0; // WebSockets that opened and died young, running
   #upgrades = 0; // WebSockets looked for in vain, running
   #socketAt = 0; // when one may be tried
+  #isProbing = false;
+  #isProven = false; // a probe got through: the next poll that ends is followed by a move
   #settle;
 
   constructor(base, options) {
     this.#base = base;
     this.#options = options;
-    this.clientId =
-      options.clientId ??
-      Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
-        byte.toString(16).padStart(2, "0"),
-      ).join("");
+    this.clientId = options.clientId ?? makeId();
     this.#owner = {
       options,
       clientId: this.clientId,
@@ -1103,10 +1105,7 @@ class Client {
       opened: (link, handshake) => this.#opened(link, handshake),
       took: (value, cbId) => this.#took(value, cbId),
       ask: (seconds, say) => this.#ask(seconds, say),
-      beginMove: () => {
-        this.#isMoving = this.#state.open && this.#wantsSocket() && !isHidden() && !this.#isCalled;
-        return this.#isMoving;
-      },
+      beginMove: () => (this.#isMoving = this.#isProven && this.#state.open && !this.#isCalled),
       endMove: () => {
         this.#isMoving = false;
         this.#flush();
@@ -1217,18 +1216,21 @@ class Client {
         if (this.#wantsSocket()) {
           const socket = makeSocket(this.#owner, place);
           reason = await this.#run(socket, ajax ? MOVE_TIMEOUT : connectTimeout);
-          if (socket.opened) this.#judge(reason);
-          if (socket.opened || this.#isCalled || reason.kind === "refused") return reason;
+          this.#isProven = false;
+          if (this.#isCalled || reason.kind === "refused") return reason;
+          const { opened } = socket;
+          if (opened && !this.#isUseless(reason)) return reason;
           if (transport === "ws") {
             // A WebSocket that does not open cannot tell why; Ajax can.
             const told = await this.#run(makeAjax(this.#owner, place), connectTimeout, true);
             return told.kind === "refused" ? told : reason;
           }
           this.#avoidSocket();
-          if (!ajax) {
-            const { code, text } = reason;
-            this.#change({ reason: makeReason("downgrading-ws-to-ajax", code, text) });
-          }
+          const downgrading = makeReason("downgrading-ws-to-ajax", reason.code, reason.text);
+          if (opened) {
+            this.#close(downgrading);
+            ajax = undefined; // its session ended where that of the WebSocket began
+          } else if (!ajax) this.#change({ reason: downgrading });
         }
         ajax ??= makeAjax(this.#owner, place);
         this.#isMoving = false;
@@ -1302,6 +1304,9 @@ class Client {
       if (now - last > JUMP * 1000 && !isHidden()) wake();
       last = now;
       this.#link?.tick(now);
+      const { open, type } = this.#state;
+      const isDue = open && type === "ajax" && this.#wantsSocket() && !this.#isProven;
+      if (isDue && !this.#isProbing && !isHidden()) this.#probe();
     }, 1000);
     return () => {
       stop.abort();
@@ -1320,27 +1325,48 @@ class Client {
     this.#socketAt = Date.now() + this.#options.upgradeInterval * 2 ** steps * 1000;
   }
 
-  /** Of a WebSocket that was open: was it of use? */
-  #judge(reason) {
+  /** Of a WebSocket that was open: do they die young here, one after the other? */
+  #isUseless({ code }) {
     const isYoung = Date.now() - this.#openedAt < USEFUL * 1000;
     if (!isYoung) this.#useless = this.#upgrades = 0;
-    else if (reason.code === 1006 && ++this.#useless > 2) {
-      this.#useless = 0;
+    else if (code === 1006) this.#useless++;
+    return isYoung && code === 1006 && this.#useless > 2 && this.#options.transport === "auto";
+  }
+
+  /**
+   * Find out, beside Ajax, whether a WebSocket gets through both ways. It has a client-id of
+   * its own: a push into one that is cut or silent would be lost.
+   */
+  async #probe() {
+    this.#isProbing = true;
+    try {
+      const owner = {
+        ...this.#owner,
+        trace: () => {},
+        opened: (link) => link.check(),
+        took: (value, cbId) => cbId && link.end(makeReason(UPGRADING)),
+      };
+      const link = makeSocket(owner, await this.#place(makeId()));
+      const { kind } = await link.start(this.#options.connectTimeout);
+      if (kind === UPGRADING) this.#isProven = true;
+      else this.#avoidSocket();
+    } catch {
       this.#avoidSocket();
     }
+    this.#isProbing = false;
   }
 
   #isFinal() {
     return this.#isHalted || (!this.#state.open && this.#state.reason?.kind === "refused");
   }
 
-  async #place() {
+  async #place(clientId = this.clientId) {
     const { params, headers, csrfToken } = this.#options;
     const get = async (source) => (typeof source === "function" ? source() : source);
     const [more, ...rest] = await Promise.all([params, headers, csrfToken].map(get));
     const url = (query) => {
       const at = new URL(this.#base);
-      const pairs = { ...more, "client-id": this.clientId, ...query };
+      const pairs = { ...more, "client-id": clientId, ...query };
       for (const [key, value] of Object.entries(pairs)) {
         if (value != null) at.searchParams.set(key, value);
       }

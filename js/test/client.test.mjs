@@ -591,14 +591,21 @@ describe("a WebSocket that is blocked", () => {
     const got = [];
     client.on("a/n", (n) => got.push(n));
     let n = 0;
-    while (line.length === 0) {
-      // Each poll is answered with one event; the client moves between two of them.
-      const poll = await Promise.race([polls.take(), upgraded(line)]);
-      if (!poll) break;
-      poll.answer(200, `[[[:a/n ${n++}]] nil]`);
-      await new Promise((done) => setTimeout(done, 20));
-    }
-    const [ws, messages] = await line.take();
+    const pollUntilUpgrade = async () => {
+      while (line.length === 0) {
+        // Each poll is answered with one event; the client moves between two of them.
+        const poll = await Promise.race([polls.take(), upgraded(line)]);
+        if (!poll) break;
+        poll.answer(200, `[[[:a/n ${n++}]] nil]`);
+        await new Promise((done) => setTimeout(done, 20));
+      }
+      return line.take();
+    };
+    // A probe under another client-id: no push can get lost in it.
+    const [probe, asked] = await pollUntilUpgrade();
+    assert.equal(await asked.take(), '[[:chsk/ws-ping] "ping"]');
+    probe.send('["pong" "ping"]');
+    const [ws, messages] = await pollUntilUpgrade();
     await until(client, ({ type }) => type === "ws");
     await client.send("a/after");
     assert.equal(await messages.take(), "[[:a/after] nil]");
