@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
 from chansock._fast.edn_reader import Reader
-from chansock._fast.edn_writer import Writer
+from chansock._fast.edn_writer import dumps
 from chansock.errors import EdnDecodeError, EdnEncodeError, EdnError
 from chansock.values import (
     Char,
@@ -50,7 +50,6 @@ Readers: TypeAlias = Mapping[str, Callable[[Any], Any]]
 MAX_DEPTH: Final = 500  # Clojure's own readers overflow their stack soon after 600
 
 _READERS: Final = {keys: Reader(keys) for keys in ("keyword", "string")}
-_WRITERS: Final = {keys: Writer(keys) for keys in ("keyword", "string")}
 
 
 def _reader(keys: str, readers: Readers | None, max_depth: int) -> Reader:
@@ -88,19 +87,3 @@ def read_one(
     Raises EdnDecodeError if there is none. Text behind the form is not looked at.
     """
     return _reader(keys, readers, max_depth).decode_one(buffer, pos)
-
-
-def dumps(
-    value: object,
-    *,
-    keys: Keys = "keyword",
-    default: Callable[[Any], object] | None = None,
-) -> bytes:
-    """Return value as edn, UTF-8.
-
-    `default` is given each value that edn has no form for, and returns one that can be written.
-    Raises EdnEncodeError, with the path to the value, if it cannot be written.
-    """
-    if default is None and keys in _WRITERS:
-        return _WRITERS[keys].encode(value)
-    return Writer(keys, default).encode(value)
