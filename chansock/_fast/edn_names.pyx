@@ -62,6 +62,21 @@ cdef str _name_trouble(object name, bint is_symbol):
     return None
 
 
+cdef bint _is_plain(const uint8_t* text, Py_ssize_t size) noexcept:
+    # ASCII without a colon and with at most one slash, that is well placed: most names.
+    cdef Py_ssize_t i, slash = -1
+    for i in range(size):
+        if KIND[text[i]] != IN_TOKEN or text[i] < 0x20 or text[i] == 0x7F or text[i] == c':':
+            return False
+        if text[i] == c'/':
+            if slash >= 0:
+                return False
+            slash = i
+    if slash < 0:
+        return size > 0
+    return 0 < slash < size - 1 and not c'0' <= text[slash + 1] <= c'9'
+
+
 # -- the names that are known --
 
 cdef Known* known_text(Known* entry, PyObject* name) noexcept:
@@ -91,10 +106,12 @@ cdef int _learn(object name) except -1:
     global NEXT_WAY
     cdef Known* entry = &KNOWN[(<size_t>PyObject_Hash(name) & (SETS - 1)) * WAYS]
     cdef PyObject* old
-    cdef bytes text = b", :" + name.encode() + b" "
+    cdef Py_ssize_t size = 0
+    cdef const char* text
     cdef int way
     if len(name) > LONGEST_KNOWN:
         return 0
+    text = PyUnicode_AsUTF8AndSize(name, &size)
     for way in range(WAYS):
         if entry[way].name is NULL:
             break
@@ -106,9 +123,11 @@ cdef int _learn(object name) except -1:
     Py_INCREF(name)
     entry.name = <PyObject*>name
     entry.size = 0
-    if len(text) <= LONGEST_TEXT:
-        entry.size = <uint32_t>len(text)
-        memcpy(entry.text, <char*>text, <size_t>len(text))
+    if size + 4 <= LONGEST_TEXT:
+        memcpy(entry.text, b", :", 3)
+        memcpy(entry.text + 3, text, <size_t>size)
+        entry.text[size + 3] = c' '
+        entry.size = <uint32_t>size + 4
     Py_XDECREF(old)
     return 0
 
@@ -118,6 +137,10 @@ cdef int _learn(object name) except -1:
 cdef int _check_keyword(object name, bint is_key) except -1:
     cdef str what, trouble
     CHSK_READY(name)
+    if is_ascii(<PyObject*>name) and _is_plain(
+            <const uint8_t*>PyUnicode_DATA(<PyObject*>name),
+            PyUnicode_GET_LENGTH(<PyObject*>name)):
+        return 0
     trouble = _name_trouble(name, False)
     if trouble is None:
         return 0

@@ -54,61 +54,98 @@ chansock_specials(uint64_t word)
     return (~(quotes & slashes) | (from & ~past)) & 0x80 * CHANSOCK_ONES;
 }
 
-/* `size` bytes of ASCII, escaped, to `at`, where twice as many and CHANSOCK_QUOTE_ROOM are free;
- * returns the place behind them. The seven bytes before `data` are read: a str's head lies there. */
+/* `size` bytes of ASCII, escaped, to `at`, where twice as many and CHANSOCK_QUOTE_ROOM are free.
+ * The seven bytes before `data` are read: a str's head lies there. A block with something to
+ * escape is gone through byte by byte, since it seldom has but one such byte. */
 static inline uint8_t *
 chansock_escape(uint8_t *at, const uint8_t *data, ptrdiff_t size)
 {
-    uint64_t word, found;
-    int plain;
+    uint64_t word;
+    int i, part;
 
 #ifdef __SSE2__
-    while (size >= 16) {
+    for (; size >= 16; size -= 16, data += 16) {
         __m128i block = _mm_loadu_si128((const __m128i *)data);
         __m128i low = _mm_sub_epi8(block, _mm_set1_epi8(8));
         __m128i special = _mm_cmpeq_epi8(_mm_min_epu8(low, _mm_set1_epi8(5)), low);
+        unsigned found;
 
         special = _mm_or_si128(special, _mm_cmpeq_epi8(block, _mm_set1_epi8('"')));
         special = _mm_or_si128(special, _mm_cmpeq_epi8(block, _mm_set1_epi8('\\')));
         _mm_storeu_si128((__m128i *)at, block);
-        found = (uint64_t)_mm_movemask_epi8(special);
+        found = (unsigned)_mm_movemask_epi8(special);
         if (found == 0) {
-            data += 16;
             at += 16;
-            size -= 16;
             continue;
         }
-        plain = __builtin_ctzll(found);
-        at = chansock_escape_byte(at + plain, data[plain]);
-        data += plain + 1;
-        size -= plain + 1;
+        i = __builtin_ctz(found);
+        for (at += i; i < 16; i++)
+            at = chansock_escape_byte(at, data[i]);
     }
 #endif
-    while (size > 0) {
-        if (size >= 8) {
-            memcpy(&word, data, 8);
+    for (; size > 0; size -= part, data += part) {
+        part = 8;
+        if (size < 8) {
+            part = (int)size;
+            memcpy(&word, data + part - 8, 8);
+            word >>= 64 - 8 * part;
         } else {
-            memcpy(&word, data + size - 8, 8);
-            word >>= 64 - 8 * size;
+            memcpy(&word, data, 8);
         }
         memcpy(at, &word, 8);
-        found = chansock_specials(word);
-        if (found == 0) {
-            plain = size < 8 ? (int)size : 8;
-            data += plain;
-            at += plain;
-            size -= plain;
+        if (chansock_specials(word) == 0) {
+            at += part;
             continue;
         }
-        plain = __builtin_ctzll(found) / 8;
-        at = chansock_escape_byte(at + plain, data[plain]);
-        data += plain + 1;
-        size -= plain + 1;
+        for (i = 0; i < part; i++)
+            at = chansock_escape_byte(at, data[i]);
     }
     return at;
 }
 
+/* Whether the next eight code points are ASCII and stand as they are; if so, they are put. */
+static inline int
+chansock_put_eight(uint8_t *at, const uint8_t *data, int width)
+{
+    uint64_t word = 0;
+
+    if (width == 1) {
+        memcpy(&word, data, 8);
+        if (word & 0x80 * CHANSOCK_ONES)
+            return 0;
+    } else {
+#ifdef __SSE2__
+        __m128i first = _mm_loadu_si128((const __m128i *)data), high;
+
+        if (width == 2) {
+            high = _mm_and_si128(first, _mm_set1_epi16((short)0xFF80));
+        } else {
+            __m128i second = _mm_loadu_si128((const __m128i *)(data + 16));
+            high = _mm_and_si128(_mm_or_si128(first, second), _mm_set1_epi32((int)0xFFFFFF80));
+            first = _mm_packs_epi32(first, second);
+        }
+        if (_mm_movemask_epi8(_mm_cmpeq_epi8(high, _mm_setzero_si128())) != 0xFFFF)
+            return 0;
+        first = _mm_packus_epi16(first, first);
+        memcpy(&word, &first, 8);
 #else
+        return 0;
+#endif
+    }
+    memcpy(at, &word, 8);
+    return chansock_specials(word) == 0;
+}
+
+#else
+
+static inline int
+chansock_put_eight(uint8_t *at, const uint8_t *data, int width)
+{
+    (void)at;
+    (void)data;
+    (void)width;
+    return 0;
+}
 
 static inline uint8_t *
 chansock_escape(uint8_t *at, const uint8_t *data, ptrdiff_t size)
@@ -149,22 +186,34 @@ chansock_put_point(uint8_t *at, uint32_t point)
     return at;
 }
 
-/* `size` code points of `width` bytes each; up to six bytes are needed for each of them. */
+/* `size` code points of `width` bytes each; six bytes for each of them are free. */
 static inline uint8_t *
-chansock_escape_wide(uint8_t *at, const void *data, int width, ptrdiff_t size)
+chansock_escape_wide(uint8_t *at, const void *text, int width, ptrdiff_t size)
 {
-#define CHANSOCK_EACH(type) \
-    for (const type *p = (const type *)data, *end = p + size; p < end; p++) \
-        at = *p < 0x80 ? chansock_escape_byte(at, (uint8_t)*p) : chansock_put_point(at, *p)
+    const uint8_t *data = (const uint8_t *)text, *end = data + size * width;
+    uint32_t point;
+    int i;
 
-    if (width == 1) {
-        CHANSOCK_EACH(uint8_t);
-    } else if (width == 2) {
-        CHANSOCK_EACH(uint16_t);
-    } else {
-        CHANSOCK_EACH(uint32_t);
+    while (data < end) {
+        i = 8;
+        if (end - data < 8 * width) {
+            i = 1;
+        } else if (chansock_put_eight(at, data, width)) {
+            at += 8;
+            data += 8 * width;
+            continue;
+        }
+        for (; i > 0; i--, data += width) {
+            if (width == 1)
+                point = *data;
+            else if (width == 2)
+                point = *(const uint16_t *)data;
+            else
+                point = *(const uint32_t *)data;
+            at = point < 0x80 ? chansock_escape_byte(at, (uint8_t)point)
+                              : chansock_put_point(at, point);
+        }
     }
-#undef CHANSOCK_EACH
     return at;
 }
 
