@@ -1,6 +1,7 @@
 # One value to its edn spelling: strings, characters, numbers, #inst, #uuid; as Clojure's pr-str
 # spells it. And the sheet that it is put on. No collection, no name.
 
+import sys
 from uuid import UUID
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
@@ -183,17 +184,17 @@ cdef uint8_t* write_int(Sheet* sheet, uint8_t* at, object value) except NULL:
 
 
 cdef str _digits(object value):
-    # Their number is looked at first: to find so many takes time with the square of it.
-    cdef str text = ""
+    # How many bits there are is asked first: to find the digits takes time with its square.
+    cdef Py_ssize_t most = MAX_DIGITS
+    cdef str text
     if int.bit_length(value) <= MAX_BITS:
         try:
             text = int.__repr__(value)
-        except ValueError as error:     # CPython's own limit, set lower
-            raise EdnEncodeError(f"expected an integer of fewer digits, got {error}") from None
-        if len(text) - (value < 0) <= MAX_DIGITS:
-            return text
-    raise EdnEncodeError(
-        f"expected an integer of at most {MAX_DIGITS} digits, got {shown_value(value)}")
+            if len(text) - (value < 0) <= most:
+                return text
+        except ValueError:      # CPython's own limit, which can be lower
+            most = min(most, sys.get_int_max_str_digits())
+    raise EdnEncodeError(f"expected an integer of at most {most} digits, got {shown_value(value)}")
 
 
 cdef uint8_t* write_float(Sheet* sheet, uint8_t* at, double value) except NULL:
