@@ -46,7 +46,7 @@ cdef extern from "quote.h":
 import_datetime()
 
 cdef enum:
-    DEEPEST = 2000      # a level costs some 300 bytes of C stack
+    DEEPEST = 2000      # a level costs up to 700 bytes of C stack
     ROOM = 4096         # bytes on the stack: most messages need no other
 
 # Where a value stands.
@@ -194,6 +194,8 @@ cdef class Writer:
         at[0] = c'['
         try:
             if is_named:
+                if not isinstance(first, str):
+                    raise EdnEncodeError(f"expected a keyword's name, got {shown_value(first)}")
                 at = write_keyword(&w.sheet, at + 1, first, False)
             else:
                 at = self._value(&w, at + 1, <PyObject*>first)
@@ -446,7 +448,7 @@ cdef class Writer:
 
     cdef uint8_t* _based(
             self, Walk* w, uint8_t* at, object value, Shape shape, int place) except NULL:
-        # A subclass as its base, an Enum as its value.
+        # A subclass as its base, an Enum as its value, a record as the map of its fields.
         cdef int kind = shape.kind
         if kind == edn_records.ENUM:
             return self._again(w, at, value.value, place)
@@ -469,7 +471,12 @@ cdef class Writer:
             return self._set(w, at, value)
         if kind == edn_records.MOMENT:
             return self._moment(w, at, value, place)
-        return write_uuid(&w.sheet, at, value)
+        if kind == edn_records.UUID_VALUE:
+            return write_uuid(&w.sheet, at, value)
+        value = shape.fields(value)
+        if shape.is_root:
+            return self._again(w, at, value, place)
+        return self._map(w, at, <PyObject*>value, True)     # field names, whatever keys= says
 
     cdef uint8_t* _moment(self, Walk* w, uint8_t* at, object value, int place) except NULL:
         if datetime_tzinfo(value) is get_utc():

@@ -92,20 +92,26 @@ cdef class EdnPacker(Packer):
     keys="keyword": a map's plain str keys are keywords; keys="string": strings.
     tagged=True: an element whose tag nobody knows travels as a Tagged. By default it is
     refused in both directions, as Sente's ends refuse it when they read.
+    default: given each value that edn has no form for, returns one that can be written.
     """
 
-    def __cinit__(self, keys="keyword", bint tagged=False):
+    def __cinit__(self, keys="keyword", bint tagged=False, default=None):
         self.reader = Reader(keys, tagged=tagged)
-        self.writer = Writer(keys, tagged=tagged)
+        self.writer = Writer(keys, default, tagged=tagged)
         self.keys = keys
         self.tagged = tagged
         self.binary = False
 
+    @property
+    def default(self):
+        return self.writer.default
+
     def __repr__(self):
-        return f"EDN(keys={self.keys!r}, tagged={bool(self.tagged)!r})"
+        shown = "" if self.writer.default is None else f", default={self.writer.default!r}"
+        return f"EDN(keys={self.keys!r}, tagged={bool(self.tagged)!r}{shown})"
 
     def __reduce__(self):
-        return EdnPacker, (self.keys, bool(self.tagged))
+        return EdnPacker, (self.keys, bool(self.tagged), self.writer.default)
 
     cpdef bytes fragment(self, object event):
         """Return `[:id data]`, or `[:id]` without data."""
