@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from table import rows
+from table import Row, means, rows
 
 HERE = Path(__file__).parent
 OURS = "chansock"
@@ -207,14 +207,19 @@ def pytest_terminal_summary(
 ) -> None:
     """Print, for each question, every implementation beside chansock."""
     session = getattr(config, "_benchmarksession", None)
-    groups: dict[str, list[tuple[str, float, float, float]]] = defaultdict(list)
+    groups: dict[str, list[Row]] = defaultdict(list)
+    kinds: dict[str, dict[str, None]] = defaultdict(dict)  # groups of which a mean is wanted
     for bench in getattr(session, "benchmarks", ()):
-        if not bench.has_error and "cpu" in bench.extra_info:
-            wall = bench.stats
-            name = bench.extra_info["implementation"]
+        if not bench.has_error and "implementation" in bench.extra_info:
+            wall, info = bench.stats, bench.extra_info
             spread = wall.stddev / wall.mean if wall.mean else 0.0
-            groups[bench.group].append((name, wall.median, spread, bench.extra_info["cpu"]))
+            seconds = wall.min if info.get("is_least") else wall.median
+            groups[bench.group].append((info["implementation"], seconds, spread, info.get("cpu")))
+            if "mean_of" in info:
+                kinds[info["mean_of"]][bench.group] = None
     if groups:
         terminalreporter.section("ratios")
         for line in rows(groups, OURS):
+            terminalreporter.write_line(line)
+        for line in means({kind: [groups[g] for g in kinds[kind]] for kind in kinds}, OURS):
             terminalreporter.write_line(line)

@@ -1,10 +1,31 @@
-"""edn to Python values and back: `loads`, `dumps`, `read_one`, and the types of the values.
+r"""edn to Python values and back: `loads`, `dumps`, `read_one`, and the types of the values.
 
+    nil                         <->  None
+    [true false]                <->  [True, False]
+    42                          <->  42
+    9223372036854775808N        <->  9223372036854775808
+    1.5                         <->  1.5
+    1.10M                       <->  Decimal("1.10")
+    1/2                         <->  Fraction(1, 2)
+    "text"                      <->  "text"
+    \a                          <->  Char("a")
+    :chat/say                   <->  Keyword("chat/say")
+    chat/say                    <->  Symbol("chat/say")
+    [1 2]                       <->  [1, 2]
+    (1 2)                       <->  List([1, 2])
+    #{1 2}                      <->  {1, 2}
     {:text "hi", :kind :join}   <->  {"text": "hi", "kind": Keyword("join")}
     {"alice" 3, "bob smith" 4}  <->  StrDict({"alice": 3, "bob smith": 4})
+    {[1 2] 3}                   <->  {(1, 2): 3}
+    #{{:a 1}}                   <->  {FrozenDict({"a": 1})}
+    #inst "2024-05-06T07:08:09.123-00:00"  <->  datetime(2024, 5, 6, 7, 8, 9, 123000, tzinfo=UTC)
+    #uuid "0b2c9a5e-0000-4000-8000-000000000001"  <->  UUID("0b2c9a5e-0000-4000-8000-000000000001")
+    #my/tag [1]                 <->  Tagged("my/tag", [1])
 
 In a map a plain `str` key is a keyword, everywhere else a plain `str` is a string;
-keys="string" turns that around. What cannot be told apart in Python is refused.
+keys="string" turns that around. Tuples are written as vectors, records (dataclasses, msgspec
+Structs, pydantic models) as maps, an Enum as its value, another subclass as its base. What
+cannot be told apart in Python is refused. docs/edn.md has the whole of it, with the traps.
 This module only chooses options; the work is done in the engine's reader and writer.
 """
 
@@ -14,7 +35,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, TypeAlias
 
 from chansock._fast.edn_reader import Reader
-from chansock._fast.edn_writer import Writer
+from chansock._fast.edn_writer import dumps
 from chansock.errors import EdnDecodeError, EdnEncodeError, EdnError
 from chansock.values import (
     Char,
@@ -50,7 +71,6 @@ Readers: TypeAlias = Mapping[str, Callable[[Any], Any]]
 MAX_DEPTH: Final = 500  # Clojure's own readers overflow their stack soon after 600
 
 _READERS: Final = {keys: Reader(keys) for keys in ("keyword", "string")}
-_WRITERS: Final = {keys: Writer(keys) for keys in ("keyword", "string")}
 
 
 def _reader(keys: str, readers: Readers | None, max_depth: int) -> Reader:
@@ -88,19 +108,3 @@ def read_one(
     Raises EdnDecodeError if there is none. Text behind the form is not looked at.
     """
     return _reader(keys, readers, max_depth).decode_one(buffer, pos)
-
-
-def dumps(
-    value: object,
-    *,
-    keys: Keys = "keyword",
-    default: Callable[[Any], object] | None = None,
-) -> bytes:
-    """Return value as edn, UTF-8.
-
-    `default` is given each value that edn has no form for, and returns one that can be written.
-    Raises EdnEncodeError, with the path to the value, if it cannot be written.
-    """
-    if default is None and keys in _WRITERS:
-        return _WRITERS[keys].encode(value)
-    return Writer(keys, default).encode(value)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from decimal import Decimal, localcontext
 from typing import Any
 from uuid import UUID
@@ -60,6 +62,35 @@ def test_every_double_reads_back(number: float) -> None:
     assert float(text) == number
     assert "." in text
     assert text.endswith(".0") or not text.endswith("0") or "E" in text
+
+
+def digits_of(text: str) -> str:
+    return text.upper().split("E")[0].replace(".", "").lstrip("-0").rstrip("0")
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False, allow_subnormal=False))
+def test_a_double_has_the_digits_of_repr(number: float) -> None:
+    assert digits_of(written(number)) == digits_of(repr(number))
+
+
+def test_doubles_beside_powers_have_the_digits_of_repr() -> None:
+    powers = [2.0**n for n in range(-1022, 1024)] + [float(f"1e{n}") for n in range(-307, 309)]
+    for power in powers:
+        for number in (math.nextafter(power, 0), power, math.nextafter(power, math.inf), -power):
+            if abs(number) >= sys.float_info.min:
+                assert digits_of(written(number)) == digits_of(repr(number))
+
+
+def test_doubles_with_few_decimals_are_written_as_they_look() -> None:
+    for n in (*range(1, 3000), *range(999_000, 1_001_000), *range(9_999_998_000, 9_999_999_999)):
+        number = n / 1000
+        assert written(number) == (repr(number) if number < 1e7 else written(number))
+
+
+@pytest.mark.parametrize("digits", range(1, 19))
+def test_integers_of_every_length(digits: int) -> None:
+    for number in (10**digits - 1, 10 ** (digits - 1), 10**digits // 7, 10**digits - 10):
+        assert written([number, -number]) == f"[{number} {-number}]"
 
 
 @given(st.integers())
@@ -136,6 +167,28 @@ def test_many_names_pass_through_the_bounded_cache() -> None:
         assert written(dict.fromkeys(names, 1)) == (
             "{" + ", ".join(f":{name} 1" for name in names) + "}"
         )
+
+
+@pytest.mark.parametrize("first", ["a", "é", "a/b", "漢/漢"])
+def test_names_of_every_length_are_whole_as_key_and_as_value(first: str) -> None:
+    for size in range(300):
+        for _ in range(3):  # checked, then known by its text, then by itself
+            name = "".join([first, "x" * size])
+            assert written({name: Keyword(name)}) == f"{{:{name} :{name}}}"
+            assert written([{name: 1, "y": 2}] * 2) == f"[{{:{name} 1, :y 2}} {{:{name} 1, :y 2}}]"
+
+
+def test_a_key_that_looks_like_a_known_name_is_still_checked() -> None:
+    class Sly(str):
+        def __hash__(self) -> int:
+            return hash("known")
+
+        def __eq__(self, other: object) -> bool:
+            return True
+
+    assert written({"known": 1}) == "{:known 1}"
+    refusal({Sly("un known"): 1})
+    refusal(Keyword("known "))
 
 
 # -- #uuid --

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import enum
+import gc
 import re
+import sys
 from collections import OrderedDict, namedtuple
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
@@ -113,6 +117,8 @@ class Text(str):
 
 
 Point = namedtuple("Point", "x y")
+MOVED = OrderedDict(a=1, b=2)
+MOVED.move_to_end("a")
 
 
 @pytest.mark.parametrize(
@@ -125,7 +131,7 @@ Point = namedtuple("Point", "x y")
         ({FrozenDict({"a": 1}): 1}, "{{:a 1} 1}"),
         ({FrozenStrDict({"a": 1}): 1}, '{{"a" 1} 1}'),
         (Point(1, 2), "[1 2]"),
-        (OrderedDict(a=1), "{:a 1}"),
+        (MOVED, "{:b 2, :a 1}"),
         ({Text("key"): Text("value")}, '{:key "value"}'),
         (Count(7), "7"),
         (True, "true"),
@@ -191,7 +197,28 @@ def test_depth_is_limited_as_in_the_reader() -> None:
 
 def test_long_integers_are_refused_as_in_the_reader() -> None:
     assert written(10**4299) == "1" + "0" * 4299 + "N"
-    assert "digits" in refusal(10**4300).message
+    assert written(1 - 10**4300) == "-" + "9" * 4300 + "N"
+    assert refusal(10**4300).message == (
+        "expected an integer of at most 4300 digits, got an int of 14285 bits"
+    )
+    refusal(-(10**4300))
+    refusal(Fraction(10**4300, 3))
+    refusal(Fraction(1, 10**4300))
+
+
+def test_the_digits_of_a_huge_integer_are_not_even_looked_for() -> None:
+    huge = 1 << 33_219_281  # of ten million digits, which take hours
+    assert "of 33219282 bits" in str(refusal([huge]))
+    assert "of 33219282 bits" in str(refusal({huge: 1j}))
+
+
+def test_a_lower_limit_of_python_is_an_error_too() -> None:
+    before = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(640)
+    try:
+        assert "expected an integer of at most 640 digits" in str(refusal(10**700))
+    finally:
+        sys.set_int_max_str_digits(before)
 
 
 def test_years_that_utc_does_not_have_are_refused() -> None:
@@ -247,15 +274,100 @@ def test_default_may_write_with_the_same_writer() -> None:
     assert writer.encode([1j, 2j]) == b'["[0.0]" "[0.0]"]'
 
 
-def test_changing_a_dict_under_the_writer_is_no_crash() -> None:
-    changing: dict[object, object] = {"a": 1j, "b": 2}
+# -- values that change while they are written --
+
+
+@pytest.mark.parametrize(
+    ("value", "change"),
+    [
+        ({"a": 1j, "b": 2}, lambda value: value.update((str(n), n) for n in range(1000))),
+        ({"a": 1j, "b": 2}, lambda value: value.clear()),
+        ({"a": 1, "b": 1j, "c": 2}, lambda value: (value.pop("a"), value.update(z=0))),
+        ({1j: 1, "b": 2}, lambda value: value.clear()),
+        ([1, 1j, 2], lambda value: value.clear()),
+        ([1, 1j, 2], lambda value: value.append(1j)),
+        ({1j, 2, 3}, lambda value: value.clear()),
+    ],
+    ids=repr,
+)
+def test_a_collection_that_changes_under_the_writer_is_an_error(
+    value: Any, change: Callable[[Any], object]
+) -> None:
+    def default(_: object) -> object:
+        change(value)
+        gc.collect()
+        return ["fresh", "memory"] * 10
+
+    for around in (value, [value], {"around": value}, List((value,))):
+        copied = copy.copy(value)
+        with pytest.raises(RuntimeError, match=r"stay as it is|changed size"):
+            Writer(default=default).encode(around)
+        value.clear()
+        value.extend(copied) if isinstance(value, list) else value.update(copied)
+
+
+def test_a_dict_that_changes_and_keeps_its_size_is_no_crash() -> None:
+    value: dict[str, Any] = {f"key{n}": 1j for n in range(50)}
+
+    def default(_: object) -> object:
+        value.clear()
+        gc.collect()
+        value.update((f"new{n}", ["fresh"] * n) for n in range(50))
+        return "gone"
+
+    found = Reader().decode(Writer(default=default).encode(value))
+    assert found["key0"] == "gone"
+    assert len(found) == 50
+
+
+def test_what_is_being_written_outlives_its_container() -> None:
+    class Last:
+        def __init__(self) -> None:
+            self.text = "x" * 100
+
+    outer: dict[str, Any] = {"inner": {"deep": [Last()]}, "other": 1}
 
     def default(value: object) -> object:
-        changing.update((str(n), n) for n in range(1000))
-        return 1
+        outer.clear()
+        gc.collect()
+        raise EdnEncodeError("expected this")
 
-    with pytest.raises(RuntimeError, match="changed size"):
-        Writer(default=default).encode(changing)
+    error = refusal(outer, default=default)
+    assert error.path == '["inner"]["deep"][0]'
+
+
+def test_a_list_may_change_before_the_writer_comes_to_it() -> None:
+    later: list[object] = [1, 2]
+
+    def default(value: object) -> object:
+        later.append(3)
+        return 0
+
+    assert written([1j, later], default=default) == "[0 [1 2 3]]"
+
+
+# -- size --
+
+
+def test_long_texts_are_whole() -> None:
+    assert Writer().encode("a" * 10_000_000) == b'"' + b"a" * 10_000_000 + b'"'
+    assert Writer().encode('\n"' * 1_000_000) == b'"' + b'\\n\\"' * 1_000_000 + b'"'
+    assert Writer().encode("漢" * 1_000_000).decode() == '"' + "漢" * 1_000_000 + '"'
+    assert Writer().encode("\ud800" * 100_000).decode() == '"' + "\\ud800" * 100_000 + '"'
+
+
+@pytest.mark.parametrize("size", [*range(3900, 4200, 7), 16383, 16384, 65536])
+def test_texts_of_any_length_are_whole_where_memory_grows(size: int) -> None:
+    filler = "f" * size
+    value = {"k" * 40: filler, "l": [1] * (size % 90), "m": 0.5, "n": [[[[None]]]], "o": "é" * 20}
+    assert Reader().decode(Writer().encode(value)) == value
+    brackets = [filler, [[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]
+    for _ in range(400):
+        brackets = [brackets]
+    assert Reader().decode(Writer().encode(brackets)) == brackets
+    assert Writer().encode(List((filler, *range(size)))) == (
+        f'("{filler}" {" ".join(map(str, range(size)))})'.encode()
+    )
 
 
 @pytest.mark.parametrize("options", [{"keys": "both"}, {"max_depth": 0}, {"max_depth": 10**6}])

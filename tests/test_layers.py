@@ -37,8 +37,9 @@ ROWS: tuple[tuple[str, ...], ...] = (
 )
 ACYCLIC = {0, 2, 3, 6}
 ENGINE = (  # each stage may import those before it, and its own without a cycle
-    ("buffer", "sweep"),
-    ("edn_tokens", "edn_numbers", "edn_spelling", "edn_reader", "edn_writer"),
+    ("buffer", "borrowed", "sweep"),
+    ("edn_tokens", "edn_numbers", "edn_reader"),
+    ("edn_spelling", "edn_names", "edn_records", "edn_writer"),
     ("frames", "request_reader"),
     ("packet",),
     ("fanout",),

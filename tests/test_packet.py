@@ -180,6 +180,22 @@ def test_edn_packer_is_shown_and_pickled_by_its_option() -> None:
     assert not packer.binary
 
 
+def test_edn_packer_gives_other_types_a_form_by_default() -> None:
+    packer = EDN(default=complex.__str__)
+    assert packer.fragment(("a/b", [1j])) == b'[:a/b ["1j"]]'
+    assert packer.packet(1j, "cb") == b'["1j" "cb"]'
+    assert packer.default is complex.__str__
+    assert "default=<slot wrapper" in repr(packer)
+    again = pickle.loads(pickle.dumps(EDN("string", default=str)))
+    assert again.packet({"a": 1j}, None) == b'[{"a" "1j"} nil]'
+
+
+def test_a_fragment_without_a_name_is_refused() -> None:
+    for name in (None, 5, b"a/b", ("a", "b")):
+        with pytest.raises(EdnEncodeError, match="expected a keyword's name, got"):
+            EDN().fragment((name, 1))  # type: ignore[arg-type]
+
+
 def test_packers_that_fill_nothing_in_say_so() -> None:
     packer = Packer()
     for call in (

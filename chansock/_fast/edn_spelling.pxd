@@ -1,22 +1,57 @@
-# One value to its edn spelling: names, strings, characters, numbers, #inst, #uuid; as Clojure's
-# pr-str spells it. No collection.
+# One value to its edn spelling: strings, characters, numbers, #inst, #uuid; as Clojure's pr-str
+# spells it. And the sheet that it is put on. No collection, no name.
 
-from chansock._fast.buffer cimport WriteBuffer
+from cpython.object cimport PyObject
+from libc.stdint cimport uint8_t
+
+cdef extern from *:
+    # Strings made by the old Py_UNICODE functions are not ready before 3.12.
+    """
+    #if PY_VERSION_HEX < 0x030C0000
+    #define CHSK_READY(s) (PyUnicode_READY(s))
+    #else
+    #define CHSK_READY(s) (0)
+    #endif
+    """
+    int CHSK_READY(object text) except -1
+
+cdef enum:
+    MARGIN = 128    # bytes that are always free behind Sheet.end
 
 
-# All put the value behind what is there, and raise EdnEncodeError, with part of it put,
-# if edn has no such value.
-cdef int write_keyword(WriteBuffer out, object name, bint is_key) except -1     # name: a str
-cdef int write_symbol(WriteBuffer out, object name) except -1
-cdef int write_tag(WriteBuffer out, object tag) except -1
-cdef int write_string(WriteBuffer out, object text) except -1
-cdef int write_character(WriteBuffer out, object value) except -1
-cdef int write_int(WriteBuffer out, object value) except -1
-cdef int write_float(WriteBuffer out, double value) except -1
-cdef int write_decimal(WriteBuffer out, object value) except -1     # finite
-cdef int write_fraction(WriteBuffer out, object value) except -1
-cdef int write_instant(WriteBuffer out, object moment) except -1    # aware, in UTC
-cdef int write_uuid(WriteBuffer out, object value) except -1
+# What is written on. First memory of the caller's, then a bytes object that grows; so a short
+# text costs no allocation but the result. `at`, where the next byte goes, is no field: it is
+# handed from function to function, and stays in a register.
+cdef struct Sheet:
+    uint8_t* start          # borrowed, or into store
+    uint8_t* end            # short of the true end by MARGIN
+    PyObject* store         # owned bytes object; NULL: none was needed yet
+
+cdef inline void open_sheet(Sheet* sheet, uint8_t* memory, Py_ssize_t size) noexcept:
+    sheet.start = memory
+    sheet.end = memory + size - MARGIN
+    sheet.store = NULL
+
+# Make room for `count` bytes and the margin; returns where `at` now is.
+cdef uint8_t* grow(Sheet* sheet, uint8_t* at, Py_ssize_t count) except NULL
+# The text as bytes; the sheet is used up.
+cdef bytes close_sheet(Sheet* sheet, uint8_t* at)
+cdef void drop_sheet(Sheet* sheet) noexcept
+
+cdef inline uint8_t* room(Sheet* sheet, uint8_t* at, Py_ssize_t count) except NULL:
+    return grow(sheet, at, count) if sheet.end - at < count else at
+
+# All put the value at `at`, which is at most at the sheet's end, and return the place behind it,
+# then in the margin by 64 bytes at most. They raise EdnEncodeError if edn has no such value.
+cdef uint8_t* write_text(Sheet* sheet, uint8_t* at, object text) except NULL    # as it is
+cdef uint8_t* write_string(Sheet* sheet, uint8_t* at, object text) except NULL
+cdef uint8_t* write_character(Sheet* sheet, uint8_t* at, object value) except NULL
+cdef uint8_t* write_int(Sheet* sheet, uint8_t* at, object value) except NULL
+cdef uint8_t* write_float(Sheet* sheet, uint8_t* at, double value) except NULL
+cdef uint8_t* write_decimal(Sheet* sheet, uint8_t* at, object value) except NULL    # finite
+cdef uint8_t* write_fraction(Sheet* sheet, uint8_t* at, object value) except NULL
+cdef uint8_t* write_instant(Sheet* sheet, uint8_t* at, object moment) except NULL   # in UTC
+cdef uint8_t* write_uuid(Sheet* sheet, uint8_t* at, object value) except NULL
 
 # What came, for a message.
 cdef str shown_value(object value)

@@ -1,13 +1,17 @@
 # Python values to edn text, spelled as Clojure's pr-str spells it.
 
 cimport cython
+from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
 
-from chansock._fast.buffer cimport WriteBuffer
+from chansock._fast.edn_records cimport Shape
+from chansock._fast.edn_spelling cimport Sheet
 
 
-# One write under way, on the caller's stack.
+# One write under way, on the caller's stack. Values are borrowed PyObject*; what may call
+# Python code holds them first.
 cdef struct Walk:
+    Sheet sheet
     int depth
     int hops                # through default= and Enum, on the way to the present value
     Py_ssize_t converted    # values written as another: Enum, subclass, default=, NaN
@@ -21,19 +25,35 @@ cdef class Writer:
     cdef readonly bint tagged           # Tagged is written; else it is refused
     cdef readonly object default        # what gives a writable value for any other, or None
 
-    # Put value behind what is there; on failure the buffer is as it was.
-    cdef int write(self, WriteBuffer out, object value) except -1
+    # `[first second]`, each as if it stood alone. With is_named the first is a str and
+    # stands as a keyword, and a second that is None is left out.
+    cdef bytes encode_pair(self, object first, object second, bint is_named)
 
-    cdef int _value(self, WriteBuffer out, object value, Walk* w) except -1
-    cdef int _key(self, WriteBuffer out, object key, Walk* w, bint keyword_keys) except -1
-    cdef int _other(self, WriteBuffer out, object value, Walk* w, int place) except -1
-    cdef int _moment(self, WriteBuffer out, object value, Walk* w, int place) except -1
-    cdef int _again(self, WriteBuffer out, object value, Walk* w, int place) except -1
-    cdef int _convert(
-        self, WriteBuffer out, object value, Walk* w, int place, str expected) except -1
-    cdef int _members(self, WriteBuffer out, object members, uint8_t close, Walk* w) except -1
-    cdef int _set(self, WriteBuffer out, object members, Walk* w) except -1
-    cdef int _map(self, WriteBuffer out, dict value, Walk* w, bint keyword_keys) except -1
-    cdef int _tagged(self, WriteBuffer out, object value, Walk* w) except -1
+    cdef bytes _alone(self, object value, int place)
+
+    # All take `at`, at most at the sheet's end, and return the place behind what they put.
+    cdef uint8_t* _value(self, Walk* w, uint8_t* at, PyObject* value) except NULL
+    cdef uint8_t* _map(
+        self, Walk* w, uint8_t* at, PyObject* value, bint keyword_keys) except NULL
+    cdef uint8_t* _members(
+        self, Walk* w, uint8_t* at, PyObject* members, uint8_t close) except NULL
+
+    # What may call Python code, and so holds what it writes.
+    cdef uint8_t* _entry(
+        self, Walk* w, uint8_t* at, PyObject* key_, PyObject* item_, int key_place,
+        Py_ssize_t* converted) except NULL
+    cdef uint8_t* _member(
+        self, Walk* w, uint8_t* at, PyObject* member_, Py_ssize_t index) except NULL
+    cdef uint8_t* _key(self, Walk* w, uint8_t* at, object key, bint keyword_keys) except NULL
+    cdef uint8_t* _set(self, Walk* w, uint8_t* at, object members) except NULL
+    cdef uint8_t* _tagged(self, Walk* w, uint8_t* at, object value) except NULL
+    cdef uint8_t* _other(self, Walk* w, uint8_t* at, object value, int place) except NULL
+    cdef uint8_t* _based(
+        self, Walk* w, uint8_t* at, object value, Shape shape, int place) except NULL
+    cdef uint8_t* _moment(self, Walk* w, uint8_t* at, object value, int place) except NULL
+    cdef uint8_t* _convert(
+        self, Walk* w, uint8_t* at, object value, int place, str expected) except NULL
+    cdef uint8_t* _again(self, Walk* w, uint8_t* at, object value, int place) except NULL
+
     cdef int _enter(self, Walk* w) except -1
     cdef int _distinct(self, object keys, int place) except -1

@@ -19,3 +19,10 @@ class Writer:
     @property
     def default(self) -> Callable[[Any], object] | None: ...
     def encode(self, value: object) -> bytes: ...
+
+def dumps(
+    value: object,
+    *,
+    keys: str = "keyword",
+    default: Callable[[Any], object] | None = None,
+) -> bytes: ...

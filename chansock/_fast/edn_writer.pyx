@@ -1,28 +1,53 @@
 # Python values to edn text: what each type becomes, and the collections. Nothing is written that
 # another reader would take for something else; what has no edn form is refused with the path
 # that leads to it.
+#
+# The common values are leaves: exact types that are written without a call into Python, so
+# they are neither held nor watched. Everything else goes through _entry and _member.
 
 from datetime import datetime
-from decimal import Decimal
-from enum import Enum
-from fractions import Fraction
 from uuid import UUID
 
 cimport cython
-from cpython.datetime cimport PyDateTime_Check, datetime_tzinfo, get_utc, import_datetime
-from libc.stdint cimport uint8_t
+from cpython.datetime cimport datetime_tzinfo, get_utc, import_datetime
+from cpython.object cimport PyObject, PyTypeObject
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.string cimport memcpy
 
-from chansock._fast.buffer cimport WriteBuffer
+from chansock._fast cimport edn_records
+from chansock._fast.borrowed cimport (
+    Py_False, Py_None, Py_True, Py_TYPE, PyDict_GET_SIZE, PyDict_Next, PyDict_Type,
+    PyFloat_AS_DOUBLE, PyFloat_Type, PyList_Type, PyLong_AsLongLongAndOverflow, PyLong_Type,
+    PySequence_Fast_GET_ITEM, PySequence_Fast_GET_SIZE, PyTuple_Type, PyUnicode_DATA,
+    PyUnicode_GET_LENGTH, PyUnicode_IS_COMPACT_ASCII, PyUnicode_Type, is_small, small_value)
+from chansock._fast.edn_names cimport (
+    LONGEST_TEXT, Known, known, write_keyword, write_symbol, write_tag)
+from chansock._fast.edn_records cimport Shape, shape_of
 from chansock._fast.edn_spelling cimport (
-    shown_value, write_character, write_decimal, write_float, write_fraction, write_instant,
-    write_int, write_keyword, write_string, write_symbol, write_tag, write_uuid)
+    close_sheet, drop_sheet, grow, open_sheet, shown_value, write_character, write_decimal,
+    write_float, write_fraction, write_instant, write_int, write_string, write_uuid)
 
 from chansock.errors import ConfigError, EdnEncodeError
 from chansock.values import Char, FrozenDict, FrozenStrDict, Keyword, List, StrDict, Symbol, Tagged
 
+cdef extern from "digits.h":
+    uint8_t* chansock_put_uint(uint8_t* at, uint64_t n) noexcept
+    uint8_t* chansock_put_double(uint8_t* at, double value) noexcept
+    ctypedef struct chansock_power:
+        uint64_t high
+        uint64_t low
+    chansock_power* chansock_powers     # an array
+    int CHANSOCK_LEAST_POWER
+    int CHANSOCK_MOST_POWER
+
+cdef extern from "quote.h":
+    uint8_t* chansock_escape(uint8_t* at, const uint8_t* data, Py_ssize_t size) noexcept
+
 import_datetime()
 
-cdef int DEEPEST = 2000             # a level costs some 500 bytes of C stack
+cdef enum:
+    DEEPEST = 2000      # a level costs up to 700 bytes of C stack
+    ROOM = 4096         # bytes on the stack: most messages need no other
 
 # Where a value stands.
 cdef enum:
@@ -30,6 +55,82 @@ cdef enum:
     KEYWORD_KEY = 1     # a map key, and a plain str is a keyword there
     STRING_KEY = 2
 
+cdef PyTypeObject* KEYWORD = <PyTypeObject*>Keyword
+cdef PyTypeObject* STR_DICT = <PyTypeObject*>StrDict
+
+
+cdef int _fill_powers() except -1:
+    # 10^k to 128 bits, rounded up.
+    cdef object power, one = 1
+    cdef int k, bits
+    for k in range(CHANSOCK_LEAST_POWER, CHANSOCK_MOST_POWER + 1):
+        power = (10 * one) ** abs(k)
+        bits = power.bit_length()
+        if k < 0:
+            power = -((-one << (127 + bits)) // power)
+        elif bits > 128:
+            power = -(-power >> (bits - 128))
+        else:
+            power <<= 128 - bits
+        chansock_powers[k - CHANSOCK_LEAST_POWER].high = power >> 64
+        chansock_powers[k - CHANSOCK_LEAST_POWER].low = power & 0xFFFFFFFFFFFFFFFF
+    return 0
+
+
+_fill_powers()
+
+
+# -- leaves --
+
+cdef inline uint8_t* _leaf(uint8_t* end, uint8_t* at, PyObject* value) noexcept:
+    # A value that is written at once, within the margin; NULL: it takes more.
+    cdef PyTypeObject* kind = Py_TYPE(value)
+    cdef Py_ssize_t size
+    cdef Known* entry
+    cdef int64_t whole
+    cdef int overflow = 0
+    if kind == &PyUnicode_Type:
+        if not PyUnicode_IS_COMPACT_ASCII(value):
+            return NULL
+        size = PyUnicode_GET_LENGTH(value)
+        if end - at < size * 2:
+            return NULL
+        at[0] = c'"'
+        at = chansock_escape(at + 1, <const uint8_t*>PyUnicode_DATA(value), size)
+        at[0] = c'"'
+        return at + 1
+    if kind == &PyLong_Type:
+        if is_small(value):
+            whole = small_value(value)
+        else:
+            whole = PyLong_AsLongLongAndOverflow(value, &overflow)
+            if overflow:
+                return NULL
+        at[0] = c'-'
+        if whole < 0:
+            return chansock_put_uint(at + 1, 0 - <uint64_t>whole)
+        return chansock_put_uint(at, <uint64_t>whole)
+    if value == Py_None:
+        memcpy(at, b"nil", 3)
+        return at + 3
+    if kind == KEYWORD:
+        entry = known(value)
+        if entry is NULL or entry.size == 0:
+            return NULL
+        memcpy(at, entry.text + 2, LONGEST_TEXT)
+        return at + entry.size - 3
+    if kind == &PyFloat_Type:
+        return chansock_put_double(at, PyFloat_AS_DOUBLE(value))
+    if value == Py_True:
+        memcpy(at, b"true", 4)
+        return at + 4
+    if value == Py_False:
+        memcpy(at, b"false", 5)
+        return at + 5
+    return NULL
+
+
+# -- paths --
 
 cdef str _step(object key):
     # One step of a path: `[3]`, `["user"]`.
@@ -64,197 +165,202 @@ cdef class Writer:
 
     def encode(self, value):
         """Return value as edn, UTF-8; raises EdnEncodeError if it has no edn form."""
-        cdef WriteBuffer out = WriteBuffer.__new__(WriteBuffer)
-        self.write(out, value)
-        return out.take()
+        return self._alone(value, VALUE)
 
-    cdef int write(self, WriteBuffer out, object value) except -1:
+    cdef bytes _alone(self, object value, int place):
+        cdef uint8_t[ROOM] memory
+        cdef uint8_t* at = memory
         cdef Walk w
-        cdef Py_ssize_t start = out.size
-        w.depth = 0
+        w.depth = w.hops = 0
         w.converted = 0
-        w.hops = 0
+        open_sheet(&w.sheet, memory, ROOM)
         try:
-            return self._value(out, value, &w)
+            if place == VALUE:
+                at = self._value(&w, at, <PyObject*>value)
+            else:
+                at = self._key(&w, at, value, place == KEYWORD_KEY)
         except BaseException:
-            out.cut(start)
+            drop_sheet(&w.sheet)
+            raise
+        return close_sheet(&w.sheet, at)
+
+    cdef bytes encode_pair(self, object first, object second, bint is_named):
+        cdef uint8_t[ROOM] memory
+        cdef uint8_t* at = memory
+        cdef Walk w
+        w.depth = w.hops = 0
+        w.converted = 0
+        open_sheet(&w.sheet, memory, ROOM)
+        at[0] = c'['
+        try:
+            if is_named:
+                if not isinstance(first, str):
+                    raise EdnEncodeError(f"expected a keyword's name, got {shown_value(first)}")
+                at = write_keyword(&w.sheet, at + 1, first, False)
+            else:
+                at = self._value(&w, at + 1, <PyObject*>first)
+            if second is not None or not is_named:
+                at[0] = c' '
+                at = self._value(&w, at + 1, <PyObject*>second)
+        except BaseException:
+            drop_sheet(&w.sheet)
+            raise
+        at[0] = c']'
+        return close_sheet(&w.sheet, at + 1)
+
+    cdef uint8_t* _value(self, Walk* w, uint8_t* at, PyObject* value) except NULL:
+        cdef PyTypeObject* kind = Py_TYPE(value)
+        cdef uint8_t* behind
+        if at > w.sheet.end:
+            at = grow(&w.sheet, at, 0)
+        if kind == &PyDict_Type:
+            return self._map(w, at, value, self.keyword_keys)
+        if kind == &PyList_Type or kind == &PyTuple_Type:
+            at[0] = c'['
+            return self._members(w, at + 1, value, c']')
+        behind = _leaf(w.sheet.end, at, value)
+        if behind is not NULL:
+            return behind
+        if kind == &PyUnicode_Type:
+            return write_string(&w.sheet, at, <object>value)
+        if kind == &PyLong_Type:
+            return write_int(&w.sheet, at, <object>value)
+        if kind == &PyFloat_Type:
+            return write_float(&w.sheet, at, PyFloat_AS_DOUBLE(value))
+        if kind == KEYWORD:
+            return write_keyword(&w.sheet, at, <object>value, False)
+        if kind == STR_DICT:
+            return self._map(w, at, value, False)
+        return self._other(w, at, <object>value, VALUE)
+
+    cdef uint8_t* _map(
+            self, Walk* w, uint8_t* at, PyObject* value, bint keyword_keys) except NULL:
+        # Nothing is held while leaves are written: they cannot change the map.
+        cdef Py_ssize_t place = 0, converted = 0, size = PyDict_GET_SIZE(value), left = size
+        cdef PyObject* key = NULL
+        cdef PyObject* item = NULL
+        cdef PyTypeObject* kind
+        cdef uint8_t* behind
+        cdef Known* entry
+        cdef int skip = 2       # no `, ` before the first key
+        cdef int key_place = KEYWORD_KEY if keyword_keys else STRING_KEY
+        at[0] = c'{'
+        at += 1
+        if size:
+            self._enter(w)
+        while PyDict_Next(value, &place, &key, &item):
+            if at > w.sheet.end:
+                at = grow(&w.sheet, at, 0)
+            kind = Py_TYPE(key)
+            entry = NULL
+            if (kind == &PyUnicode_Type and keyword_keys) or kind == KEYWORD:
+                entry = known(key)
+            if entry is not NULL and entry.size:
+                memcpy(at, entry.text + skip, LONGEST_TEXT)
+                at += <int>entry.size - skip
+                behind = _leaf(w.sheet.end, at, item)
+                if behind is NULL:
+                    behind = self._entry(w, at, key, item, VALUE, &converted)
+            else:
+                memcpy(at, b", ", 2)
+                behind = self._entry(w, at + 2 - skip, key, item, key_place, &converted)
+            at = behind
+            skip = 0
+            left -= 1
+            if left < 0 or PyDict_GET_SIZE(value) != size:
+                break
+        if left:
+            raise RuntimeError("expected a dict to stay as it is while it is written")
+        if at > w.sheet.end:
+            at = grow(&w.sheet, at, 0)
+        if size:
+            if converted and size > 1:
+                self._distinct(<object>value, key_place)
+            w.depth -= 1
+        at[0] = c'}'
+        return at + 1
+
+    cdef uint8_t* _entry(
+            self, Walk* w, uint8_t* at, PyObject* key_, PyObject* item_, int key_place,
+            Py_ssize_t* converted) except NULL:
+        # What may call Python code. key_place VALUE: the key is written already.
+        cdef object key = <object>key_, item = <object>item_    # held
+        cdef Py_ssize_t before = w.converted
+        try:
+            if key_place != VALUE:
+                at = self._key(w, at, key, key_place == KEYWORD_KEY)
+                converted[0] += w.converted - before
+                if key != key:
+                    converted[0] += 1       # NaN: two of them are one in edn
+                at[0] = c' '
+                at += 1
+            return self._value(w, at, <PyObject*>item)
+        except EdnEncodeError as error:
+            _lengthen(error, _step(key))
             raise
 
-    cdef int _value(self, WriteBuffer out, object value, Walk* w) except -1:
-        # Exact types first, the commonest at the top.
-        cdef object kind = type(value)
-        if kind is str:
-            return write_string(out, value)
-        if kind is dict:
-            return self._map(out, <dict>value, w, self.keyword_keys)
-        if kind is int:
-            return write_int(out, value)
-        if value is None:
-            return out.put(b"nil", 3)
-        if kind is Keyword:
-            return write_keyword(out, value, False)
-        if kind is list or kind is tuple:
-            out.put_byte(c'[')
-            return self._members(out, value, c']', w)
-        if kind is float:
-            return write_float(out, <double>value)
-        if value is True:
-            return out.put(b"true", 4)
-        if value is False:
-            return out.put(b"false", 5)
-        if kind is StrDict:
-            return self._map(out, <dict>value, w, False)
-        return self._other(out, value, w, VALUE)
-
-    cdef int _key(self, WriteBuffer out, object key, Walk* w, bint keyword_keys) except -1:
+    cdef uint8_t* _key(self, Walk* w, uint8_t* at, object key, bint keyword_keys) except NULL:
         cdef object kind = type(key)
         if kind is str:
-            return write_keyword(out, key, True) if keyword_keys else write_string(out, key)
+            return (write_keyword(&w.sheet, at, key, True) if keyword_keys
+                    else write_string(&w.sheet, at, key))
         if kind is Keyword:
-            return write_keyword(out, key, True)
+            return write_keyword(&w.sheet, at, key, True)
         if kind is int or kind is tuple:
-            return self._value(out, key, w)
-        return self._other(out, key, w, KEYWORD_KEY if keyword_keys else STRING_KEY)
+            return self._value(w, at, <PyObject*>key)
+        return self._other(w, at, key, KEYWORD_KEY if keyword_keys else STRING_KEY)
 
-    cdef int _other(self, WriteBuffer out, object value, Walk* w, int place) except -1:
-        # The rarer types, then subclasses: each is written as its base.
-        cdef object kind = type(value)
-        if kind is float or value is None or kind is bool:
-            return self._value(out, value, w)
-        if kind is Symbol:
-            return write_symbol(out, value)
-        if kind is Char:
-            return write_character(out, value)
-        if kind is List:
-            out.put_byte(c'(')
-            return self._members(out, value, c')', w)
-        if kind is set or kind is frozenset:
-            return self._set(out, value, w)
-        if kind is FrozenDict:
-            return self._map(out, <dict>value, w, self.keyword_keys)
-        if kind is FrozenStrDict:
-            return self._map(out, <dict>value, w, False)
-        if kind is Tagged:
-            if not self.tagged:
-                return self._convert(out, value, w, place, "a value (or tagged=True at both ends)")
-            return self._tagged(out, value, w)
-        if kind is UUID:
-            return write_uuid(out, value)
-        if kind is datetime:
-            return self._moment(out, value, w, place)
-        if isinstance(value, Enum):
-            return self._again(out, value.value, w, place)
-        if isinstance(value, str):
-            w.converted += 1
-            if place == KEYWORD_KEY:
-                return write_keyword(out, value, True)
-            return write_string(out, value)
-        if isinstance(value, int):
-            w.converted += 1
-            return write_int(out, value)
-        if isinstance(value, float):
-            w.converted += 1
-            return write_float(out, <double>value)
-        if isinstance(value, dict):
-            w.converted += 1
-            return self._map(
-                out, <dict>value, w, self.keyword_keys and not isinstance(value, StrDict))
-        if isinstance(value, (list, tuple)):
-            w.converted += 1
-            out.put_byte(c'[')
-            return self._members(out, value, c']', w)
-        if isinstance(value, (set, frozenset)):
-            w.converted += 1
-            return self._set(out, value, w)
-        if PyDateTime_Check(value):
-            w.converted += 1
-            return self._moment(out, value, w, place)
-        if isinstance(value, UUID):
-            w.converted += 1
-            return write_uuid(out, value)
-        if isinstance(value, Decimal):
-            if not value.is_finite():
-                return self._convert(out, value, w, place, "a finite Decimal")
-            return write_decimal(out, value)
-        if isinstance(value, Fraction):
-            if value.denominator == 1:
-                return write_int(out, value.numerator)
-            return write_fraction(out, value)
-        return self._convert(
-            out, value, w, place,
-            "a value that edn has a form for (or default=)" if self.default is None
-            else "a value that edn has a form for")
-
-    cdef int _moment(self, WriteBuffer out, object value, Walk* w, int place) except -1:
-        if datetime_tzinfo(value) is get_utc():
-            return write_instant(out, value)
-        if value.utcoffset() is None:
-            return self._convert(out, value, w, place, "a datetime with a time zone")
-        try:
-            value = value.astimezone(get_utc())
-        except OverflowError:
-            raise EdnEncodeError(
-                f"expected a time in the years 1 to 9999 of UTC, got {shown_value(value)}"
-            ) from None
-        return write_instant(out, value)
-
-    cdef int _convert(
-            self, WriteBuffer out, object value, Walk* w, int place, str expected) except -1:
-        if self.default is None:
-            raise EdnEncodeError(f"expected {expected}, got {shown_value(value)}")
-        return self._again(out, self.default(value), w, place)
-
-    cdef int _again(self, WriteBuffer out, object value, Walk* w, int place) except -1:
-        # What stands for another value.
-        w.converted += 1
-        w.hops += 1
-        if w.hops > self.max_depth:
-            raise EdnEncodeError(
-                f"expected default= to end at a writable value, got {shown_value(value)}")
-        if place == VALUE:
-            self._value(out, value, w)
-        else:
-            self._key(out, value, w, place == KEYWORD_KEY)
-        w.hops -= 1
-        return 0
-
-    cdef int _enter(self, Walk* w) except -1:
-        if w.depth >= self.max_depth:
-            raise EdnEncodeError(
-                f"expected at most {self.max_depth} forms around a form, got more")
-        w.depth += 1
-        return 0
-
-    cdef int _members(self, WriteBuffer out, object members, uint8_t close, Walk* w) except -1:
-        # Behind the opening bracket: forms with a space between.
-        cdef Py_ssize_t i = 0
-        if members:
+    cdef uint8_t* _members(
+            self, Walk* w, uint8_t* at, PyObject* members, uint8_t close) except NULL:
+        # Behind the opening bracket: forms with a space between. Of a list or a tuple.
+        cdef Py_ssize_t i, size = PySequence_Fast_GET_SIZE(members)
+        cdef PyObject* member
+        cdef uint8_t* behind
+        if size:
             self._enter(w)
-            try:
-                for member in members:
-                    if i:
-                        out.put_byte(c' ')
-                    self._value(out, member, w)
-                    i += 1
-            except EdnEncodeError as error:
-                _lengthen(error, f"[{i}]")
-                raise
+            for i in range(size):
+                if at > w.sheet.end:
+                    at = grow(&w.sheet, at, 0)
+                if i:
+                    at[0] = c' '
+                    at += 1
+                member = PySequence_Fast_GET_ITEM(members, i)
+                behind = _leaf(w.sheet.end, at, member)
+                if behind is NULL:
+                    behind = self._member(w, at, member, i)
+                    if PySequence_Fast_GET_SIZE(members) != size:
+                        raise RuntimeError("expected a list to stay as it is while it is written")
+                at = behind
+            if at > w.sheet.end:
+                at = grow(&w.sheet, at, 0)
             w.depth -= 1
-        return out.put_byte(close)
+        at[0] = close
+        return at + 1
 
-    cdef int _set(self, WriteBuffer out, object members, Walk* w) except -1:
+    cdef uint8_t* _member(
+            self, Walk* w, uint8_t* at, PyObject* member_, Py_ssize_t index) except NULL:
+        cdef object member = <object>member_    # held
+        try:
+            return self._value(w, at, <PyObject*>member)
+        except EdnEncodeError as error:
+            _lengthen(error, f"[{index}]")
+            raise
+
+    cdef uint8_t* _set(self, Walk* w, uint8_t* at, object members) except NULL:
         cdef Py_ssize_t converted = w.converted
         cdef bint is_first = True
         cdef object member = None
-        out.put(b"#{", 2)
+        memcpy(at, b"#{", 2)
+        at += 2
         if members:
             self._enter(w)
             try:
                 for member in members:
                     if not is_first:
-                        out.put_byte(c' ')
+                        at[0] = c' '
+                        at += 1
                     is_first = False
-                    self._value(out, member, w)
+                    at = self._value(w, at, <PyObject*>member)
                     if member != member:
                         w.converted += 1    # NaN: two of them are one in edn
             except EdnEncodeError as error:
@@ -263,62 +369,163 @@ cdef class Writer:
             if w.converted != converted and len(members) > 1:
                 self._distinct(members, VALUE)
             w.depth -= 1
-        return out.put_byte(c'}')
+        at[0] = c'}'
+        return at + 1
 
-    cdef int _map(self, WriteBuffer out, dict value, Walk* w, bint keyword_keys) except -1:
-        cdef Py_ssize_t converted = 0, before
-        cdef bint is_first = True
-        cdef object key = None, item
-        out.put_byte(c'{')
-        if value:
-            self._enter(w)
-            try:
-                for key, item in value.items():
-                    if not is_first:
-                        out.put(b", ", 2)
-                    is_first = False
-                    if type(key) is str and keyword_keys:
-                        write_keyword(out, key, True)
-                    else:
-                        before = w.converted
-                        self._key(out, key, w, keyword_keys)
-                        converted += w.converted - before
-                        if key != key:
-                            converted += 1
-                    out.put_byte(c' ')
-                    self._value(out, item, w)
-            except EdnEncodeError as error:
-                _lengthen(error, _step(key))
-                raise
-            if converted and len(value) > 1:
-                self._distinct(value, KEYWORD_KEY if keyword_keys else STRING_KEY)
-            w.depth -= 1
-        return out.put_byte(c'}')
+    cdef uint8_t* _tagged(self, Walk* w, uint8_t* at, object value) except NULL:
+        at = write_tag(&w.sheet, at, value.tag)
+        at[0] = c' '
+        self._enter(w)
+        held = value.value
+        at = self._value(w, at + 1, <PyObject*>held)
+        w.depth -= 1
+        return at
+
+    cdef int _enter(self, Walk* w) except -1:
+        if w.depth >= self.max_depth:
+            raise EdnEncodeError(
+                f"expected at most {self.max_depth} forms around a form, got more")
+        w.depth += 1
+        return 0
 
     cdef int _distinct(self, object keys, int place) except -1:
         # Two keys that differ in Python may be one in edn: an Enum and its value, two NaN.
-        cdef WriteBuffer out = WriteBuffer.__new__(WriteBuffer)
         cdef set texts = set()
-        cdef Walk w
+        cdef bytes text
         for key in keys:
-            w.depth = 0
-            w.converted = 0
-            w.hops = 0
-            if place == VALUE:
-                self._value(out, key, &w)
-            else:
-                self._key(out, key, &w, place == KEYWORD_KEY)
-            text = out.take()
+            text = self._alone(key, place)
             if text in texts:
                 raise EdnEncodeError(
                     f"expected distinct keys or members, got {shown_value(key)} again")
             texts.add(text)
         return 0
 
-    cdef int _tagged(self, WriteBuffer out, object value, Walk* w) except -1:
-        write_tag(out, value.tag)
-        out.put_byte(c' ')
-        self._enter(w)
-        self._value(out, value.value, w)
-        w.depth -= 1
-        return 0
+    # -- the rarer types --
+
+    cdef uint8_t* _other(self, Walk* w, uint8_t* at, object value, int place) except NULL:
+        cdef object kind = type(value)
+        cdef Shape shape
+        if kind is float or value is None or kind is bool:
+            return self._value(w, at, <PyObject*>value)
+        if kind is Symbol:
+            return write_symbol(&w.sheet, at, value)
+        if kind is Char:
+            return write_character(&w.sheet, at, value)
+        if kind is List:
+            at[0] = c'('
+            return self._members(w, at + 1, <PyObject*>value, c')')
+        if kind is set or kind is frozenset:
+            return self._set(w, at, value)
+        if kind is FrozenDict:
+            return self._map(w, at, <PyObject*>value, self.keyword_keys)
+        if kind is StrDict or kind is FrozenStrDict:
+            return self._map(w, at, <PyObject*>value, False)
+        if kind is Tagged:
+            if not self.tagged:
+                return self._convert(
+                    w, at, value, place, "a value (or tagged=True at both ends)")
+            return self._tagged(w, at, value)
+        if kind is UUID:
+            return write_uuid(&w.sheet, at, value)
+        if kind is datetime:
+            return self._moment(w, at, value, place)
+        shape = shape_of(kind)
+        if shape.kind == edn_records.DECIMAL:
+            if not value.is_finite():
+                return self._convert(w, at, value, place, "a finite Decimal")
+            return write_decimal(&w.sheet, at, value)
+        if shape.kind == edn_records.RATIO:
+            if value.denominator == 1:
+                return write_int(&w.sheet, at, value.numerator)
+            return write_fraction(&w.sheet, at, value)
+        if shape.kind == edn_records.UNKNOWN:
+            return self._convert(
+                w, at, value, place,
+                "a value that edn has a form for (or default=)" if self.default is None
+                else "a value that edn has a form for")
+        w.converted += 1
+        return self._based(w, at, value, shape, place)
+
+    cdef uint8_t* _based(
+            self, Walk* w, uint8_t* at, object value, Shape shape, int place) except NULL:
+        # A subclass as its base, an Enum as its value, a record as the map of its fields.
+        cdef int kind = shape.kind
+        if kind == edn_records.ENUM:
+            return self._again(w, at, value.value, place)
+        if kind == edn_records.TEXT:
+            if place == KEYWORD_KEY:
+                return write_keyword(&w.sheet, at, value, True)
+            return write_string(&w.sheet, at, value)
+        if kind == edn_records.WHOLE:
+            return write_int(&w.sheet, at, value)
+        if kind == edn_records.REAL:
+            return write_float(&w.sheet, at, <double>value)
+        if kind == edn_records.MAP or kind == edn_records.STRING_MAP:
+            value = dict(value)     # an OrderedDict has an order of its own
+            return self._map(
+                w, at, <PyObject*>value, self.keyword_keys and kind == edn_records.MAP)
+        if kind == edn_records.SEQUENCE:
+            at[0] = c'['
+            return self._members(w, at + 1, <PyObject*>value, c']')
+        if kind == edn_records.SET:
+            return self._set(w, at, value)
+        if kind == edn_records.MOMENT:
+            return self._moment(w, at, value, place)
+        if kind == edn_records.UUID_VALUE:
+            return write_uuid(&w.sheet, at, value)
+        value = shape.fields(value)
+        if shape.is_root:
+            return self._again(w, at, value, place)
+        return self._map(w, at, <PyObject*>value, True)     # field names, whatever keys= says
+
+    cdef uint8_t* _moment(self, Walk* w, uint8_t* at, object value, int place) except NULL:
+        if datetime_tzinfo(value) is get_utc():
+            return write_instant(&w.sheet, at, value)
+        if value.utcoffset() is None:
+            return self._convert(w, at, value, place, "a datetime with a time zone")
+        try:
+            value = value.astimezone(get_utc())
+        except OverflowError:
+            raise EdnEncodeError(
+                f"expected a time in the years 1 to 9999 of UTC, got {shown_value(value)}"
+            ) from None
+        return write_instant(&w.sheet, at, value)
+
+    cdef uint8_t* _convert(
+            self, Walk* w, uint8_t* at, object value, int place, str expected) except NULL:
+        if self.default is None:
+            raise EdnEncodeError(f"expected {expected}, got {shown_value(value)}")
+        return self._again(w, at, self.default(value), place)
+
+    cdef uint8_t* _again(self, Walk* w, uint8_t* at, object value, int place) except NULL:
+        # What stands for another value.
+        w.converted += 1
+        w.hops += 1
+        if w.hops > self.max_depth:
+            raise EdnEncodeError(
+                f"expected default= to end at a writable value, got {shown_value(value)}")
+        if place == VALUE:
+            at = self._value(w, at, <PyObject*>value)
+        else:
+            at = self._key(w, at, value, place == KEYWORD_KEY)
+        w.hops -= 1
+        return at
+
+
+# -- the door --
+
+cdef Writer PLAIN = Writer()
+
+
+def dumps(value, *, keys="keyword", default=None):
+    """dumps(value, *, keys='keyword', default=None)
+    --
+
+    Return value as edn, UTF-8.
+
+    `default` is given each value that edn has no form for, and returns one that can be written.
+    Raises EdnEncodeError, with the path to the value, if it cannot be written.
+    """
+    if default is None and keys == "keyword":
+        return PLAIN.encode(value)
+    return Writer(keys, default).encode(value)

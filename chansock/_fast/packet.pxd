@@ -4,7 +4,7 @@
 cimport cython
 from libc.stdint cimport uint8_t
 
-from chansock._fast.buffer cimport Span, WriteBuffer
+from chansock._fast.buffer cimport Span
 from chansock._fast.edn_reader cimport Reader
 from chansock._fast.edn_writer cimport Writer
 
@@ -46,11 +46,6 @@ cdef class EdnPacker(Packer):
     cdef readonly bint tagged
     cdef Reader reader
     cdef Writer writer
-    # Lent to one write at a time; a nested write, or another thread's, has its own.
-    cdef WriteBuffer _spare
-
-    cdef WriteBuffer _borrow(self)
-    cdef bytes _give_back(self, WriteBuffer out)
 
 
 @cython.final

@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any, Protocol, final
 
 from typing_extensions import Buffer, disjoint_base
@@ -31,7 +32,14 @@ class Packer:
 
 @final
 class EdnPacker(Packer):
-    def __new__(cls, keys: str = "keyword", tagged: bool = False) -> EdnPacker: ...
+    def __new__(
+        cls,
+        keys: str = "keyword",
+        tagged: bool = False,
+        default: Callable[[Any], object] | None = None,
+    ) -> EdnPacker: ...
+    @property
+    def default(self) -> Callable[[Any], object] | None: ...
     @property
     def tagged(self) -> bool: ...
     @property

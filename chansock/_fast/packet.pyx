@@ -8,15 +8,12 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
 from chansock._fast cimport frames
-from chansock._fast.buffer cimport Span, WriteBuffer
+from chansock._fast.buffer cimport Span
 from chansock._fast.edn_reader cimport Reader
-from chansock._fast.edn_spelling cimport write_keyword
 from chansock._fast.edn_writer cimport Writer
 
 from chansock.errors import EdnDecodeError, PacketError
 from chansock.values import List
-
-cdef Py_ssize_t SPARE_BYTES = 65536     # a larger buffer is not kept between writes
 
 
 # -- frames --
@@ -95,43 +92,31 @@ cdef class EdnPacker(Packer):
     keys="keyword": a map's plain str keys are keywords; keys="string": strings.
     tagged=True: an element whose tag nobody knows travels as a Tagged. By default it is
     refused in both directions, as Sente's ends refuse it when they read.
+    default: given each value that edn has no form for, returns one that can be written.
     """
 
-    def __cinit__(self, keys="keyword", bint tagged=False):
+    def __cinit__(self, keys="keyword", bint tagged=False, default=None):
         self.reader = Reader(keys, tagged=tagged)
-        self.writer = Writer(keys, tagged=tagged)
+        self.writer = Writer(keys, default, tagged=tagged)
         self.keys = keys
         self.tagged = tagged
         self.binary = False
 
+    @property
+    def default(self):
+        return self.writer.default
+
     def __repr__(self):
-        return f"EDN(keys={self.keys!r}, tagged={bool(self.tagged)!r})"
+        shown = "" if self.writer.default is None else f", default={self.writer.default!r}"
+        return f"EDN(keys={self.keys!r}, tagged={bool(self.tagged)!r}{shown})"
 
     def __reduce__(self):
-        return EdnPacker, (self.keys, bool(self.tagged))
-
-    cdef WriteBuffer _borrow(self):
-        cdef WriteBuffer out = self._spare
-        self._spare = None
-        return out if out is not None else WriteBuffer.__new__(WriteBuffer)
-
-    cdef bytes _give_back(self, WriteBuffer out):
-        cdef bytes result = out.take()
-        if out.capacity <= SPARE_BYTES:
-            self._spare = out
-        return result
+        return EdnPacker, (self.keys, bool(self.tagged), self.writer.default)
 
     cpdef bytes fragment(self, object event):
         """Return `[:id data]`, or `[:id]` without data."""
-        cdef WriteBuffer out = self._borrow()
         name, data = event
-        out.put_byte(c'[')
-        write_keyword(out, name, False)
-        if data is not None:
-            out.put_byte(c' ')
-            self.writer.write(out, data)
-        out.put_byte(c']')
-        return self._give_back(out)
+        return self.writer.encode_pair(name, data, True)
 
     cpdef bytes batch(self, list fragments):
         """Return `[[event ...] nil]`."""
@@ -155,13 +140,7 @@ cdef class EdnPacker(Packer):
 
     cpdef bytes packet(self, object value, object cb_id):
         """Return `[value cb-id]`."""
-        cdef WriteBuffer out = self._borrow()
-        out.put_byte(c'[')
-        self.writer.write(out, value)
-        out.put_byte(c' ')
-        self.writer.write(out, cb_id)
-        out.put_byte(c']')
-        return self._give_back(out)
+        return self.writer.encode_pair(value, cb_id, False)
 
     cdef tuple unpack_span(self, const uint8_t* data, Py_ssize_t size):
         # Sente destructures whatever it reads: a missing element is nil, more than two are

@@ -1,0 +1,6 @@
+from typing import final
+
+@final
+class Shape:
+    @property
+    def kind(self) -> int: ...
