@@ -869,6 +869,7 @@ const makeAjax = (owner, place) => {
   const refused = new Set(); // the numbers of POSTs that got 503: they go first
   let session; // the udt of the GET that was answered with a handshake
   let count = 0;
+  let polls = 0;
   let busy = 0; // POSTs asked for
   let posts = 0; // POSTs under way
   let line = Promise.resolve(); // where a POST waits for its turn
@@ -909,8 +910,8 @@ const makeAjax = (owner, place) => {
 
   const get = async (seconds) => {
     const asked = now();
-    const query = { udt: asked };
-    if (!link.opened) query["handshake?"] = 1;
+    // A poll has a number: the server knows it again if a browser repeats it by itself.
+    const query = link.opened ? { udt: asked, n: ++polls } : { udt: asked, "handshake?": 1 };
     const [status, text] = await ask(place.url(query), {}, seconds);
     if (status !== 200) throw peerReason(status, text, link.opened);
     heard = Date.now();

@@ -267,13 +267,14 @@ class Endpoint:
             hub.open_ajax(session)
             transport.refuse(Response(503, "expected a handshake first"))
             return None
-        udt = admission.request.params.get("udt", "")
-        if session.was_answered and udt and udt == session.polled:
+        number = admission.request.params.get("n", "")
+        if session.was_answered and number and number == session.polled:
             # A browser asks again by itself if the answer broke off: its events are lost, and
-            # an error has the client tell so.
+            # an error has the client tell so. Only our clients number their polls; the udt of
+            # two polls of Sente's may be the same millisecond.
             transport.refuse(Response(503, "the answer to this poll was lost"))
             return None
-        session.polled = udt
+        session.polled = number
         connection = self._connection(admission, transport, session, session.inbox)
         hub.park(session, connection)
         return connection

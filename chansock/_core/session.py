@@ -68,7 +68,7 @@ class Session(Outbox):
         self.is_ws = False  # counted in presence
         self.is_ajax = False
         self.is_gone = False  # nothing is sent to it; it is kept for its displaced connections
-        self.polled = ""  # the udt of its newest poll
+        self.polled = ""  # the number of its newest poll, if it has one
         self.was_answered = False  # by its last poll, with events; did the client get them?
         self.posts: PostOrder | None = None  # since its last Ajax handshake
 
