@@ -210,7 +210,9 @@ class Door:
             return _refuse(405, "expected GET or HEAD", ("Allow", "GET, HEAD"))
         name, kind = FILES[request.path]
         body = (HERE / name).read_bytes()  # each time, so that an edit shows at a reload
-        return chansock.Response(body=body, content_type=kind, headers=FIELDS)
+        # no-cache, not no-store: the page may be kept, and come back as it was left.
+        fields = (("Cache-Control", "no-cache"), *FIELDS)
+        return chansock.Response(body=body, content_type=kind, headers=fields)
 
     def _take_name(self, request: chansock.Request) -> chansock.Response:
         if request.method != "POST":
