@@ -1148,14 +1148,16 @@ class Client {
   on(id, handler) {
     checkId(id);
     if (this.#handlers.has(id)) throw new InvalidEvent(`expected one handler for ${id}, got two`);
-    this.#handlers.set(id, handler);
-    return () => this.#handlers.delete(id);
+    const mine = (...args) => handler(...args); // the same function may come again
+    this.#handlers.set(id, mine);
+    return () => this.#handlers.get(id) === mine && this.#handlers.delete(id);
   }
 
   onState(handler) {
-    this.#stateHandlers.add(handler);
-    handler(this.#state);
-    return () => this.#stateHandlers.delete(handler);
+    const mine = (state) => handler(state);
+    this.#stateHandlers.add(mine);
+    guard(mine, this.#state);
+    return () => this.#stateHandlers.delete(mine);
   }
 
   async *[globalThis.Symbol.asyncIterator]() {
@@ -1477,7 +1479,9 @@ class Client {
   #change(changes) {
     if (Object.keys(changes).every((key) => changes[key] === this.#state[key])) return;
     this.#state = Object.freeze({ ...this.#state, ...changes });
-    for (const handler of [...this.#stateHandlers]) guard(handler, this.#state);
+    for (const handler of [...this.#stateHandlers]) {
+      if (this.#stateHandlers.has(handler)) guard(handler, this.#state);
+    }
   }
 }
 

@@ -230,6 +230,29 @@ describe("a WebSocket", () => {
     client.on("a/handled", () => {});
   });
 
+  it("undoes a handler once, not the one that came after it", () => {
+    const client = connect();
+    const handler = () => {};
+    const stop = client.on("a/b", handler);
+    stop();
+    client.on("a/b", handler);
+    stop();
+    assert.throws(() => client.on("a/b", handler), InvalidEvent);
+  });
+
+  it("tells a state to each handler, and to none that was undone", () => {
+    const client = connect();
+    const told = [];
+    const note = (state) => told.push(state.reason);
+    const stops = [client.onState(note), client.onState(note)];
+    client.onState(({ reason }) => reason && stops[1]());
+    stops[0]();
+    client.onState(() => stops[1]());
+    told.length = 0;
+    client.disconnect();
+    assert.deepEqual(told, []);
+  });
+
   it("goes on after a handler that throws, and says so", async (t) => {
     const errors = t.mock.method(console, "error", () => {});
     const line = acceptAll();
