@@ -1399,7 +1399,6 @@ class Client {
       retryAt: null,
     });
     this.#settle.resolve();
-    this.#flush();
   }
 
   #took(value, cbId) {
@@ -1479,6 +1478,7 @@ class Client {
   #change(changes) {
     if (Object.keys(changes).every((key) => changes[key] === this.#state[key])) return;
     this.#state = Object.freeze({ ...this.#state, ...changes });
+    if (changes.open) this.#flush(); // before a handler, told of it, sends what came later
     for (const handler of [...this.#stateHandlers]) {
       if (this.#stateHandlers.has(handler)) guard(handler, this.#state);
     }

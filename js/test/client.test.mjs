@@ -693,6 +693,28 @@ describe("while closed", () => {
     await Promise.all(sends);
   });
 
+  it("sends what waits before what a handler sends that is told it is open", async () => {
+    const client = connect({ offline: "queue" });
+    const sends = [client.send("a/b", 1), client.send("a/b", 2)];
+    client.onState(({ open }) => open && sends.push(client.send("a/b", 3)));
+    const line = acceptAll();
+    const [, messages] = await line.take();
+    for (const n of [1, 2, 3]) assert.equal(await messages.take(), `[[:a/b ${n}] nil]`);
+    await Promise.all(sends);
+  });
+
+  it("has sent what waits before a handler that is told it is open may reconnect", async () => {
+    acceptAll();
+    const client = connect({ offline: "queue" });
+    const sent = client.send("a/b", 1);
+    const stop = client.onState(({ open }) => {
+      if (!open) return;
+      stop();
+      client.reconnect();
+    });
+    await sent;
+  });
+
   it("lets a queued question time out, and does not ask it later", async () => {
     peer.onGet = () => {};
     const client = connect({ offline: "queue" });
