@@ -737,12 +737,16 @@ const peerReason = (code, text, wasOpen) =>
     text.trim().split("\n")[0].slice(0, 200),
   );
 
-const wait = (seconds) => new Promise((go) => setTimeout(go, seconds * 1000));
+/** setTimeout in seconds, which takes for 1 ms what does not fit into 31 bits. */
+const later = (go, seconds, ...args) =>
+  setTimeout(go, Math.min(seconds * 1000, 2 ** 31 - 1), ...args);
+
+const wait = (seconds) => new Promise((go) => later(go, seconds));
 
 /** Whether a promise settles in time; one timer, and none afterwards. */
 const isInTime = async (promise, seconds) => {
   let timer;
-  const late = new Promise((go) => (timer = setTimeout(go, seconds * 1000, "late")));
+  const late = new Promise((go) => (timer = later(go, seconds, "late")));
   const first = await Promise.race([promise, late]);
   clearTimeout(timer);
   return first !== "late";
@@ -789,9 +793,9 @@ const makeSocket = (owner, place) => {
     asked = Date.now();
     say('[[:chsk/ws-ping] "ping"]');
     clearTimeout(timer);
-    timer = setTimeout(() => {
+    timer = later(() => {
       if (heard < asked) link.end(makeReason("ws-ping-timeout"));
-    }, seconds * 1000);
+    }, seconds);
   };
 
   const link = {
@@ -801,9 +805,9 @@ const makeSocket = (owner, place) => {
     start: (seconds) =>
       new Promise((resolve) => {
         finish = resolve;
-        timer = setTimeout(
+        timer = later(
           () => link.end(makeReason("not-opened", null, "no handshake in time")),
-          seconds * 1000,
+          seconds,
         );
         const url = place.url({ "csrf-token": place.token });
         url.protocol = url.protocol.replace("http", "ws");
@@ -886,10 +890,10 @@ const makeAjax = (owner, place) => {
     const abort = new AbortController();
     const stop = () => abort.abort();
     let late;
-    const timer = setTimeout(() => {
+    const timer = later(() => {
       late = true;
       stop();
-    }, seconds * 1000);
+    }, seconds);
     if (ended.signal.aborted) stop();
     ended.signal.addEventListener("abort", stop);
     try {
@@ -1136,11 +1140,11 @@ class Client {
       const call = { go: () => resolve(go()), reject };
       this.#queue.push(call);
       if (timeout) {
-        setTimeout(() => {
+        later(() => {
           if (!this.#queue.includes(call)) return;
           this.#queue.splice(this.#queue.indexOf(call), 1);
           reject(new ReplyTimeout(`no connection within ${timeout} s`));
-        }, timeout * 1000);
+        }, timeout);
       }
     });
   }
@@ -1268,7 +1272,7 @@ class Client {
     let timer;
     await new Promise((go) => {
       this.#rouse = go;
-      if (!isFinal) timer = setTimeout(go, seconds * 1000);
+      if (!isFinal) timer = later(go, seconds);
     });
     this.#rouse = undefined;
     clearTimeout(timer);
@@ -1436,10 +1440,7 @@ class Client {
         call(value);
       };
       const fail = settle(reject);
-      const timer = setTimeout(
-        () => fail(new ReplyTimeout(`no reply within ${seconds} s`)),
-        seconds * 1000,
-      );
+      const timer = later(() => fail(new ReplyTimeout(`no reply within ${seconds} s`)), seconds);
       this.#calls.set(cbId, {
         resolve: settle((value) => {
           try {

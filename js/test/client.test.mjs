@@ -186,6 +186,20 @@ describe("a WebSocket", () => {
     assert.equal(await reply, "late");
   });
 
+  it("takes Infinity, or a month, for a time", async () => {
+    const line = acceptAll();
+    const client = connect({ transport: "ws", connectTimeout: Infinity });
+    const [ws, messages] = await line.take();
+    await client.ready;
+    const replies = [Infinity, 30 * 86_400].map((n) => client.send("a/b", n, { timeout: n }));
+    for (const reply of replies) reply.catch(() => {});
+    const ids = [await messages.take(), await messages.take()].map((text) => /"\w+"/.exec(text)[0]);
+    const late = client.send("a/b", 1, { timeout: 0.05 }); // a timer that comes after 1 ms is first
+    await assert.rejects(late, ReplyTimeout);
+    for (const id of ids) ws.send(`[1 ${id}]`);
+    assert.deepEqual(await Promise.all(replies), [1, 1]);
+  });
+
   it("refuses at once what cannot be sent", async () => {
     acceptAll();
     const client = connect();
