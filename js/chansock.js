@@ -980,13 +980,13 @@ const makeAjax = (owner, place) => {
       }),
 
     async send(text, seconds = ajaxTimeout, wantsReply) {
-      const until = Date.now() + seconds * 1000;
+      const until = performance.now() + seconds * 1000;
       const mine = (line = line.then(turn));
       busy++;
       if (!(await isInTime(mine, seconds))) {
         busy--;
         mine.then(giveTurn);
-        throw new ReplyTimeout(`its turn did not come within ${seconds} s`);
+        throw new ReplyTimeout("its turn did not come in time");
       }
       const number = ++count;
       const body = new URLSearchParams({
@@ -997,7 +997,7 @@ const makeAjax = (owner, place) => {
       });
       const post = () => {
         owner.trace("out", body.get("ppstr"), "ajax");
-        return ask(place.base, { method: "POST", body }, (until - Date.now()) / 1000);
+        return ask(place.base, { method: "POST", body }, (until - performance.now()) / 1000);
       };
       try {
         let [status, answer] = await post();
@@ -1132,16 +1132,22 @@ class Client {
     }
     const text = data === undefined ? `[:${id}]` : `[:${id} ${write(data)}]`;
     const { offline, maxQueuedEvents } = this.#options;
-    const go = () => this.#link.send(text, timeout, timeout !== undefined);
+    const until = timeout && performance.now() + timeout * 1000;
+    const go = () =>
+      this.#link.send(text, until && (until - performance.now()) / 1000, timeout !== undefined);
     if (this.#state.open && !this.#isMoving) return go();
     const isKept = this.#isMoving || (offline === "queue" && !this.#isFinal());
     if (!isKept || this.#queue.length >= maxQueuedEvents) throw closedError(this.#state.reason);
     return new Promise((resolve, reject) => {
-      const call = { go: () => resolve(go()), reject };
+      let timer;
+      const settle = (call) => (value) => {
+        clearTimeout(timer);
+        call(value);
+      };
+      const call = { go: settle(() => resolve(go())), reject: settle(reject) };
       this.#queue.push(call);
       if (timeout) {
-        later(() => {
-          if (!this.#queue.includes(call)) return;
+        timer = later(() => {
           this.#queue.splice(this.#queue.indexOf(call), 1);
           reject(new ReplyTimeout(`no connection within ${timeout} s`));
         }, timeout);
@@ -1440,7 +1446,7 @@ class Client {
         call(value);
       };
       const fail = settle(reject);
-      const timer = later(() => fail(new ReplyTimeout(`no reply within ${seconds} s`)), seconds);
+      const timer = later(() => fail(new ReplyTimeout("no reply in time")), seconds);
       this.#calls.set(cbId, {
         resolve: settle((value) => {
           try {

@@ -741,6 +741,36 @@ describe("while closed", () => {
     await kept;
   });
 
+  it("counts the time in the queue as part of a question's", async (t) => {
+    const times = t.mock.method(globalThis, "setTimeout");
+    peer.onGet = () => {};
+    const client = connect({ offline: "queue" });
+    const asked = client.send("a/q", 1, { timeout: 77 });
+    asked.catch(() => {});
+    await until(client, ({ type }) => type === "ajax"); // the WebSocket was refused meanwhile
+    const line = acceptAll();
+    client.reconnect();
+    await line.take();
+    await until(client, ({ open }) => open);
+    const [waiting, asking] = times.mock.calls
+      .map((call) => call.arguments[1])
+      .filter((ms) => ms > 70_000);
+    assert.equal(waiting, 77_000);
+    assert.ok(asking < 77_000, `${asking} ms`);
+  });
+
+  it("leaves no timer behind of what waited", async (t) => {
+    const set = t.mock.method(globalThis, "setTimeout");
+    const clear = t.mock.method(globalThis, "clearTimeout");
+    peer.onGet = () => {};
+    const client = connect({ offline: "queue" });
+    const asked = client.send("a/q", 1, { timeout: 77 });
+    client.disconnect();
+    await assert.rejects(asked, ChannelClosed);
+    const call = set.mock.calls.find((call) => call.arguments[1] === 77_000);
+    assert.ok(clear.mock.calls.some(({ arguments: [timer] }) => timer === call.result));
+  });
+
   it("rejects the queue when it is refused, and when it is left", async () => {
     peer.onGet = (call) => call.answer(403, "no");
     const refused = connect({ offline: "queue" });
