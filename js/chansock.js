@@ -1192,6 +1192,7 @@ class Client {
   }
 
   disconnect() {
+    if (this.#isHalted) return;
     const reason = makeReason("requested-disconnect");
     this.#isHalted = true;
     this.#close(reason);
@@ -1212,7 +1213,7 @@ class Client {
       const reason = await this.#attempt();
       if (this.#isCalled) continue;
       this.#close(reason);
-      await this.#rest();
+      if (!this.#isCalled) await this.#rest();
     }
     stop();
     this.#isLiving = false;
@@ -1274,14 +1275,16 @@ class Client {
     const top = Math.min(2 ** ++this.#failures, this.#options.maxBackoff * (isHidden() ? 6 : 1));
     if (!isFinal && this.#failures < 2) return; // Sente's rule: the first is made at once
     const seconds = (top * (1 + Math.random())) / 2;
-    if (!isFinal) this.#change({ retryAt: Date.now() + seconds * 1000 });
     let timer;
     await new Promise((go) => {
       this.#rouse = go;
-      if (!isFinal) timer = later(go, seconds);
+      if (isFinal) return;
+      timer = later(go, seconds);
+      this.#change({ retryAt: Date.now() + seconds * 1000 });
     });
     this.#rouse = undefined;
     clearTimeout(timer);
+    this.#change({ retryAt: null });
   }
 
   /** Make the next attempt now. */

@@ -783,6 +783,21 @@ describe("while closed", () => {
     await assert.rejects(kept, ChannelClosed);
   });
 
+  it("does not say that an attempt is due which has begun", async () => {
+    peer.onGet = (call) => call.cut();
+    const seen = [];
+    const done = new Promise((resolve) => {
+      connect({
+        maxBackoff: 0.05,
+        csrfToken() {
+          if (seen.push(clients[0]?.state.retryAt) === 4) resolve();
+        },
+      });
+    });
+    await done;
+    assert.deepEqual(seen, [undefined, null, null, null]);
+  });
+
   it("waits longer after each failure, up to the cap", async () => {
     peer.onGet = (call) => call.cut();
     const client = connect({ maxBackoff: 0.4 });
@@ -810,6 +825,35 @@ describe("disconnect and reconnect", () => {
     stop();
     client.reconnect();
     await until(client, ({ open }) => open);
+  });
+
+  it("leaves nothing that runs, if called while a close is told", async (t) => {
+    const set = t.mock.method(globalThis, "setInterval");
+    const clear = t.mock.method(globalThis, "clearInterval");
+    const line = acceptAll();
+    const client = connect();
+    const [ws] = await line.take();
+    await client.ready;
+    const closed = until(client, ({ open }) => !open);
+    client.onState(({ open }) => open || client.disconnect());
+    ws.close(1000);
+    await closed;
+    await new Promise(setImmediate);
+    const cleared = clear.mock.calls.map((call) => call.arguments[0]);
+    assert.ok(set.mock.calls.every(({ result }) => cleared.includes(result)));
+  });
+
+  it("starts at once, if called while a later attempt is told", async () => {
+    const dead = { cutting: true };
+    peer.onGet = (call) => dead.cutting && call.cut();
+    const client = connect({ maxBackoff: 1e6 });
+    const told = [];
+    client.onState(({ retryAt }) => {
+      if (!retryAt || told.push(retryAt) > 1) return;
+      client.reconnect();
+    });
+    await until(client, () => told.length === 2); // it was made, and one at once after it
+    assert.equal(peer.upgrades, 4);
   });
 
   it("ends for await, rejects what waits for a reply, and comes back when told to", async () => {
