@@ -1087,7 +1087,8 @@ class Client {
   #isHalted = false; // by disconnect()
   #isLiving = false;
   #isCalled = false; // an attempt is wanted at once
-  #rouse; // ends the wait for the next attempt
+  #rouse; // ends the wait for the next attempt, or for the functions of the options
+  #soon; // a timer: look whether the attempt hangs
   #failures = 0; // since the channel was last in health
   #startedAt = 0;
   #openedAt = 0;
@@ -1225,7 +1226,11 @@ class Client {
     let reason;
     let ajax;
     try {
-      const place = await this.#place();
+      const place = await new Promise((resolve, reject) => {
+        this.#rouse = resolve; // a function of the options may take for ever
+        this.#place().then(resolve, reject);
+      });
+      this.#rouse = undefined;
       while (!this.#isCalled) {
         if (this.#wantsSocket()) {
           const socket = makeSocket(this.#owner, place);
@@ -1298,9 +1303,12 @@ class Client {
   #wake() {
     if (this.#isMoving || this.#isFinal()) return;
     if (this.#state.open) this.#link?.check();
-    else if (this.#rouse || Date.now() - this.#startedAt > 1000) {
+    else if (this.#state.retryAt || performance.now() - this.#startedAt > 1000) {
       this.#call(makeReason("not-opened"));
-    } else setTimeout(() => this.#wake(), 1000); // one has just begun; it may hang
+    } else {
+      clearTimeout(this.#soon);
+      this.#soon = later(() => this.#wake(), 1); // one has just begun; it may hang
+    }
   }
 
   #listen() {
@@ -1327,6 +1335,7 @@ class Client {
     return () => {
       stop.abort();
       clearInterval(clock);
+      clearTimeout(this.#soon);
     };
   }
 

@@ -363,6 +363,28 @@ describe("a WebSocket", () => {
     assert.match(second.request.url, /csrf-token=t2/);
   });
 
+  it("does not wait for such a function when told to reconnect or disconnect", async (t) => {
+    const set = t.mock.method(globalThis, "setInterval");
+    const clear = t.mock.method(globalThis, "clearInterval");
+    const line = acceptAll();
+    let calls = 0;
+    const never = new Promise(() => {});
+    const client = connect({ csrfToken: () => (++calls === 2 ? "tok" : never) });
+    await new Promise(setImmediate);
+    client.reconnect();
+    const [ws] = await line.take();
+    await client.ready;
+    const closed = until(client, ({ open }) => !open);
+    ws.terminate();
+    await closed;
+    await new Promise(setImmediate);
+    assert.equal(calls, 3);
+    client.disconnect();
+    await new Promise(setImmediate);
+    const cleared = clear.mock.calls.map((call) => call.arguments[0]);
+    assert.ok(set.mock.calls.every(({ result }) => cleared.includes(result)));
+  });
+
   it("goes on trying when such a function throws", async () => {
     const line = acceptAll();
     let calls = 0;
