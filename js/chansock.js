@@ -779,9 +779,8 @@ const readReply = (value) => {
 const makeSocket = (owner, place) => {
   const { WebSocket = globalThis.WebSocket, pingInterval, pingTimeout } = owner.options;
   let socket;
-  let timer;
-  let heard = 0; // what we say into a dead network is no sign of life
-  let asked = 0;
+  let timer; // until it must have opened, or have answered a ping
+  let heard = 0;
   let finish;
 
   const say = (packet) => {
@@ -789,13 +788,15 @@ const makeSocket = (owner, place) => {
     socket.send(packet);
   };
 
+  const stopTimer = () => {
+    clearTimeout(timer);
+    timer = undefined;
+  };
+
   const ping = (seconds) => {
-    asked = Date.now();
     say('[[:chsk/ws-ping] "ping"]');
     clearTimeout(timer);
-    timer = later(() => {
-      if (heard < asked) link.end(makeReason("ws-ping-timeout"));
-    }, seconds);
+    timer = later(() => link.end(makeReason("ws-ping-timeout")), seconds);
   };
 
   const link = {
@@ -821,7 +822,8 @@ const makeSocket = (owner, place) => {
         };
         socket.onerror = () => {}; // a close follows
         socket.onmessage = ({ data }) => {
-          heard = Date.now();
+          heard = performance.now();
+          if (link.opened) stopTimer(); // whatever it says, it lives
           owner.trace("in", data, "ws");
           let [value, cbId] = [];
           try {
@@ -830,7 +832,7 @@ const makeSocket = (owner, place) => {
             return console.warn("chansock: a packet that cannot be read", error);
           }
           if (value?.[0] && nameOf(value[0]) === "chsk/handshake") {
-            clearTimeout(timer);
+            stopTimer();
             link.opened = true;
             owner.opened(link, value[1] ?? []);
           } else if (nameOf(value) === "chsk/ws-ping") say("[[:chsk/ws-pong] nil]");
@@ -844,8 +846,10 @@ const makeSocket = (owner, place) => {
       return owner.ask(seconds, (cbId) => say(`[${text} "${cbId}"]`));
     },
 
-    tick(now) {
-      if (link.opened && now - Math.max(heard, asked) >= pingInterval * 1000) ping(pingTimeout);
+    // What we say is no sign of life of the other side: a dead network takes it too.
+    tick() {
+      const isIdle = performance.now() - heard >= pingInterval * 1000;
+      if (link.opened && !timer && isIdle) ping(pingTimeout);
     },
 
     check() {
@@ -1210,7 +1214,7 @@ class Client {
     const stop = this.#listen();
     while (!this.#isHalted) {
       this.#isCalled = false;
-      this.#startedAt = Date.now();
+      this.#startedAt = performance.now();
       const reason = await this.#attempt();
       if (this.#isCalled) continue;
       this.#close(reason);
@@ -1274,7 +1278,8 @@ class Client {
 
   /** Wait for the time of the next attempt, or for a call. */
   async #rest() {
-    if (this.#openedAt && Date.now() - this.#openedAt >= STEADY * 1000) this.#failures = 0;
+    const steady = performance.now() - STEADY * 1000;
+    if (this.#openedAt && this.#openedAt <= steady) this.#failures = 0;
     this.#openedAt = 0;
     const isFinal = this.#isFinal();
     const top = Math.min(2 ** ++this.#failures, this.#options.maxBackoff * (isHidden() ? 6 : 1));
@@ -1327,7 +1332,7 @@ class Client {
       const now = Date.now();
       if (now - last > JUMP * 1000 && !isHidden()) wake();
       last = now;
-      this.#link?.tick(now);
+      this.#link?.tick();
       const { open, type } = this.#state;
       const isDue = open && type === "ajax" && this.#wantsSocket() && !this.#isProven;
       if (isDue && !this.#isProbing && !isHidden()) this.#probe();
@@ -1342,17 +1347,17 @@ class Client {
   #wantsSocket() {
     const { transport, WebSocket = globalThis.WebSocket } = this.#options;
     if (transport !== "auto") return transport === "ws";
-    return WebSocket && Date.now() >= this.#socketAt;
+    return WebSocket && performance.now() >= this.#socketAt;
   }
 
   #avoidSocket() {
     const steps = Math.min(this.#upgrades++, 4);
-    this.#socketAt = Date.now() + this.#options.upgradeInterval * 2 ** steps * 1000;
+    this.#socketAt = performance.now() + this.#options.upgradeInterval * 2 ** steps * 1000;
   }
 
   /** Of a WebSocket that was open: do they die young here, one after the other? */
   #isUseless({ code }) {
-    const isYoung = Date.now() - this.#openedAt < USEFUL * 1000;
+    const isYoung = performance.now() - this.#openedAt < USEFUL * 1000;
     if (!isYoung) this.#useless = this.#upgrades = 0;
     else if (code === 1006) this.#useless++;
     return isYoung && code === 1006 && this.#useless > 2 && this.#options.transport === "auto";
@@ -1410,7 +1415,7 @@ class Client {
     }
     const moved = this.#isMoving && { reason: makeReason(UPGRADING) };
     this.#isMoving = false;
-    this.#openedAt = Date.now();
+    this.#openedAt = performance.now();
     this.#change({
       ...moved,
       open: true,

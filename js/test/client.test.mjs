@@ -312,6 +312,39 @@ describe("a WebSocket", () => {
     assert.ok(states.some(([open, , kind]) => !open && kind === "ws-ping-timeout"));
   });
 
+  it("gives a dead socket up though the next ping is due before its time is over", async () => {
+    const line = acceptAll();
+    connect({ pingInterval: 0.5, pingTimeout: 1.5 });
+    await line.take();
+    await line.take();
+  });
+
+  it("gives a dead socket up though the application goes on sending", async () => {
+    const line = acceptAll();
+    const client = connect({ pingInterval: 0.5, pingTimeout: 0.3 });
+    await line.take();
+    await client.ready;
+    const sending = setInterval(() => client.send("a/b").catch(() => {}), 50);
+    await line.take();
+    clearInterval(sending);
+  });
+
+  it("takes no clock that is set back for a silence", async (t) => {
+    const line = acceptAll();
+    const client = connect({ pingInterval: 0.5, pingTimeout: 0.3 });
+    const [ws, messages] = await line.take();
+    await client.ready;
+    const states = watch(client);
+    const now = Date.now();
+    for (let hour = 1; hour < 3; hour++) {
+      await messages.take();
+      t.mock.method(Date, "now", () => now - hour * 3_600_000);
+      ws.send('["pong" "ping"]');
+    }
+    await messages.take();
+    assert.equal(states.length, 1);
+  });
+
   for (const [code, kind] of [
     [1000, "clean"],
     [1012, "unexpected"],
