@@ -737,7 +737,7 @@ const peerReason = (code, text, wasOpen) =>
     text.trim().split("\n")[0].slice(0, 200),
   );
 
-/** setTimeout in seconds, which takes for 1 ms what does not fit into 31 bits. */
+/** setTimeout, in seconds. What does not fit into 31 bits of ms would fire at once. */
 const later = (go, seconds, ...args) =>
   setTimeout(go, Math.min(seconds * 1000, 2 ** 31 - 1), ...args);
 

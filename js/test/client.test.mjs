@@ -898,17 +898,20 @@ describe("disconnect and reconnect", () => {
     assert.ok(set.mock.calls.every(({ result }) => cleared.includes(result)));
   });
 
-  it("starts at once, if called while a later attempt is told", async () => {
-    const dead = { cutting: true };
-    peer.onGet = (call) => dead.cutting && call.cut();
-    const client = connect({ maxBackoff: 1e6 });
-    const told = [];
-    client.onState(({ retryAt }) => {
-      if (!retryAt || told.push(retryAt) > 1) return;
-      client.reconnect();
+  it("starts at once, if called while a later attempt is told", async (t) => {
+    const set = t.mock.method(globalThis, "setTimeout");
+    const clear = t.mock.method(globalThis, "clearTimeout");
+    peer.onGet = (call) => call.cut();
+    const client = connect();
+    await until(client, ({ retryAt }) => {
+      if (retryAt) client.reconnect();
+      return retryAt;
     });
-    await until(client, () => told.length === 2); // it was made, and one at once after it
-    assert.equal(peer.upgrades, 4);
+    const line = acceptAll();
+    await line.take();
+    const cleared = clear.mock.calls.map((call) => call.arguments[0]);
+    const waits = set.mock.calls.filter(({ arguments: [, ms] }) => ms >= 2000 && ms <= 4000);
+    assert.ok(waits.length && waits.every(({ result }) => cleared.includes(result)));
   });
 
   it("ends for await, rejects what waits for a reply, and comes back when told to", async () => {
