@@ -834,7 +834,7 @@ const makeSocket = (owner, place) => {
           if (value?.[0] && nameOf(value[0]) === "chsk/handshake") {
             stopTimer();
             link.opened = true;
-            owner.opened(link, value[1] ?? []);
+            owner.opened(link, value[1]);
           } else if (nameOf(value) === "chsk/ws-ping") say("[[:chsk/ws-pong] nil]");
           else owner.took(value, cbId);
         };
@@ -946,7 +946,7 @@ const makeAjax = (owner, place) => {
       } else if (!link.opened) throw makeReason("not-opened", null, "expected a handshake");
       const isMove = owner.beginMove();
       if (!isMove) next = repoll(); // what the server sends meanwhile finds it parked
-      if (isHandshake) owner.opened(link, value[1] ?? []);
+      if (isHandshake) owner.opened(link, value[1]);
       else if (nameOf(value) !== "chsk/timeout") owner.took(value);
       if (isMove) {
         // What is on its way by POST must be there before anything goes by the WebSocket.
@@ -1111,7 +1111,7 @@ class Client {
       options,
       clientId: this.clientId,
       read: (text) => read(text, options),
-      trace: (...packet) => options.trace?.(...packet),
+      trace: (...packet) => options.trace && guard(options.trace, ...packet),
       opened: (link, handshake) => this.#opened(link, handshake),
       took: (value, cbId) => this.#took(value, cbId),
       ask: (seconds, say) => this.#ask(seconds, say),
@@ -1407,8 +1407,9 @@ class Client {
 
   // what links tell
 
-  #opened(link, [uid, , data]) {
-    if (link !== this.#link) return;
+  #opened(link, handshake) {
+    if (link !== this.#link || this.#isCalled) return;
+    const [uid, , data] = Array.isArray(handshake) ? handshake : [];
     const { open, type } = this.#state;
     if (open && !this.#isMoving) {
       this.#close(makeReason("unexpected", null, "the server began the session anew"));
@@ -1420,7 +1421,7 @@ class Client {
       ...moved,
       open: true,
       type: link.type,
-      uid: nameOf(uid) === "sente/nil-uid" ? null : uid,
+      uid: nameOf(uid) === "sente/nil-uid" ? null : (uid ?? null),
       handshakeData: data ?? null,
       everOpened: true,
       retryAt: null,

@@ -280,6 +280,16 @@ describe("a WebSocket", () => {
     assert.equal(errors.mock.calls[0].arguments[0].message, "mine");
   });
 
+  it("opens with a handshake that says nothing of use", async () => {
+    for (const handshake of ["[[:chsk/handshake] nil]", "[[:chsk/handshake 5] nil]"]) {
+      acceptAll(handshake);
+      const client = connect();
+      await client.ready;
+      assert.equal(client.state.uid, null);
+      assert.equal(client.state.handshakeData, null);
+    }
+  });
+
   it("drops what is no packet or no event, and says so", async (t) => {
     const warnings = t.mock.method(console, "warn", () => {});
     const line = acceptAll();
@@ -962,6 +972,31 @@ describe("disconnect and reconnect", () => {
     client.disconnect();
     await assert.rejects(client.ready, ChannelClosed);
   });
+});
+
+it("goes on after a trace that throws, and says so", async (t) => {
+  const errors = t.mock.method(console, "error", () => {});
+  const line = acceptAll();
+  const client = connect({
+    trace() {
+      throw new RangeError("mine");
+    },
+  });
+  const [, messages] = await line.take();
+  await client.ready;
+  await client.send("a/b");
+  await messages.take();
+  assert.equal(errors.mock.calls.length, 2);
+});
+
+it("stays closed if the trace disconnects at the handshake", async () => {
+  for (const transport of ["ws", "ajax"]) {
+    acceptAll();
+    const client = connect({ transport, trace: () => client.disconnect() });
+    await until(client, ({ reason }) => reason?.kind === "requested-disconnect");
+    await new Promise(setImmediate);
+    assert.equal(client.state.open, false);
+  }
 });
 
 it("tells the trace what travels", async () => {
