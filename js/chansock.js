@@ -944,7 +944,7 @@ const makeAjax = (owner, place) => {
         [session, count] = [asked, 0];
         link.opened = true;
       } else if (!link.opened) throw makeReason("not-opened", null, "expected a handshake");
-      const isMove = owner.beginMove();
+      const isMove = !isHandshake && owner.beginMove();
       if (!isMove) next = repoll(); // what the server sends meanwhile finds it parked
       if (isHandshake) owner.opened(link, value[1]);
       else if (nameOf(value) !== "chsk/timeout") owner.took(value);

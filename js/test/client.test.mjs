@@ -718,6 +718,20 @@ describe("a WebSocket that is blocked", () => {
     assert.equal(client.state.reason.kind, "upgrading-ajax-to-ws");
   });
 
+  it("does not hide a gap where the server began anew as one was due", async () => {
+    const polls = parkAll();
+    const client = connect({ upgradeInterval: 0.001 });
+    const poll = await polls.take();
+    await client.ready;
+    const states = watch(client);
+    poll.answer(200, HANDSHAKE);
+    await polls.take();
+    assert.deepEqual(states.slice(1), [
+      [false, "ajax", "unexpected"],
+      [true, "ajax", "unexpected"],
+    ]);
+  });
+
   it("is looked for in vain: what was sent meanwhile goes by POST", async () => {
     const polls = parkAll();
     const posts = new Line();
