@@ -951,7 +951,7 @@ const makeAjax = (owner, place) => {
       if (isMove) {
         // What is on its way by POST must be there before anything goes by the WebSocket.
         for (let i = 0; busy && i < 20; i++) await wait(0.05);
-        if (!busy) return makeReason(UPGRADING);
+        if (!busy || why) return makeReason(UPGRADING);
         owner.endMove();
         next = repoll();
       }
@@ -1259,7 +1259,7 @@ class Client {
         this.#isMoving = false;
         reason = await this.#run(ajax, connectTimeout);
         if (!ajax.opened) this.#socketAt = 0; // the server was down, not WebSockets blocked
-        if (!this.#isMoving) return reason;
+        if (reason.kind !== UPGRADING) return reason;
       }
     } catch (error) {
       return makeReason("not-opened", null, error.message);

@@ -732,6 +732,45 @@ describe("a WebSocket that is blocked", () => {
     ]);
   });
 
+  it("is not looked for after a POST broke the session meanwhile", async () => {
+    const polls = parkAll();
+    const posts = new Line();
+    peer.onPost = (call) => posts.put(call);
+    const client = connect({ upgradeInterval: 0.001 });
+    const poll = await polls.take();
+    await client.ready;
+    const states = watch(client);
+    const sent = client.send("a/b");
+    const post = await posts.take();
+    const line = acceptAll();
+    client.on("a/x", () => post.answer(502, "bad gateway"));
+    poll.answer(200, "[[[:a/x]] nil]");
+    await assert.rejects(sent, { message: /502 bad gateway/ });
+    await line.take();
+    await until(client, ({ open, type }) => open && type === "ws");
+    assert.deepEqual(states[1], [false, "ajax", "unexpected"]);
+  });
+
+  it("leaves a queue alone that waits for the next connection", async () => {
+    const polls = parkAll();
+    peer.onPost = (call) => call.answer(503);
+    const client = connect({ upgradeInterval: 0.001, offline: "queue" });
+    const poll = await polls.take();
+    await client.ready;
+    const refused = client.send("a/b", 1); // it is waiting while the move waits for it
+    const got = new Promise((done) => client.on("a/x", done));
+    const upgrade = new Promise((tried) => (peer.onUpgrade = (...args) => tried(args)));
+    poll.answer(200, "[[[:a/x]] nil]");
+    await got;
+    const kept = client.send("a/b", 2);
+    client.reconnect();
+    await assert.rejects(refused, ChannelClosed);
+    const ws = await peer.accept(...(await upgrade));
+    await new Promise((done) => setTimeout(done, 1100)); // the move would have been given up
+    ws.send(HANDSHAKE);
+    await kept;
+  });
+
   it("is looked for in vain: what was sent meanwhile goes by POST", async () => {
     const polls = parkAll();
     const posts = new Line();
