@@ -1118,6 +1118,7 @@ class Client {
       beginMove: () => (this.#isMoving = this.#isProven && this.#state.open && !this.#isCalled),
       endMove: () => {
         this.#isMoving = false;
+        this.#avoidSocket(); // else each answer to a poll would be followed by such a wait
         this.#flush();
       },
     };
@@ -1142,7 +1143,8 @@ class Client {
       this.#link.send(text, until && (until - performance.now()) / 1000, timeout !== undefined);
     if (this.#state.open && !this.#isMoving) return go();
     const isKept = this.#isMoving || (offline === "queue" && !this.#isFinal());
-    if (!isKept || this.#queue.length >= maxQueuedEvents) throw closedError(this.#state.reason);
+    const isFull = !this.#isMoving && this.#queue.length >= maxQueuedEvents; // a move is short
+    if (!isKept || isFull) throw closedError(this.#state.reason);
     return new Promise((resolve, reject) => {
       let timer;
       const settle = (call) => (value) => {
@@ -1258,7 +1260,8 @@ class Client {
         ajax ??= makeAjax(this.#owner, place);
         this.#isMoving = false;
         reason = await this.#run(ajax, connectTimeout);
-        if (!ajax.opened) this.#socketAt = 0; // the server was down, not WebSockets blocked
+        // Else the server was down, not WebSockets blocked.
+        if (!ajax.opened) this.#socketAt = this.#upgrades = 0;
         if (reason.kind !== UPGRADING) return reason;
       }
     } catch (error) {

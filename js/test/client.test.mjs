@@ -771,6 +771,55 @@ describe("a WebSocket that is blocked", () => {
     await kept;
   });
 
+  it("is not waited for by each poll while a question keeps the session busy", async () => {
+    const polls = parkAll();
+    const posts = new Line();
+    peer.onPost = (call) => posts.put(call);
+    const client = connect({ upgradeInterval: 0.5 });
+    await client.ready;
+    client.on("a/x", () => {});
+    const reply = client.send("a/slow", 1, { timeout: 60 });
+    const post = await posts.take();
+    for (let i = 0; i < 3; i++) {
+      await new Promise((done) => setTimeout(done, 600));
+      (await polls.take()).answer(200, "[[[:a/x]] nil]");
+    }
+    await polls.take();
+    post.answer(200, "[1 nil]");
+    assert.equal(await reply, 1);
+  });
+
+  it("takes more than the queue holds while it is looked for", async () => {
+    const polls = parkAll();
+    const client = connect({ upgradeInterval: 0.001, maxQueuedEvents: 1 });
+    const poll = await polls.take();
+    await client.ready;
+    const upgrade = new Promise((tried) => (peer.onUpgrade = (...args) => tried(args)));
+    poll.answer(200, "[:chsk/timeout nil]");
+    const [request, socket, head] = await upgrade;
+    const sends = [1, 2, 3].map((n) => client.send("a/b", n));
+    const ws = await peer.accept(request, socket, head);
+    ws.send(HANDSHAKE);
+    await Promise.all(sends);
+  });
+
+  it("is looked for as soon as ever, however long the server was down before", async () => {
+    const polls = new Line();
+    let failures = 4;
+    peer.onGet = (call) => {
+      if (failures-- > 0) call.cut();
+      else if (call.query.has("handshake?")) call.answer(200, HANDSHAKE);
+      else polls.put(call);
+    };
+    const client = connect({ maxBackoff: 0.01, upgradeInterval: 0.1 });
+    const poll = await polls.take();
+    await new Promise((done) => setTimeout(done, 150));
+    const line = acceptAll();
+    client.on("a/x", () => {});
+    poll.answer(200, "[[[:a/x]] nil]");
+    await line.take();
+  });
+
   it("is looked for in vain: what was sent meanwhile goes by POST", async () => {
     const polls = parkAll();
     const posts = new Line();
