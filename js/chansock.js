@@ -715,6 +715,7 @@ const MOVE_TIMEOUT = 3; // Ajax to WebSocket, with no poll parked: less than the
 const CHECK_TIMEOUT = 2; // a ping because something woke us: there is a suspicion
 const SILENT_POLL = 25; // the server ends polls after 20
 const JUMP = 4; // a clock that ticks each second and is that late has slept
+const QUICK = 1; // an empty answer to a poll that came sooner is no poll_timeout of a server
 const STEADY = 1; // a channel that closed sooner is no sign of a server in health
 const USEFUL = 5; // a WebSocket that closed sooner, three times running, counts as blocked
 
@@ -741,7 +742,17 @@ const peerReason = (code, text, wasOpen) =>
 const later = (go, seconds, ...args) =>
   setTimeout(go, Math.min(seconds * 1000, 2 ** 31 - 1), ...args);
 
-const wait = (seconds) => new Promise((go) => later(go, seconds));
+/** Wait so long; not longer than until the signal. */
+const wait = (seconds, signal) =>
+  new Promise((resolve) => {
+    const go = () => {
+      clearTimeout(timer);
+      signal.removeEventListener("abort", go);
+      resolve();
+    };
+    const timer = later(go, signal.aborted ? 0 : seconds);
+    signal.addEventListener("abort", go);
+  });
 
 /** Whether a promise settles in time; one timer, and none afterwards. */
 const isInTime = async (promise, seconds) => {
@@ -878,6 +889,7 @@ const makeAjax = (owner, place) => {
   let session; // the udt of the GET that was answered with a handshake
   let count = 0;
   let polls = 0;
+  let empty = 0; // answers to polls, running, that came at once and brought nothing
   let busy = 0; // POSTs asked for
   let posts = 0; // POSTs under way
   let line = Promise.resolve(); // where a POST waits for its turn
@@ -928,8 +940,13 @@ const makeAjax = (owner, place) => {
     return [value, asked];
   };
 
-  const repoll = () => {
-    const next = get(ajaxTimeout);
+  const repoll = async () => {
+    if (empty > 2) await wait(QUICK, ended.signal);
+    return get(ajaxTimeout);
+  };
+
+  const pollOn = () => {
+    const next = repoll();
     next.catch(() => {}); // thrown where it is awaited
     return next;
   };
@@ -940,20 +957,22 @@ const makeAjax = (owner, place) => {
       const [value, asked] = await next;
       const isHandshake = value?.[0] && nameOf(value[0]) === "chsk/handshake";
       if (isTrial) return makeReason("clean");
+      const isEmpty = link.opened && (isHandshake || !value?.length);
+      empty = isEmpty && heard - asked < QUICK * 1000 ? empty + 1 : 0;
       if (isHandshake) {
         [session, count] = [asked, 0];
         link.opened = true;
       } else if (!link.opened) throw makeReason("not-opened", null, "expected a handshake");
       const isMove = !isHandshake && owner.beginMove();
-      if (!isMove) next = repoll(); // what the server sends meanwhile finds it parked
+      if (!isMove) next = pollOn(); // what the server sends meanwhile finds it parked
       if (isHandshake) owner.opened(link, value[1]);
       else if (nameOf(value) !== "chsk/timeout") owner.took(value);
       if (isMove) {
         // What is on its way by POST must be there before anything goes by the WebSocket.
-        for (let i = 0; busy && i < 20; i++) await wait(0.05);
+        for (let i = 0; busy && i < 20; i++) await wait(0.05, ended.signal);
         if (!busy || why) return makeReason(UPGRADING);
         owner.endMove();
-        next = repoll();
+        next = pollOn();
       }
     }
   };
@@ -1008,8 +1027,11 @@ const makeAjax = (owner, place) => {
         while (status === 503) {
           // Nothing of it was taken: it is sent again with its number.
           refused.add(number);
-          do await wait(0.5 + Math.random());
-          while (number > Math.min(...refused));
+          do {
+            const left = (until - performance.now()) / 1000;
+            if (left <= 0) throw new ReplyTimeout("the server had no room for it in time");
+            await wait(Math.min(0.5 + Math.random(), left), ended.signal);
+          } while (number > Math.min(...refused) && !why);
           [status, answer] = await post();
         }
         if (status === 200) {

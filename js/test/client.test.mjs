@@ -573,6 +573,18 @@ describe("Ajax", () => {
     assert.deepEqual(taken, ["1", "2", "3"]);
   });
 
+  it("lets a question time out that waits for room, or for one that does", async () => {
+    parkAll();
+    peer.onPost = (call) => call.answer(503);
+    const client = connect({ transport: "ajax" });
+    await client.ready;
+    const first = client.send("a/b", 1, { timeout: 60 });
+    await assert.rejects(client.send("a/b", 2, { timeout: 0.2 }), ReplyTimeout);
+    await assert.rejects(client.send("a/b", 3, { timeout: 0.2 }), ReplyTimeout);
+    client.disconnect();
+    await assert.rejects(first, ChannelClosed);
+  });
+
   it("maps answers to errors", async () => {
     parkAll();
     const answers = ["[:chsk/error nil]", "[:chsk/timeout nil]", ""];
@@ -619,6 +631,24 @@ describe("Ajax", () => {
     assert.ok(client.state.open);
     await polls.take();
   });
+
+  for (const answer of ["[[] nil]", "[nil nil]", "[:chsk/timeout nil]", HANDSHAKE]) {
+    it(`polls at ease where each poll is answered at once with ${answer}`, async (t) => {
+      t.mock.method(console, "warn", () => {});
+      const times = [];
+      const enough = new Promise((done) => {
+        peer.onGet = (call) => {
+          if (call.query.has("handshake?")) return call.answer(200, HANDSHAKE);
+          call.answer(200, answer);
+          if (times.push(performance.now()) === 4) done();
+        };
+      });
+      const client = connect({ transport: "ajax" });
+      await enough;
+      assert.ok(times[3] - times[2] > 900, `${times[3] - times[2]} ms`);
+      assert.ok(client.state.open);
+    });
+  }
 
   it("learns 401 and 403 with the server's words, and stops", async () => {
     for (const [status, words] of [
