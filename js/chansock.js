@@ -768,6 +768,8 @@ const makeId = () =>
     byte.toString(16).padStart(2, "0"),
   ).join("");
 
+const got = (text) => JSON.stringify(text.slice(0, 80));
+
 const isHidden = () => !!globalThis.document?.hidden;
 
 const nameOf = (value) => (value instanceof Keyword ? value.name : undefined);
@@ -1035,10 +1037,11 @@ const makeAjax = (owner, place) => {
           [status, answer] = await post();
         }
         if (status === 200) {
-          if (!wantsReply) return;
-          owner.trace("in", answer, "ajax");
-          if (!answer) throw new ReplyError("expected a reply, got an empty body");
-          return readReply(owner.read(answer)[0]);
+          if (wantsReply) owner.trace("in", answer, "ajax");
+          const packet = answer && owner.read(answer);
+          // A form to log in, say, to which the POST was redirected.
+          if (!Array.isArray(packet)) throw new ReplyError(`expected a packet, got ${got(answer)}`);
+          return wantsReply ? readReply(packet[0]) : undefined;
         }
         const reason = peerReason(status, answer, true);
         if (status === 400 || status === 413) throw new ReplyError(`${status} ${reason.text}`);

@@ -602,6 +602,16 @@ describe("Ajax", () => {
     assert.ok(client.state.open);
   });
 
+  it("does not take a page for the answer to a POST", async () => {
+    parkAll();
+    peer.onPost = (call) => call.answer(200, "<!DOCTYPE html><p>Log in");
+    const client = connect({ transport: "ajax" });
+    await client.ready;
+    const page = { name: "ReplyError", message: /expected a packet, got "<!DOCTYPE html>/ };
+    await assert.rejects(client.send("a/b", 1, { timeout: 5 }), page);
+    await assert.rejects(client.send("a/b", 1), page);
+  });
+
   it("never repeats a POST that a break left unanswered, and says so", async () => {
     parkAll();
     let posts = 0;
