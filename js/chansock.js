@@ -783,7 +783,8 @@ const readReply = (value) => {
 };
 
 /**
- * A link is one WebSocket, or one Ajax session: `{type, opened, start, send, check, end}`.
+ * A link is one WebSocket, or one Ajax session:
+ * `{type, opened, start, isAlive, send, tick, check, end}`.
  * `start(timeout)` gives a promise of the reason of its end; `end(reason)` ends it; `check()`
  * finds out whether it is alive; `send(text, timeout, wantsReply)` is as the Client's, of an
  * encoded event.
@@ -853,8 +854,10 @@ const makeSocket = (owner, place) => {
         };
       }),
 
+    isAlive: () => socket.readyState === 1,
+
     async send(text, seconds, wantsReply) {
-      if (socket.readyState !== 1) throw closedError(makeReason("unexpected"));
+      if (!link.isAlive()) throw closedError(makeReason("unexpected"));
       if (!wantsReply) return say(`[${text} nil]`);
       return owner.ask(seconds, (cbId) => say(`[${text} "${cbId}"]`));
     },
@@ -1003,6 +1006,8 @@ const makeAjax = (owner, place) => {
           })
           .then((reason) => (reason.kind === UPGRADING ? resolve(reason) : link.end(reason)));
       }),
+
+    isAlive: () => !why,
 
     async send(text, seconds = ajaxTimeout, wantsReply) {
       const until = performance.now() + seconds * 1000;
@@ -1166,10 +1171,12 @@ class Client {
     const until = timeout && performance.now() + timeout * 1000;
     const go = () =>
       this.#link.send(text, until && (until - performance.now()) / 1000, timeout !== undefined);
-    if (this.#state.open && !this.#isMoving) return go();
+    const { open, reason } = this.#state;
+    if (open && !this.#isMoving && this.#link?.isAlive()) return go();
     const isKept = this.#isMoving || (offline === "queue" && !this.#isFinal());
     const isFull = !this.#isMoving && this.#queue.length >= maxQueuedEvents; // a move is short
-    if (!isKept || isFull) throw closedError(this.#state.reason);
+    // It may have ended, and the state not yet say so.
+    if (!isKept || isFull) throw closedError(open ? makeReason("unexpected") : reason);
     return new Promise((resolve, reject) => {
       let timer;
       const settle = (call) => (value) => {
@@ -1476,7 +1483,7 @@ class Client {
         return this.#arrive();
       }
       const text = `more than ${maxInboxEvents} events wait for "for await"`;
-      this.#link.end(makeReason("unexpected", null, text));
+      this.#link?.end(makeReason("unexpected", null, text));
     } else if (!this.#warned.has(id) && this.#warned.size < 100) {
       this.#warned.add(id);
       console.warn(`chansock: no handler for ${id}`);

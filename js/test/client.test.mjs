@@ -942,6 +942,34 @@ describe("while closed", () => {
     await sent;
   });
 
+  it("keeps what is sent between the end of a connection and its being told", async () => {
+    const line = acceptAll();
+    const client = connect({ offline: "queue", maxInboxEvents: 1 });
+    const [ws] = await line.take();
+    await client.ready;
+    let kept;
+    client.on("a/say", () => (kept = client.send("a/said")));
+    const reading = client[Symbol.asyncIterator]().next();
+    ws.send("[[[:b/x] [:b/y] [:a/say]] nil]"); // the second is one too many
+    await reading;
+    const [, messages] = await line.take();
+    await kept;
+    assert.equal(await messages.take(), "[[:a/said] nil]");
+  });
+
+  it("keeps what is sent as soon as a POST has failed", async () => {
+    parkAll();
+    let posts = 0;
+    peer.onPost = (call) => {
+      if (posts++ === 0) call.cut();
+      else call.answer(200, "[:chsk/dummy-cb-200 nil]");
+    };
+    const client = connect({ transport: "ajax", offline: "queue" });
+    await client.ready;
+    await client.send("a/b", 1).catch(() => client.send("a/b", 2));
+    assert.equal(posts, 2);
+  });
+
   it("lets a queued question time out, and does not ask it later", async () => {
     peer.onGet = () => {};
     const client = connect({ offline: "queue" });
