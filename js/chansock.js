@@ -1152,6 +1152,7 @@ class Client {
         this.#flush();
       },
     };
+    if (options.transport === "ajax") this.#change({ type: "ajax" });
     this.ready = new Promise((resolve, reject) => (this.#settle = { resolve, reject }));
     this.ready.catch(() => {}); // nobody need wait for it
     this.#live();
@@ -1304,7 +1305,10 @@ class Client {
   async #run(link, ...how) {
     this.#link = link;
     const ended = link.start(...how);
-    if (!this.#state.open) this.#change({ type: link.type, retryAt: null });
+    if (!this.#state.open) {
+      const { transport } = this.#options; // "ws" asks by Ajax, but for the reason alone
+      this.#change({ type: transport === "ws" ? transport : link.type });
+    }
     if (link.opened) this.#flush();
     const reason = await ended;
     this.#link = undefined;

@@ -1039,6 +1039,14 @@ describe("while closed", () => {
     assert.deepEqual(seen, [undefined, null, null, null]);
   });
 
+  it("names no transport that it was told not to use", async () => {
+    peer.onGet = (call) => call.cut();
+    const types = new Set();
+    await until(connect({ transport: "ws" }), ({ type, retryAt }) => types.add(type) && retryAt);
+    await until(connect({ transport: "ajax" }), ({ type }) => types.add(type + " alone"));
+    assert.deepEqual([...types], ["ws", "ajax alone"]);
+  });
+
   it("waits longer after each failure, up to the cap", async () => {
     peer.onGet = (call) => call.cut();
     const client = connect({ maxBackoff: 0.4 });
