@@ -117,7 +117,8 @@ export interface Client<In extends Events = Events, Out extends Events = Events>
    * Events arrive in the order of the calls.
    *
    * Rejects with InvalidEvent or EdnError for what cannot be sent; ChannelClosed at once while
-   * closed (unless `offline: "queue"`), or if it closes before the answer; ReplyTimeout;
+   * closed (unless `offline: "queue"`), or if it closes for good before the answer, over Ajax
+   * for whatever reason (over a WebSocket the next one may bring the reply); ReplyTimeout;
    * ReplyError if the server's handler failed, or its POST was not taken.
    */
   send<Id extends keyof Out & string>(id: Id, data?: Out[Id], options?: { timeout?: undefined }): Promise<undefined>;

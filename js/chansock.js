@@ -1237,7 +1237,6 @@ class Client {
     this.#isHalted = true;
     this.#close(reason);
     this.#call(reason);
-    for (const { reject } of this.#calls.values()) reject(closedError(reason));
     this.#arrive();
   }
 
@@ -1533,7 +1532,10 @@ class Client {
     }
     this.#change({ open: false, reason, retryAt: null });
     const isFinal = this.#isFinal();
-    if (isFinal) this.#settle.reject(closedError(reason));
+    if (isFinal) {
+      this.#settle.reject(closedError(reason));
+      for (const { reject } of this.#calls.values()) reject(closedError(reason));
+    }
     if (isFinal || this.#options.offline !== "queue") {
       for (const { reject } of this.#queue.splice(0)) reject(closedError(reason));
     }

@@ -380,8 +380,10 @@ describe("a WebSocket", () => {
       const [ws] = await line.take();
       await client.ready;
       const closed = until(client, ({ open }) => !open);
+      const reply = client.send("a/b", 1, { timeout: 60 });
       ws.close(code, "no more");
       assert.deepEqual((await closed).reason, { kind: "refused", code, text: "no more" });
+      await assert.rejects(reply, ChannelClosed);
       await assert.rejects(client.send("a/b"), (error) => {
         assert.ok(error instanceof ChannelClosed);
         assert.equal(error.reason.code, code);
