@@ -1130,6 +1130,7 @@ class Client {
   #upgrades = 0; // WebSockets looked for in vain, running
   #socketAt = 0; // when one may be tried
   #isProbing = false;
+  #endProbe;
   #isProven = false; // a probe got through: the next poll that ends is followed by a move
   #settle;
 
@@ -1147,7 +1148,7 @@ class Client {
       ask: (seconds, say) => this.#ask(seconds, say),
       beginMove: () => (this.#isMoving = this.#isProven && this.#state.open && !this.#isCalled),
       endMove: () => {
-        this.#isMoving = false;
+        this.#isMoving = this.#isProven = false;
         this.#avoidSocket(); // else each answer to a poll would be followed by such a wait
         this.#flush();
       },
@@ -1339,6 +1340,7 @@ class Client {
   #call(reason) {
     this.#isCalled = true;
     this.#link?.end(reason);
+    this.#endProbe?.();
     this.#rouse?.();
   }
 
@@ -1407,6 +1409,7 @@ class Client {
    */
   async #probe() {
     this.#isProbing = true;
+    let timer;
     try {
       const owner = {
         ...this.#owner,
@@ -1415,12 +1418,18 @@ class Client {
         took: (value, cbId) => cbId && link.end(makeReason(UPGRADING)),
       };
       const link = makeSocket(owner, await this.#place(makeId()));
-      const { kind } = await link.start(this.#options.connectTimeout);
+      if (!this.#state.open) throw new Error("it closed");
+      this.#endProbe = () => link.end(makeReason("not-opened"));
+      const { connectTimeout } = this.#options;
+      timer = later(this.#endProbe, connectTimeout + CHECK_TIMEOUT);
+      const { kind } = await link.start(connectTimeout);
       if (kind === UPGRADING) this.#isProven = true;
       else this.#avoidSocket();
     } catch {
       this.#avoidSocket();
     }
+    clearTimeout(timer);
+    this.#endProbe = undefined;
     this.#isProbing = false;
   }
 

@@ -60,6 +60,17 @@ const parkAll = () => {
   return line;
 };
 
+/** Let a WebSocket that is looked for get through; the next poll that ends begins a move. */
+const prove = () =>
+  new Promise((done) => {
+    peer.onUpgrade = async (...upgrade) => {
+      const ws = await peer.accept(...upgrade);
+      ws.on("message", () => ws.send('["pong" "ping"]'));
+      ws.on("close", done);
+      ws.send(HANDSHAKE);
+    };
+  });
+
 beforeEach(async () => {
   peer = await listen();
   clients = [];
@@ -257,14 +268,16 @@ describe("a WebSocket", () => {
   it("tells a state to each handler, and to none that was undone", () => {
     const client = connect();
     const told = [];
-    const note = (state) => told.push(state.reason);
-    const stops = [client.onState(note), client.onState(note)];
-    client.onState(({ reason }) => reason && stops[1]());
-    stops[0]();
-    client.onState(() => stops[1]());
-    told.length = 0;
+    const note = ({ reason }) => told.push(reason?.kind);
+    const stop = client.onState(note);
+    client.onState(note);
+    stop();
+    client.onState(({ reason }) => reason?.kind === "requested-disconnect" && stopLast());
+    const stopLast = client.onState(() => told.push("last"));
+    client.reconnect();
     client.disconnect();
-    assert.deepEqual(told, []);
+    const [once, twice] = ["requested-reconnect", "requested-disconnect"];
+    assert.deepEqual(told, [undefined, undefined, "last", once, "last", twice]);
   });
 
   it("goes on after a handler that throws, and says so", async (t) => {
@@ -765,6 +778,7 @@ describe("a WebSocket that is blocked", () => {
     const client = connect({ upgradeInterval: 0.001 });
     const poll = await polls.take();
     await client.ready;
+    await prove();
     const states = watch(client);
     poll.answer(200, HANDSHAKE);
     await polls.take();
@@ -781,6 +795,7 @@ describe("a WebSocket that is blocked", () => {
     const client = connect({ upgradeInterval: 0.001 });
     const poll = await polls.take();
     await client.ready;
+    await prove();
     const states = watch(client);
     const sent = client.send("a/b");
     const post = await posts.take();
@@ -799,6 +814,7 @@ describe("a WebSocket that is blocked", () => {
     const client = connect({ upgradeInterval: 0.001, offline: "queue" });
     const poll = await polls.take();
     await client.ready;
+    await prove();
     const refused = client.send("a/b", 1); // it is waiting while the move waits for it
     const got = new Promise((done) => client.on("a/x", done));
     const upgrade = new Promise((tried) => (peer.onUpgrade = (...args) => tried(args)));
@@ -822,10 +838,11 @@ describe("a WebSocket that is blocked", () => {
     const client = connect({ upgradeInterval: 60 });
     await client.ready;
     client.on("a/x", () => {});
-    const reply = client.send("a/slow", 1, { timeout: 60 });
-    const post = await posts.take();
     const now = performance.now();
     t.mock.method(performance, "now", () => now + 61_000);
+    await prove();
+    const reply = client.send("a/slow", 1, { timeout: 600 });
+    const post = await posts.take();
     (await polls.take()).answer(200, "[[[:a/x]] nil]");
     const next = await polls.take(); // after the search was given up
     const before = looks();
@@ -842,6 +859,7 @@ describe("a WebSocket that is blocked", () => {
     const client = connect({ upgradeInterval: 0.001, maxQueuedEvents: 1 });
     const poll = await polls.take();
     await client.ready;
+    await prove();
     const upgrade = new Promise((tried) => (peer.onUpgrade = (...args) => tried(args)));
     poll.answer(200, "[:chsk/timeout nil]");
     const [request, socket, head] = await upgrade;
@@ -851,7 +869,7 @@ describe("a WebSocket that is blocked", () => {
     await Promise.all(sends);
   });
 
-  it("is looked for as soon as ever, however long the server was down before", async () => {
+  it("is looked for as soon as ever, however long the server was down before", async (t) => {
     const polls = new Line();
     let failures = 4;
     peer.onGet = (call) => {
@@ -859,13 +877,21 @@ describe("a WebSocket that is blocked", () => {
       else if (call.query.has("handshake?")) call.answer(200, HANDSHAKE);
       else polls.put(call);
     };
-    const client = connect({ maxBackoff: 0.01, upgradeInterval: 0.1 });
-    const poll = await polls.take();
-    await new Promise((done) => setTimeout(done, 150));
-    const line = acceptAll();
-    client.on("a/x", () => {});
-    poll.answer(200, "[[[:a/x]] nil]");
-    await line.take();
+    connect({ maxBackoff: 0.01, upgradeInterval: 60 });
+    await polls.take();
+    const now = performance.now();
+    t.mock.method(performance, "now", () => now + 61_000);
+    await acceptAll().take();
+  });
+
+  it("is no longer looked for once the client has disconnected", async () => {
+    parkAll();
+    const client = connect({ upgradeInterval: 0.001 });
+    await client.ready;
+    const [, socket] = await new Promise((tried) => (peer.onUpgrade = (...args) => tried(args)));
+    const closed = new Promise((done) => socket.on("close", done));
+    client.disconnect();
+    await closed;
   });
 
   it("is looked for in vain: what was sent meanwhile goes by POST", async () => {
@@ -1094,20 +1120,15 @@ describe("disconnect and reconnect", () => {
     assert.ok(set.mock.calls.every(({ result }) => cleared.includes(result)));
   });
 
-  it("starts at once, if called while a later attempt is told", async (t) => {
-    const set = t.mock.method(globalThis, "setTimeout");
-    const clear = t.mock.method(globalThis, "clearTimeout");
+  it("starts at once, if called while a later attempt is told", async () => {
     peer.onGet = (call) => call.cut();
     const client = connect();
-    await until(client, ({ retryAt }) => {
+    const { retryAt } = await until(client, ({ retryAt }) => {
       if (retryAt) client.reconnect();
       return retryAt;
     });
-    const line = acceptAll();
-    await line.take();
-    const cleared = clear.mock.calls.map((call) => call.arguments[0]);
-    const waits = set.mock.calls.filter(({ arguments: [, ms] }) => ms >= 2000 && ms <= 4000);
-    assert.ok(waits.length && waits.every(({ result }) => cleared.includes(result)));
+    await acceptAll().take();
+    assert.ok(Date.now() < retryAt); // 2 s at least
   });
 
   it("ends for await, rejects what waits for a reply, and comes back when told to", async () => {
