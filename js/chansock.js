@@ -1410,6 +1410,7 @@ class Client {
   async #probe() {
     this.#isProbing = true;
     let timer;
+    let isCut; // by the client itself: nothing is known of WebSockets then
     try {
       const owner = {
         ...this.#owner,
@@ -1418,16 +1419,21 @@ class Client {
         took: (value, cbId) => cbId && link.end(makeReason(UPGRADING)),
       };
       const link = makeSocket(owner, await this.#place(makeId()));
-      if (!this.#state.open) throw new Error("it closed");
-      this.#endProbe = () => link.end(makeReason("not-opened"));
-      const { connectTimeout } = this.#options;
-      timer = later(this.#endProbe, connectTimeout + CHECK_TIMEOUT);
-      const { kind } = await link.start(connectTimeout);
-      if (kind === UPGRADING) this.#isProven = true;
-      else this.#avoidSocket();
+      isCut = !this.#state.open;
+      if (!isCut) {
+        const { connectTimeout } = this.#options;
+        const ended = link.start(connectTimeout);
+        timer = later(link.end, connectTimeout + CHECK_TIMEOUT, makeReason("not-opened"));
+        this.#endProbe = () => {
+          isCut = true;
+          link.end(makeReason("not-opened"));
+        };
+        this.#isProven = (await ended).kind === UPGRADING;
+      }
     } catch {
-      this.#avoidSocket();
+      // a function of the options threw: as if none had opened
     }
+    if (!this.#isProven && !isCut) this.#avoidSocket();
     clearTimeout(timer);
     this.#endProbe = undefined;
     this.#isProbing = false;

@@ -890,9 +890,22 @@ describe("a WebSocket that is blocked", () => {
     const client = connect({ upgradeInterval: 0.001 });
     await client.ready;
     const [, socket] = await new Promise((tried) => (peer.onUpgrade = (...args) => tried(args)));
-    const closed = new Promise((done) => socket.resume().on("close", done));
+    const closed = new Promise((done) => socket.resume().on("end", done));
     client.disconnect();
     await closed;
+  });
+
+  it("is tried at once by reconnect, though one is being looked for", async () => {
+    parkAll();
+    const client = connect({ upgradeInterval: 0.001 });
+    await client.ready;
+    await new Promise((tried) => (peer.onUpgrade = tried));
+    const line = acceptAll();
+    const states = watch(client);
+    client.reconnect();
+    await line.take();
+    await until(client, ({ open }) => open);
+    assert.deepEqual(states.slice(-1), [[true, "ws", "requested-reconnect"]]);
   });
 
   it("is looked for in vain: what was sent meanwhile goes by POST", async () => {
