@@ -164,7 +164,10 @@ class Tab:
         self._window = window["windowId"]
 
     def _on_console(self, message: Any) -> None:
-        if message.type in ("warning", "error"):
+        # What Chromium says of each socket that is given up while it connects: a choice of another
+        # transport does that, on a slow machine.
+        is_given_up = "closed before the connection is established" in message.text
+        if message.type in ("warning", "error") and not is_given_up:
             self.complaints.append(f"{message.type}: {message.text}")
 
     def _on_told(self, call: dict[str, Any]) -> None:
