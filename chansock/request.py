@@ -14,7 +14,7 @@ from re import compile as pattern
 from typing import Any, Final, Self
 from urllib.parse import unquote_to_bytes
 
-__all__ = ["Headers", "Params", "Request", "Response"]
+__all__ = ["Headers", "Params", "Request", "Response", "is_token"]
 
 MAX_PARAMS: Final = 256  # names of one request; more cost time and mean nothing
 
@@ -254,6 +254,11 @@ class Request:
         return f"Request({self.method} {self.path!r})"
 
 
+def is_token(text: str) -> bool:
+    """Tell whether text may name a method or a field."""
+    return _TOKEN.fullmatch(text) is not None
+
+
 def _raw(text: str | bytes) -> bytes:
     raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
     return raw.translate(_BREAKS)
@@ -278,7 +283,7 @@ class Response:
             raise ValueError(f"status: expected 200 to 599, got {self.status!r}")
         _check_value("content_type", self.content_type)
         for name, value in self.headers:
-            if not _TOKEN.fullmatch(name):
+            if not is_token(name):
                 raise ValueError(f"{name[:80]!r}: expected the name of a field")
             if name.lower() in _OF_THE_EDGE:
                 raise ValueError(f"{name}: expected no such field, the server sets it")

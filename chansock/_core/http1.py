@@ -16,9 +16,14 @@ from http import HTTPStatus
 from time import time
 from typing import Final
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from httptools import (
+    HttpParserError,
+    HttpParserInvalidMethodError,
+    HttpParserUpgrade,
+    HttpRequestParser,
+)
 
-from chansock.request import Request, Response
+from chansock.request import Request, Response, is_token
 
 __all__ = [
     "CONTINUE",
@@ -26,7 +31,7 @@ __all__ = [
     "accept_key",
     "check_upgrade",
     "is_form",
-    "is_request_head",
+    "judge_head",
     "refuse",
     "render",
     "wants_upgrade",
@@ -83,18 +88,21 @@ def render(response: Response, *, keep_alive: bool, head_only: bool = False) -> 
     return head if head_only or status in _WITHOUT_BODY else head + body
 
 
-def is_request_head(head: bytes) -> bool:
-    """Tell whether llhttp takes a head, request line to empty line.
+def judge_head(head: bytes) -> int:
+    """Let llhttp judge a head, request line to empty line: 0, or the status that refuses it.
 
-    The parser gets no callbacks, so that no object is made for a field.
+    400, or 501 for a method that it does not know. The parser gets no callbacks, so that no
+    object is made for a field.
     """
     try:
         HttpRequestParser(None).feed_data(head)
     except HttpParserUpgrade:
-        return True  # how it says that a head asks for an upgrade
+        return 0  # how it says that a head asks for an upgrade
+    except HttpParserInvalidMethodError:
+        return 501 if is_token(head.partition(b" ")[0].decode("latin-1")) else 400
     except HttpParserError:
-        return False
-    return True
+        return 400
+    return 0
 
 
 def is_form(request: Request) -> bool:

@@ -327,7 +327,7 @@ cdef class Protocol(Socket):
         config = self.service.config
         if reader is None:
             reader = self.reader = RequestReader(
-                self.service.http1.is_request_head, config.max_head_bytes,
+                self.service.http1.judge_head, config.max_head_bytes,
                 config.max_header_fields, self.service.max_body,
             )
             if self.state == IDLE:
