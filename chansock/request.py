@@ -18,7 +18,7 @@ __all__ = ["Headers", "Params", "Request", "Response", "is_token"]
 
 MAX_PARAMS: Final = 256  # names of one request; more cost time and mean nothing
 
-_BAD_VALUE = pattern(r"[\r\n\0]|[^\x00-\xff]")
+_BAD_VALUE = pattern(r"[^\t\x20-\x7e\x80-\xff]")  # RFC 9110 section 5.5
 _TOKEN = pattern(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
 _BREAKS = bytes.maketrans(b"\r\n\0", b"   ")
 _OF_THE_EDGE = frozenset({"connection", "content-length", "transfer-encoding"})
@@ -143,7 +143,7 @@ class Request:
     own use. The properties parse at each access: keep the result if you need it often.
     """
 
-    __slots__ = ("_form", "_head", "_state", "client", "scheme", "scope")
+    __slots__ = ("_form", "_head", "_host", "_state", "client", "scheme", "scope")
 
     def __init__(
         self,
@@ -155,6 +155,7 @@ class Request:
         """Take a head as received, request line to empty line, lines ended by CR LF."""
         self._head = head
         self._form: Params | None = None
+        self._host: str | None = None
         self._state: dict[Any, Any] | None = None
         self.client = client
         self.scheme = scheme
@@ -184,6 +185,10 @@ class Request:
         """Add the parameters of an application/x-www-form-urlencoded body to `params`."""
         self._form = Params(self._query(), body)
 
+    def set_host(self, host: str) -> None:
+        """Say what `host` is: an edge that believes a proxy does."""
+        self._host = host
+
     @property
     def head(self) -> bytes:
         """The head as received."""
@@ -203,6 +208,20 @@ class Request:
     def target(self) -> str:
         """The request target as sent, percent-encoded, with its query."""
         return self._target().decode("latin-1")
+
+    @property
+    def host(self) -> str:
+        """The host that was asked for, with its port if one was named: `chat.example:8000`.
+
+        A trusted proxy's word, else the target's in absolute form, else Host; "" if none.
+        """
+        if self._host is not None:
+            return self._host
+        target = self._target()
+        if target[:1] not in (b"/", b"*") and b"://" in target:
+            authority = target.partition(b"://")[2]
+            return authority.partition(b"/")[0].partition(b"?")[0].decode("latin-1")
+        return self.headers.get("host", "")
 
     @property
     def path(self) -> str:
@@ -268,9 +287,10 @@ def _raw(text: str | bytes) -> bytes:
 class Response:
     """An HTTP answer: status, body, content type and further fields.
 
-    Raises ValueError, naming the field, if a field could not be sent as it is (CR, LF,
-    NUL, a character outside latin-1, a name that is no token), or if it is one that the
-    edge sets itself (Connection, Content-Length, Transfer-Encoding).
+    Raises ValueError, naming the field, if a field could not be sent as it is (CR, LF, NUL
+    or another control, a character outside latin-1, a name that is no token), or if it is one
+    that the edge sets itself (Connection, Content-Length, Transfer-Encoding). Raises TypeError
+    if the body is neither bytes nor str.
     """
 
     status: int = 200
@@ -281,6 +301,8 @@ class Response:
     def __post_init__(self) -> None:
         if isinstance(self.status, bool) or not 200 <= self.status <= 599:
             raise ValueError(f"status: expected 200 to 599, got {self.status!r}")
+        if not isinstance(self.body, bytes | str):
+            raise TypeError(f"body: expected bytes or str, got {self.body!r:.80}")
         _check_value("content_type", self.content_type)
         for name, value in self.headers:
             if not is_token(name):
@@ -298,4 +320,4 @@ class Response:
 def _check_value(name: str, value: str) -> None:
     found = _BAD_VALUE.search(value)
     if found:
-        raise ValueError(f"{name}: expected latin-1 without CR, LF, NUL, got {value[:80]!r}")
+        raise ValueError(f"{name}: expected latin-1 without controls, got {value[:80]!r}")

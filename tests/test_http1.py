@@ -126,6 +126,7 @@ def test_a_handshake_in_other_words_is_taken_and_nothing_is_negotiated(request_:
         (without("Sec-WebSocket-Key", "Sec-WebSocket-Key: caf\u00e9"), 400),
         (upgrade(*GOOD, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="), 400),
         (upgrade(*GOOD, start="POST /chsk HTTP/1.1"), 405),
+        (upgrade(*GOOD, start="GET /chsk HTTP/1.0"), 400),
     ],
 )
 def test_a_handshake_that_breaks_a_rule_is_refused(request_: Request, status: int) -> None:

@@ -137,6 +137,8 @@ def check_upgrade(request: Request) -> Response | bytes:
     connection has none.
     """
     headers = request.headers
+    if b" HTTP/1.0\r\n" in request.head[: request.head.find(b"\r\n") + 2]:
+        return refuse(400, "expected HTTP/1.1 for a WebSocket")
     if request.method != "GET":
         return Response(405, "expected GET for a WebSocket", headers=(("Allow", "GET"),))
     if not wants_upgrade(request):
