@@ -61,13 +61,19 @@ def _http_date(second: int) -> str:
     return formatdate(second, usegmt=True)
 
 
-def render(response: Response, *, keep_alive: bool, head_only: bool = False) -> bytes:
+def render(
+    response: Response,
+    *,
+    keep_alive: bool,
+    head_only: bool = False,
+    fields: tuple[tuple[str, str], ...] = (),
+) -> bytes:
     """Make the bytes of an answer.
 
     `head_only` is for HEAD: the same head, Content-Length included, without the body.
-    Adds Date, Content-Length, `X-Content-Type-Options: nosniff` and `Cache-Control:
-    no-store` where the answer does not say otherwise, and `Connection: close` unless
-    kept alive.
+    Adds Date, Content-Length, `X-Content-Type-Options: nosniff`, `Cache-Control: no-store`
+    and `fields` where the answer does not say otherwise (a Vary of its own stands beside
+    ours), and `Connection: close` unless kept alive.
     """
     status = response.status
     body = response.body_bytes
@@ -79,7 +85,9 @@ def render(response: Response, *, keep_alive: bool, head_only: bool = False) -> 
         if "content-type" not in own:
             parts.append(f"Content-Type: {response.content_type}\r\n")
         parts.append(f"Content-Length: {len(body)}\r\n")
-    parts += [f"{name}: {value}\r\n" for name, value in _DEFAULTS if name.lower() not in own]
+    for name, value in (*_DEFAULTS, *fields):
+        if name.lower() not in own or name == "Vary":
+            parts.append(f"{name}: {value}\r\n")
     parts += [f"{name}: {value}\r\n" for name, value in response.headers]
     if not keep_alive:
         parts.append("Connection: close\r\n")

@@ -77,6 +77,7 @@ cdef class Protocol(Socket):
     cdef bint is_awaiting           # a hook waits: nothing is read
     cdef bint keeps_alive
     cdef bint is_head               # HEAD: no body in the answer
+    cdef tuple fields               # that the answer carries besides its own; None: none
 
     # WebSocket, and a parked poll or POST
     cdef Connection link
@@ -88,6 +89,7 @@ cdef class Protocol(Socket):
     cdef int _request_came(self, RequestReader reader) except -1
     cdef int _answer(self, object response) except -1
     cdef int _refuse(self, int status, str why) except -1
+    cdef int _refuse_early(self, int status, str why) except -1
     cdef int _upgrade(self, bytes switch, object admission) except -1
     cdef int _hold(self, object admission, bytes body) except -1
 

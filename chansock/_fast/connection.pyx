@@ -342,8 +342,7 @@ cdef class Protocol(Socket):
             if reader.wants_continue and used == size:
                 self._put(self.service.http1.CONTINUE)
         elif found == request_reader.REFUSED:
-            self.is_head = False
-            self._refuse(reader.status, reader.why)
+            self._refuse_early(reader.status, reader.why)
             return size
         return used
 
@@ -362,13 +361,12 @@ cdef class Protocol(Socket):
             fallback = service.fallback
             self._settle(None if fallback is None else fallback(request), None, None)
             return 0
+        self.fields = service.endpoint.answer_fields(request)
         switch, is_upgrade = None, service.http1.wants_upgrade(request)
         if is_upgrade:
             switch = service.http1.check_upgrade(request)
             if isinstance(switch, Response):
                 return self._answer(switch)
-        elif method != "GET" and method != "POST":
-            return self._answer(service.http1.NOT_ALLOWED)
         self._arm(service.config.handshake_timeout)
         result = service.endpoint.admit(
             request, is_upgrade=is_upgrade, is_loopback=service.is_loopback
@@ -438,8 +436,10 @@ cdef class Protocol(Socket):
         cdef Reply reply = self.reply
         self.keeps_alive = self.keeps_alive and not self.service.is_stopping
         self._put(self.service.http1.render(
-            response, keep_alive=self.keeps_alive, head_only=self.is_head
+            response, keep_alive=self.keeps_alive, head_only=self.is_head,
+            fields=self.fields or (),
         ))
+        self.fields = None
         self.is_awaiting = False
         link, self.link = self.link, None
         self.reply = None
@@ -460,6 +460,15 @@ cdef class Protocol(Socket):
         """Answer with one line, and let the peer go."""
         self.keeps_alive = False
         return self._answer(self.service.endpoint.refuse("http", status, why))
+
+    cdef int _refuse_early(self, int status, str why) except -1:
+        """Refuse a request that is not whole; if its head is, a page may still read why."""
+        cdef bytes head = self.reader.head
+        request = Request(head or b"")
+        self.is_head = request.method == "HEAD"
+        if request.path == self.service.path:
+            self.fields = self.service.endpoint.answer_fields(request)
+        return self._refuse(status, why)
 
     # -- WebSocket
 
@@ -548,7 +557,7 @@ cdef class Protocol(Socket):
         if self.state == HELD:
             self._refuse(503, "the server took too long")
         elif self.state == READING and self.reader is not None:
-            self._refuse(408, "expected a whole request sooner")
+            self._refuse_early(408, "expected a whole request sooner")
         else:
             self._hang_up(self.state > FRAMES)
 
