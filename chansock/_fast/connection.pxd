@@ -37,6 +37,7 @@ cdef class Service:
     cdef str path
     cdef object fallback            # call(request) -> Response, None or an awaitable; or None
     cdef object http1               # the module that words answers
+    cdef object forwarded           # call(request): sets who asked, as proxies say; or None
     cdef Memory memory
     cdef Py_ssize_t max_body
     cdef public bint is_loopback    # listens on a loopback address only

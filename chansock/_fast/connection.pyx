@@ -31,11 +31,13 @@ cdef class Service:
     """What all connections of one listener share, and the list of them.
 
     `endpoint` is the door to the core, `sweep` runs the time-outs, `fallback(request)`
-    answers other paths than `path` (None: 404), `http1` is the module that words answers.
+    answers other paths than `path` (None: 404), `http1` is the module that words answers,
+    `forwarded(request)` says first who asked, where proxies are believed.
     """
 
     def __cinit__(
-        self, endpoint, clock, Sweep sweep not None, config, *, str path not None, fallback, http1
+        self, endpoint, clock, Sweep sweep not None, config, *, str path not None, fallback,
+        http1, forwarded=None
     ):
         self.endpoint = endpoint
         self.clock = clock
@@ -44,6 +46,7 @@ cdef class Service:
         self.path = path
         self.fallback = fallback
         self.http1 = http1
+        self.forwarded = forwarded
         self.protocols = []
         self.expire = Protocol.expired
         # A head under way is copied to the front of the buffer: there must be room behind.
@@ -355,6 +358,8 @@ cdef class Protocol(Socket):
         method = request.method
         self.keeps_alive = not (reader.wants_close or reader.is_http_1_0)
         self.is_head = method == "HEAD"
+        if service.forwarded is not None:
+            service.forwarded(request)
         if reader.body and service.http1.is_form(request):
             request.set_form(reader.body)
         if request.path != service.path:
