@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from re import compile as pattern
 from typing import Any, Final, Self
 from urllib.parse import unquote_to_bytes
@@ -17,6 +18,7 @@ from urllib.parse import unquote_to_bytes
 __all__ = ["Headers", "Params", "Request", "Response", "is_token"]
 
 MAX_PARAMS: Final = 256  # names of one request; more cost time and mean nothing
+MAX_KEPT: Final = 32  # bytes of a parameter's name that is remembered decoded
 
 _BAD_VALUE = pattern(r"[^\t\x20-\x7e\x80-\xff]")  # RFC 9110 section 5.5
 _TOKEN = pattern(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
@@ -32,34 +34,39 @@ class Headers(Mapping[str, str]):
     RFC 9110 section 5.5 has it, without the white space around them.
     """
 
-    __slots__ = ("_head",)
+    __slots__ = ("_head", "_lowered")
 
     def __init__(self, head: bytes) -> None:
         self._head = head
+        self._lowered = head.lower()
 
-    def _find(self, name: str, start: int, lowered: bytes) -> tuple[int, int]:
+    def _find(self, name: str, start: int) -> tuple[int, int]:
         """Give the bounds of the value of the next field called name, or (-1, -1)."""
         key = b"\r\n" + name.lower().encode("latin-1", "replace") + b":"
-        at = lowered.find(key, start)
+        at = self._lowered.find(key, start)
         if at < 0:
             return -1, -1
-        end = lowered.find(b"\r\n", at + len(key))
-        return at + len(key), end if end >= 0 else len(lowered)
+        end = self._lowered.find(b"\r\n", at + len(key))
+        return at + len(key), end if end >= 0 else len(self._lowered)
 
     def __getitem__(self, name: str) -> str:
-        start, end = self._find(name, 0, self._head.lower())
+        start, end = self._find(name, 0)
         if start < 0:
             raise KeyError(name)
         return self._head[start:end].strip(b" \t").decode("latin-1")
 
+    def get(self, name: str, default: Any = None) -> Any:
+        """Give the first value of name, or the default; without an exception on the way."""
+        start, end = self._find(name, 0)
+        return default if start < 0 else self._head[start:end].strip(b" \t").decode("latin-1")
+
     def getall(self, name: str) -> list[str]:
         """Give every value of name, in the order received; [] if there is none."""
-        lowered = self._head.lower()
         values = []
-        start, end = self._find(name, 0, lowered)
+        start, end = self._find(name, 0)
         while start >= 0:
             values.append(self._head[start:end].strip(b" \t").decode("latin-1"))
-            start, end = self._find(name, end, lowered)
+            start, end = self._find(name, end)
         return values
 
     def fields(self) -> list[tuple[str, str]]:
@@ -72,7 +79,7 @@ class Headers(Mapping[str, str]):
         return pairs
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._find(name, 0, self._head.lower())[0] >= 0
+        return isinstance(name, str) and self._find(name, 0)[0] >= 0
 
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys(name.lower() for name, _ in self.fields()))
@@ -101,7 +108,8 @@ class Params(Mapping[str, str]):
             for pair in part.split(b"&", MAX_PARAMS)[:MAX_PARAMS]:
                 if pair:
                     name, _, value = pair.partition(b"=")
-                    self._values.setdefault(_decode(name), []).append(value)
+                    key = _decode_name(name) if len(name) < MAX_KEPT else _decode(name)
+                    self._values.setdefault(key, []).append(value)
 
     def __getitem__(self, name: str) -> str:
         return _decode(self._values[name][0])
@@ -135,15 +143,30 @@ def _decode(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")
 
 
+_decode_name = lru_cache(maxsize=256)(_decode)  # few names stand in nearly every request
+
+
 class Request:
     """One HTTP request, as hooks and handlers see it.
 
     `client` is (host, port) or None (a Unix socket), `scheme` "http" or "https",
     `scope` the ASGI scope where there is one. `state` is a dict for the application's
-    own use. The properties parse at each access: keep the result if you need it often.
+    own use. Once a request is admitted, the properties parse at each access: keep the result
+    if you need it often.
     """
 
-    __slots__ = ("_form", "_head", "_host", "_state", "client", "scheme", "scope")
+    __slots__ = (
+        "_form",
+        "_head",
+        "_headers",
+        "_host",
+        "_is_settled",
+        "_params",
+        "_state",
+        "client",
+        "scheme",
+        "scope",
+    )
 
     def __init__(
         self,
@@ -154,8 +177,11 @@ class Request:
     ) -> None:
         """Take a head as received, request line to empty line, lines ended by CR LF."""
         self._head = head
-        self._form: Params | None = None
+        self._form: bytes | None = None
+        self._headers: Headers | None = None
         self._host: str | None = None
+        self._is_settled = False
+        self._params: Params | None = None
         self._state: dict[Any, Any] | None = None
         self.client = client
         self.scheme = scheme
@@ -183,7 +209,13 @@ class Request:
 
     def set_form(self, body: bytes) -> None:
         """Add the parameters of an application/x-www-form-urlencoded body to `params`."""
-        self._form = Params(self._query(), body)
+        self._form = body
+        self._params = None
+
+    def settle(self) -> None:
+        """Forget what was parsed, now that the checks are done: a session keeps its Request."""
+        self._headers = self._params = None
+        self._is_settled = True
 
     def set_host(self, host: str) -> None:
         """Say what `host` is: an edge that believes a proxy does."""
@@ -242,7 +274,12 @@ class Request:
     @property
     def headers(self) -> Headers:
         """The fields of the head."""
-        return Headers(self._head)
+        headers = self._headers
+        if headers is None:
+            headers = Headers(self._head)
+            if not self._is_settled:
+                self._headers = headers
+        return headers
 
     @property
     def cookies(self) -> dict[str, str]:
@@ -259,7 +296,13 @@ class Request:
     @property
     def params(self) -> Params:
         """The parameters of the query, then those of a form."""
-        return self._form or Params(self._query())
+        params = self._params
+        if params is None:
+            form = self._form
+            params = Params(self._query()) if form is None else Params(self._query(), form)
+            if not self._is_settled:
+                self._params = params
+        return params
 
     @property
     def state(self) -> dict[Any, Any]:

@@ -142,6 +142,17 @@ def test_odd_heads_raise_nothing(head: bytes) -> None:
     assert request.cookies.get("x", "") is not None
 
 
+def test_what_was_parsed_is_kept_until_the_request_is_settled() -> None:
+    request = Request(HEAD)
+    request.set_form(b"y=3")
+    assert request.headers is request.headers
+    assert request.params is request.params
+    request.settle()
+    assert request.headers is not request.headers
+    assert request.params is not request.params
+    assert (request.headers["host"], request.params["y"]) == ("example.org:8000", "3")
+
+
 def test_cookies_give_the_first_of_a_name() -> None:
     assert Request(HEAD).cookies == {"sid": "abc", "theme": "dark"}
     assert Request(b"GET / HTTP/1.1\r\n\r\n").cookies == {}

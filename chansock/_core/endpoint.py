@@ -305,10 +305,12 @@ class Endpoint:
         inbox: Inbox,
         is_post: bool = False,
     ) -> Connection:
+        request = admission.request
+        request.settle()
         return Connection(
             self._dispatch,
             transport,
-            admission.request,
+            request,
             admission.uid,
             admission.client_id,
             session,

@@ -171,15 +171,25 @@ def check_token(request: Request, reference: str | None) -> bool:
 
 
 def _split_host(host: str) -> tuple[str, int | None]:
-    """Split a Host field into name, without brackets and in lower case, and port."""
-    try:
-        parts = urlsplit("//" + host)
-        return (parts.hostname or ""), parts.port
-    except ValueError:
+    """Split a Host field into name, without brackets and in lower case, and port; "" if it
+    is none."""
+    if host[:1] == "[":
+        name, bracket, port = host[1:].partition("]")
+        if not bracket or port[:1] not in ("", ":"):
+            return "", None
+        port = port[1:]
+    else:
+        name, _, port = host.partition(":")
+    if not port:
+        return name.lower(), None
+    if len(port) > 5 or not (port.isascii() and port.isdigit()):
         return "", None
+    return name.lower(), int(port)
 
 
 def _is_same_origin(origin: str, host: str, scheme: str) -> bool:
+    if host and (origin == f"https://{host}" or (scheme == "http" and origin == f"http://{host}")):
+        return True  # spelled alike, as nearly always
     try:
         parts = urlsplit(origin)
         origin_port = parts.port
