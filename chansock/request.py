@@ -12,10 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from re import compile as pattern
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar, overload
 from urllib.parse import unquote_to_bytes
 
 __all__ = ["Headers", "Params", "Request", "Response", "is_token"]
+
+T = TypeVar("T")
 
 MAX_PARAMS: Final = 256  # names of one request; more cost time and mean nothing
 MAX_KEPT: Final = 32  # bytes of a parameter's name that is remembered decoded
@@ -55,7 +57,13 @@ class Headers(Mapping[str, str]):
             raise KeyError(name)
         return self._head[start:end].strip(b" \t").decode("latin-1")
 
-    def get(self, name: str, default: Any = None) -> Any:
+    @overload
+    def get(self, name: str, default: None = None, /) -> str | None: ...
+    @overload
+    def get(self, name: str, default: str, /) -> str: ...
+    @overload
+    def get(self, name: str, default: T, /) -> str | T: ...
+    def get(self, name: str, default: object = None, /) -> object:
         """Give the first value of name, or the default; without an exception on the way."""
         start, end = self._find(name, 0)
         return default if start < 0 else self._head[start:end].strip(b" \t").decode("latin-1")
