@@ -28,6 +28,12 @@ _BREAKS = bytes.maketrans(b"\r\n\0", b"   ")
 _OF_THE_EDGE = frozenset({"connection", "content-length", "transfer-encoding"})
 
 
+@lru_cache(maxsize=256)  # a program asks for few names, and often
+def _key(name: str) -> bytes:
+    """Give what stands before the value of a field in a head in lower case."""
+    return b"\r\n" + name.lower().encode("latin-1", "replace") + b":"
+
+
 class Headers(Mapping[str, str]):
     """The fields of a head, by name in any case; a view that searches the bytes.
 
@@ -42,17 +48,17 @@ class Headers(Mapping[str, str]):
         self._head = head
         self._lowered = head.lower()
 
-    def _find(self, name: str, start: int) -> tuple[int, int]:
-        """Give the bounds of the value of the next field called name, or (-1, -1)."""
-        key = b"\r\n" + name.lower().encode("latin-1", "replace") + b":"
+    def _find(self, key: bytes, start: int) -> tuple[int, int]:
+        """Give the bounds of the value of the next field with this key, or (-1, -1)."""
         at = self._lowered.find(key, start)
         if at < 0:
             return -1, -1
-        end = self._lowered.find(b"\r\n", at + len(key))
-        return at + len(key), end if end >= 0 else len(self._lowered)
+        at += len(key)
+        end = self._lowered.find(b"\r\n", at)
+        return at, end if end >= 0 else len(self._lowered)
 
     def __getitem__(self, name: str) -> str:
-        start, end = self._find(name, 0)
+        start, end = self._find(_key(name), 0)
         if start < 0:
             raise KeyError(name)
         return self._head[start:end].strip(b" \t").decode("latin-1")
@@ -65,16 +71,17 @@ class Headers(Mapping[str, str]):
     def get(self, name: str, default: T, /) -> str | T: ...
     def get(self, name: str, default: object = None, /) -> object:
         """Give the first value of name, or the default; without an exception on the way."""
-        start, end = self._find(name, 0)
+        start, end = self._find(_key(name), 0)
         return default if start < 0 else self._head[start:end].strip(b" \t").decode("latin-1")
 
     def getall(self, name: str) -> list[str]:
         """Give every value of name, in the order received; [] if there is none."""
         values = []
-        start, end = self._find(name, 0)
+        key = _key(name)
+        start, end = self._find(key, 0)
         while start >= 0:
             values.append(self._head[start:end].strip(b" \t").decode("latin-1"))
-            start, end = self._find(name, end)
+            start, end = self._find(key, end)
         return values
 
     def fields(self) -> list[tuple[str, str]]:
@@ -87,7 +94,7 @@ class Headers(Mapping[str, str]):
         return pairs
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._find(name, 0)[0] >= 0
+        return isinstance(name, str) and _key(name) in self._lowered
 
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys(name.lower() for name, _ in self.fields()))

@@ -306,7 +306,8 @@ class Endpoint:
         is_post: bool = False,
     ) -> Connection:
         request = admission.request
-        request.settle()
+        if not is_post:
+            request.settle()
         return Connection(
             self._dispatch,
             transport,
