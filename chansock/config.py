@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
+from ipaddress import ip_network
 from math import isfinite
 
 from chansock.errors import ConfigError
@@ -63,6 +64,8 @@ class Config:
     allowed_hosts: tuple[str, ...] | None = (
         None  # None: on a loopback address its names only (DNS rebinding)
     )
+    # addresses and networks of proxies; X-Forwarded-* and Forwarded are believed from these alone
+    trusted_proxies: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -86,9 +89,12 @@ _MAY_BE_ZERO = {"flush_delay_ajax", "flush_delay_ws", "post_order_wait", "grace_
 def _check(name: str, value: object) -> None:
     if value is None and name in _MAY_BE_NONE:
         return
-    if name in ("allowed_origins", "allowed_hosts"):
+    if name in ("allowed_origins", "allowed_hosts", "trusted_proxies"):
         if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
             raise ConfigError(f"{name}: expected a tuple of str, got {value!r}")
+        if name == "trusted_proxies":
+            _check_networks(value)
+            return
         shape, example = _SHAPES[name]
         for item in value:
             if item != "*" and not shape.fullmatch(item):
@@ -103,3 +109,13 @@ def _check(name: str, value: object) -> None:
         raise ConfigError(f"{name}: expected a finite number, got {value!r}")
     if value < 0 or (value == 0 and name not in _MAY_BE_ZERO):
         raise ConfigError(f"{name}: expected a positive number, got {value!r}")
+
+
+def _check_networks(items: tuple[str, ...]) -> None:
+    for item in items:
+        try:
+            ip_network(item)
+        except ValueError as error:
+            raise ConfigError(
+                f"trusted_proxies: expected addresses or networks like 10.0.0.0/8: {error}"
+            ) from None

@@ -10,18 +10,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from re import compile as pattern
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar, overload
 from urllib.parse import unquote_to_bytes
 
-__all__ = ["Headers", "Params", "Request", "Response"]
+__all__ = ["Headers", "Params", "Request", "Response", "is_token"]
+
+T = TypeVar("T")
 
 MAX_PARAMS: Final = 256  # names of one request; more cost time and mean nothing
+MAX_KEPT: Final = 32  # bytes of a parameter's name that is remembered decoded
 
-_BAD_VALUE = pattern(r"[\r\n\0]|[^\x00-\xff]")
+_BAD_VALUE = pattern(r"[^\t\x20-\x7e\x80-\xff]")  # RFC 9110 section 5.5
 _TOKEN = pattern(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
 _BREAKS = bytes.maketrans(b"\r\n\0", b"   ")
 _OF_THE_EDGE = frozenset({"connection", "content-length", "transfer-encoding"})
+
+
+@lru_cache(maxsize=256)  # a program asks for few names, and often
+def _key(name: str) -> bytes:
+    """Give what stands before the value of a field in a head in lower case."""
+    return b"\r\n" + name.lower().encode("latin-1", "replace") + b":"
 
 
 class Headers(Mapping[str, str]):
@@ -32,34 +42,46 @@ class Headers(Mapping[str, str]):
     RFC 9110 section 5.5 has it, without the white space around them.
     """
 
-    __slots__ = ("_head",)
+    __slots__ = ("_head", "_lowered")
 
     def __init__(self, head: bytes) -> None:
         self._head = head
+        self._lowered = head.lower()
 
-    def _find(self, name: str, start: int, lowered: bytes) -> tuple[int, int]:
-        """Give the bounds of the value of the next field called name, or (-1, -1)."""
-        key = b"\r\n" + name.lower().encode("latin-1", "replace") + b":"
-        at = lowered.find(key, start)
+    def _find(self, key: bytes, start: int) -> tuple[int, int]:
+        """Give the bounds of the value of the next field with this key, or (-1, -1)."""
+        at = self._lowered.find(key, start)
         if at < 0:
             return -1, -1
-        end = lowered.find(b"\r\n", at + len(key))
-        return at + len(key), end if end >= 0 else len(lowered)
+        at += len(key)
+        end = self._lowered.find(b"\r\n", at)
+        return at, end if end >= 0 else len(self._lowered)
 
     def __getitem__(self, name: str) -> str:
-        start, end = self._find(name, 0, self._head.lower())
+        start, end = self._find(_key(name), 0)
         if start < 0:
             raise KeyError(name)
         return self._head[start:end].strip(b" \t").decode("latin-1")
 
+    @overload
+    def get(self, name: str, default: None = None, /) -> str | None: ...
+    @overload
+    def get(self, name: str, default: str, /) -> str: ...
+    @overload
+    def get(self, name: str, default: T, /) -> str | T: ...
+    def get(self, name: str, default: object = None, /) -> object:
+        """Give the first value of name, or the default; without an exception on the way."""
+        start, end = self._find(_key(name), 0)
+        return default if start < 0 else self._head[start:end].strip(b" \t").decode("latin-1")
+
     def getall(self, name: str) -> list[str]:
         """Give every value of name, in the order received; [] if there is none."""
-        lowered = self._head.lower()
         values = []
-        start, end = self._find(name, 0, lowered)
+        key = _key(name)
+        start, end = self._find(key, 0)
         while start >= 0:
             values.append(self._head[start:end].strip(b" \t").decode("latin-1"))
-            start, end = self._find(name, end, lowered)
+            start, end = self._find(key, end)
         return values
 
     def fields(self) -> list[tuple[str, str]]:
@@ -72,7 +94,7 @@ class Headers(Mapping[str, str]):
         return pairs
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._find(name, 0, self._head.lower())[0] >= 0
+        return isinstance(name, str) and _key(name) in self._lowered
 
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys(name.lower() for name, _ in self.fields()))
@@ -101,7 +123,8 @@ class Params(Mapping[str, str]):
             for pair in part.split(b"&", MAX_PARAMS)[:MAX_PARAMS]:
                 if pair:
                     name, _, value = pair.partition(b"=")
-                    self._values.setdefault(_decode(name), []).append(value)
+                    key = _decode_name(name) if len(name) < MAX_KEPT else _decode(name)
+                    self._values.setdefault(key, []).append(value)
 
     def __getitem__(self, name: str) -> str:
         return _decode(self._values[name][0])
@@ -135,15 +158,30 @@ def _decode(raw: bytes) -> str:
     return raw.decode("utf-8", "replace")
 
 
+_decode_name = lru_cache(maxsize=256)(_decode)  # few names stand in nearly every request
+
+
 class Request:
     """One HTTP request, as hooks and handlers see it.
 
     `client` is (host, port) or None (a Unix socket), `scheme` "http" or "https",
     `scope` the ASGI scope where there is one. `state` is a dict for the application's
-    own use. The properties parse at each access: keep the result if you need it often.
+    own use. Once a request is admitted, the properties parse at each access: keep the result
+    if you need it often.
     """
 
-    __slots__ = ("_form", "_head", "_state", "client", "scheme", "scope")
+    __slots__ = (
+        "_form",
+        "_head",
+        "_headers",
+        "_host",
+        "_is_settled",
+        "_params",
+        "_state",
+        "client",
+        "scheme",
+        "scope",
+    )
 
     def __init__(
         self,
@@ -154,7 +192,11 @@ class Request:
     ) -> None:
         """Take a head as received, request line to empty line, lines ended by CR LF."""
         self._head = head
-        self._form: Params | None = None
+        self._form: bytes | None = None
+        self._headers: Headers | None = None
+        self._host: str | None = None
+        self._is_settled = False
+        self._params: Params | None = None
         self._state: dict[Any, Any] | None = None
         self.client = client
         self.scheme = scheme
@@ -182,7 +224,17 @@ class Request:
 
     def set_form(self, body: bytes) -> None:
         """Add the parameters of an application/x-www-form-urlencoded body to `params`."""
-        self._form = Params(self._query(), body)
+        self._form = body
+        self._params = None
+
+    def settle(self) -> None:
+        """Forget what was parsed, now that the checks are done: a session keeps its Request."""
+        self._headers = self._params = None
+        self._is_settled = True
+
+    def set_host(self, host: str) -> None:
+        """Say what `host` is: an edge that believes a proxy does."""
+        self._host = host
 
     @property
     def head(self) -> bytes:
@@ -205,6 +257,20 @@ class Request:
         return self._target().decode("latin-1")
 
     @property
+    def host(self) -> str:
+        """The host that was asked for, with its port if one was named: `chat.example:8000`.
+
+        A trusted proxy's word, else the target's in absolute form, else Host; "" if none.
+        """
+        if self._host is not None:
+            return self._host
+        target = self._target()
+        if target[:1] not in (b"/", b"*") and b"://" in target:
+            authority = target.partition(b"://")[2]
+            return authority.partition(b"/")[0].partition(b"?")[0].decode("latin-1")
+        return self.headers.get("host", "")
+
+    @property
     def path(self) -> str:
         """The path, percent-decoded, without the query."""
         path = self._target().partition(b"?")[0]
@@ -223,7 +289,12 @@ class Request:
     @property
     def headers(self) -> Headers:
         """The fields of the head."""
-        return Headers(self._head)
+        headers = self._headers
+        if headers is None:
+            headers = Headers(self._head)
+            if not self._is_settled:
+                self._headers = headers
+        return headers
 
     @property
     def cookies(self) -> dict[str, str]:
@@ -240,7 +311,13 @@ class Request:
     @property
     def params(self) -> Params:
         """The parameters of the query, then those of a form."""
-        return self._form or Params(self._query())
+        params = self._params
+        if params is None:
+            form = self._form
+            params = Params(self._query()) if form is None else Params(self._query(), form)
+            if not self._is_settled:
+                self._params = params
+        return params
 
     @property
     def state(self) -> dict[Any, Any]:
@@ -254,6 +331,11 @@ class Request:
         return f"Request({self.method} {self.path!r})"
 
 
+def is_token(text: str) -> bool:
+    """Tell whether text may name a method or a field."""
+    return _TOKEN.fullmatch(text) is not None
+
+
 def _raw(text: str | bytes) -> bytes:
     raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
     return raw.translate(_BREAKS)
@@ -263,9 +345,10 @@ def _raw(text: str | bytes) -> bytes:
 class Response:
     """An HTTP answer: status, body, content type and further fields.
 
-    Raises ValueError, naming the field, if a field could not be sent as it is (CR, LF,
-    NUL, a character outside latin-1, a name that is no token), or if it is one that the
-    edge sets itself (Connection, Content-Length, Transfer-Encoding).
+    Raises ValueError, naming the field, if a field could not be sent as it is (CR, LF, NUL
+    or another control, a character outside latin-1, a name that is no token), or if it is one
+    that the edge sets itself (Connection, Content-Length, Transfer-Encoding). Raises TypeError
+    if the body is neither bytes nor str.
     """
 
     status: int = 200
@@ -276,9 +359,11 @@ class Response:
     def __post_init__(self) -> None:
         if isinstance(self.status, bool) or not 200 <= self.status <= 599:
             raise ValueError(f"status: expected 200 to 599, got {self.status!r}")
+        if not isinstance(self.body, bytes | str):
+            raise TypeError(f"body: expected bytes or str, got {self.body!r:.80}")
         _check_value("content_type", self.content_type)
         for name, value in self.headers:
-            if not _TOKEN.fullmatch(name):
+            if not is_token(name):
                 raise ValueError(f"{name[:80]!r}: expected the name of a field")
             if name.lower() in _OF_THE_EDGE:
                 raise ValueError(f"{name}: expected no such field, the server sets it")
@@ -293,4 +378,4 @@ class Response:
 def _check_value(name: str, value: str) -> None:
     found = _BAD_VALUE.search(value)
     if found:
-        raise ValueError(f"{name}: expected latin-1 without CR, LF, NUL, got {value[:80]!r}")
+        raise ValueError(f"{name}: expected latin-1 without controls, got {value[:80]!r}")

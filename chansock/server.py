@@ -18,9 +18,11 @@ from ssl import SSLContext
 from typing import Any, Final, TypeAlias
 
 from chansock._core import http1
+from chansock._core.forwarded import Proxies
 from chansock._fast.connection import Protocol, Service
 from chansock.channel import ChannelSocket
 from chansock.clock import LoopClock
+from chansock.config import Config
 from chansock.errors import ConfigError
 from chansock.request import Request, Response
 
@@ -128,7 +130,14 @@ async def _serve(
         return response
 
     service = Service(
-        endpoint, clock, chsk.sweep, chsk.config, path=path, fallback=other, http1=http1
+        endpoint,
+        clock,
+        chsk.sweep,
+        chsk.config,
+        path=path,
+        fallback=other,
+        http1=http1,
+        forwarded=_forwarded(chsk.config, is_unix=unix is not None or _is_unix(sock)),
     )
     try:
         server = await _listen(
@@ -183,7 +192,7 @@ async def _listen(
 
     if unix is not None:
         return await loop.create_unix_server(accept, os.fspath(unix), **options)
-    if sock is not None and sock.family == getattr(socket, "AF_UNIX", None):
+    if _is_unix(sock):
         return await loop.create_unix_server(accept, sock=sock, **options)
     if sock is not None:
         server = await loop.create_server(accept, sock=sock, **options)
@@ -192,6 +201,17 @@ async def _listen(
     for bound in server.sockets:
         _bound_unsent(bound.fileno())
     return server
+
+
+def _is_unix(sock: socket.socket | None) -> bool:
+    return sock is not None and sock.family == getattr(socket, "AF_UNIX", None)
+
+
+def _forwarded(config: Config, *, is_unix: bool) -> Callable[[Request], None] | None:
+    """What is done with each request before anything else sees it; None: nothing."""
+    if not config.trusted_proxies and not is_unix:
+        return None
+    return Proxies(config.trusted_proxies, is_unix=is_unix).apply
 
 
 def _bound_unsent(fd: int) -> None:

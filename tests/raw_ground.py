@@ -124,6 +124,9 @@ class Door:
         self.told.put_nowait("post")
         return self._link(admission, transport)
 
+    def answer_fields(self, request: Request) -> tuple[tuple[str, str], ...]:
+        return ()
+
     def drained(self, link: Connection) -> None:
         self.drains += 1
         assert link.outbox is not None

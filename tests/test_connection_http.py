@@ -79,12 +79,10 @@ async def test_connection_close_and_http_1_0_end_the_connection(place: Ground) -
 
 
 @on_ground()
-async def test_head_has_no_body_and_other_methods_get_405(place: Ground) -> None:
+async def test_the_answer_to_head_has_no_body(place: Ground) -> None:
+    place.door.answer = lambda request: Response(405, "no")
     client = await place.client(GET.replace(b"GET", b"HEAD") % b"/other")
     assert b"Content-Length: 9\r\n" in await client.head()
-    client.send(GET.replace(b"GET", b"OPTIONS") % b"/chsk")
-    assert b"Allow: GET, POST\r\n" in await client.head()
-    assert await client.reader.readexactly(20) == b"expected GET or POST"
     client.send(GET.replace(b"GET", b"HEAD") % b"/chsk", GET % b"/other")
     assert (await client.head()).startswith(b"HTTP/1.1 405 ")
     assert (await client.head()).startswith(b"HTTP/1.1 404 ")

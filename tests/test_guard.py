@@ -128,7 +128,10 @@ def test_loopback_names_pass_on_a_loopback_address(host):
     assert guard.check_host(request(("Host", host)), None, is_loopback=True) is None
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "["])
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "127.0.0.1.evil.example", "", "[", "localhost/x", "x@localhost", "[::1]x"],
+)
 def test_a_strangers_name_is_refused_on_a_loopback_address(host):
     assert guard.check_host(request(("Host", host)), None, is_loopback=True) is not None
     assert guard.check_host(request(("Host", host)), None, is_loopback=False) is None

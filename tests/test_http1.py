@@ -77,6 +77,15 @@ def test_the_application_may_set_its_own_cache_control() -> None:
     assert b"max-age=60" in data
 
 
+def test_fields_of_the_edge_stand_where_the_answer_has_none_of_that_name() -> None:
+    fields = (("X-A", "edge"), ("X-B", "edge"), ("Vary", "Origin"))
+    answer = Response(200, headers=(("x-a", "own"), ("vary", "Cookie")))
+    found = parse(http1.render(answer, keep_alive=True, fields=fields))
+    assert found.headers.get_all("X-A") == ["own"]
+    assert found.headers.get_all("X-B") == ["edge"]
+    assert found.headers.get_all("Vary") == ["Origin", "Cookie"]
+
+
 def test_a_status_without_a_name_is_sent() -> None:
     assert http1.render(Response(299), keep_alive=True).startswith(b"HTTP/1.1 299 ")
 
@@ -126,6 +135,7 @@ def test_a_handshake_in_other_words_is_taken_and_nothing_is_negotiated(request_:
         (without("Sec-WebSocket-Key", "Sec-WebSocket-Key: caf\u00e9"), 400),
         (upgrade(*GOOD, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="), 400),
         (upgrade(*GOOD, start="POST /chsk HTTP/1.1"), 405),
+        (upgrade(*GOOD, start="GET /chsk HTTP/1.0"), 400),
     ],
 )
 def test_a_handshake_that_breaks_a_rule_is_refused(request_: Request, status: int) -> None:

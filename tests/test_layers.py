@@ -25,6 +25,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     (
         "_core.presence",
         "_core.guard",
+        "_core.forwarded",
         "_core.posts",
         "_core.session",
         "_core.hub",

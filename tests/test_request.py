@@ -37,6 +37,28 @@ def test_absolute_form_has_the_path_behind_the_authority() -> None:
     assert Request(b"OPTIONS * HTTP/1.1\r\n\r\n").path == "*"
 
 
+@pytest.mark.parametrize(
+    ("head", "host"),
+    [
+        (HEAD, "example.org:8000"),
+        (b"GET http://other:1/a HTTP/1.1\r\nHost: h\r\n\r\n", "other:1"),
+        (b"GET http://other?a=/ HTTP/1.1\r\nHost: h\r\n\r\n", "other"),
+        (b"GET /?a=http://other/ HTTP/1.1\r\nHost: h\r\n\r\n", "h"),
+        (b"OPTIONS * HTTP/1.1\r\nHost: h\r\n\r\n", "h"),
+        (b"GET / HTTP/1.0\r\n\r\n", ""),
+    ],
+)
+def test_the_host_is_that_of_an_absolute_target_else_of_its_field(head: bytes, host: str) -> None:
+    assert Request(head).host == host
+
+
+def test_an_edge_may_say_what_the_host_is() -> None:
+    request = Request(HEAD)
+    request.set_host("chat.example")
+    assert request.host == "chat.example"
+    assert request.headers["host"] == "example.org:8000"
+
+
 def test_fields_are_found_in_any_case() -> None:
     headers = Request(HEAD).headers
     assert headers["host"] == headers.get("HOST") == "example.org:8000"
@@ -120,6 +142,17 @@ def test_odd_heads_raise_nothing(head: bytes) -> None:
     assert request.cookies.get("x", "") is not None
 
 
+def test_what_was_parsed_is_kept_until_the_request_is_settled() -> None:
+    request = Request(HEAD)
+    request.set_form(b"y=3")
+    assert request.headers is request.headers
+    assert request.params is request.params
+    request.settle()
+    assert request.headers is not request.headers
+    assert request.params is not request.params
+    assert (request.headers["host"], request.params["y"]) == ("example.org:8000", "3")
+
+
 def test_cookies_give_the_first_of_a_name() -> None:
     assert Request(HEAD).cookies == {"sid": "abc", "theme": "dark"}
     assert Request(b"GET / HTTP/1.1\r\n\r\n").cookies == {}
@@ -165,6 +198,8 @@ def test_a_response_takes_text_or_bytes() -> None:
         ("X-A", "a\r\nSet-Cookie: x"),
         ("X-A", "a\n"),
         ("X-A", "a\0"),
+        ("X-A", "a\x1b[2J"),
+        ("X-A", "a\x7f"),
         ("X-A", "\u20ac"),
         ("X A", "a"),
         ("X-A:", "a"),
@@ -182,6 +217,12 @@ def test_a_field_that_cannot_be_sent_raises_where_it_is_made(name: str, value: s
 def test_a_content_type_with_a_line_break_raises() -> None:
     with pytest.raises(ValueError, match="content_type"):
         Response(200, content_type="text/html\r\nX: y")
+
+
+@pytest.mark.parametrize("body", [None, 5, ["a"], bytearray(b"a")])
+def test_a_body_that_is_no_text_raises_where_it_is_made(body: object) -> None:
+    with pytest.raises(TypeError, match="body: expected bytes or str"):
+        Response(200, body)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("status", [0, 99, 101, 600, True])

@@ -67,9 +67,9 @@ class Admission:
 class Endpoint:
     """Takes requests, sockets, polls and POSTs from the edges.
 
-    Interface for edges: `admit`, `open`, `receive`, `post`, `drained`, `closed`, and
-    `browser_file` for other paths. All are called on the loop's thread, and none raises for
-    what a peer did.
+    Interface for edges: `admit`, `open`, `receive`, `post`, `drained`, `closed`,
+    `answer_fields`, and `browser_file` for other paths. All are called on the loop's thread,
+    and none raises for what a peer did.
     """
 
     def __init__(
@@ -103,8 +103,11 @@ class Endpoint:
 
         A POST is admitted once its body is read, since its form may hold the token.
         `is_upgrade` is for edges whose framework hides the upgrade's fields; `is_loopback`
-        tells that the edge listens on a loopback address only.
+        tells that the edge listens on a loopback address only. A CORS preflight is answered
+        here too, without hooks: it carries nobody's cookies.
         """
+        if request.method not in ("GET", "POST"):
+            return self._other_method(request, is_loopback)
         if is_upgrade is None:
             is_upgrade = http1.wants_upgrade(request)
         steps = self._steps(request, is_upgrade, is_loopback)
@@ -205,6 +208,21 @@ class Endpoint:
         packet = Packet(self._packer.packet(wire.handshake(uid, data), None), self._packer.binary)
         return Admission(kind, request, uid, client_id, packet)
 
+    def _other_method(self, request: Request, is_loopback: bool) -> Response:
+        config = self._config
+        if not guard.is_preflight(request):
+            return http1.NOT_ALLOWED
+        if why := guard.check_host(request, config.allowed_hosts, is_loopback=is_loopback):
+            return self.refuse("host", 403, "Unauthorized host", why)
+        # Without a list no browser asks on behalf of the one origin that may come.
+        if why := guard.check_origin(request, config.allowed_origins or ()):
+            return self.refuse("origin", 403, "Unauthorized origin", why)
+        return Response(204, headers=guard.preflight_fields(request))
+
+    def answer_fields(self, request: Request) -> guard.Fields:
+        """Give the fields that an edge adds to each answer of the channel, refusals too."""
+        return guard.cors_fields(request, self._config.allowed_origins)
+
     def _needs_handshake(self, request: Request, uid: UserId | None, client_id: str) -> bool:
         if "handshake?" in request.params:
             return True
@@ -287,10 +305,13 @@ class Endpoint:
         inbox: Inbox,
         is_post: bool = False,
     ) -> Connection:
+        request = admission.request
+        if not is_post:
+            request.settle()
         return Connection(
             self._dispatch,
             transport,
-            admission.request,
+            request,
             admission.uid,
             admission.client_id,
             session,

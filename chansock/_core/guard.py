@@ -1,6 +1,6 @@
-"""The built-in checks of a request: host, token, origin, client-id.
+"""The built-in checks of a request: host, token, origin, client-id; and the fields of CORS.
 
-Each gives None, or why not. Pure: a request and settings in, an answer out; what a
+A check gives None, or why not. Pure: a request and settings in, an answer out; what a
 refusal looks like on the wire is the endpoint's business.
 """
 
@@ -8,16 +8,32 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Collection
-from typing import Final
+from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
-from chansock.request import Request
+from chansock.request import Request, is_token
 
-__all__ = ["MAX_CLIENT_ID_LENGTH", "check_client_id", "check_host", "check_origin", "check_token"]
+__all__ = [
+    "MAX_CLIENT_ID_LENGTH",
+    "Fields",
+    "check_client_id",
+    "check_host",
+    "check_origin",
+    "check_token",
+    "cors_fields",
+    "is_preflight",
+    "preflight_fields",
+]
+
+Fields: TypeAlias = tuple[tuple[str, str], ...]
 
 MAX_CLIENT_ID_LENGTH: Final = 256  # characters; a UUID has 36
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+# What the clients send over Ajax, theirs and Sente's, beyond what any page may.
+_OWN_FIELDS: Final = ("content-type", "x-csrf-token", "x-requested-with", "x-xsrf-token")
+_MAX_FIELDS: Final = 32  # asked for in one preflight, which are echoed
+_MAX_AGE: Final = 7200  # seconds; Chromium takes no more
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -45,11 +61,13 @@ def check_host(
     """
     if allowed is None and not is_loopback:
         return None
-    host = _split_host(request.headers.get("host", ""))[0]
     if allowed is None:
+        # The field itself, and no proxy's word: such a page could give that as well.
+        host = _split_host(request.headers.get("host", ""))[0]
         if host in _LOOPBACK_NAMES or host.endswith(".localhost"):
             return None
         return f"expected a loopback name as Host, got {host!r:.80}: see allowed_hosts"
+    host = _split_host(request.host)[0]
     if "*" in allowed or host in allowed:
         return None
     return f"expected a Host of {list(allowed)}, got {host!r:.80}: see allowed_hosts"
@@ -70,7 +88,7 @@ def check_origin(request: Request, allowed: Collection[str] | None) -> str | Non
             if site in ("same-origin", "none"):
                 return None
             return f"expected Sec-Fetch-Site same-origin, got {site!r:.80}: see allowed_origins"
-        host = headers.get("host", "")
+        host = request.host
         if len(origins) == 1 and _is_same_origin(origins[0], host, request.scheme):
             return None
         given = " ".join(origins)
@@ -85,6 +103,55 @@ def check_origin(request: Request, allowed: Collection[str] | None) -> str | Non
     if any(referer.startswith(item + "/") for item in allowed):
         return None
     return f"no Origin, and Referer is not under allowed_origins {list(allowed)}"
+
+
+def is_preflight(request: Request) -> bool:
+    """Tell whether a browser asks what a page of another origin may send."""
+    headers = request.headers
+    return (
+        request.method == "OPTIONS"
+        and "origin" in headers
+        and "access-control-request-method" in headers
+    )
+
+
+def cors_fields(request: Request, allowed: Collection[str] | None) -> Fields:
+    """Give what every answer carries, so that a page of an allowed origin may read it.
+
+    An origin that is named in the list may send cookies. What `*` lets in may not: every
+    page on the Web could otherwise read what this user may.
+    """
+    if allowed is None:
+        return ()
+    origins = request.headers.getall("origin")
+    vary = ("Vary", "Origin")
+    if len(origins) != 1:
+        return (vary,)
+    if origins[0] in allowed and origins[0] != "*":
+        return (
+            ("Access-Control-Allow-Origin", origins[0]),
+            ("Access-Control-Allow-Credentials", "true"),
+            vary,
+        )
+    return (("Access-Control-Allow-Origin", "*"), vary) if "*" in allowed else (vary,)
+
+
+def preflight_fields(request: Request) -> Fields:
+    """Give what the answer to a preflight carries besides `cors_fields`.
+
+    A page may send what our clients do, and what it asks for: its origin is trusted.
+    """
+    asked = [
+        name.strip(" \t").lower()
+        for line in request.headers.getall("access-control-request-headers")
+        for name in line.split(",", _MAX_FIELDS)
+    ]
+    names = [name for name in asked[:_MAX_FIELDS] if is_token(name)]
+    return (
+        ("Access-Control-Allow-Methods", "GET, POST"),
+        ("Access-Control-Allow-Headers", ", ".join(dict.fromkeys((*_OWN_FIELDS, *names)))),
+        ("Access-Control-Max-Age", str(_MAX_AGE)),
+    )
 
 
 def check_token(request: Request, reference: str | None) -> bool:
@@ -104,15 +171,25 @@ def check_token(request: Request, reference: str | None) -> bool:
 
 
 def _split_host(host: str) -> tuple[str, int | None]:
-    """Split a Host field into name, without brackets and in lower case, and port."""
-    try:
-        parts = urlsplit("//" + host)
-        return (parts.hostname or ""), parts.port
-    except ValueError:
+    """Split a Host field into name, without brackets and in lower case, and port; "" if it
+    is none."""
+    if host[:1] == "[":
+        name, bracket, port = host[1:].partition("]")
+        if not bracket or port[:1] not in ("", ":"):
+            return "", None
+        port = port[1:]
+    else:
+        name, _, port = host.partition(":")
+    if not port:
+        return name.lower(), None
+    if len(port) > 5 or not (port.isascii() and port.isdigit()):
         return "", None
+    return name.lower(), int(port)
 
 
 def _is_same_origin(origin: str, host: str, scheme: str) -> bool:
+    if host and (origin == f"https://{host}" or (scheme == "http" and origin == f"http://{host}")):
+        return True  # spelled alike, as nearly always
     try:
         parts = urlsplit(origin)
         origin_port = parts.port

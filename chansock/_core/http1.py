@@ -16,9 +16,14 @@ from http import HTTPStatus
 from time import time
 from typing import Final
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
+from httptools import (
+    HttpParserError,
+    HttpParserInvalidMethodError,
+    HttpParserUpgrade,
+    HttpRequestParser,
+)
 
-from chansock.request import Request, Response
+from chansock.request import Request, Response, is_token
 
 __all__ = [
     "CONTINUE",
@@ -26,7 +31,7 @@ __all__ = [
     "accept_key",
     "check_upgrade",
     "is_form",
-    "is_request_head",
+    "judge_head",
     "refuse",
     "render",
     "wants_upgrade",
@@ -56,13 +61,19 @@ def _http_date(second: int) -> str:
     return formatdate(second, usegmt=True)
 
 
-def render(response: Response, *, keep_alive: bool, head_only: bool = False) -> bytes:
+def render(
+    response: Response,
+    *,
+    keep_alive: bool,
+    head_only: bool = False,
+    fields: tuple[tuple[str, str], ...] = (),
+) -> bytes:
     """Make the bytes of an answer.
 
     `head_only` is for HEAD: the same head, Content-Length included, without the body.
-    Adds Date, Content-Length, `X-Content-Type-Options: nosniff` and `Cache-Control:
-    no-store` where the answer does not say otherwise, and `Connection: close` unless
-    kept alive.
+    Adds Date, Content-Length, `X-Content-Type-Options: nosniff`, `Cache-Control: no-store`
+    and `fields` where the answer does not say otherwise (a Vary of its own stands beside
+    ours), and `Connection: close` unless kept alive.
     """
     status = response.status
     body = response.body_bytes
@@ -74,7 +85,9 @@ def render(response: Response, *, keep_alive: bool, head_only: bool = False) -> 
         if "content-type" not in own:
             parts.append(f"Content-Type: {response.content_type}\r\n")
         parts.append(f"Content-Length: {len(body)}\r\n")
-    parts += [f"{name}: {value}\r\n" for name, value in _DEFAULTS if name.lower() not in own]
+    for name, value in (*_DEFAULTS, *fields):
+        if name.lower() not in own or name == "Vary":
+            parts.append(f"{name}: {value}\r\n")
     parts += [f"{name}: {value}\r\n" for name, value in response.headers]
     if not keep_alive:
         parts.append("Connection: close\r\n")
@@ -83,18 +96,21 @@ def render(response: Response, *, keep_alive: bool, head_only: bool = False) -> 
     return head if head_only or status in _WITHOUT_BODY else head + body
 
 
-def is_request_head(head: bytes) -> bool:
-    """Tell whether llhttp takes a head, request line to empty line.
+def judge_head(head: bytes) -> int:
+    """Let llhttp judge a head, request line to empty line: 0, or the status that refuses it.
 
-    The parser gets no callbacks, so that no object is made for a field.
+    400, or 501 for a method that it does not know. The parser gets no callbacks, so that no
+    object is made for a field.
     """
     try:
         HttpRequestParser(None).feed_data(head)
     except HttpParserUpgrade:
-        return True  # how it says that a head asks for an upgrade
+        return 0  # how it says that a head asks for an upgrade
+    except HttpParserInvalidMethodError:
+        return 501 if is_token(head.partition(b" ")[0].decode("latin-1")) else 400
     except HttpParserError:
-        return False
-    return True
+        return 400
+    return 0
 
 
 def is_form(request: Request) -> bool:
@@ -129,6 +145,8 @@ def check_upgrade(request: Request) -> Response | bytes:
     connection has none.
     """
     headers = request.headers
+    if b" HTTP/1.0\r\n" in request.head[: request.head.find(b"\r\n") + 2]:
+        return refuse(400, "expected HTTP/1.1 for a WebSocket")
     if request.method != "GET":
         return Response(405, "expected GET for a WebSocket", headers=(("Allow", "GET"),))
     if not wants_upgrade(request):

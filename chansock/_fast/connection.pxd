@@ -37,6 +37,7 @@ cdef class Service:
     cdef str path
     cdef object fallback            # call(request) -> Response, None or an awaitable; or None
     cdef object http1               # the module that words answers
+    cdef object forwarded           # call(request): sets who asked, as proxies say; or None
     cdef Memory memory
     cdef Py_ssize_t max_body
     cdef public bint is_loopback    # listens on a loopback address only
@@ -77,6 +78,7 @@ cdef class Protocol(Socket):
     cdef bint is_awaiting           # a hook waits: nothing is read
     cdef bint keeps_alive
     cdef bint is_head               # HEAD: no body in the answer
+    cdef tuple fields               # that the answer carries besides its own; None: none
 
     # WebSocket, and a parked poll or POST
     cdef Connection link
@@ -88,6 +90,7 @@ cdef class Protocol(Socket):
     cdef int _request_came(self, RequestReader reader) except -1
     cdef int _answer(self, object response) except -1
     cdef int _refuse(self, int status, str why) except -1
+    cdef int _refuse_early(self, int status, str why) except -1
     cdef int _upgrade(self, bytes switch, object admission) except -1
     cdef int _hold(self, object admission, bytes body) except -1
 

@@ -31,11 +31,13 @@ cdef class Service:
     """What all connections of one listener share, and the list of them.
 
     `endpoint` is the door to the core, `sweep` runs the time-outs, `fallback(request)`
-    answers other paths than `path` (None: 404), `http1` is the module that words answers.
+    answers other paths than `path` (None: 404), `http1` is the module that words answers,
+    `forwarded(request)` says first who asked, where proxies are believed.
     """
 
     def __cinit__(
-        self, endpoint, clock, Sweep sweep not None, config, *, str path not None, fallback, http1
+        self, endpoint, clock, Sweep sweep not None, config, *, str path not None, fallback,
+        http1, forwarded=None
     ):
         self.endpoint = endpoint
         self.clock = clock
@@ -44,6 +46,7 @@ cdef class Service:
         self.path = path
         self.fallback = fallback
         self.http1 = http1
+        self.forwarded = forwarded
         self.protocols = []
         self.expire = Protocol.expired
         # A head under way is copied to the front of the buffer: there must be room behind.
@@ -327,7 +330,7 @@ cdef class Protocol(Socket):
         config = self.service.config
         if reader is None:
             reader = self.reader = RequestReader(
-                self.service.http1.is_request_head, config.max_head_bytes,
+                self.service.http1.judge_head, config.max_head_bytes,
                 config.max_header_fields, self.service.max_body,
             )
             if self.state == IDLE:
@@ -342,8 +345,7 @@ cdef class Protocol(Socket):
             if reader.wants_continue and used == size:
                 self._put(self.service.http1.CONTINUE)
         elif found == request_reader.REFUSED:
-            self.is_head = False
-            self._refuse(reader.status, reader.why)
+            self._refuse_early(reader.status, reader.why)
             return size
         return used
 
@@ -356,19 +358,20 @@ cdef class Protocol(Socket):
         method = request.method
         self.keeps_alive = not (reader.wants_close or reader.is_http_1_0)
         self.is_head = method == "HEAD"
+        if service.forwarded is not None:
+            service.forwarded(request)
         if reader.body and service.http1.is_form(request):
             request.set_form(reader.body)
         if request.path != service.path:
             fallback = service.fallback
             self._settle(None if fallback is None else fallback(request), None, None)
             return 0
+        self.fields = service.endpoint.answer_fields(request)
         switch, is_upgrade = None, service.http1.wants_upgrade(request)
         if is_upgrade:
             switch = service.http1.check_upgrade(request)
             if isinstance(switch, Response):
                 return self._answer(switch)
-        elif method != "GET" and method != "POST":
-            return self._answer(service.http1.NOT_ALLOWED)
         self._arm(service.config.handshake_timeout)
         result = service.endpoint.admit(
             request, is_upgrade=is_upgrade, is_loopback=service.is_loopback
@@ -438,8 +441,10 @@ cdef class Protocol(Socket):
         cdef Reply reply = self.reply
         self.keeps_alive = self.keeps_alive and not self.service.is_stopping
         self._put(self.service.http1.render(
-            response, keep_alive=self.keeps_alive, head_only=self.is_head
+            response, keep_alive=self.keeps_alive, head_only=self.is_head,
+            fields=self.fields or (),
         ))
+        self.fields = None
         self.is_awaiting = False
         link, self.link = self.link, None
         self.reply = None
@@ -460,6 +465,15 @@ cdef class Protocol(Socket):
         """Answer with one line, and let the peer go."""
         self.keeps_alive = False
         return self._answer(self.service.endpoint.refuse("http", status, why))
+
+    cdef int _refuse_early(self, int status, str why) except -1:
+        """Refuse a request that is not whole; if its head is, a page may still read why."""
+        cdef bytes head = self.reader.head
+        request = Request(head or b"")
+        self.is_head = request.method == "HEAD"
+        if request.path == self.service.path:
+            self.fields = self.service.endpoint.answer_fields(request)
+        return self._refuse(status, why)
 
     # -- WebSocket
 
@@ -548,7 +562,7 @@ cdef class Protocol(Socket):
         if self.state == HELD:
             self._refuse(503, "the server took too long")
         elif self.state == READING and self.reader is not None:
-            self._refuse(408, "expected a whole request sooner")
+            self._refuse_early(408, "expected a whole request sooner")
         else:
             self._hang_up(self.state > FRAMES)
 

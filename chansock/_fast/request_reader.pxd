@@ -13,12 +13,13 @@ cdef enum:
 
 cdef class RequestReader:
     # Handed: the judge of a head's syntax, and limits
-    cdef object is_head
+    cdef object judge
     cdef Py_ssize_t max_head
     cdef Py_ssize_t max_fields
     cdef Py_ssize_t max_body
 
     # The request under way
+    cdef Py_ssize_t seen            # bytes of its head that were searched for the end
     cdef bytes head                 # None: its head is not whole
     cdef bytes body
     cdef bint is_http_1_0
@@ -29,7 +30,8 @@ cdef class RequestReader:
     cdef int part
     cdef Py_ssize_t left            # bytes to come of the body, or of the chunk
     cdef bytearray gathered
-    cdef Py_ssize_t trailer_bytes
+    cdef Py_ssize_t extra           # bytes of chunk extensions and trailers
+    cdef Py_ssize_t trailers
 
     # Why it was refused
     cdef int status
@@ -38,7 +40,10 @@ cdef class RequestReader:
     # Take what can be taken of data; says in `used` how much. Called again with the rest.
     cdef int feed(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t* used) except -1
     cdef int _feed_head(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t* used) except -1
+    cdef Py_ssize_t _find_end(self, const uint8_t* data, Py_ssize_t size) noexcept
     cdef int _scan(self, const uint8_t* head, Py_ssize_t size) except -1
+    cdef int _request_line(self, const char* line, Py_ssize_t size) except -1
+    cdef int _target(self, const char* target, Py_ssize_t size) except -1
     cdef int _field(self, const char* line, Py_ssize_t size, Seen* seen) except -1
     cdef int _gather(self, const uint8_t* data, Py_ssize_t size) except -1
     cdef int _end(self) except -1
@@ -46,6 +51,7 @@ cdef class RequestReader:
         self, const uint8_t* data, Py_ssize_t size, Py_ssize_t* used
     ) except -1
     cdef int _chunk_size(self, const uint8_t* line, Py_ssize_t size) except -1
+    cdef int _trailer(self, const uint8_t* line, Py_ssize_t size) except -1
     cdef int _refuse(self, int status, str why) except -1
 
 
@@ -53,4 +59,4 @@ cdef struct Seen:
     # What the fields of one head say of its framing
     Py_ssize_t length               # Content-Length; -1: none
     int hosts
-    bint is_chunked
+    int codings                     # fields of Transfer-Encoding, chunked alone

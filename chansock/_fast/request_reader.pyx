@@ -2,8 +2,9 @@
 """Bytes to HTTP/1.1 requests: the end of the head, its syntax, and the body's framing.
 
 Whether a head is well-formed is judged by a function that is handed; how long the body is,
-is decided here and in one place, so that what follows is exactly the next request (RFC
-9112). No object is made for a field. No socket, loop, time or route is known.
+and which host and path are meant, is decided here and in one place, so that what follows is
+exactly the next request (RFC 9112). Refused is whatever two readers could take for two
+different things. No object is made for a field. No socket, loop, time or route is known.
 """
 
 cimport cython
@@ -11,13 +12,14 @@ from cpython.bytearray cimport (
     PyByteArray_AS_STRING, PyByteArray_GET_SIZE, PyByteArray_Resize,
 )
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.string cimport memchr, memcpy
-
-cdef extern from "string.h":
-    void* memmem(const void* data, size_t size, const void* what, size_t length) noexcept nogil
+from libc.string cimport memchr, memcmp, memcpy
 
 cdef extern from "strings.h":
     int strncasecmp(const char* a, const char* b, size_t size) noexcept nogil
+
+cdef extern from "arpa/inet.h":
+    const int AF_INET6
+    int inet_pton(int family, const char* text, void* address) noexcept nogil
 
 cdef enum:
     # RequestReader.part
@@ -30,21 +32,24 @@ cdef enum:
 
     MAX_CHUNK_LINE = 1024           # size and extensions; nobody sends more
     MAX_HEX_DIGITS = 12             # 2**48: far past any limit, far below an overflow
+    MAX_HOST = 255                  # bytes of a name; the DNS has 253
+    INET6_LENGTH = 46               # of an address as text, with the NUL behind it
 
 
 @cython.final
 cdef class RequestReader:
     """Reads the requests of one connection, one at a time.
 
-    `is_head(head)` judges the syntax of a head. Refuses with 400 what breaks a rule, 413 a
-    body past max_body, 417 an unknown Expect, 431 a head past max_head bytes or max_fields
-    fields, 501 a transfer coding other than chunked, 505 a version other than 1.0 and 1.1.
+    `judge(head)` tells of a head's syntax: 0, or the status that refuses it. Refuses with
+    400 what breaks a rule, 413 a body past max_body, 417 an unknown Expect, 431 a head, chunk
+    extensions or trailers past max_head bytes or max_fields fields, 501 a transfer coding
+    other than chunked, 505 a version other than 1.0 and 1.1.
     """
 
     def __cinit__(
-        self, is_head not None, Py_ssize_t max_head, Py_ssize_t max_fields, Py_ssize_t max_body
+        self, judge not None, Py_ssize_t max_head, Py_ssize_t max_fields, Py_ssize_t max_body
     ):
-        self.is_head = is_head
+        self.judge = judge
         self.max_head = max_head
         self.max_fields = max_fields
         self.max_body = max_body
@@ -74,60 +79,89 @@ cdef class RequestReader:
     ) except -1:
         cdef Py_ssize_t start = 0
         cdef Py_ssize_t length
-        cdef const uint8_t* end
-        cdef int found
-        while start + 2 <= size and data[start] == 13 and data[start + 1] == 10:
-            start += 2              # RFC 9112 section 2.2: empty lines before a request
-        used[0] = start
+        cdef int found, status
         self.head = None
-        end = <const uint8_t*>memmem(data + start, size - start, b"\r\n\r\n", 4)
-        length = size - start if end == NULL else end - (data + start) + 4
-        if length > self.max_head:
-            return self._refuse(431, f"expected at most {self.max_head} bytes of head")
-        if end == NULL:
+        if self.seen == 0:
+            while start + 2 <= size and data[start] == 13 and data[start + 1] == 10:
+                start += 2          # RFC 9112 section 2.2: empty lines before a request
+        used[0] = start
+        length = self._find_end(data + start, min(size - start, self.max_head))
+        if length < 0:
+            return self._refuse(400, "expected an HTTP/1.1 request, lines ended by CR LF")
+        if length == 0:
+            if size - start > self.max_head:
+                return self._refuse(431, f"expected at most {self.max_head} bytes of head")
             return MORE
+        self.seen = 0
         self.head = PyBytes_FromStringAndSize(<const char*>data + start, length)
         self.body = b""
         self.gathered = None
         self.wants_close = self.wants_continue = self.is_http_1_0 = False
-        if not self.is_head(self.head):
-            return self._refuse(400, "expected an HTTP/1.1 request")
         found = self._scan(data + start, length)
         if found != REFUSED:
+            status = self.judge(self.head)
+            if status:
+                return self._refuse(status, "expected an HTTP/1.1 request")
             used[0] = start + length
         return found
 
+    cdef Py_ssize_t _find_end(self, const uint8_t* data, Py_ssize_t size) noexcept:
+        """Give the length of the head; 0: it goes on; -1: this can become none.
+
+        A fault is told by its first byte, not at the time-out: TLS and SOCKS on this port,
+        lines that are ended by LF or CR alone.
+        """
+        cdef Py_ssize_t at = self.seen
+        cdef Py_ssize_t stop
+        cdef const uint8_t* cr
+        if size and not (_is_letter(data[0]) or (size == 1 and data[0] == 13)):
+            return -1
+        while True:
+            cr = <const uint8_t*>memchr(data + at, 13, size - at)
+            stop = size if cr == NULL else cr - data
+            if memchr(data + at, 10, stop - at) != NULL:
+                return -1
+            if stop + 1 >= size:
+                break
+            if data[stop + 1] != 10:
+                return -1
+            if stop + 3 < size and data[stop + 2] == 13 and data[stop + 3] == 10:
+                return stop + 4
+            if stop + 2 >= size or (stop + 3 == size and data[stop + 2] == 13):
+                break
+            at = stop + 2
+        self.seen = stop
+        return 0
+
     cdef int _scan(self, const uint8_t* head, Py_ssize_t size) except -1:
-        """Look at the version and at the fields that frame a request."""
+        """Look at the request line, and at the fields that frame a request."""
         cdef const char* line = <const char*>head
         cdef const char* end = line + size - 2      # of the last field's line
-        cdef const char* stop = <const char*>memmem(line, size, b"\r\n", 2)
+        cdef const char* stop = <const char*>memchr(line, 13, size)
         cdef Seen seen
         cdef Py_ssize_t count = 0
         seen.length = -1
-        seen.hosts = 0
-        seen.is_chunked = False
-        if stop - line < 9 or strncasecmp(stop - 9, b" HTTP/1.", 8) != 0:
-            return self._refuse(505, "expected HTTP/1.1")
-        self.is_http_1_0 = (stop - 1)[0] == c"0"
+        seen.hosts = seen.codings = 0
+        if self._request_line(line, stop - line) == REFUSED:
+            return REFUSED
         line = stop + 2
         while line < end:
             count += 1
             if count > self.max_fields:
                 return self._refuse(431, f"expected at most {self.max_fields} fields")
-            stop = <const char*>memmem(line, end - line, b"\r\n", 2)
+            stop = <const char*>memchr(line, 13, end - line)
             if self._field(line, stop - line, &seen) == REFUSED:
                 return REFUSED
             line = stop + 2
         if seen.hosts > 1 or (seen.hosts == 0 and not self.is_http_1_0):
             return self._refuse(400, f"expected one Host, got {seen.hosts}")
-        if seen.is_chunked:
+        if seen.codings:
             if seen.length >= 0 or self.is_http_1_0:
                 # Two readings of where the body ends are how requests are smuggled.
                 return self._refuse(400, "expected no Transfer-Encoding here")
             self.part = IN_CHUNK_SIZE
             self.gathered = bytearray()
-            self.trailer_bytes = 0
+            self.extra = self.trailers = 0
             return HEAD
         if seen.length <= 0:
             return REQUEST
@@ -136,6 +170,58 @@ cdef class RequestReader:
         self.part = IN_BODY
         self.left = seen.length
         return HEAD
+
+    cdef int _request_line(self, const char* line, Py_ssize_t size) except -1:
+        """Read `GET /path?query HTTP/1.1` (RFC 9112 section 3)."""
+        cdef const char* space = <const char*>memchr(line, c" ", size)
+        cdef const char* version = line + size - 8
+        cdef const char* target
+        cdef Py_ssize_t length
+        if space == NULL or space + 2 >= version or not _is_version(version - 1):
+            return self._refuse(400, "expected a request line: GET /path HTTP/1.1")
+        target = space + 1
+        length = version - 1 - target
+        if memchr(target, c" ", length) != NULL:
+            return self._refuse(400, "expected two spaces in the request line")
+        if version[5] != c"1" or version[7] not in b"01":
+            return self._refuse(505, "expected HTTP/1.1")
+        self.is_http_1_0 = version[7] == c"0"
+        if space - line == 7 and memcmp(line, b"CONNECT", 7) == 0:
+            return self._refuse(501, "expected no CONNECT: this is no proxy")
+        if target[0] == c"*" and length == 1:
+            if space - line == 7 and memcmp(line, b"OPTIONS", 7) == 0:
+                return MORE
+            return self._refuse(400, "expected a path, got *")
+        return self._target(target, length)
+
+    cdef int _target(self, const char* target, Py_ssize_t size) except -1:
+        """Check a path, and the host before it where there is one (RFC 9112 section 3.2)."""
+        cdef const char* end = target + size
+        cdef const char* host = target
+        cdef const char* at
+        if target[0] != c"/":
+            if size > 7 and strncasecmp(target, b"http://", 7) == 0:
+                host += 7
+            elif size > 8 and strncasecmp(target, b"https://", 8) == 0:
+                host += 8
+            else:
+                return self._refuse(400, "expected a path as the target")
+            target = host
+            while target < end and target[0] not in b"/?":
+                target += 1
+            if not _is_host(host, target - host):
+                return self._refuse(400, "expected a host, or host:port, in the target")
+        at = target
+        while at < end and at[0] != c"?":
+            if at[0] == c"%" and (
+                end - at < 3 or _hex(at[1]) < 0 or _hex(at[2]) < 0
+                or (at[1] == c"0" and at[2] == c"0")
+            ):
+                return self._refuse(400, "expected %XX with two hex digits, not 00, in the path")
+            at += 1
+        if memchr(target, c"#", end - target) != NULL:
+            return self._refuse(400, "expected no # in the target")
+        return MORE
 
     cdef int _field(self, const char* line, Py_ssize_t size, Seen* seen) except -1:
         cdef const char* colon = <const char*>memchr(line, c":", size)
@@ -153,6 +239,8 @@ cdef class RequestReader:
         length = colon - line
         if length == 4 and strncasecmp(line, b"host", 4) == 0:
             seen.hosts += 1
+            if not _is_host(value, size):
+                return self._refuse(400, "expected a host, or host:port, in Host")
         elif length == 14 and strncasecmp(line, b"content-length", 14) == 0:
             if seen.length >= 0:
                 return self._refuse(400, "expected one Content-Length")
@@ -160,15 +248,18 @@ cdef class RequestReader:
             if seen.length < 0:
                 return self._refuse(400, "expected digits in Content-Length")
         elif length == 17 and strncasecmp(line, b"transfer-encoding", 17) == 0:
-            if seen.is_chunked or size != 7 or strncasecmp(value, b"chunked", 7) != 0:
+            seen.codings += 1
+            if seen.codings > 1:
+                return self._refuse(400, "expected one Transfer-Encoding")
+            if size != 7 or strncasecmp(value, b"chunked", 7) != 0:
                 return self._refuse(501, "expected no Transfer-Encoding but chunked")
-            seen.is_chunked = True
         elif length == 10 and strncasecmp(line, b"connection", 10) == 0:
             self.wants_close |= _has_close(value, size)
         elif length == 6 and strncasecmp(line, b"expect", 6) == 0:
             if size != 12 or strncasecmp(value, b"100-continue", 12) != 0:
                 return self._refuse(417, "expected no Expect but 100-continue")
-            self.wants_continue = True
+            # RFC 9110 section 10.1.1: a client of 1.0 would not know what a 100 is
+            self.wants_continue = not self.is_http_1_0
         return MORE
 
     cdef int _gather(self, const uint8_t* data, Py_ssize_t size) except -1:
@@ -203,28 +294,37 @@ cdef class RequestReader:
                 if self.left:
                     return MORE
                 self.part = IN_CHUNK_END
-            end = <const uint8_t*>memchr(data + at, c"\n", size - at)
-            if end == NULL:
-                if size - at > MAX_CHUNK_LINE:
-                    return self._refuse(400, "expected a shorter line in a chunked body")
-                return MORE
-            taken = end - (data + at)               # the line with its CR
-            if taken == 0 or (end - 1)[0] != c"\r" or taken > MAX_CHUNK_LINE:
+            if self.part == IN_CHUNK_END:
+                # Told by the first byte: whoever sent more than it said need not be waited for.
+                if (at < size and data[at] != 13) or (at + 1 < size and data[at + 1] != 10):
+                    return self._refuse(400, "expected CR LF behind a chunk")
+                if at + 2 > size:
+                    return MORE
+                at += 2
+                used[0] = at
+                self.part = IN_CHUNK_SIZE
+            end = <const uint8_t*>memchr(data + at, 10, min(size - at, MAX_CHUNK_LINE))
+            taken = min(size - at, MAX_CHUNK_LINE) if end == NULL else end - (data + at)
+            if not _is_line(data + at, taken, end == NULL):
                 return self._refuse(400, "expected lines ended by CR LF in a chunked body")
+            if self.part == IN_CHUNK_SIZE and taken and _hex(data[at]) < 0:
+                return self._refuse(400, "expected the size of a chunk in hex")
+            if end == NULL:
+                if taken == MAX_CHUNK_LINE:
+                    return self._refuse(431, "expected shorter lines in a chunked body")
+                return MORE
             if self.part == IN_CHUNK_SIZE:
                 if self._chunk_size(data + at, taken - 1) == REFUSED:
                     return REFUSED
-            elif self.part == IN_CHUNK_END:
-                if taken != 1:
-                    return self._refuse(400, "expected CR LF behind a chunk")
-                self.part = IN_CHUNK_SIZE
             elif taken == 1:
                 used[0] = at + 2
                 return self._end()
-            else:
-                self.trailer_bytes += taken
-                if self.trailer_bytes > self.max_head:
-                    return self._refuse(431, f"expected at most {self.max_head} bytes of trailers")
+            elif self._trailer(data + at, taken - 1) == REFUSED:
+                return REFUSED
+            if self.extra > self.max_head:
+                return self._refuse(
+                    431, f"expected at most {self.max_head} bytes of extensions and trailers"
+                )
             at += taken + 1
             used[0] = at
 
@@ -239,12 +339,31 @@ cdef class RequestReader:
                 break
             value = value * 16 + digit
             k += 1
-        if k == 0 or k > MAX_HEX_DIGITS or (k < size and line[k] not in b"; \t"):
+        if k == 0 or k > MAX_HEX_DIGITS or (k < size and line[k] != c";"):
             return self._refuse(400, "expected the size of a chunk in hex")
         if value > self.max_body - PyByteArray_GET_SIZE(self.gathered):
             return self._refuse(413, f"expected at most {self.max_body} bytes of body")
+        self.extra += size - k
         self.left = value
         self.part = IN_CHUNK if value else IN_TRAILER
+        return MORE
+
+    cdef int _trailer(self, const uint8_t* line, Py_ssize_t size) except -1:
+        """Check a field behind the last chunk."""
+        cdef const uint8_t* colon = <const uint8_t*>memchr(line, c":", size)
+        cdef const uint8_t* at
+        cdef bint is_name = colon != NULL and colon != line
+        self.extra += size + 2
+        self.trailers += 1
+        if self.trailers > self.max_fields:
+            return self._refuse(431, f"expected at most {self.max_fields} trailers")
+        if is_name:
+            at = line
+            while at < colon:
+                is_name &= _is_letter(at[0]) or at[0] in b"0123456789!#$%&'*+-.^_`|~"
+                at += 1
+        if not is_name:
+            return self._refuse(400, "expected name: value in each trailer")
         return MORE
 
     cdef int _refuse(self, int status, str why) except -1:
@@ -268,6 +387,11 @@ cdef class RequestReader:
         if found == REFUSED:
             return (self.status, self.why), used
         return "head" if found == HEAD else None, used
+
+
+def is_host(bytes text not None):
+    """Tell whether this is `name`, `name:80` or `[::1]:80`."""
+    return _is_host(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
 
 
 cpdef bytes unquote_form(bytes text):
@@ -310,6 +434,63 @@ cdef int _hex(uint8_t char) noexcept:
         return char - c"0"
     char |= 0x20
     return char - c"a" + 10 if c"a" <= char <= c"f" else -1
+
+
+cdef inline bint _is_letter(uint8_t char) noexcept:
+    return c"a" <= (char | 0x20) <= c"z"
+
+
+cdef bint _is_version(const char* text) noexcept:
+    """Tell whether this is ` HTTP/1.1`, or another digit for each."""
+    return (
+        memcmp(text, b" HTTP/", 6) == 0 and text[7] == c"."
+        and c"0" <= text[6] <= c"9" and c"0" <= text[8] <= c"9"
+    )
+
+
+cdef bint _is_line(const uint8_t* line, Py_ssize_t size, bint is_open) noexcept:
+    """Tell whether this is a line with its CR, or may become one, with no control but tabs."""
+    cdef Py_ssize_t k
+    for k in range(size):
+        if (line[k] < 32 and line[k] != 9) or line[k] == 127:
+            return k == size - 1 and line[k] == 13
+    return is_open
+
+
+cdef bint _is_host(const char* text, Py_ssize_t size) noexcept:
+    """Tell whether this is `name`, `name:80` or `[::1]:80`.
+
+    Narrower than RFC 3986 section 3.2.2: without %-escapes and what no name has, such as the
+    comma that would make two of one.
+    """
+    cdef char[INET6_LENGTH] literal
+    cdef char[16] address
+    cdef Py_ssize_t at = 0
+    cdef Py_ssize_t port = 0
+    if size and text[0] == c"[":
+        while at < size and text[at] != c"]":
+            at += 1
+        if at == size or at - 1 >= INET6_LENGTH:
+            return False
+        memcpy(literal, text + 1, at - 1)
+        literal[at - 1] = 0
+        if memchr(literal, 0, at - 1) != NULL or inet_pton(AF_INET6, literal, address) != 1:
+            return False
+        at += 1
+    else:
+        while at < size and (_is_letter(text[at]) or text[at] in b"0123456789-._~"):
+            at += 1
+        if not 0 < at <= MAX_HOST:
+            return False
+    if at == size:
+        return True
+    if text[at] != c":":
+        return False
+    size -= at + 1
+    if size == 0:
+        return True                 # `name:` is the default port
+    port = _decimal(text + at + 1, size)
+    return size <= 5 and 0 <= port <= 65535
 
 
 cdef bint _has_close(const char* value, Py_ssize_t size) noexcept:

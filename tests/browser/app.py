@@ -87,7 +87,10 @@ def page(request: Request) -> Response | None:
 
 
 async def main(port: int, config: str) -> None:
-    chsk = make(Config(**json.loads(config)))
+    fields = json.loads(config)
+    # JSON has no tuples
+    fields = {name: tuple(x) if isinstance(x, list) else x for name, x in fields.items()}
+    chsk = make(Config(**fields))
     async with serve(chsk, port=port, fallback=page) as listener:
         note("listening", listener.port)
         await asyncio.to_thread(sys.stdin.read)  # ends with the test that started it

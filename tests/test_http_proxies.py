@@ -1,0 +1,331 @@
+"""trusted_proxies: whose word counts for client, scheme and host, and where it is used."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+
+import peer
+import pytest
+from peer import Answer, Peer, read_answer
+from raw import SHAKE, Run, records
+from sente_app import make
+
+import chansock
+from chansock import Config, ConfigError, Request, Response
+from chansock._core.forwarded import Proxies
+
+Fields = Sequence[tuple[str, str]]
+TRUSTED = ("10.0.0.0/8", "192.0.2.7", "2001:db8::/32")
+PROXY = ("10.0.0.1", 4000)
+
+
+def told(
+    *fields: tuple[str, str], client: tuple[str, int] | None = PROXY, is_unix: bool = False
+) -> tuple[tuple[str, int] | None, str, str]:
+    """Client, scheme and host of a request with these fields."""
+    request = Request.from_fields("GET", "/", [("Host", "inner:80"), *fields], client=client)
+    Proxies(TRUSTED, is_unix=is_unix).apply(request)
+    return request.client, request.scheme, request.host
+
+
+NOTHING = (PROXY, "http", "inner:80")
+
+
+@pytest.mark.parametrize(
+    ("value", "client"),
+    [
+        ("203.0.113.9", ("203.0.113.9", 0)),
+        ("203.0.113.9:5000", ("203.0.113.9", 5000)),
+        ("2001:db9::1", ("2001:db9::1", 0)),
+        ("[2001:DB9::1]", ("2001:db9::1", 0)),
+        ("[2001:db9::1]:5000", ("2001:db9::1", 5000)),
+        ("::ffff:203.0.113.9", ("203.0.113.9", 0)),
+        # the right-most that is no proxy of ours; what stands left of it anybody can write
+        ("1.2.3.4, 203.0.113.9", ("203.0.113.9", 0)),
+        ("1.2.3.4, 203.0.113.9, 10.0.0.2", ("203.0.113.9", 0)),
+        ("1.2.3.4,203.0.113.9 ,10.0.0.2,\t192.0.2.7", ("203.0.113.9", 0)),
+        ("203.0.113.9, 2001:db8::5", ("203.0.113.9", 0)),
+        ("nonsense, 203.0.113.9", ("203.0.113.9", 0)),
+        # all of them are ours: the farthest
+        ("10.0.0.3, 10.0.0.2", ("10.0.0.3", 0)),
+        # who does not say ends the way
+        ("unknown", PROXY),
+        ("1.2.3.4, unknown, 10.0.0.2", ("10.0.0.2", 0)),
+        ("1.2.3.4, _hidden", PROXY),
+        ("", PROXY),
+        (", ,", PROXY),
+    ],
+)
+def test_client_is_the_right_most_untrusted_hop(value: str, client: tuple[str, int]) -> None:
+    assert told(("X-Forwarded-For", value)) == (client, "http", "inner:80")
+
+
+def test_several_fields_of_one_name_are_one_list() -> None:
+    fields = [("X-Forwarded-For", "1.2.3.4"), ("x-forwarded-for", "203.0.113.9, 10.0.0.2")]
+    assert told(*fields)[0] == ("203.0.113.9", 0)
+
+
+@pytest.mark.parametrize(
+    "client", [("203.0.113.5", 1), ("11.0.0.1", 1), ("192.0.2.8", 1), ("::1", 1), None]
+)
+def test_nobody_else_is_believed(client: tuple[str, int] | None) -> None:
+    fields = [
+        ("X-Forwarded-For", "1.2.3.4"),
+        ("X-Forwarded-Proto", "https"),
+        ("X-Forwarded-Host", "evil.example"),
+        ("Forwarded", "for=1.2.3.4;proto=https;host=evil.example"),
+    ]
+    assert told(*fields, client=client) == (client, "http", "inner:80")
+
+
+@pytest.mark.parametrize(
+    "client", [("10.255.0.1", 1), ("192.0.2.7", 1), ("2001:db8:1::1", 1), ("::ffff:10.0.0.1", 1)]
+)
+def test_addresses_and_networks_are_believed(client: tuple[str, int]) -> None:
+    assert told(("X-Forwarded-For", "1.2.3.4"), client=client)[0] == ("1.2.3.4", 0)
+
+
+def test_unix_socket_counts_as_a_trusted_proxy() -> None:
+    fields = [("X-Forwarded-For", "1.2.3.4, 10.0.0.2"), ("X-Forwarded-Proto", "https")]
+    found = told(*fields, client=None, is_unix=True)
+    assert found == (("1.2.3.4", 0), "https", "inner:80")
+
+
+@pytest.mark.parametrize(
+    ("value", "scheme"),
+    [
+        ("https", "https"),
+        ("HTTPS", "https"),
+        ("http", "http"),
+        ("wss", "https"),  # as Traefik says of a WebSocket
+        ("ws", "http"),
+        ("http, https", "https"),  # the nearest proxy's word
+    ],
+)
+def test_scheme_is_the_proxys(value: str, scheme: str) -> None:
+    assert told(("X-Forwarded-Proto", value)) == (PROXY, scheme, "inner:80")
+
+
+@pytest.mark.parametrize(
+    "host", ["chat.example", "chat.example:8443", "[2001:db8::1]:80", "1.2.3.4"]
+)
+def test_host_is_the_proxys(host: str) -> None:
+    assert told(("X-Forwarded-Host", host)) == (PROXY, "http", host)
+
+
+def test_scheme_and_host_are_those_of_the_hop_that_the_client_spoke_to() -> None:
+    chain = ("X-Forwarded-For", "1.2.3.4, 203.0.113.9, 10.0.0.2")
+    fields = [chain, ("X-Forwarded-Proto", "ftp, https, http"), ("X-Forwarded-Host", "e, a, b")]
+    assert told(*fields) == (("203.0.113.9", 0), "https", "a")
+    # one value that every hop passed on
+    fields = [chain, ("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "a")]
+    assert told(*fields) == (("203.0.113.9", 0), "https", "a")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("for=203.0.113.9", (("203.0.113.9", 0), "http", "inner:80")),
+        ("For=203.0.113.9;Proto=HTTPS;by=10.0.0.1", (("203.0.113.9", 0), "https", "inner:80")),
+        (
+            'for="[2001:db9::1]:47";host="chat.example:1"',
+            (("2001:db9::1", 47), "http", "chat.example:1"),
+        ),
+        # each element says of its own hop alone
+        (
+            "for=1.2.3.4, for=203.0.113.9;proto=https, for=10.0.0.2;host=a",
+            (("203.0.113.9", 0), "https", "inner:80"),
+        ),
+        ('for=1.2.3.4 , for="203.0.113.9:5" ; host=a', (("203.0.113.9", 5), "http", "a")),
+        ('for="_a\\"b,c", for=203.0.113.9', (("203.0.113.9", 0), "http", "inner:80")),
+        ("for=unknown;proto=https", (PROXY, "https", "inner:80")),
+        ("for=_hidden", NOTHING),
+        ("proto=https;host=a", (PROXY, "https", "a")),
+        ("by=1.2.3.4", NOTHING),
+    ],
+)
+def test_forwarded_is_read_as_rfc_7239_says(value: str, expected: object) -> None:
+    assert told(("Forwarded", value)) == expected
+
+
+def test_forwarded_counts_only_where_no_x_field_stands() -> None:
+    fields = [("Forwarded", "for=1.2.3.4;host=evil"), ("X-Forwarded-For", "203.0.113.9")]
+    assert told(*fields) == (("203.0.113.9", 0), "http", "inner:80")
+
+
+MALFORMED: dict[str, Fields] = {
+    "no address": [("X-Forwarded-For", "nonsense")],
+    "a name": [("X-Forwarded-For", "example.org")],
+    "five parts": [("X-Forwarded-For", "1.2.3.4.5")],
+    "port past 65535": [("X-Forwarded-For", "1.2.3.4:70000")],
+    "port of letters": [("X-Forwarded-For", "1.2.3.4:x")],
+    "port of other digits": [("X-Forwarded-For", "1.2.3.4:²")],
+    "half a literal": [("X-Forwarded-For", "[::1")],
+    "a literal and more": [("X-Forwarded-For", "[::1]x")],
+    "a script": [("X-Forwarded-For", "<script>")],
+    "scheme": [("X-Forwarded-Proto", "gopher")],
+    "host": [("X-Forwarded-Host", "a/b")],
+    "host past ASCII": [("X-Forwarded-Host", "höst")],
+    "Forwarded without pairs": [("Forwarded", "203.0.113.9")],
+    "Forwarded with an open quote": [("Forwarded", 'for="1.2.3.4')],
+    "Forwarded with a pair twice": [("Forwarded", "for=1.2.3.4;for=5.6.7.8")],
+    "Forwarded with more behind a quote": [("Forwarded", 'for="1.2.3.4"x')],
+    "Forwarded with a bad address": [("Forwarded", "for=example.org")],
+    # What a client wrote must not end where the proxy's word begins.
+    "open quote before the proxy's": [("Forwarded", 'for=6.6.6.6;x=", for="203.0.113.9"')],
+    "open quote in the proxy's line": [("Forwarded", "for=6.6.6.6"), ("Forwarded", 'x=", for=1')],
+}
+
+
+@pytest.mark.parametrize("case", MALFORMED)
+def test_malformed_value_is_ignored_with_one_line(
+    case: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert told(*MALFORMED[case]) == NOTHING
+    assert records(caplog, "bad_forwarded") == 1
+
+
+def test_several_malformed_values_are_one_line_and_the_good_ones_count(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    fields = [
+        ("X-Forwarded-For", "x"),
+        ("X-Forwarded-Proto", "gopher"),
+        ("X-Forwarded-Host", "chat.example"),
+    ]
+    assert told(*fields) == (PROXY, "http", "chat.example")
+    assert records(caplog, "bad_forwarded") == 1
+
+
+def test_address_behind_a_malformed_one_is_the_last_that_is_known() -> None:
+    assert told(("X-Forwarded-For", "1.2.3.4, nonsense, 10.0.0.2"))[0] == ("10.0.0.2", 0)
+
+
+@pytest.mark.parametrize("value", [("10.0.0.1/8",), ("proxy.example",), ("*",), "10.0.0.1", [1]])
+def test_setting_that_names_no_network_is_refused(value: object) -> None:
+    with pytest.raises(ConfigError, match="trusted_proxies"):
+        Config(trusted_proxies=value)  # type: ignore[arg-type]
+
+
+# -- on a socket
+
+
+def who(request: Request) -> Response:
+    return Response(200, f"{request.client} {request.scheme} {request.host}")
+
+
+BEHIND = [
+    ("X-Forwarded-For", "203.0.113.9"),
+    ("X-Forwarded-Proto", "https"),
+    ("X-Forwarded-Host", "chat.example"),
+]
+
+
+async def asked(settings: Config, fields: Fields, target: str = "/", **hooks: object) -> Answer:
+    chsk = make(settings, **hooks)
+    async with chansock.serve(chsk, port=0, fallback=who) as listener:
+        async with await Peer.connect(listener.port) as wire:
+            return await wire.ask("GET", target, fields)
+
+
+def test_fallback_and_hooks_see_who_asked_the_proxy(run: Run) -> None:
+    async def main() -> None:
+        seen: list[object] = []
+        settings = Config(trusted_proxies=("127.0.0.1",))
+        answer = await asked(settings, BEHIND)
+        assert answer.text == "('203.0.113.9', 0) https chat.example"
+        await asked(settings, BEHIND, SHAKE, authorize=lambda r: seen.append(r.client) or True)
+        assert seen == [("203.0.113.9", 0)]
+
+    run(main())
+
+
+def test_without_trusted_proxies_nobody_is_believed(run: Run) -> None:
+    async def main() -> None:
+        for settings in (Config(), Config(trusted_proxies=("10.0.0.1",))):
+            answer = await asked(settings, BEHIND)
+            assert answer.text.startswith("('127.0.0.1', ")
+            assert " http 127.0.0.1:" in answer.text
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("https://chat.example", 200),
+        ("http://chat.example", 403),  # it was reached by https
+        ("https://chat.example:8443", 403),
+        ("https://evil.example", 403),
+    ],
+)
+def test_origin_is_compared_with_what_the_proxy_was_asked_for(
+    origin: str, status: int, run: Run
+) -> None:
+    async def main() -> None:
+        settings = Config(trusted_proxies=("127.0.0.0/8",))
+        answer = await asked(settings, [*BEHIND, ("Origin", origin)], SHAKE)
+        assert answer.status == status
+        # without trust it is our own Host that counts
+        assert (await asked(Config(), [*BEHIND, ("Origin", origin)], SHAKE)).status == 403
+
+    run(main())
+
+
+def test_allowed_hosts_are_those_that_the_proxy_was_asked_for(run: Run) -> None:
+    async def main() -> None:
+        for name, status in (("chat.example", 200), ("other.example", 403)):
+            settings = Config(trusted_proxies=("127.0.0.1",), allowed_hosts=(name,))
+            assert (await asked(settings, BEHIND, SHAKE)).status == status
+
+    run(main())
+
+
+def test_no_proxys_word_makes_a_rebound_name_a_loopback_one(run: Run) -> None:
+    async def main() -> None:
+        fields = [("Host", "evil.example"), ("X-Forwarded-Host", "localhost")]
+        settings = Config(trusted_proxies=("127.0.0.1",))
+        assert (await asked(settings, fields, SHAKE)).status == 403
+
+    run(main())
+
+
+@pytest.mark.parametrize("is_given", [False, True])
+def test_proxy_on_a_unix_socket_is_believed(is_given: bool, tmp_path: Path, run: Run) -> None:
+    async def main() -> None:
+        path = str(tmp_path / "chsk.sock")
+        sock = None
+        if is_given:
+            sock = socket.socket(socket.AF_UNIX)
+            sock.bind(path)
+        chsk = make(Config())
+        where = {"sock": sock} if is_given else {"unix": path}
+        async with chansock.serve(chsk, fallback=who, **where):  # type: ignore[arg-type]
+            reader, writer = await asyncio.open_unix_connection(path)
+            for fields, text in (
+                (BEHIND, "('203.0.113.9', 0) https chat.example"),
+                ([], "None http localhost"),
+            ):
+                writer.write(peer.request("GET", "/", fields))
+                assert (await read_answer(reader)).text == text
+            writer.close()
+
+    run(main())
+
+
+def test_malformed_word_of_a_proxy_costs_nobody_his_request(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        settings = Config(trusted_proxies=("127.0.0.1",))
+        fields = [("X-Forwarded-For", "\x80" * 200), ("Forwarded", '"')]
+        assert (await asked(settings, fields)).status == 200
+
+    caplog.set_level(logging.INFO)
+    run(main())
+    assert records(caplog, "bad_forwarded") == 1
+    assert all(len(record.getMessage()) < 250 for record in caplog.records)
