@@ -14,4 +14,4 @@ found=$(sanitized "$VENV/bin/python" -P -c 'import chansock; print(chansock.__fi
 [ "$found" = "$SANITIZED/lib/chansock/__init__.py" ] ||
     die "expected chansock from $SANITIZED/lib, got $found"
 sanitized "$VENV/bin/python" -P -m pytest -o pythonpath= -p no:cacheprovider \
-    --hypothesis-profile=ci -m 'not browser' "$@"
+    --hypothesis-profile=ci --ignore=tests/browser "$@"
