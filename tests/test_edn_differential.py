@@ -157,7 +157,8 @@ def test_a_text_of_the_grammar_is_refused_for_its_keys_alone(form: str) -> None:
     try:
         edn.loads(form)
     except EdnDecodeError as error:
-        assert "expected distinct" in error.message
+        if "expected distinct" not in error.message:
+            raise
 
 
 # -- values --
@@ -182,7 +183,7 @@ VALUES = st.recursive(
         st.lists(inner, max_size=5),
         st.lists(inner, max_size=5).map(List),
         st.dictionaries(NAMES, inner, max_size=5),
-        st.dictionaries(st.text("ab \n\"\\é", max_size=4), inner, max_size=5).map(StrDict),
+        st.dictionaries(st.text('ab \n"\\é', max_size=4), inner, max_size=5).map(StrDict),
     ),
     max_leaves=12,
 )
@@ -219,8 +220,9 @@ def _as_read(value: Any) -> Any:
 
 
 def test_they_read_the_types_that_tests_above_rely_on() -> None:
-    text = '[1 1.5 2M 1/2 \\a "s" :k s (1) #{1} {:a 1} #uuid "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"]'
+    uuid = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"
+    text = f'[1 1.5 2M 1/2 \\a "s" :k s (1) #{{1}} {{:a 1}} #uuid "{uuid}"]'
     assert their_read(text) == read(text) is not None
-    assert UUID("f81d4fae-7dec-11d0-a765-00a0c91e6bf6") in edn.loads(text)
+    assert UUID(uuid) in edn.loads(text)
     assert their_read("#unknown 1") is None
     assert edn.loads("#unknown 1") == Tagged("unknown", 1)

@@ -37,14 +37,15 @@ WRITE = 0x80
 # Bits of the first byte where text is read
 READERS, SHALLOW = 0x01, 0x02
 
-WORDS = (
-    *(b"nil|true|false|##Inf|##-Inf|##NaN|#inst |#uuid |#_|#{|#:a{|#^|^:a |\\newline".split(b"|")),
-    *(b'\\space|\\u00e9|\\o101|"\\ud83d\\ude00"|"\\n|\\"|2018-03-28T10:48:00.123'.split(b"|")),
-    *(b"-00:00|Z|+05:30|f81d4fae-7dec-11d0-a765-00a0c91e6bf6|0x1F|36rZ|017|1/2".split(b"|")),
-    *(b"1.5e300|1E-400M|2147483647|9999999999|9223372036854775808N|1N|2M".split(b"|")),
-    *(b":a/b|:a|a/b|:/|//|::|:a:b|#t |#u |#boom |#again |ns/name|+|-|.|;|\xef\xbb\xbf".split(b"|")),
-    *(" |\u00a0|\u2028|\u3000|\u0663|é|€|𝄞".encode().split(b"|")),
-    *(b"\xed\xa0\x80|\xc0\xaf|\xf4\x90\x80\x80|\x00|\x0b|\x1c|\x7f".split(b"|")),
+WORDS = tuple(
+    (
+        b"nil|true|false|##Inf|##-Inf|##NaN|#inst |#uuid |#_|#{|#:a{|#^|^:a |\\newline|\\space"
+        b'|\\u00e9|\\o101|"\\ud83d\\ude00"|"\\n|\\"|2018-03-28T10:48:00.123|-00:00|Z|+05:30'
+        b"|f81d4fae-7dec-11d0-a765-00a0c91e6bf6|0x1F|36rZ|017|1/2|1.5e300|1E-400M|2147483647"
+        b"|9999999999|9223372036854775808N|1N|2M|:a/b|:a|a/b|:/|//|::|:a:b|#t |#u |#boom |#again "
+        b"|ns/name|+|-|.|;|\xef\xbb\xbf|\xed\xa0\x80|\xc0\xaf|\xf4\x90\x80\x80|\x00|\x0b|\x1c|\x7f|"
+        + " |\u00a0|\u2028|\u3000|\u0663|é|€|𝄞".encode()
+    ).split(b"|")
 )
 
 TAILS = (b"", b"9", b'"', b"]", b"x", b"\x80", b" 1", b"\xbf", b"/", b"0" * 32)
@@ -255,7 +256,7 @@ def _mean(value: Any, keys: str, out: list[str]) -> None:
                 _mean(key, keys, out)
             _mean(member, keys, out)
     elif kind is Tagged:
-        out.append(f"tagged {ascii(value.tag)}")
+        out.append(f"tagged {value.tag!a}")
         _mean(value.value, keys, out)
     elif kind is int:
         out.append(f"int {value:x}")  # decimal digits are limited, and slow
@@ -307,8 +308,8 @@ def _check_writing(draw: Draw, is_wild: int, keys: str) -> None:
     try:
         text = edn.dumps(value, **options)
     except EdnEncodeError as error:
-        assert is_wild or "at most 500" in error.message, error
-        assert len(str(error)) < 100_000
+        if not is_wild and "at most 500" not in error.message:
+            raise
         return
     assert edn.dumps(value, **options) == text
     again = edn.loads(text, keys=keys)

@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from recording import load
+from same import is_batch
 
 from chansock import edn
 from chansock._core import guard, http1
@@ -55,20 +56,21 @@ EVENTS = (
 )
 
 WORDS = (
-    *(b"\r\n|\r\n\r\n|\r|\n|: |GET |POST |HEAD |OPTIONS |PRI * HTTP/2.0| HTTP/1.1".split(b"|")),
-    *(b" HTTP/1.0|/chsk|/echo?|/slow|/empty|client-id=a|&client-id=b|&udt=1".split(b"|")),
-    *(b"&handshake?=1|&user=u|ppstr=|%5B%3A|%zz|%|+|binary?=1|Host: h\r\n".split(b"|")),
-    *(b"Content-Length: 5\r\n|Content-Length: 0\r\n|Transfer-Encoding: chunked\r\n".split(b"|")),
-    *(b"Expect: 100-continue\r\n|Connection: close\r\n|Connection: keep-alive\r\n".split(b"|")),
-    *(b"Connection: Upgrade\r\n|Upgrade: websocket\r\n|Sec-WebSocket-Version: 13\r\n".split(b"|")),
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
-    b"Content-Type: application/x-www-form-urlencoded\r\n",
-    *(b"Origin: http://h\r\n|Cookie: a=b; c\r\n|5\r\nhello\r\n|0\r\n\r\n|5;a=b\r\n".split(b"|")),
-    *(b"0\r\n|fffffffff|Trailer: x\r\n|[[:t/echo |[[:t/push |[[:t/wait |[[:t/side ".split(b"|")),
-    *(b'[[:t/latest |[[:t/leave]|] "c"]|] nil]|[:chsk/ws-ping |:chsk/ws-pong'.split(b"|")),
-    *(b"\x81\x80\0\0\0\0|\x81\xfe|\x01\x81|\x80\x81|\x88\x82\0\0\0\0\x03\xe8|\x89\x80".split(b"|")),
     NEXT,
     UPGRADE,
+    *(
+        b"\r\n|\r\n\r\n|\r|\n|: |GET |POST |HEAD |OPTIONS |PRI * HTTP/2.0| HTTP/1.1| HTTP/1.0|/chsk"
+        b"|/echo?|/slow|/empty|client-id=a|&client-id=b|&udt=1|&handshake?=1|&user=u|ppstr=|%5B%3A"
+        b"|%zz|%|+|binary?=1|Host: h\r\n|Content-Length: 5\r\n|Content-Length: 0\r\n"
+        b"|Transfer-Encoding: chunked\r\n|Expect: 100-continue\r\n|Connection: close\r\n"
+        b"|Connection: keep-alive\r\n|Connection: Upgrade\r\n|Upgrade: websocket\r\n"
+        b"|Sec-WebSocket-Version: 13\r\n|Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        b"|Content-Type: application/x-www-form-urlencoded\r\n|Origin: http://h\r\n"
+        b"|Cookie: a=b; c\r\n|5\r\nhello\r\n|0\r\n\r\n|5;a=b\r\n|0\r\n|fffffffff|Trailer: x\r\n"
+        b'|[[:t/echo |[[:t/push |[[:t/wait |[[:t/side |[[:t/latest |[[:t/leave]|] "c"]|] nil]'
+        b"|[:chsk/ws-ping |:chsk/ws-pong|\x81\x80\0\0\0\0|\x81\xfe|\x01\x81|\x80\x81"
+        b"|\x88\x82\0\0\0\0\x03\xe8|\x89\x80"
+    ).split(b"|"),
 )
 
 
@@ -312,10 +314,8 @@ class Said:
         value, cb_id = edn.loads(packet)
         if value == "chsk/ws-ping":
             return  # comes by time
-        if cb_id is None and isinstance(value, list) and all(
-            isinstance(event, list) for event in value
-        ):
-            self.packets += map(repr, value)  # a batch: what goes with what is free
+        if cb_id is None and is_batch(value):
+            self.packets += map(repr, value)  # what goes with what is free
         else:
             self.packets.append(repr([value, cb_id]))
 
@@ -370,7 +370,7 @@ def _check_lines(data: bytes, bits: int) -> None:
                 wire.hang_up(in_order=len(part) % 2 == 0)
         made.loop.advance(1.0)
         for wire in wires:
-            made.loop.inside(lambda wire=wire: wire.drain(1 << 20))
+            made.inside(wire.drain, 1 << 20)
             made.loop.advance(7.0)
         for wire, part in zip(wires, parts, strict=True):
             wire.hang_up(in_order=not bits & RESET)
@@ -379,11 +379,11 @@ def _check_lines(data: bytes, bits: int) -> None:
 
 def _feed_some(made: Server, wire: Wire, piece: bytes) -> None:
     """Feed a peer whose server may not read, because the peer does not."""
-    rest = made.loop.inside(lambda: wire.feed(piece))
+    rest = made.inside(wire.feed, piece)
     for room in (0, 200, 1 << 20):
         if not rest:
             break
         made.loop.advance(STEP)
-        made.loop.inside(lambda room=room: wire.drain(room))
-        rest = made.loop.inside(lambda: wire.feed(rest))
+        made.inside(wire.drain, room)
+        rest = made.inside(wire.feed, rest)
     made.loop.advance(0)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import chansock
 from chansock import ChannelSocket, Config
@@ -20,6 +21,8 @@ from chansock.clock import LoopClock
 from chansock.errors import EdnEncodeError
 from chansock.request import Request, Response
 from chansock.testing import TurnedLoop
+
+T = TypeVar("T")
 
 STEP = 0.01  # seconds; how long the handler of :t/wait takes
 STALL = 5.0  # seconds that a connection may leave its peer unread
@@ -181,7 +184,7 @@ class Server:
         hook = _slow_user if has_slow_hooks else _user
         self.chsk = ChannelSocket(CONFIG[is_small], user_id=hook)
         self._add_handlers(self.chsk)
-        self.loop.inside(lambda: self.chsk.start(LoopClock(self.loop)))
+        self.inside(self.chsk.start, LoopClock(self.loop))
         self.service = Service(
             self.chsk.endpoint,
             self.chsk.clock,
@@ -209,20 +212,24 @@ class Server:
             await asyncio.sleep(STEP)
             return msg.data
 
+    def inside(self, call: Callable[..., T], *arguments: Any) -> T:
+        """Call as the loop would, with the loop running; no turn passes."""
+        return self.loop.inside(partial(call, *arguments))
+
     def connect(self, *, is_tls: bool = False, room: int | None = None) -> Wire:
         wire = Wire(self.loop, is_tls=is_tls, room=room)
-        self.loop.inside(lambda: wire.connect(Protocol(self.service)))
+        self.inside(wire.connect, Protocol(self.service))
         self.wires.append(wire)
         return wire
 
     def feed(self, wire: Wire, data: bytes) -> None:
         """Give data to a connection, and time where it wants to read no more for now."""
         waited = 0.0
-        data = self.loop.inside(lambda: wire.feed(data))
+        data = self.inside(wire.feed, data)
         while data and not wire.is_ending and waited < STALL:
             self.loop.advance(STEP)
             waited += STEP
-            data = self.loop.inside(lambda: wire.feed(data))
+            data = self.inside(wire.feed, data)
 
     def end(self) -> None:
         """Stop, when all peers have left; nothing may be left over."""
@@ -233,7 +240,7 @@ class Server:
         assert len(self.service) == 0, "a connection that nobody ended"
         assert not len(self.chsk.connected.any), "a user that stayed"
         assert self.chsk.stats.waiting_bytes == 0, self.chsk.stats
-        self.loop.inside(self.chsk.stop)
+        self.inside(self.chsk.stop)
         self.loop.run(self.chsk.finish(1.0))
 
     def close(self) -> None:
