@@ -13,5 +13,5 @@ cd "$ROOT"
 found=$(sanitized "$VENV/bin/python" -P -c 'import chansock; print(chansock.__file__)')
 [ "$found" = "$SANITIZED/lib/chansock/__init__.py" ] ||
     die "expected chansock from $SANITIZED/lib, got $found"
-sanitized "$VENV/bin/python" -P -m pytest -o pythonpath= -p no:cacheprovider \
+sanitized "$VENV/bin/python" -P -m pytest -o pythonpath= -p no:cacheprovider --capture=sys \
     --hypothesis-profile=ci --ignore=tests/browser --ignore-glob='tests/test_js*' "$@"

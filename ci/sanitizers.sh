@@ -7,7 +7,7 @@
 SANITIZED=$ROOT/build/sanitized
 # An unsigned wrap is no fault in C; a function cast is, but CPython lives by them.
 SANITIZE="-fsanitize=address,undefined,fuzzer-no-link -fno-sanitize=function \
--fno-sanitize-recover=all -fno-omit-frame-pointer -g1"
+-fno-omit-frame-pointer -g1"
 
 need_clang() { # clang, and what turns addresses of a report into lines
     if command -v clang >/dev/null 2>&1 && command -v llvm-symbolizer >/dev/null 2>&1; then
@@ -44,7 +44,7 @@ sanitized() { # sanitized COMMAND...: run with that build, and end at the first 
     # end, so leaks are not looked for; short stacks, since each of them is walked.
     LD_PRELOAD=$runtime PYTHONMALLOC=malloc PYTHONPATH=$SANITIZED/lib:$ROOT/tests \
         ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:malloc_context_size=8:quarantine_size_mb=64 \
-        UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+        UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1:suppressions=$ROOT/ci/ubsan.txt \
         ASAN_SYMBOLIZER_PATH=$(command -v llvm-symbolizer) \
         "$@"
 }
