@@ -298,10 +298,12 @@ class Count(int):
 def _check_writing(draw: Draw, is_wild: int, keys: str) -> None:
     """Write a value made of choices. A tame one must be written; a wild one, with parts that
     edn has no form for, may be refused. What is written must mean what the value does."""
-    value, plain = _Maker(draw, bool(is_wild), keys).value(5)
-    nest = draw.byte()
-    for _ in range((nest - 200) * 10 if nest > 200 else 0):
-        value, plain = [value], [plain]
+    maker = _Maker(draw, bool(is_wild), keys)
+    value, plain = maker.deep() if draw.flip() else maker.value(5)
+    if draw.flip():
+        # So that any place of it may be where the writer's memory ends, and grows.
+        filler = [1] * draw.below(4096)
+        value, plain = [*filler, value], [*filler, plain]
     options: dict[str, Any] = {"keys": keys}
     if is_wild and draw.flip():
         options["default"] = draw.of(DEFAULTS)
@@ -324,6 +326,15 @@ DEFAULTS: tuple[Callable[[Any], Any], ...] = (
     lambda value: [value],
     lambda value: Keyword("a/b"),
     lambda value: edn.dumps(1).decode(),
+)
+SHELLS: tuple[Callable[[Any, int], Any], ...] = (
+    lambda value, k: (value,),
+    lambda value, k: frozenset((value,)),
+    lambda value, k: FrozenDict({"a": value}),
+    lambda value, k: FrozenDict({value: k}) if type(value) is not str else (value,),
+    lambda value, k: Tagged("t", value),
+    lambda value, k: List((k, value)),
+    lambda value, k: frozenset((value, f"member {k}")),
 )
 CHARS = "ab\x00\t\n\r\b\f\"\\ ,;\x7f\x80éߐ\u2028\ud800\udfff\uffff😀\U0010ffff{}()[]#:/'"
 NAMES = ("a", "b", "c/d", "+", "-", "/", "a/b.c", "é", "x*!?<>=", "a:b", "ns//", "a" * 70, "名")
@@ -355,6 +366,18 @@ class _Maker:
         if kind == 9:
             return self.set_of(depth, size)
         return self.map_of(depth, size)
+
+    def deep(self) -> tuple[Any, Any]:
+        """Make a value in many shells, past the limit of depth too."""
+        draw = self.draw
+        made, plain = self.hashed(1)
+        shells = [draw.of(SHELLS) for _ in range(draw.below(3) + 1)]
+        for k in range(draw.below(520)):
+            shell = shells[k % len(shells)]
+            if not _is_hashable((made, plain)):  # wild: a ring of lists
+                break
+            made, plain = shell(made, k), shell(plain, k)
+        return made, plain
 
     def sequence(self, depth: int, size: int, kind: Any) -> tuple[Any, Any]:
         pairs = [self.value(depth - 1) for _ in range(size)]
