@@ -374,7 +374,7 @@ class _Maker:
         shells = [draw.of(SHELLS) for _ in range(draw.below(3) + 1)]
         for k in range(draw.below(520)):
             shell = shells[k % len(shells)]
-            if not _is_hashable((made, plain)):  # wild: a ring of lists
+            if not _is_hashable((made, plain)):
                 break
             made, plain = shell(made, k), shell(plain, k)
         return made, plain
@@ -534,6 +534,6 @@ def _distinct_set(pairs: list[tuple[Any, Any]], kind: Any) -> tuple[Any, Any]:
 def _is_hashable(value: Any) -> bool:
     try:
         hash(value)
-    except TypeError:  # wild: a ring of lists
+    except (TypeError, RecursionError):  # wild: a ring of lists; or tags in tags
         return False
     return True
