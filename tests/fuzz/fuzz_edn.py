@@ -331,7 +331,7 @@ SHELLS: tuple[Callable[[Any, int], Any], ...] = (
     lambda value, k: (value,),
     lambda value, k: frozenset((value,)),
     lambda value, k: FrozenDict({"a": value}),
-    lambda value, k: FrozenDict({value: k}) if type(value) is not str else (value,),
+    lambda value, k: FrozenDict({(value,): k}),
     lambda value, k: Tagged("t", value),
     lambda value, k: List((k, value)),
     lambda value, k: frozenset((value, f"member {k}")),
