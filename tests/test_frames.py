@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from websockets.exceptions import PayloadTooBig, ProtocolError
+from their_frames import theirs
+from websockets.exceptions import ProtocolError
 from websockets.frames import Close, Opcode
 from websockets.frames import Frame as TheirFrame
 
@@ -267,57 +267,6 @@ def test_frame_refuses_a_mask_of_another_size() -> None:
 
 
 # websockets as differential oracle
-
-
-def theirs(data: bytes, limit: int) -> list[Any]:
-    """What websockets' own frame parser and a joiner of fragments make of data."""
-    rest = bytearray(data)
-
-    def read_exact(size: int) -> Generator[None, None, bytes]:
-        if len(rest) < size:
-            yield
-        piece = bytes(rest[:size])
-        del rest[:size]
-        return piece
-
-    seen: list[Any] = []
-    opcode: Opcode | None = None
-    joined = b""
-    while True:
-        reader = TheirFrame.parse(read_exact, mask=True, max_size=limit - len(joined))
-        try:
-            next(reader)
-            return seen  # it waits for more
-        except StopIteration as done:
-            got: TheirFrame = done.value
-        except PayloadTooBig:
-            return [*seen, ("error", 1009)]
-        except ProtocolError:
-            return [*seen, ("error", 1002)]
-        if got.opcode in (Opcode.PING, Opcode.PONG):
-            seen.append((got.opcode.name.lower(), bytes(got.data)))
-            continue
-        if got.opcode is Opcode.CLOSE:
-            try:
-                Close.parse(bytes(got.data[:2]))  # we look at the code first, they at the reason
-                close = Close.parse(bytes(got.data))
-            except (ProtocolError, UnicodeDecodeError) as error:
-                code = 1002 if isinstance(error, ProtocolError) else 1007
-                return [*seen, ("error", code)]
-            seen.append(("close", int(close.code), close.reason))
-            continue
-        if (got.opcode is Opcode.CONT) != (opcode is not None):
-            return [*seen, ("error", 1002)]
-        opcode = opcode or got.opcode
-        joined += bytes(got.data)
-        if got.fin:
-            if opcode is Opcode.TEXT:
-                try:
-                    joined.decode()
-                except UnicodeDecodeError:
-                    return [*seen, ("error", 1007)]
-            seen.append(("message", joined, opcode is Opcode.TEXT))
-            opcode, joined = None, b""
 
 
 PAYLOADS = st.one_of(st.binary(max_size=300), st.text(max_size=100).map(str.encode))

@@ -134,7 +134,7 @@ cdef class Parser:
         if frame.size:
             memcpy(self.store + self.stored, frame.data, frame.size)
         self.stored = total
-        if self.opcode == TEXT:
+        if self.opcode == TEXT and total:      # without a byte there is no store
             # What is ASCII needs no look, unless a character is open before it.
             if not seen & HIGH_BITS and self.checked == total - frame.size:
                 self.checked = total

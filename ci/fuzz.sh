@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Fuzzes a target with libFuzzer, by way of atheris, under sanitizers; see tests/fuzz.
+#   ci/fuzz.sh edn 5                             for five minutes
+#   ci/fuzz.sh edn build/fuzz/edn/crash-12ab...  again with these inputs
+# Targets: edn, frames, http. What is found out stays in build/fuzz/TARGET: the corpus, from
+# which the next run goes on, and for each failure its input, and in INPUT.txt how to
+# reproduce it and the report. Ends at the first failure.
+set -euo pipefail
+VENV=${VENV:-$(cd "$(dirname "$0")/.." && pwd)/.venv-fuzz}
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/sanitizers.sh"
+
+[ $# -ge 2 ] || die "expected TARGET MINUTES or TARGET FILE..., got $# arguments"
+target=$1
+shift
+[ -f "$ROOT/tests/fuzz/fuzz_$target.py" ] || die "expected edn, frames or http, got $target"
+
+make_venv test fuzz
+build_sanitized
+if [ -f "$1" ]; then
+    sanitized "$VENV/bin/python" -P -m fuzz.run "$target" "$@"
+    exit
+fi
+[[ $1 =~ ^[0-9]+$ ]] || die "expected minutes or files, got $1"
+
+cd "$ROOT"
+work=build/fuzz/$target
+log=$work/log
+mkdir -p "$work/corpus"
+rm -rf "$work/seeds"
+sanitized "$VENV/bin/python" -P -m fuzz.run "$target" --seeds "$work/seeds" --words "$work/words"
+options=(
+    -max_total_time=$(($1 * 60))
+    -max_len=4096
+    -timeout=20 # seconds for one input; the slowest good one takes a tenth of that
+    -rss_limit_mb=3072
+    -detect_leaks=0
+    -dict="$work/words"
+    -artifact_prefix="$work/"
+    -print_final_stats=1
+)
+touch "$work/start"
+status=0
+sanitized "$VENV/bin/python" -P -m fuzz.run "$target" "${options[@]}" \
+    "$work/corpus" "$work/seeds" 2>&1 |
+    grep --line-buffered -vE '^#[0-9]+\s+(REDUCE|NEW|RELOAD)|NEW_FUNC|: Instrumenting|# Uses:' |
+    tee "$log" || status=$?
+
+for input in $(find "$work" -maxdepth 1 -name '*-*' ! -name '*.txt' -newer "$work/start"); do
+    {
+        echo "ci/fuzz.sh $target $input"
+        sed -nE '/Uncaught Python exception|ERROR: |runtime error/,$p' "$log"
+    } >"$input.txt"
+    say "found $input, see $input.txt"
+    status=1
+done
+exit "$status"

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Runs the suite once on a build under AddressSanitizer and UndefinedBehaviorSanitizer; the
+# first fault ends it with a report. Arguments go to pytest: ci/sanitize.sh tests/test_edn*.py
+# Left out is what runs JavaScript: that is no test of this build, and slow under its runtime.
+set -euo pipefail
+VENV=${VENV:-$(cd "$(dirname "$0")/.." && pwd)/.venv-fuzz}
+. "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/sanitizers.sh"
+
+make_venv test fuzz
+build_sanitized
+cd "$ROOT"
+found=$(sanitized "$VENV/bin/python" -P -c 'import chansock; print(chansock.__file__)')
+[ "$found" = "$SANITIZED/lib/chansock/__init__.py" ] ||
+    die "expected chansock from $SANITIZED/lib, got $found"
+sanitized "$VENV/bin/python" -P -m pytest -o pythonpath= -p no:cacheprovider --capture=sys \
+    --hypothesis-profile=ci --ignore=tests/browser --ignore-glob='tests/test_js*' "$@"
