@@ -5,6 +5,7 @@
     +-- InvalidEvent            an event that cannot be sent (caller)
     +-- EdnError
     |   +-- EdnDecodeError      .position .line .column
+    |   |   +-- EdnTruncated    what is there is well so far
     |   +-- EdnEncodeError      .path
     +-- PeerError               the other side broke a rule
     |   +-- FrameError          .close_code
@@ -19,6 +20,8 @@ Exceptions carry fields; the text is made from the fields.
 
 from __future__ import annotations
 
+from unicodedata import east_asian_width
+
 __all__ = [
     "ChannelClosed",
     "ChansockError",
@@ -26,6 +29,7 @@ __all__ = [
     "EdnDecodeError",
     "EdnEncodeError",
     "EdnError",
+    "EdnTruncated",
     "FrameError",
     "HandshakeRefused",
     "InvalidEvent",
@@ -34,6 +38,11 @@ __all__ = [
     "ReplyError",
     "ReplyTimeout",
 ]
+
+
+def _blank(text: str) -> str:
+    """Return whitespace as wide as text."""
+    return "".join("\u3000" if east_asian_width(c) in "WF" else " " for c in text)
 
 
 class ChansockError(Exception):
@@ -56,18 +65,37 @@ class EdnDecodeError(EdnError):
     """Bytes that are no edn.
 
     `position` is the byte offset, from 0; `line` and `column` count from 1,
-    the column in characters.
+    the column in characters. `text` is what stands around it in its line, and `caret`
+    the index there.
     """
 
-    def __init__(self, message: str, position: int = 0, line: int = 1, column: int = 1) -> None:
-        super().__init__(message, position, line, column)
+    def __init__(
+        self,
+        message: str,
+        position: int = 0,
+        line: int = 1,
+        column: int = 1,
+        text: str = "",
+        caret: int = 0,
+    ) -> None:
+        super().__init__(message, position, line, column, text, caret)
         self.message = message
         self.position = position
         self.line = line
         self.column = column
+        self.text = text
+        self.caret = caret
 
     def __str__(self) -> str:
-        return f"{self.message} at byte {self.position} (line {self.line}, column {self.column})"
+        place = f"at byte {self.position} (line {self.line}, column {self.column})"
+        if not self.text:
+            return f"{self.message} {place}"
+        shown = "".join(c if c.isprintable() else " " for c in self.text)
+        return f"{self.message} {place}\n  {shown}\n  {_blank(shown[: self.caret])}^"
+
+
+class EdnTruncated(EdnDecodeError):
+    """The beginning of edn: with more text it could be read. A stream waits for that."""
 
 
 class EdnEncodeError(EdnError):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+import pickle
+import re
+from array import array
 from typing import Any
 
 import pytest
@@ -66,6 +70,86 @@ def test_read_one_walks_a_buffer() -> None:
         found.append(value)
     assert found == [1, [2], "x"]
     assert bytes(buffer[pos:]) == b" garbage)"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("{:a 1 :b}", "  {:a 1 :b}\n          ^"),
+        ("[1\n :é/1 2]\n", "   :é/1 2]\n   ^"),
+        ("[\"漢字\" @]", "  [\"漢字\" @]\n    \u3000\u3000  ^"),
+        ("[\t@\r\n]", "  [ @ \n    ^"),
+        ("(" + "1 " * 60 + "@" + " 2" * 60, "  ..." + "1 " * 20 + "@" + " 2" * 19 + " ...\n"
+         + " " * 45 + "^"),
+        ("[", "  [\n  ^"),
+    ],
+)  # fmt: skip
+def test_an_error_shows_its_line_with_a_caret_below(text: str, shown: str) -> None:
+    with pytest.raises(edn.EdnDecodeError) as caught:
+        edn.loads(text)
+    error = caught.value
+    assert str(error) == (
+        f"{error.message} at byte {error.position} "
+        f"(line {error.line}, column {error.column})\n{shown}"
+    )
+    assert text.encode()[error.position :].decode()[:1] == error.text[error.caret :][:1]
+
+
+def test_an_error_without_text_is_one_line() -> None:
+    with pytest.raises(edn.EdnTruncated) as caught:
+        edn.loads("")
+    assert str(caught.value).endswith("at byte 0 (line 1, column 1)")
+
+
+def test_errors_can_be_pickled() -> None:
+    with pytest.raises(edn.EdnTruncated) as caught:
+        edn.loads("[1 :a")
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert type(copy) is edn.EdnTruncated
+    assert str(copy) == str(caught.value)
+
+
+def test_bytes_come_from_any_buffer_of_contiguous_bytes() -> None:
+    data = b"[1 :a]"
+    for text in (
+        data, bytearray(data), memoryview(data), memoryview(b"x" + data)[1:], str(data, "ascii"),
+        array("B", data), memoryview(data).cast("c"), memoryview(data).cast("b"),
+    ):  # fmt: skip
+        assert edn.loads(text) == [1, "a"]
+    assert edn.read_one(memoryview(data), 1) == (1, 2)
+    assert type(edn.loads(b"1" * 3)) is int
+
+
+@pytest.mark.parametrize(
+    ("buffer", "what"),
+    [
+        (memoryview(b"[ 1 ]")[::2], "memoryview of bytes with gaps between them"),
+        (memoryview(b"]1[")[::-1], "memoryview of bytes with gaps between them"),
+        (array("i", [1, 2]), "array of items of format 'i'"),
+        (memoryview(array("d", [1.0])), "memoryview of items of format 'd'"),
+        (memoryview(b"\0\1").cast("?"), "memoryview of items of format '?'"),
+    ],
+)
+def test_other_buffers_are_refused_by_name(buffer: Any, what: str) -> None:
+    for read in (edn.loads, edn.read_one):
+        with pytest.raises(TypeError, match=re.escape(f"expected contiguous bytes, got {what}")):
+            read(buffer)
+
+
+@pytest.mark.parametrize("text", [None, 1, ["[1]"]])
+def test_what_is_no_text_is_refused(text: Any) -> None:
+    with pytest.raises(TypeError):
+        edn.loads(text)
+
+
+def test_signatures_are_seen_by_inspect() -> None:
+    assert (
+        str(inspect.signature(edn.loads))
+        == "(text, *, keys='keyword', readers=None, max_depth=500)"
+    )
+    assert str(inspect.signature(edn.read_one)) == (
+        "(buffer, pos=0, *, keys='keyword', readers=None, max_depth=500)"
+    )
 
 
 def test_everything_exported_is_there() -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 import sys
 import threading
+import tracemalloc
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import pytest
@@ -65,6 +66,10 @@ ON_PURPOSE = {
     "depth/019": "10,000 `#_` are counted, not nested: no stack to overflow",
     **{f"utf8/{n:03}": UTF8 for n in range(1, 14)},
 }
+
+
+def test_the_table_names_cases_of_the_corpus() -> None:
+    assert ON_PURPOSE.keys() <= {case["id"] for case in CORPUS}
 
 
 def difference(case: dict[str, Any]) -> str | None:
@@ -335,6 +340,61 @@ def test_many_keys_of_one_hash_are_refused() -> None:
     assert "one hash" in refusal("{" + " ".join(f"{key} 1" for key in keys) + "}").message
     vectors = " ".join(f"[{key}]" for key in keys)
     assert "one hash" in refusal("#{" + vectors + "}").message
+
+
+def nested_sets_of_one_hash(level: int, many: int) -> list[str]:
+    if level == 0:
+        return [str(n * sys.hash_info.modulus) for n in range(1, many + 2)]
+    members = nested_sets_of_one_hash(level - 1, many)
+    return [
+        f"#{{{' '.join(members[:skip] + members[skip + 1 :])}}}" for skip in range(many, -1, -1)
+    ]
+
+
+def test_sets_of_one_hash_whose_members_have_one_hash_are_bounded() -> None:
+    assert len(set(map(frozenset, read(f"[{' '.join(nested_sets_of_one_hash(1, 3))}]")))) == 4
+    assert len(read(f"#{{{' '.join(nested_sets_of_one_hash(1, 3))}}}")) == 4
+    for level, many in [(2, 12), (3, 6)]:
+        text = f"#{{{' '.join(nested_sets_of_one_hash(level, many))}}}"
+        assert "soon told apart" in refusal(text).message
+        maps = text.replace("#{", "{").replace(" ", " 1 ").replace("}", " 1}")
+        assert "soon told apart" in refusal(maps).message
+
+
+def test_the_edges_of_a_grid_are_no_flood() -> None:
+    # hash(-1) == hash(-2), and in the hash of a set two equal ones cancel each other
+    edges = " ".join(f"#{{[-1 {y}] [-2 {y}]}}" for y in range(32))
+    assert len(read(f"#{{{edges}}}")) == 32
+
+
+def test_a_namespace_is_not_copied_without_bound() -> None:
+    assert [*read(f"#:{'n' * 255}{{:a 1}}")] == ["n" * 255 + "/a"]
+    assert "at most 255 bytes, got 256" in refusal(f"#:{'n' * 256}{{:a 1}}").message
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 1_000_000, "{" * 1_000_000, "#{" * 500_000, "#t " * 300_000, "^" * 1_000_000,
+        "{:a " * 300_000, '"' + "x" * 1_000_000, "1" * 1_000_000, "[" + "1" * 1_000_000 + "]",
+        "1." + "1" * 1_000_000, "1e" + "1" * 1_000_000, "1" * 1_000_000 + "M",
+        "0x" + "f" * 1_000_000, '"' + "\\u00e9" * 150_000 + '"', '"' + "\\né" * 250_000 + '"',
+        ":" + "a:" * 500_000 + "a",
+        "{" + "".join(f"{n * sys.hash_info.modulus} 1 " for n in range(50_000)) + "}",
+        "[" + ("7" * 4300 + "/" + "3" * 4300 + " ") * 100 + "]",
+        '#inst "2018-01-01T00:00:00.' + "0" * 1_000_000, "{:a 1 " * 499 + ":a 1 " * 100_000,
+    ],
+    ids=lambda text: f"{text[:12]}-{len(text)}",
+)  # fmt: skip
+def test_memory_is_a_small_multiple_of_the_text(text: str) -> None:
+    whole = text.encode()
+    tracemalloc.start()
+    try:
+        with suppress(EdnDecodeError):
+            Reader().decode(whole)
+        assert tracemalloc.get_traced_memory()[1] < 7 * len(whole)
+    finally:
+        tracemalloc.stop()
 
 
 def test_many_small_integers_and_floats_are_no_flood() -> None:

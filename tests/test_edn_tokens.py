@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from chansock._fast.edn_reader import Reader
 from chansock.errors import EdnDecodeError
-from chansock.values import Char, List, Symbol, Tagged
+from chansock.values import Char, List, StrDict, Symbol, Tagged
 
 
 def read(text: str | bytes) -> Any:
@@ -70,6 +71,40 @@ def test_every_double_is_read_as_python_reads_it(number: float) -> None:
             assert read(text) == float(text)
 
 
+@given(st.from_regex(r"-?[0-9]{1,25}\.[0-9]{0,25}([eE][+-]?[0-9]{1,3})?", fullmatch=True))
+def test_every_spelling_of_a_double_is_read_as_python_reads_it(text: str) -> None:
+    assert repr(read(text)) == repr(float(text))
+    assert repr(read(f"[{text} ]")) == repr([float(text)])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "9007199254740993.0", "9007199254740992.999999", "9007199254740993.000001",
+        "1.00000000000000011102230246251565", "1.00000000000000011102230246251566",
+        "1.00000000000000011102230246251564", "8.5e22", "1e23", "9.5e22",
+        "4.4501477170144023e-308", "2.2250738585072011e-308", "2.2250738585072014e-308",
+        "1.7976931348623157e308", "1.7976931348623159e308", "4.9e-324",
+        "2.4703282292062327e-324", "2.4703282292062328e-324", "2.5e-324",
+        "179769313486231580793e289", "6.631236846766476e-316", "3.237883913302901e-319",
+        "1.2345678901234567e-6", "0.00012345678901234567", "12345678901234567890.5",
+        "0.000000000000000000000000000000000000000000000012345", "1e308", "1e-308", "1e309",
+        "0e999", "-0.0", "-0e5", "5e-400", "123456789012345678901234567890e-30",
+        "9223372036854775807.0", "18446744073709551615.0", "1844674407370955161.6e1",
+        "7.2057594037927933e16",
+    ],
+)  # fmt: skip
+def test_hard_doubles(text: str) -> None:
+    assert repr(read(text)) == repr(float(text))
+
+
+def test_powers_of_ten_of_each_size() -> None:
+    for exponent in range(-345, 310):
+        for digits in ("1", "7", "123456789012345678", "9999999999999999999", "4.35"):
+            text = f"{digits}e{exponent}"
+            assert repr(read(text)) == repr(float(text)), text
+
+
 @given(st.integers(min_value=-(10**40), max_value=10**40))
 def test_every_integer_is_read_as_python_reads_it(number: int) -> None:
     assert read(str(number)) == number
@@ -98,6 +133,56 @@ def test_names_of_each_length_are_told_apart(size: int) -> None:
             assert read(f":{text}") == text
     for text in ["x" * size, "é" * size]:
         assert read(f'{{"{text}" 1}}') == {text: 1}
+
+
+@pytest.mark.parametrize("behind", ["", " ", "]", '"', "\u2028"])
+@pytest.mark.parametrize("before", [0, 1, 5, 8, 15, 16, 40])
+def test_tokens_are_read_at_each_distance_from_the_end(before: int, behind: str) -> None:
+    for size in range(1, 36):
+        name, digits = "abcdefghijklmnopqrstuvwxyz0123456789"[:size], "1" * size
+        for text, value in (
+            (f":{name}", name), (name, name), (f'"{name}"', name), (digits, int(digits)),
+            (f"1.{digits}", float(f"1.{digits}")), (f'"{name[1:]}é"', name[1:] + "é"),
+        ):  # fmt: skip
+            whole = " " * before + text
+            assert Reader().decode_one(whole.encode()) == (value, len(whole.encode()))
+            buffer = (whole + behind + "x" * 40).encode()
+            end = len((whole + behind).encode())
+            assert Reader().decode_one(memoryview(buffer)[:end]) == (value, len(whole.encode()))
+
+
+def test_every_byte_ends_a_token_or_belongs_to_it() -> None:
+    for size in (1, 7, 15, 16, 17, 33):
+        for byte in range(128):
+            name = "n" * size + chr(byte) + "n"
+            ends = chr(byte) in '\t\n\v\f\r\x1c\x1d\x1e\x1f ,;"^()[]{}\\'
+            never = chr(byte) in "@`~"
+            try:
+                found = Reader().decode_one(f":{name} ".encode())[0]
+            except EdnDecodeError:
+                found = None
+            assert found == (None if never else "n" * size if ends else name), (size, byte)
+
+
+# -- keys that follow each other --
+
+
+def test_a_key_that_begins_like_the_one_expected_is_told_apart() -> None:
+    names = ["a", "ab", "abc", "abcdefgh", "abcdefghi", "abcdefghijklmnop", "abcdefghijklmnopq",
+             "abc/d", "abcdefgh/i", "é", "éa", "b"]  # fmt: skip
+    for first, second, third in itertools.product(names, repeat=3):
+        text = " ".join(f"{{:k 1 :{name} 2}}" for name in (first, second, third))
+        for whole in (f"[{text}]", f"[{text}]{' ' * 20}"):
+            assert [[*entry] for entry in read(whole)] == [
+                ["k", first], ["k", second], ["k", third],
+            ]  # fmt: skip
+
+
+def test_a_string_key_is_not_taken_for_the_keyword_that_is_expected() -> None:
+    assert read('[{:k 1 :x 2} {:k 1 "x" 2} {:k 1 :x 2}]') == [
+        {"k": 1, "x": 2}, {"k": 1, "x": 2}, {"k": 1, "x": 2},
+    ]  # fmt: skip
+    assert [type(entry) for entry in read('[{:k 1 :x 2} {:k 1 "x" 2}]')] == [dict, StrDict]
 
 
 # -- limits --

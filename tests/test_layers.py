@@ -39,7 +39,8 @@ ROWS: tuple[tuple[str, ...], ...] = (
 ACYCLIC = {0, 2, 3, 6}
 ENGINE = (  # each stage may import those before it, and its own without a cycle
     ("buffer", "borrowed", "sweep"),
-    ("edn_tokens", "edn_numbers", "edn_reader"),
+    ("edn_source", "edn_keys", "edn_tokens", "edn_strings", "edn_numbers", "edn_literals"),
+    ("edn_forms", "edn_reader"),
     ("edn_spelling", "edn_names", "edn_records", "edn_writer"),
     ("frames", "request_reader"),
     ("packet",),

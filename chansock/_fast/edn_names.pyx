@@ -7,8 +7,9 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp, memcpy
 
 from chansock._fast.borrowed cimport PyUnicode_DATA, PyUnicode_GET_LENGTH, is_ascii
+from chansock._fast.edn_source cimport IN_TOKEN, KIND, is_high_blank
 from chansock._fast.edn_spelling cimport CHSK_READY, Sheet, shown_value, write_text
-from chansock._fast.edn_tokens cimport IN_TOKEN, KIND, fault_text, is_high_blank, name_fault
+from chansock._fast.edn_tokens cimport fault_text, name_fault
 
 from chansock.errors import EdnEncodeError
 from chansock.values import Keyword

@@ -1,10 +1,12 @@
-# edn numbers, #inst and #uuid to their values. No string, name or collection here.
+# edn numbers to their values. No string, name or collection here.
 
-from chansock._fast.edn_tokens cimport Source
+from cpython.object cimport PyObject
+from libc.stdint cimport uint8_t
+
+from chansock._fast.edn_source cimport Source
 
 
-cdef object read_number(Source* s)          # at a digit, or a sign before one
-
-# The text of the literal to its value; None if it is none.
-cdef object instant(str text)
-cdef object uuid_of(str text)
+# At a digit, or a sign before one; leaves s.pos behind it. A new reference.
+cdef PyObject* read_number(Source* s) except NULL
+# At the name behind the `##` that is at `start`.
+cdef object read_symbolic(Source* s, const uint8_t* start)

@@ -1,1 +1,1 @@
-# Numbers, #inst and #uuid of edn: for the engine, by cimport; nothing for Python.
+# edn numbers: for the engine, by cimport; nothing for Python.

@@ -1,86 +1,161 @@
-# edn numbers, #inst and #uuid to their values. No string, name or collection here.
+# edn numbers to their values. No string, name or collection here.
 # Clojure's three patterns for numbers decide what is one; where tools.reader differs, the
 # side that refuses.
 
 from decimal import Decimal
 from fractions import Fraction
-from uuid import UUID, SafeUUID
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.datetime cimport datetime_new, get_utc, import_datetime, timedelta_new
-from cpython.long cimport PyLong_FromLongLong
+from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint64_t
 
-from chansock._fast.edn_tokens cimport (
-    BLANK, ENDS, HIGH, KIND, Source, code_point, digit_of, fail, is_high_blank, not_utf8, shown)
+from chansock._fast.edn_source cimport (
+    BLANK, ENDS, HIGH, KIND, Source, begins_one, code_point, cut, digit_of, fail, given,
+    is_delimited, is_high_blank, is_partial, may_be_blank, not_utf8, open_source, shown)
+from chansock._fast.edn_tokens cimport token_end
+
+from chansock.errors import EdnDecodeError
+
+cdef extern from "scan.h":
+    const uint8_t* chansock_digits(
+        const uint8_t* p, const uint8_t* end, uint64_t* value) noexcept
+    bint chansock_scale(
+        uint64_t value, int q, uint64_t high, uint64_t low, int scale, double* result) noexcept
 
 cdef extern from "Python.h":
+    PyObject* new_int "PyLong_FromLongLong"(long long value) except NULL
+    PyObject* new_float "PyFloat_FromDouble"(double value) except NULL
     object PyLong_FromString(const char* text, char** end, int base)
     double PyOS_string_to_double(const char* text, char** end, void* overflow) except? -1.0
-    void* PyUnicode_DATA(object text) noexcept
-    bint PyUnicode_IS_ASCII(object text) noexcept
-    int PyObject_GenericSetAttr(object owner, object name, object value) except -1
-
-import_datetime()
 
 cdef Py_ssize_t MAX_DIGITS = 4300   # CPython's own default: int(text) is quadratic
 cdef long long MAX_SCALE = 2147483647   # java.math.BigDecimal's
 
 # powers of ten, each exact in a double
 cdef double* POWERS = [
-    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15]
-
-cdef object UNKNOWN = SafeUUID.unknown
+    1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
+    1e16, 1e17, 1e18, 1e19, 1e20, 1e21, 1e22]
 
 
 # -- numbers --
 
-cdef object read_number(Source* s):
+cdef PyObject* read_number(Source* s) except NULL:
+    # The common spellings: 18 digits of an integer, 19 of a float.
     cdef const uint8_t* p = s.pos
     cdef const uint8_t* first
-    cdef const uint8_t* point
     cdef uint64_t value = 0
-    cdef Py_ssize_t digits
     cdef bint negative = p[0] == c'-'
-    cdef double number
     if negative or p[0] == c'+':
         p += 1
     first = p
-    while p < s.end and c'0' <= p[0] <= c'9':
-        value = value * 10 + (p[0] - c'0')
-        p += 1
-    digits = p - first
-    if digits <= 18 and (first[0] != c'0' or digits == 1):
-        if p == s.end or KIND[p[0]] == BLANK or KIND[p[0]] == ENDS:
+    p = chansock_digits(p, s.end, &value)
+    if is_delimited(s, p):
+        if p - first <= 18 and (first[0] != c'0' or p - first == 1):
             s.pos = p
-            return PyLong_FromLongLong(-<long long>value if negative else <long long>value)
-    if p < s.end and p[0] == c'.' and digits <= 15:
-        p += 1
-        point = p
-        while p < s.end and c'0' <= p[0] <= c'9':
-            value = value * 10 + (p[0] - c'0')
-            p += 1
-        if digits + (p - point) <= 15 and (
-                p == s.end or KIND[p[0]] == BLANK or KIND[p[0]] == ENDS):
-            # both are exact in a double, so the quotient is the nearest one
-            number = <double>value / POWERS[p - point]
-            s.pos = p
-            return -number if negative else number
+            return new_int(-<long long>value if negative else <long long>value)
+    elif p[0] == c'.' or (p[0] | 0x20) == c'e':
+        return _float(s, first, p, value, negative)
     return _number(s)
 
 
-cdef object _number(Source* s):
+cdef PyObject* _float(
+        Source* s, const uint8_t* first, const uint8_t* p, uint64_t value,
+        bint negative) except NULL:
+    # p is behind the integer part, which is `value`.
+    cdef const uint8_t* mark
+    cdef Py_ssize_t digits = p - first
+    cdef int ten = 0            # the number is value * 10^ten
+    cdef uint64_t exponent = 0
+    cdef bint is_small
+    cdef double number
+    if p[0] == c'.':
+        mark = p + 1
+        p = chansock_digits(mark, s.end, &value)
+        digits += p - mark
+        if digits > 19:
+            # zeros in front count for nothing
+            while first < p and (first[0] == c'0' or first[0] == c'.'):
+                digits -= first[0] == c'0'
+                first += 1
+            if digits > 19 or p - mark > 400:
+                return _number(s)
+        ten = -<int>(p - mark)
+    elif digits > 19:
+        return _number(s)
+    if p < s.end and (p[0] | 0x20) == c'e':
+        p += 1
+        is_small = p < s.end and p[0] == c'-'
+        if p < s.end and (p[0] == c'-' or p[0] == c'+'):
+            p += 1
+        mark = p
+        p = chansock_digits(p, s.end, &exponent)
+        if not 1 <= p - mark <= 4:
+            return _number(s)
+        ten += -<int>exponent if is_small else <int>exponent
+    if not is_delimited(s, p):
+        return _number(s)
+    if value >> 53 == 0 and -22 <= ten <= 22:
+        # both are exact in a double, so their product or quotient is the nearest one
+        number = <double>value / POWERS[-ten] if ten < 0 else <double>value * POWERS[ten]
+    elif not _scale(value, ten, &number):
+        return _number(s)
+    s.pos = p
+    return new_float(-number if negative else number)
+
+
+# The powers of five that were asked for: 5^q lies from (high, low) * 2^-scale up to one
+# unit of low more.
+cdef struct Five:
+    uint64_t high           # its highest bit is set; 0: not asked for yet
+    uint64_t low
+    int scale
+
+cdef enum:
+    MOST_TENS = 340         # no double has a larger power of ten, with 19 digits before it
+
+cdef Five[2 * MOST_TENS + 1] FIVES
+
+
+cdef int _scale(uint64_t value, int ten, double* number) except -1:
+    # The double nearest to value * 10^ten; 0 if this way does not settle it.
+    cdef Five* five
+    if value == 0 or not -MOST_TENS <= ten <= MOST_TENS:
+        return 0
+    five = &FIVES[ten + MOST_TENS]
+    if five.high == 0:
+        _fill(five, ten)
+    return chansock_scale(value, ten, five.high, five.low, five.scale, number)
+
+
+cdef int _fill(Five* five, int q) except -1:
+    cdef object power = pow(<object>5, <object>abs(q))
+    cdef int scale = 128 - power.bit_length() if q >= 0 else 127 + power.bit_length()
+    if q < 0:
+        power = (<object>1 << scale) // power
+    elif scale >= 0:
+        power <<= scale
+    else:
+        power >>= -scale
+    five.scale = scale
+    five.low = <uint64_t>(power & 0xFFFFFFFFFFFFFFFF)
+    five.high = <uint64_t>(power >> 64)
+    return 0
+
+
+cdef PyObject* _number(Source* s) except NULL:
     # Every spelling that the quick path leaves over, by Clojure's three patterns.
     cdef const uint8_t* start = s.pos
     cdef const uint8_t* end = start
-    cdef const uint8_t* p
     cdef int kind, width = 1, point
+    cdef bint is_cut
     cdef object value
     while end < s.end:
         kind = KIND[end[0]]
         if kind == HIGH:
             point = code_point(end, s.end, &width)
             if point < 0:
+                if is_partial(end, s.end):
+                    break
                 not_utf8(s, end)
             if is_high_blank(point):
                 break
@@ -89,8 +164,21 @@ cdef object _number(Source* s):
             break
         else:
             end += 1
+    value = _value(s, start, end)
+    is_cut = is_partial(end, s.end)
+    if value is None or is_cut:
+        if value is not None and may_be_blank(end, s.end):
+            not_utf8(s, end)
+        if not is_cut and end == s.end and _can_grow(s, start):
+            cut(s, start, "expected a number, got " + shown(s, start))
+        fail(s, start, "expected a number, got " + shown(s, start))
     s.pos = end
-    p = start
+    return given(value)
+
+
+cdef object _value(Source* s, const uint8_t* start, const uint8_t* end):
+    # Of the text from start to end; None: it is no number.
+    cdef const uint8_t* p = start
     if p[0] == c'-' or p[0] == c'+':
         p += 1
     value = _integer(s, start, p, end)
@@ -98,9 +186,22 @@ cdef object _number(Source* s):
         value = _ratio(s, start, p, end)
     if value is None:
         value = _decimal(s, start, p, end)
-    if value is None:
-        fail(s, start, "expected a number, got " + shown(s, start))
     return value
+
+
+cdef bint _can_grow(Source* s, const uint8_t* start) except -1:
+    # Whether text behind it makes a number of what is none: `1e`, `08`, `0x`, `1/`.
+    cdef Source other
+    cdef bytes text = PyBytes_FromStringAndSize(<const char*>start, s.end - start)
+    for more in (b"0", b"1", b"M"):
+        more = text + more
+        open_source(&other, <const uint8_t*><const char*>more, len(more), s)
+        try:
+            if _value(&other, other.start, other.end) is not None:
+                return True
+        except EdnDecodeError:
+            pass
+    return False
 
 
 cdef const uint8_t* _digits(const uint8_t* p, const uint8_t* end, int base) noexcept:
@@ -112,15 +213,25 @@ cdef const uint8_t* _digits(const uint8_t* p, const uint8_t* end, int base) noex
 
 cdef object _to_int(Source* s, const uint8_t* sign, const uint8_t* p, const uint8_t* end, int base):
     # The digits were checked. `sign` is where the number starts.
-    cdef bytes text = PyBytes_FromStringAndSize(<const char*>p, end - p)
+    cdef bytes text
     cdef object value
     if end - p > MAX_DIGITS and base & (base - 1):
-        fail(s, sign, f"expected an integer of at most {MAX_DIGITS} digits, got {end - p}")
+        _too_long(s, sign, end, f"at most {MAX_DIGITS}", end - p)
+    text = PyBytes_FromStringAndSize(<const char*>p, end - p)
     try:
         value = PyLong_FromString(<const char*>text, NULL, base)
-    except ValueError as error:     # the process has a lower limit
-        fail(s, sign, f"expected a shorter integer, got {end - p} digits: {error}")
+    except ValueError:      # the process has a lower limit
+        _too_long(s, sign, end, "fewer", end - p)
     return -value if sign[0] == c'-' else value
+
+
+cdef int _too_long(
+        Source* s, const uint8_t* sign, const uint8_t* end, str limit, Py_ssize_t size) except -1:
+    cdef str message = f"expected an integer of {limit} digits, got {size}"
+    cdef const uint8_t* p = sign + 1 if sign[0] == c'-' or sign[0] == c'+' else sign
+    if end == s.end and _digits(p, end, 10) == end:
+        cut(s, sign, message)       # a point would make a float of it
+    return fail(s, sign, message)
 
 
 cdef object _integer(Source* s, const uint8_t* start, const uint8_t* p, const uint8_t* end):
@@ -150,6 +261,8 @@ cdef object _ratio(Source* s, const uint8_t* start, const uint8_t* p, const uint
     above = _to_int(s, start, p, slash, 10)
     below = _to_int(s, slash, slash + 1, end, 10)
     if not below:
+        if end == s.end:
+            cut(s, start, "expected a ratio, got a denominator of 0")
         fail(s, start, "expected a ratio, got a denominator of 0")
     if not above % below:
         return above // below
@@ -195,95 +308,22 @@ cdef object _decimal(Source* s, const uint8_t* start, const uint8_t* p, const ui
     return value if value else value.copy_abs()     # java.math.BigDecimal has no -0
 
 
-# -- #inst and #uuid --
+# -- what has no digits --
 
-cdef int _two(const uint8_t* p) noexcept:
-    if c'0' <= p[0] <= c'9' and c'0' <= p[1] <= c'9':
-        return (p[0] - c'0') * 10 + p[1] - c'0'
-    return -1
+# One NaN, so that `#{##NaN ##NaN}` is a duplicate.
+cdef dict SYMBOLIC = {b"Inf": float("inf"), b"-Inf": float("-inf"), b"NaN": float("nan")}
 
 
-cdef object instant(str text):
-    # RFC 3339 and its beginnings, `2018` to `2018-03-28T10:48:00.123`, with `Z`, an offset or
-    # neither (UTC). Microseconds are kept, finer digits cut.
-    cdef Py_ssize_t n = len(text), i = 4
-    cdef const uint8_t* p = <const uint8_t*>PyUnicode_DATA(text)    # ASCII, see below
-    cdef int offset = 0, hours, minutes, year, scale = 100000
-    cdef int[5] parts = [1, 1, 0, 0, 0]     # month, day, hour, minute, second
-    cdef const char* before = "--T::"
-    cdef int part = 0, micro = 0, leap = 0
-    if not PyUnicode_IS_ASCII(text) or n < 4 or _two(p) < 0 or _two(p + 2) < 0:
-        return None
-    if p[n - 1] == c'Z':
-        n -= 1
-    elif n >= 10 and p[n - 3] == c':' and (p[n - 6] == c'+' or p[n - 6] == c'-'):
-        hours = _two(p + n - 5)
-        minutes = _two(p + n - 2)
-        if not (0 <= hours <= 23 and 0 <= minutes <= 59):
-            return None
-        offset = hours * 60 + minutes
-        if p[n - 6] == c'-':
-            offset = -offset
-        n -= 6
-    year = _two(p) * 100 + _two(p + 2)
-    while i < n and part < 5:
-        if p[i] != <uint8_t>before[part] or i + 3 > n:
-            return None
-        parts[part] = _two(p + i + 1)
-        if parts[part] < 0:
-            return None
-        part += 1
-        i += 3
-    if i < n:
-        if p[i] != c'.' or i + 1 == n:
-            return None
-        i += 1
-        while i < n and c'0' <= p[i] <= c'9':
-            micro += scale * (p[i] - c'0')
-            scale //= 10
-            i += 1
-        if i < n:
-            return None
-    if parts[4] == 60 and parts[3] == 59:   # a leap second
-        parts[4] = 59
-        leap = 1
-    try:
-        moment = datetime_new(year, parts[0], parts[1], parts[2], parts[3], parts[4], micro,
-                              get_utc(), 0)
-        if leap or offset:
-            moment = moment + timedelta_new(0, leap - offset * 60, 0)
-    except (ValueError, OverflowError):
-        return None
-    return moment
-
-
-cdef object uuid_of(str text):
-    # Five groups of hexadecimal digits, short ones padded, as java.util.UUID reads them.
-    cdef Py_ssize_t n = len(text), i, group = 0, width = 0
-    cdef const uint8_t* p = <const uint8_t*>PyUnicode_DATA(text)    # ASCII, see below
-    cdef int[5] most = [8, 4, 4, 4, 12]
-    cdef uint64_t[5] groups = [0, 0, 0, 0, 0]
-    cdef int digit
-    if not PyUnicode_IS_ASCII(text):
-        return None
-    for i in range(n):
-        if p[i] == c'-':
-            if width == 0 or group == 4:
-                return None
-            group += 1
-            width = 0
-            continue
-        digit = digit_of(p[i], 16) if p[i] < 0x80 else -1
-        width += 1
-        if digit < 0 or width > most[group]:
-            return None
-        groups[group] = (groups[group] << 4) | <uint64_t>digit
-    if group != 4 or width == 0:
-        return None
-    # UUID() checks and parses again: 1 us
-    value = UUID.__new__(UUID)
-    PyObject_GenericSetAttr(value, "int", (
-        ((groups[0] << 32) | (groups[1] << 16) | groups[2]) * (<object>1 << 64)
-        + ((groups[3] << 48) | groups[4])))
-    PyObject_GenericSetAttr(value, "is_safe", UNKNOWN)
-    return value
+cdef object read_symbolic(Source* s, const uint8_t* start):
+    cdef const uint8_t* end
+    cdef bytes name
+    end = token_end(s, s.pos)
+    name = (<const char*>s.pos)[:end - s.pos]
+    if name in SYMBOLIC and not (is_partial(end, s.end) and not may_be_blank(end, s.end)):
+        if is_partial(end, s.end):
+            not_utf8(s, end)
+        s.pos = end
+        return SYMBOLIC[name]
+    if end == s.end and begins_one(name, SYMBOLIC):
+        cut(s, start, "expected ##Inf, ##-Inf or ##NaN, got " + shown(s, start))
+    fail(s, start, "expected ##Inf, ##-Inf or ##NaN, got " + shown(s, start))

@@ -21,4 +21,20 @@ class Reader:
     @property
     def readers(self) -> dict[str, Callable[[Any], Any]]: ...
     def decode(self, text: Buffer | str) -> Any: ...
-    def decode_one(self, text: Buffer, pos: int = 0) -> tuple[Any, int]: ...
+    def decode_one(self, buffer: Buffer, pos: int = 0) -> tuple[Any, int]: ...
+
+def loads(
+    text: Buffer | str,
+    *,
+    keys: str = "keyword",
+    readers: Mapping[str, Callable[[Any], Any]] | None = None,
+    max_depth: int = 500,
+) -> Any: ...
+def read_one(
+    buffer: Buffer,
+    pos: int = 0,
+    *,
+    keys: str = "keyword",
+    readers: Mapping[str, Callable[[Any], Any]] | None = None,
+    max_depth: int = 500,
+) -> tuple[Any, int]: ...

@@ -1,1 +1,1 @@
-# Strings, names and characters of edn: for the engine, by cimport; nothing for Python.
+# Names of edn: for the engine, by cimport; nothing for Python.

@@ -151,8 +151,8 @@ cdef class EdnPacker(Packer):
         try:
             packet = self.reader.read(data, size, &end)
         except EdnDecodeError as error:
-            raise PacketError(f"expected a packet `[value cb-id]` in edn, got none: {error}") \
-                from error
+            raise PacketError(f"expected a packet `[value cb-id]` in edn, got none: "
+                              f"{error.message} at byte {error.position}") from error
         if end < 0:
             raise PacketError("expected a packet `[value cb-id]`, got nothing but whitespace")
         if packet is None:
