@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import chansock
 from chansock import ChannelSocket, Config
 from chansock._core import http1
+from chansock._core.forwarded import Proxies
 from chansock._fast.connection import Protocol, Service
 from chansock.clock import LoopClock
 from chansock.errors import EdnEncodeError
@@ -162,7 +163,7 @@ class Faults(logging.Handler):
 CONFIG = {
     False: Config(allowed_origins=("*",)),
     True: Config(
-        allowed_origins=("*",),
+        allowed_origins=("http://h", "*"),
         max_head_bytes=512,
         max_header_fields=8,
         max_message_bytes=256,
@@ -193,6 +194,7 @@ class Server:
             path="/chsk",
             fallback=_fallback,
             http1=http1,
+            forwarded=Proxies(("192.0.2.0/24",)).apply if is_small else None,
         )
 
     @staticmethod
