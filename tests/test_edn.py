@@ -150,6 +150,7 @@ def test_signatures_are_seen_by_inspect() -> None:
     assert str(inspect.signature(edn.read_one)) == (
         "(buffer, pos=0, *, keys='keyword', readers=None, max_depth=500)"
     )
+    assert str(inspect.signature(edn.dumps)) == "(value, *, keys='keyword', default=None)"
 
 
 def test_everything_exported_is_there() -> None:

@@ -517,10 +517,10 @@ cdef class Writer:
 cdef Writer PLAIN = Writer()
 
 
+@cython.embedsignature(True)
+@cython.embedsignature.format("clinic")
 def dumps(value, *, keys="keyword", default=None):
-    """dumps(value, *, keys='keyword', default=None)
-    --
-
+    """
     Return value as edn, UTF-8.
 
     `default` is given each value that edn has no form for, and returns one that can be written.
