@@ -33,6 +33,8 @@ def their_tree(value: Any) -> Any:
         return their_tree(value.value)
     if kind is Fraction and value.denominator == 1:
         return tree(value.numerator)  # they keep 4/2 a Fraction
+    if kind is Decimal and not value:
+        return tree(abs(value))  # -0M: Java's decimals have no such
     if kind is edn_format.Keyword:
         return tree(Keyword(value.name))
     if kind is edn_format.Symbol:
@@ -168,7 +170,7 @@ VALUES = st.recursive(
         st.none(),
         st.booleans(),
         st.integers(),
-        st.floats(),
+        st.floats(allow_nan=False) | st.just(float("nan")),  # of which edn has but one
         st.text(st.characters(exclude_categories=["Cs"]), max_size=20),
         NAMES.map(Keyword),
         NAMES.filter(lambda name: name not in ("nil", "true", "false")).map(Symbol),
