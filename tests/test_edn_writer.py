@@ -195,6 +195,15 @@ def test_depth_is_limited_as_in_the_reader() -> None:
     assert "at most 500" in refusal(cyclic).message
 
 
+@pytest.mark.parametrize("size", range(0, 1000, 25))
+def test_deep_sets_close_where_memory_grows(size: int) -> None:
+    deep = frozenset[object]()
+    for _ in range(450):
+        deep = frozenset([deep])
+    text = "[" + "1 " * (1100 + size) + "#{" * 451 + "}" * 451 + "]"
+    assert written([1] * (1100 + size) + [deep]) == text
+
+
 def test_long_integers_are_refused_as_in_the_reader() -> None:
     assert written(10**4299) == "1" + "0" * 4299 + "N"
     assert written(1 - 10**4300) == "-" + "9" * 4300 + "N"

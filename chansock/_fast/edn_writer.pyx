@@ -369,6 +369,8 @@ cdef class Writer:
             if w.converted != converted and len(members) > 1:
                 self._distinct(members, VALUE)
             w.depth -= 1
+        if at > w.sheet.end:
+            at = grow(&w.sheet, at, 0)
         at[0] = c'}'
         return at + 1
 
