@@ -246,6 +246,14 @@ def test_members_that_edn_cannot_tell_apart_are_refused() -> None:
     assert written({Colour.RED: 1, "blue": 2}) == "{:red 1, :blue 2}"
 
 
+def test_keys_in_keys_are_compared_once() -> None:
+    deep: object = float("nan")
+    for level in range(100):
+        deep = frozenset([level, deep])
+    assert written({deep: 1, "a": 2}).count("#{") == 100
+    refusal({frozenset([frozenset([Colour.RED, "red"]), 1]), 2})
+
+
 # -- default= --
 
 

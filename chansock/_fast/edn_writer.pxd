@@ -15,6 +15,7 @@ cdef struct Walk:
     int depth
     int hops                # through default= and Enum, on the way to the present value
     Py_ssize_t converted    # values written as another: Enum, subclass, default=, NaN
+    bint is_again           # it was written before: what is in it is known to be distinct
 
 
 @cython.final
@@ -29,7 +30,7 @@ cdef class Writer:
     # stands as a keyword, and a second that is None is left out.
     cdef bytes encode_pair(self, object first, object second, bint is_named)
 
-    cdef bytes _alone(self, object value, int place)
+    cdef bytes _alone(self, object value, int place, bint is_again)
 
     # All take `at`, at most at the sheet's end, and return the place behind what they put.
     cdef uint8_t* _value(self, Walk* w, uint8_t* at, PyObject* value) except NULL

@@ -165,14 +165,15 @@ cdef class Writer:
 
     def encode(self, value):
         """Return value as edn, UTF-8; raises EdnEncodeError if it has no edn form."""
-        return self._alone(value, VALUE)
+        return self._alone(value, VALUE, False)
 
-    cdef bytes _alone(self, object value, int place):
+    cdef bytes _alone(self, object value, int place, bint is_again):
         cdef uint8_t[ROOM] memory
         cdef uint8_t* at = memory
         cdef Walk w
         w.depth = w.hops = 0
         w.converted = 0
+        w.is_again = is_again
         open_sheet(&w.sheet, memory, ROOM)
         try:
             if place == VALUE:
@@ -190,6 +191,7 @@ cdef class Writer:
         cdef Walk w
         w.depth = w.hops = 0
         w.converted = 0
+        w.is_again = False
         open_sheet(&w.sheet, memory, ROOM)
         at[0] = c'['
         try:
@@ -274,7 +276,7 @@ cdef class Writer:
         if at > w.sheet.end:
             at = grow(&w.sheet, at, 0)
         if size:
-            if converted and size > 1:
+            if converted and size > 1 and not w.is_again:
                 self._distinct(<object>value, key_place)
             w.depth -= 1
         at[0] = c'}'
@@ -366,7 +368,7 @@ cdef class Writer:
             except EdnEncodeError as error:
                 _lengthen(error, _step(member))
                 raise
-            if w.converted != converted and len(members) > 1:
+            if w.converted != converted and len(members) > 1 and not w.is_again:
                 self._distinct(members, VALUE)
             w.depth -= 1
         if at > w.sheet.end:
@@ -392,10 +394,11 @@ cdef class Writer:
 
     cdef int _distinct(self, object keys, int place) except -1:
         # Two keys that differ in Python may be one in edn: an Enum and its value, two NaN.
+        # Those within them were looked at before: again at each level would be 2^depth times.
         cdef set texts = set()
         cdef bytes text
         for key in keys:
-            text = self._alone(key, place)
+            text = self._alone(key, place, True)
             if text in texts:
                 raise EdnEncodeError(
                     f"expected distinct keys or members, got {shown_value(key)} again")
