@@ -133,6 +133,7 @@ MOVED.move_to_end("a")
         (Point(1, 2), "[1 2]"),
         (MOVED, "{:b 2, :a 1}"),
         ({Text("key"): Text("value")}, '{:key "value"}'),
+        ([Text(""), Text("a\nb"), Text("x" * 17)], f'["" "a\\nb" "{"x" * 17}"]'),
         (Count(7), "7"),
         (True, "true"),
         ([Colour.RED, Colour.DEEP, Level.HIGH], '["red" [1 2] 3]'),

@@ -28,6 +28,7 @@ cdef extern from "Python.h":
     void* PyUnicode_DATA(object text) noexcept
     Py_ssize_t PyUnicode_GET_LENGTH(object text) noexcept
     bint PyUnicode_IS_ASCII(object text) noexcept
+    bint PyUnicode_IS_COMPACT_ASCII(object text) noexcept
     int PyUnicode_KIND(object text) noexcept
     uint32_t PyUnicode_READ(int kind, void* data, Py_ssize_t index) noexcept
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
@@ -135,7 +136,7 @@ cdef uint8_t* write_string(Sheet* sheet, uint8_t* at, object text) except NULL:
     CHSK_READY(text)
     size = PyUnicode_GET_LENGTH(text)
     data = <const uint8_t*>PyUnicode_DATA(text)
-    width = 0 if PyUnicode_IS_ASCII(text) else PyUnicode_KIND(text)
+    width = 0 if PyUnicode_IS_COMPACT_ASCII(text) else PyUnicode_KIND(text)
     at[0] = c'"'
     at = room(sheet, at + 1, size)
     while size:
