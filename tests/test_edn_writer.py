@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
+from uuid import UUID
 
 import pytest
 from edn_corpus import cases, recorded, text_of, tree, value_of
@@ -194,6 +195,21 @@ def test_depth_is_limited_as_in_the_reader() -> None:
     cyclic: list[object] = []
     cyclic.append(cyclic)
     assert "at most 500" in refusal(cyclic).message
+
+
+@pytest.mark.parametrize(
+    "value", [Tagged("t", 1), datetime(2024, 5, 6, tzinfo=UTC), UUID(int=1), float("nan"), []]
+)
+def test_what_is_written_is_not_too_deep_for_the_reader(value: object) -> None:
+    for _ in range(499):
+        value = [value]
+    text = Writer().encode(value)
+    assert Writer().encode(Reader().decode(text)) == text
+    try:
+        text = Writer().encode([value])
+    except EdnEncodeError:
+        return
+    Reader().decode(text)
 
 
 @pytest.mark.parametrize("size", range(0, 1000, 25))

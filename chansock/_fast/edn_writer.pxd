@@ -51,6 +51,8 @@ cdef class Writer:
     cdef uint8_t* _other(self, Walk* w, uint8_t* at, object value, int place) except NULL
     cdef uint8_t* _based(
         self, Walk* w, uint8_t* at, object value, Shape shape, int place) except NULL
+    cdef uint8_t* _float(self, Walk* w, uint8_t* at, double value) except NULL
+    cdef uint8_t* _uuid(self, Walk* w, uint8_t* at, object value) except NULL
     cdef uint8_t* _moment(self, Walk* w, uint8_t* at, object value, int place) except NULL
     cdef uint8_t* _convert(
         self, Walk* w, uint8_t* at, object value, int place, str expected) except NULL

@@ -228,7 +228,7 @@ cdef class Writer:
         if kind == &PyLong_Type:
             return write_int(&w.sheet, at, <object>value)
         if kind == &PyFloat_Type:
-            return write_float(&w.sheet, at, PyFloat_AS_DOUBLE(value))
+            return self._float(w, at, PyFloat_AS_DOUBLE(value))
         if kind == KEYWORD:
             return write_keyword(&w.sheet, at, <object>value, False)
         if kind == STR_DICT:
@@ -431,7 +431,7 @@ cdef class Writer:
                     w, at, value, place, "a value (or tagged=True at both ends)")
             return self._tagged(w, at, value)
         if kind is UUID:
-            return write_uuid(&w.sheet, at, value)
+            return self._uuid(w, at, value)
         if kind is datetime:
             return self._moment(w, at, value, place)
         shape = shape_of(kind)
@@ -464,7 +464,7 @@ cdef class Writer:
         if kind == edn_records.WHOLE:
             return write_int(&w.sheet, at, value)
         if kind == edn_records.REAL:
-            return write_float(&w.sheet, at, <double>value)
+            return self._float(w, at, <double>value)
         if kind == edn_records.MAP or kind == edn_records.STRING_MAP:
             value = dict(value)     # an OrderedDict has an order of its own
             return self._map(
@@ -477,13 +477,26 @@ cdef class Writer:
         if kind == edn_records.MOMENT:
             return self._moment(w, at, value, place)
         if kind == edn_records.UUID_VALUE:
-            return write_uuid(&w.sheet, at, value)
+            return self._uuid(w, at, value)
         value = shape.fields(value)
         if shape.is_root:
             return self._again(w, at, value, place)
         return self._map(w, at, <PyObject*>value, True)     # field names, whatever keys= says
 
+    cdef uint8_t* _float(self, Walk* w, uint8_t* at, double value) except NULL:
+        if value - value != 0:
+            self._enter(w)  # `##NaN` is two forms to the reader
+            w.depth -= 1
+        return write_float(&w.sheet, at, value)
+
+    cdef uint8_t* _uuid(self, Walk* w, uint8_t* at, object value) except NULL:
+        self._enter(w)      # the string behind the tag counts, as in the reader
+        w.depth -= 1
+        return write_uuid(&w.sheet, at, value)
+
     cdef uint8_t* _moment(self, Walk* w, uint8_t* at, object value, int place) except NULL:
+        self._enter(w)      # as of a UUID
+        w.depth -= 1
         if datetime_tzinfo(value) is get_utc():
             return write_instant(&w.sheet, at, value)
         if value.utcoffset() is None:
