@@ -199,5 +199,9 @@ def test_long_integers_are_refused_where_parsing_is_quadratic() -> None:
 
 def test_decimal_exponents_are_those_of_java() -> None:
     assert read("1e2147483647M") == Decimal("1e2147483647")
+    assert read("1.25e2147483649M") == Decimal("1.25e2147483649")
+    for text in ("1.25e2147483650M", "1.25e9999999999M", "1.25e-2147483646M"):
+        with pytest.raises(EdnDecodeError, match="32 bits"):
+            read(text)
     refusal("1e2147483648M")
     refusal("1e99999999999999999999M")

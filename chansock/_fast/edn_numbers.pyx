@@ -292,7 +292,7 @@ cdef object _decimal(Source* s, const uint8_t* start, const uint8_t* p, const ui
         if q == mark:
             return None
         while mark < q:
-            exponent = min(exponent * 10 + (mark[0] - c'0'), MAX_SCALE + 1)
+            exponent = min(exponent * 10 + (mark[0] - c'0'), MAX_SCALE + places + 1)
             mark += 1
     if q == end:
         if is_integer:      # `08`: no octal, and Clojure does not take it for decimal
