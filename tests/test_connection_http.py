@@ -231,6 +231,28 @@ async def test_a_socket_opens_after_a_hook_that_waits(place: Ground) -> None:
     assert await client.frame() == (TEXT, b'[1 "x"]')
 
 
+@on_ground(tls=True)
+async def test_who_left_while_a_hook_waited_does_not_stay(place: Ground) -> None:
+    # Over TLS a peer that leaves is noticed though nothing is read; uvloop says so at once.
+    asked, gate = asyncio.Event(), asyncio.Event()
+
+    async def wait(request: Request) -> Admission:
+        asked.set()
+        await gate.wait()
+        return place.door.admission(request, True)
+
+    place.door.answer = wait
+    client = await place.client(UPGRADE)
+    await asked.wait()
+    client.reset()
+    await place.settle()
+    gate.set()
+    await place.settle()
+    if not place.door.told.empty():
+        assert await place.door.told.get() == "open"
+        assert await place.door.told.get() == ("closed", 1006)
+
+
 @on_ground(handshake_timeout=0.05)
 async def test_a_hook_that_takes_too_long_gets_503(place: Ground) -> None:
     never = asyncio.get_running_loop().create_future()

@@ -164,6 +164,7 @@ cdef class Protocol(Socket):
         cdef Reply reply = self.reply
         self.fd = -1
         self.state = GONE
+        self.is_awaiting = False        # what a hook or the fallback gives comes too late
         self.transport = self.reader = self.pending = self.message = self.reply = None
         if reply is not None:
             reply.protocol = None

@@ -122,8 +122,8 @@ class Wire(asyncio.Transport):
         return data
 
     def hang_up(self, *, in_order: bool) -> None:
-        """Leave: with FIN, or with RST. Nobody notices while the connection does not read."""
-        if self.is_ending or not self.is_reading:
+        """Leave: with FIN, or with RST. Without TLS only a connection that reads notices."""
+        if self.is_ending or not (self.is_reading or self._extra["sslcontext"]):
             return
         if not in_order:
             self._end(ConnectionResetError())
