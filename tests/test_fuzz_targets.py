@@ -33,9 +33,8 @@ def test_there_are_targets_for_edn_frames_and_http() -> None:
     assert NAMES == ["fuzz_edn", "fuzz_frames", "fuzz_http"]
 
 
-# Without edn: one of its seeds, a value with `default=`, is written in exponential time.
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "fuzz_edn"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_target_finds_nothing_in_its_seeds_and_what_is_like_them(name: str) -> None:
     target = import_module(f"fuzz.{name}")
     seeds = list(target.seeds())
