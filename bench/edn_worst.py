@@ -1,11 +1,13 @@
-"""What the worst texts cost the edn reader: time and memory by the byte, at three sizes.
+"""What the worst texts cost the edn reader, and the worst values the writer: time and memory by
+the byte of text, at three sizes.
 
 Each text is made to grow without bound what it can: brackets, digits, names, escapes, keys of
 one hash, and errors at the very end. What grows from column to column as the size does is a
 quadratic case (memory that is touched for the first time costs up to some 100 ns by the object).
-The last column says whether the text was read, cut or refused. The collector is off.
+The last column says whether the text was read, cut or refused, or the value written. The
+collector is off.
 
-    python bench/edn_worst.py [--sizes 20000,200000,2000000]
+    python bench/edn_worst.py [--sizes 20000,200000,2000000] [--only PART-OF-A-NAME]
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from time import thread_time
+from typing import Any
 
 from chansock import edn
 
@@ -115,6 +118,50 @@ TEXTS: dict[str, Callable[[int], str]] = {
 }
 
 
+class Text(str):
+    """A str that is written as one: what is written as another value may be there twice."""
+
+
+def deep_lists(size: int) -> object:
+    """Return lists in lists, with a string in each."""
+    deep: object = []
+    for level in range(490):
+        deep = [deep, f"{level} {'x' * (size // 490)}"]
+    return deep
+
+
+def deep_sets(size: int) -> object:
+    """Return sets in sets, each with a member that is written as another."""
+    deep: object = Text("twin")
+    for level in range(490):
+        deep = frozenset([deep, f"{level} {'x' * (size // 490)}"])
+    return deep
+
+
+def deep_keys(size: int) -> object:
+    """Return maps in keys of maps, each written as another."""
+    deep: object = Text("twin")
+    for level in range(240):
+        deep = edn.FrozenDict({(deep,): 1, f"{level}{'x' * (size // 240)}": 2, Text("one"): 3})
+    return deep
+
+
+# What costs the writer most: values to write, by the size of their text.
+VALUES: dict[str, Callable[[int], object]] = {
+    "written: one string": lambda n: "x" * n,
+    "written: quotes": lambda n: '"' * (n // 2),
+    "written: a string past ASCII": lambda n: repeat("жé漢😀", n),
+    "written: integers of 4300 digits": lambda n: [7**5000] * (n // 4226),
+    "written: lists 490 deep": deep_lists,
+    "written: sets 490 deep": deep_sets,
+    "written: maps 240 deep as keys": deep_keys,
+    "written: a set of converted members": lambda n: {Text(k) for k in range(n // 8)},
+    "written: converted keys of one length": lambda n: {
+        Text(f"k{k:06}"): 1 for k in range(n // 12)
+    },
+}
+
+
 def read(text: bytes) -> str:
     try:
         edn.loads(text)
@@ -125,33 +172,48 @@ def read(text: bytes) -> str:
     return "read"
 
 
+def write(value: object) -> str:
+    edn.dumps(value)
+    return "written"
+
+
+def row(name: str, call: Callable[[Any], str], cases: list[tuple[Any, int]]) -> str:
+    """Return a line of the table: `cases` are arguments of call, with the size of the text."""
+    times, peaks = [], []
+    for argument, size in cases:
+        outcome = call(argument)
+        best = float("inf")
+        for _ in range(3):
+            start = thread_time()
+            call(argument)
+            best = min(best, thread_time() - start)
+        times.append(best / size)
+        tracemalloc.start()
+        call(argument)
+        peaks.append(tracemalloc.get_traced_memory()[1] / size)
+        tracemalloc.stop()
+    columns = [f"{time * 1e9:7.1f} ns" for time in times] + [f"{peak:6.1f} B" for peak in peaks]
+    return " ".join([f"{name:38}", *columns, f" {outcome}"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", default="20000,200000,2000000")
-    sizes = [int(size) for size in parser.parse_args().sizes.split(",")]
+    parser.add_argument("--only", default="")
+    options = parser.parse_args()
+    sizes = [int(size) for size in options.sizes.split(",")]
     gc.disable()
     print(f"{'':38}", *(f"{size:>10,}" for size in sizes), "  bytes of text")
-    for name, make in TEXTS.items():
-        times, peaks = [], []
-        for size in sizes:
-            text = make(size).encode("utf-8", "surrogatepass")
-            outcome = read(text)
-            best = float("inf")
-            for _ in range(3):
-                start = thread_time()
-                read(text)
-                best = min(best, thread_time() - start)
-            times.append(best / len(text))
-            tracemalloc.start()
-            read(text)
-            peaks.append(tracemalloc.get_traced_memory()[1] / len(text))
-            tracemalloc.stop()
-        print(
-            f"{name:38}",
-            *(f"{time * 1e9:7.1f} ns" for time in times),
-            *(f"{peak:6.1f} B" for peak in peaks),
-            f" {outcome}",
-        )
+    for name, text_of in TEXTS.items():
+        if options.only not in name:
+            continue
+        texts = [text_of(size).encode("utf-8", "surrogatepass") for size in sizes]
+        print(row(name, read, [(text, len(text)) for text in texts]))
+    for name, value_of in VALUES.items():
+        if options.only not in name:
+            continue
+        values = [value_of(size) for size in sizes]
+        print(row(name, write, [(value, len(edn.dumps(value))) for value in values]))
 
 
 if __name__ == "__main__":

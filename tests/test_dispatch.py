@@ -416,6 +416,39 @@ def test_a_callback_id_that_cannot_be_written_costs_only_its_reply(is_async):
         assert chsk.stats.reply_lost == 15
 
 
+@pytest.mark.parametrize("answers", ["value", "reply", "later", "coroutine"])
+def test_a_handler_is_not_blamed_for_a_callback_id_that_cannot_be_written(answers, caplog):
+    chsk = ChannelSocket(Config(max_inbox_events=2), user_id=user_id)
+    kept = []
+
+    async def wait(msg):
+        return msg.data
+
+    handlers = {
+        "value": lambda msg: msg.data,
+        "reply": lambda msg: kept.append(msg.reply(msg.data)),
+        "later": lambda msg: kept.append(msg) or LATER,
+        "coroutine": wait,
+    }
+    chsk.on("t/e", handlers[answers])
+    with World(chsk) as world:
+        client = connect(world, "ws")
+        for _ in range(5):
+            client.feed(BAD_CB_ID)
+            world.turn()
+            if answers == "later":
+                assert kept[-1].reply(1) is False
+                assert kept[-1].wants_reply is False
+        assert answers != "reply" or kept == [False] * 5
+        assert chsk.stats.reply_lost == 5
+        assert not [record for record in caplog.records if "handler_error" in record.message]
+        assert "expected a callback id that can be written" in caplog.text
+        chsk.on("t/ok", lambda msg: msg.data)
+        reply = client.ask("t/ok", 7)
+        world.turn()
+        assert reply.value == 7
+
+
 def test_a_plain_handler_that_raises_cancelled_error_has_failed_like_any(chsk, world):
     @chsk.on("t/e")
     def handler(msg):

@@ -80,8 +80,8 @@ def test_a_record_can_be_a_key_and_a_member() -> None:
     assert written({Point(1, 2): "here"}) == '{{:x 1, :y 2} "here"}'
     assert written({Point(1, 2)}) == "#{{:x 1, :y 2}}"
     other = dataclasses.make_dataclass("Point", ["x", "y"], frozen=True)
-    assert "got Point(x=1, y=2) again" in str(refusal({Point(1, 2), other(1, 2)}))
-    assert "again" in str(refusal({Point(1, 2): 0, other(1, 2): 0}))
+    assert "got {:x 1, :y 2} again" in str(refusal({Point(1, 2), other(1, 2)}))
+    assert "got {:x 1, :y 2} again" in str(refusal({Point(1, 2): 0, other(1, 2): 0}))
 
 
 def test_an_unset_field_is_refused_by_name() -> None:

@@ -269,6 +269,23 @@ def test_keys_in_keys_are_compared_once() -> None:
         deep = frozenset([level, deep])
     assert written({deep: 1, "a": 2}).count("#{") == 100
     refusal({frozenset([frozenset([Colour.RED, "red"]), 1]), 2})
+    refusal({(Colour.RED, FrozenDict({(Colour.DEEP,): 1, ((1, 2),): 2})): 3, "a": 4})
+
+
+@pytest.mark.parametrize("shell", [frozenset, lambda keys: FrozenDict(dict.fromkeys(keys))])
+def test_a_member_in_many_sets_is_written_once(shell: Callable[[Any], Any]) -> None:
+    asked: list[object] = []
+
+    def default(value: object) -> object:
+        asked.append(value)
+        return "twin"
+
+    deep: object = 1j
+    for level in range(200):
+        deep = shell([(deep,), f"k{level}"])
+    assert written(deep, default=default).count('["twin"]') == 1
+    assert asked == [1j]
+    assert refusal({"twin", 1j}, default=default).message.endswith('got "twin" again')
 
 
 # -- default= --

@@ -277,21 +277,27 @@ cdef class EventMsg:
         called from any thread. Raises EdnEncodeError if value cannot be written.
         """
         cdef Dispatch dispatch = self.connection.dispatch
-        cdef Packet packet
+        cdef Packet packet = None
+        cdef object cb_id = None if self.connection.is_post else self.cb_id
         if self.cb_id is None or self.is_replied:
             return False
-        packet = Packet(
-            dispatch.packer.packet(value, None if self.connection.is_post else self.cb_id),
-            dispatch.packer.binary,
-        )
+        try:
+            packet = Packet(dispatch.packer.packet(value, cb_id), dispatch.packer.binary)
+        except Exception:
+            if dispatch.can_write(cb_id):
+                raise
         self.is_replied = True
         if PyThread_get_thread_ident() != dispatch.thread:
             dispatch.clock.from_thread(partial(self._send, packet))
-            return not self.connection.is_answered
+            return packet is not None and not self.connection.is_answered
         return self._send(packet)
 
-    def _send(self, Packet packet not None):
-        cdef bint is_sent = self.connection.send_reply(packet)
+    def _send(self, Packet packet):
+        cdef bint is_sent = False
+        if packet is None:
+            self.connection.dispatch.lose_reply(self.connection, self.cb_id)
+        else:
+            is_sent = self.connection.send_reply(packet)
         if self.is_later:
             self.connection.dispatch.done(self)
         return is_sent
@@ -399,14 +405,27 @@ cdef class Dispatch:
             self._reply(connection, self.error, None if connection.is_post else cb_id)
 
     def _reply(self, Connection connection not None, value, cb_id):
-        # The channel's own answer. Some ids can be read and not written: it is lost then.
+        # The channel's own answer.
         try:
             packet = Packet(self.packer.packet(value, cb_id), self.packer.binary)
-        except Exception as error:
-            self.fanout.reply_lost += 1
-            connection._complain(BAD_EVENT, "bad_event", f"expected a callback id: {error}", cb_id)
-            return
+        except Exception:
+            return self.lose_reply(connection, cb_id)
         connection.send_reply(packet)
+
+    def can_write(self, cb_id):
+        """Whether a reply can carry cb_id: some can be read and not written."""
+        try:
+            self.packer.packet(None, cb_id)
+        except Exception:
+            return False
+        return True
+
+    def lose_reply(self, Connection connection not None, cb_id):
+        """Count a reply that cannot be sent, since the client gave no cb_id to be written."""
+        self.fanout.reply_lost += 1
+        connection._complain(
+            BAD_EVENT, "bad_event", "expected a callback id that can be written", cb_id
+        )
 
     def announce(self, event_id, uid, Connection connection not None, Inbox inbox):
         """Run the handler of an event of our own, `[event_id uid]`, in the order told."""

@@ -8,6 +8,12 @@ from chansock._fast.edn_records cimport Shape
 from chansock._fast.edn_spelling cimport Sheet
 
 
+# Where on the sheet the text of a key or member lies.
+cdef struct Mark:
+    Py_ssize_t start
+    Py_ssize_t size
+
+
 # One write under way, on the caller's stack. Values are borrowed PyObject*; what may call
 # Python code holds them first.
 cdef struct Walk:
@@ -15,7 +21,9 @@ cdef struct Walk:
     int depth
     int hops                # through default= and Enum, on the way to the present value
     Py_ssize_t converted    # values written as another: Enum, subclass, default=, NaN
-    bint is_again           # it was written before: what is in it is known to be distinct
+    Mark* marks             # of the keys and members of all maps and sets under way
+    Py_ssize_t marked
+    Py_ssize_t marks_room
 
 
 @cython.final
@@ -30,7 +38,7 @@ cdef class Writer:
     # stands as a keyword, and a second that is None is left out.
     cdef bytes encode_pair(self, object first, object second, bint is_named)
 
-    cdef bytes _alone(self, object value, int place, bint is_again)
+    cdef bytes _alone(self, object value, int place)
 
     # All take `at`, at most at the sheet's end, and return the place behind what they put.
     cdef uint8_t* _value(self, Walk* w, uint8_t* at, PyObject* value) except NULL
@@ -59,4 +67,4 @@ cdef class Writer:
     cdef uint8_t* _again(self, Walk* w, uint8_t* at, object value, int place) except NULL
 
     cdef int _enter(self, Walk* w) except -1
-    cdef int _distinct(self, object keys, int place) except -1
+    cdef int _distinct(self, Walk* w, Py_ssize_t marked, object keys, int place) except -1

@@ -9,9 +9,11 @@ from datetime import datetime
 from uuid import UUID
 
 cimport cython
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.datetime cimport datetime_tzinfo, get_utc, import_datetime
 from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
 from chansock._fast cimport edn_records
@@ -140,6 +142,15 @@ cdef str _step(object key):
     return f"[{shown_value(key)}]"
 
 
+cdef inline bint _is_name(object key) noexcept:
+    return type(key) is str or type(key) is Keyword
+
+
+cdef inline bint _is_nan(object key) noexcept:
+    # Two NaN are one in edn.
+    return type(key) is float and key != key
+
+
 cdef int _lengthen(object error, str step) except -1:
     # One step more at the front of the path, on the way out.
     error.path = step + error.path
@@ -148,6 +159,28 @@ cdef int _lengthen(object error, str step) except -1:
 
 
 # -- the writer --
+
+cdef inline void _begin(Walk* w, uint8_t* memory) noexcept:
+    w.depth = w.hops = 0
+    w.converted = 0
+    w.marks = NULL
+    w.marked = w.marks_room = 0
+    open_sheet(&w.sheet, memory, ROOM)
+
+
+cdef int _mark(Walk* w, const uint8_t* start, const uint8_t* end) except -1:
+    cdef void* grown
+    if w.marked == w.marks_room:
+        w.marks_room = max(16, 2 * w.marks_room)
+        grown = realloc(w.marks, w.marks_room * sizeof(Mark))
+        if grown is NULL:
+            raise MemoryError
+        w.marks = <Mark*>grown
+    w.marks[w.marked].start = start - w.sheet.start
+    w.marks[w.marked].size = end - start
+    w.marked += 1
+    return 0
+
 
 @cython.final
 cdef class Writer:
@@ -165,16 +198,13 @@ cdef class Writer:
 
     def encode(self, value):
         """Return value as edn, UTF-8; raises EdnEncodeError if it has no edn form."""
-        return self._alone(value, VALUE, False)
+        return self._alone(value, VALUE)
 
-    cdef bytes _alone(self, object value, int place, bint is_again):
+    cdef bytes _alone(self, object value, int place):
         cdef uint8_t[ROOM] memory
         cdef uint8_t* at = memory
         cdef Walk w
-        w.depth = w.hops = 0
-        w.converted = 0
-        w.is_again = is_again
-        open_sheet(&w.sheet, memory, ROOM)
+        _begin(&w, memory)
         try:
             if place == VALUE:
                 at = self._value(&w, at, <PyObject*>value)
@@ -183,16 +213,15 @@ cdef class Writer:
         except BaseException:
             drop_sheet(&w.sheet)
             raise
+        finally:
+            free(w.marks)
         return close_sheet(&w.sheet, at)
 
     cdef bytes encode_pair(self, object first, object second, bint is_named):
         cdef uint8_t[ROOM] memory
         cdef uint8_t* at = memory
         cdef Walk w
-        w.depth = w.hops = 0
-        w.converted = 0
-        w.is_again = False
-        open_sheet(&w.sheet, memory, ROOM)
+        _begin(&w, memory)
         at[0] = c'['
         try:
             if is_named:
@@ -207,6 +236,8 @@ cdef class Writer:
         except BaseException:
             drop_sheet(&w.sheet)
             raise
+        finally:
+            free(w.marks)
         at[0] = c']'
         return close_sheet(&w.sheet, at + 1)
 
@@ -239,6 +270,7 @@ cdef class Writer:
             self, Walk* w, uint8_t* at, PyObject* value, bint keyword_keys) except NULL:
         # Nothing is held while leaves are written: they cannot change the map.
         cdef Py_ssize_t place = 0, converted = 0, size = PyDict_GET_SIZE(value), left = size
+        cdef Py_ssize_t marked = w.marked
         cdef PyObject* key = NULL
         cdef PyObject* item = NULL
         cdef PyTypeObject* kind
@@ -276,8 +308,9 @@ cdef class Writer:
         if at > w.sheet.end:
             at = grow(&w.sheet, at, 0)
         if size:
-            if converted and size > 1 and not w.is_again:
-                self._distinct(<object>value, key_place)
+            if converted and size > 1:
+                self._distinct(w, marked, <object>value, key_place)
+            w.marked = marked
             w.depth -= 1
         at[0] = c'}'
         return at + 1
@@ -287,13 +320,14 @@ cdef class Writer:
             Py_ssize_t* converted) except NULL:
         # What may call Python code. key_place VALUE: the key is written already.
         cdef object key = <object>key_, item = <object>item_    # held
-        cdef Py_ssize_t before = w.converted
+        cdef Py_ssize_t before = w.converted, start
         try:
             if key_place != VALUE:
+                start = at - w.sheet.start
                 at = self._key(w, at, key, key_place == KEYWORD_KEY)
-                converted[0] += w.converted - before
-                if key != key:
-                    converted[0] += 1       # NaN: two of them are one in edn
+                converted[0] += w.converted - before + _is_nan(key)
+                if not _is_name(key):
+                    _mark(w, w.sheet.start + start, at)
                 at[0] = c' '
                 at += 1
             return self._value(w, at, <PyObject*>item)
@@ -349,7 +383,7 @@ cdef class Writer:
             raise
 
     cdef uint8_t* _set(self, Walk* w, uint8_t* at, object members) except NULL:
-        cdef Py_ssize_t converted = w.converted
+        cdef Py_ssize_t converted = w.converted, marked = w.marked, start
         cdef bint is_first = True
         cdef object member = None
         memcpy(at, b"#{", 2)
@@ -362,14 +396,16 @@ cdef class Writer:
                         at[0] = c' '
                         at += 1
                     is_first = False
+                    start = at - w.sheet.start
                     at = self._value(w, at, <PyObject*>member)
-                    if member != member:
-                        w.converted += 1    # NaN: two of them are one in edn
+                    w.converted += _is_nan(member)
+                    _mark(w, w.sheet.start + start, at)
             except EdnEncodeError as error:
                 _lengthen(error, _step(member))
                 raise
-            if w.converted != converted and len(members) > 1 and not w.is_again:
-                self._distinct(members, VALUE)
+            if w.converted != converted and len(members) > 1:
+                self._distinct(w, marked, (), VALUE)
+            w.marked = marked
             w.depth -= 1
         if at > w.sheet.end:
             at = grow(&w.sheet, at, 0)
@@ -392,16 +428,29 @@ cdef class Writer:
         w.depth += 1
         return 0
 
-    cdef int _distinct(self, object keys, int place) except -1:
-        # Two keys that differ in Python may be one in edn: an Enum and its value, two NaN.
-        # Those within them were looked at before: again at each level would be 2^depth times.
+    cdef int _distinct(self, Walk* w, Py_ssize_t marked, object keys, int place) except -1:
+        # Two keys that differ in Python may be one in edn: an Enum and its value, two NaN. The
+        # texts are compared: those marked, and those of names, which are not. Only among
+        # texts of one length: so a byte is looked at as often as the texts around it double,
+        # not once for each level that it is deep.
+        cdef dict sizes = {}
         cdef set texts = set()
+        cdef list names = [self._alone(key, place) for key in keys if _is_name(key)]
+        cdef Py_ssize_t k
         cdef bytes text
-        for key in keys:
-            text = self._alone(key, place, True)
+        for text in names:
+            sizes[len(text)] = sizes.get(len(text), 0) + 1
+        for k in range(marked, w.marked):
+            sizes[w.marks[k].size] = sizes.get(w.marks[k].size, 0) + 1
+        for k in range(marked, w.marked):
+            if sizes[w.marks[k].size] > 1:
+                names.append(PyBytes_FromStringAndSize(
+                    <char*>w.sheet.start + w.marks[k].start, w.marks[k].size))
+        for text in names:
             if text in texts:
                 raise EdnEncodeError(
-                    f"expected distinct keys or members, got {shown_value(key)} again")
+                    "expected distinct keys or members, got "
+                    f"{text[:80].decode('utf-8', 'replace')} again")
             texts.add(text)
         return 0
 

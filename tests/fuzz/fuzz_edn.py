@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
@@ -17,6 +18,8 @@ from fractions import Fraction
 from typing import Any
 from uuid import UUID
 
+import msgspec
+import pydantic
 from edn_corpus import cases, text_of
 
 from chansock import edn, packers
@@ -295,6 +298,26 @@ class Count(int):
     pass
 
 
+@dataclass(frozen=True)
+class Pair:
+    left: Any
+    right: Any = 0
+
+
+class Struct(msgspec.Struct, frozen=True):
+    left: Any
+    right: Any = 0
+
+
+class Model(pydantic.BaseModel, frozen=True):
+    left: Any
+    right: Any = 0
+
+
+RECORDS = (Pair, Struct, Model)
+FIELDS = (Keyword("left"), Keyword("right"))
+
+
 def _check_writing(draw: Draw, is_wild: int, keys: str) -> None:
     """Write a value made of choices. A tame one must be written; a wild one, with parts that
     edn has no form for, may be refused. What is written must mean what the value does."""
@@ -353,7 +376,7 @@ class _Maker:
 
     def value(self, depth: int) -> tuple[Any, Any]:
         draw = self.draw
-        kind = draw.below(12 if depth else 5)
+        kind = draw.below(13 if depth else 5)
         if kind < 5:
             return self.scalar()
         size = draw.below(9) if draw.left else 0
@@ -365,6 +388,8 @@ class _Maker:
             return Tagged(tag, member), Tagged(tag, plain)
         if kind == 9:
             return self.set_of(depth, size)
+        if kind == 12:
+            return self.record([self.value(depth - 1), self.value(depth - 1)], dict)
         return self.map_of(depth, size)
 
     def deep(self) -> tuple[Any, Any]:
@@ -387,9 +412,11 @@ class _Maker:
     def hashed(self, depth: int) -> tuple[Any, Any]:
         """Make what may be a key or member; a list or dict turns into its frozen twin."""
         draw = self.draw
-        kind = draw.below(8) if depth else 0
+        kind = draw.below(9) if depth else 0
         if kind < 5:
             return self.scalar()
+        if kind == 8:
+            return self.record([self.hashed(depth - 1), self.hashed(depth - 1)], FrozenDict)
         size = draw.below(4)
         pairs = [self.hashed(depth - 1) for _ in range(size)]
         if kind == 5:
@@ -404,6 +431,13 @@ class _Maker:
             twin(zip(names, (pair[0] for pair in pairs), strict=True)),
             twin(zip(names, (pair[1] for pair in pairs), strict=True)),
         )
+
+    def record(self, pairs: list[tuple[Any, Any]], twin: Any) -> tuple[Any, Any]:
+        """Make a record of two fields; what is read back is the map of them."""
+        kind = self.draw.of(RECORDS)
+        (left, plain_left), (right, plain_right) = pairs
+        made = kind(left=left, right=right)
+        return made, twin(zip(FIELDS, (plain_left, plain_right), strict=True))
 
     def set_of(self, depth: int, size: int) -> tuple[Any, Any]:
         return _distinct_set([self.hashed(min(depth - 1, 2)) for _ in range(size)], set)
