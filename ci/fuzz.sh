@@ -4,7 +4,7 @@
 #   ci/fuzz.sh edn build/fuzz/edn/crash-12ab...  again with these inputs
 # Targets: edn, frames, http. What is found out stays in build/fuzz/TARGET: the corpus, from
 # which the next run goes on, and for each failure its input, and in INPUT.txt how to
-# reproduce it and the report. Ends at the first failure.
+# reproduce it and the report. Ends at the first failure. What leaks is found by tests/fuzz/leaks.py.
 set -euo pipefail
 VENV=${VENV:-$(cd "$(dirname "$0")/.." && pwd)/.venv-fuzz}
 . "$(dirname "$0")/lib.sh"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from random import Random
 
 import pytest
+from fuzz.leaks import assert_no_leak
 
 NAMES = sorted(path.stem for path in Path(__file__).parent.glob("fuzz/fuzz_*.py"))
 
@@ -44,6 +47,28 @@ def test_a_target_finds_nothing_in_its_seeds_and_what_is_like_them(name: str) ->
     for _ in range(300):
         seed, other = chance.choice(seeds), chance.choice(seeds)
         target.check(mutated(seed, other, target.WORDS, chance))
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """Log nothing: pytest would keep the records."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_a_target_gives_leaves_nothing_behind(name: str, quiet: None) -> None:
+    target = import_module(f"fuzz.{name}")
+    seeds = list(target.seeds())
+    for seed in Random(name).sample(seeds, 8):
+        assert_no_leak(target.check, seed)
+
+
+def test_what_is_left_behind_is_found() -> None:
+    kept: list[bytes] = []
+    with pytest.raises(AssertionError, match="expected nothing left behind"):
+        assert_no_leak(lambda data: kept.append(data * 2), b"ab")
 
 
 @pytest.mark.parametrize("name", NAMES)

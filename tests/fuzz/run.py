@@ -15,6 +15,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+from fuzz.leaks import watched
+
 
 def load(target: str) -> ModuleType:
     return importlib.import_module(f"fuzz.fuzz_{target}")
@@ -39,7 +41,7 @@ def fuzz(name: str, options: list[str]) -> None:
     # with them.
     with atheris.instrument_imports(include=["chansock"]):
         target = load(name)
-    atheris.Setup([sys.argv[0], *options], target.check)
+    atheris.Setup([sys.argv[0], *options], watched(target.check))
     atheris.Fuzz()
 
 

@@ -1,0 +1,60 @@
+"""Finds what an input leaves behind: memory that grows each time it is given again.
+
+Python never frees all at its end, so a sanitizer's own search for leaks says nothing; this one
+compares what is held before and after. Knows no target and no fuzzer.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+from collections.abc import Callable
+
+EVERY = 512  # inputs: it takes some 20 more runs and a few collections each time
+TIMES = (16, 64, 256, 1024)
+
+
+def held() -> int:
+    """Give how much memory is held: bytes under AddressSanitizer, else Python's blocks."""
+    gc.collect()
+    count = getattr(ctypes.pythonapi, "__sanitizer_get_current_allocated_bytes", None)
+    if count is None:
+        return sys.getallocatedblocks()
+    count.restype = ctypes.c_size_t
+    return int(count())
+
+
+def growth(check: Callable[[bytes], None], data: bytes, times: int) -> int:
+    """Give how much more is held after checking data so many times."""
+    check(data)
+    before = held()
+    for _ in range(times):
+        check(data)
+    return held() - before
+
+
+def assert_no_leak(check: Callable[[bytes], None], data: bytes) -> None:
+    """Raise AssertionError if each check of data leaves something behind."""
+    # Tables and free lists grow for a while; what leaks does so each time, without an end.
+    for times in TIMES:
+        grown = growth(check, data, times)
+        if grown < times:
+            return
+    raise AssertionError(f"expected nothing left behind, got {grown} in {times} checks")
+
+
+def watched(check: Callable[[bytes], None]) -> Callable[[bytes], None]:
+    """Return check, with every so many inputs looked at for what they leave behind."""
+    count = 0
+    gc.collect()
+    gc.freeze()  # what is here already is not gone through again
+
+    def call(data: bytes) -> None:
+        nonlocal count
+        check(data)
+        count += 1
+        if count % EVERY == 0:
+            assert_no_leak(check, data)
+
+    return call
