@@ -45,6 +45,7 @@ class Config:
     stop_timeout: float = 10.0  # a stop ends within this
     # Sizes of what comes in
     max_message_bytes: int = 1 * MIB  # one packet, decoded; past it 1009, or 413
+    max_empty_fragments: int = 100  # in succession, which no size bounds; past it 1008
     max_head_bytes: int = 16 * KIB  # request line and fields; past it 431
     max_header_fields: int = 100  # past it 431
     max_inbox_events: int = 32  # not yet handled, of one session; past it reading stops

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -20,10 +21,17 @@ KEY = bytes.fromhex("37fa213d")  # the masking key of RFC 6455 section 5.7
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
 
-def read(data: bytes, *, masked: bool = True, limit: int = LIMIT, step: int = 0) -> list[Any]:
+def read(
+    data: bytes,
+    *,
+    masked: bool = True,
+    limit: int = LIMIT,
+    step: int = 0,
+    may_deflate: bool = False,
+) -> list[Any]:
     """What a parser makes of data, given whole or `step` bytes at a time; an error comes
     last, as ("error", close code)."""
-    parser = Parser(limit, masked)
+    parser = Parser(limit, masked, may_deflate=may_deflate)
     waiting = bytearray()
     seen: list[Any] = []
     pieces = [data[k : k + step] for k in range(0, len(data), step)] if step else [data]
@@ -140,11 +148,18 @@ def test_an_incomplete_frame_tells_its_whole_size() -> None:
     assert Parser(LIMIT).step(bytearray(client(TEXT, b"abc")[:2])) == (None, 0, 9)
 
 
-def test_an_incomplete_frame_is_left_as_it_is() -> None:
-    data = bytearray(client(TEXT, b"Hello")[:-1])
-    before = bytes(data)
-    Parser(LIMIT).step(data)
-    assert data == before
+def test_what_has_come_of_a_frame_is_unmasked_once_wherever_it_lies() -> None:
+    payload = "héllo €, 𝄞 mu".encode()
+    data = client(TEXT, payload)
+    for first in range(len(data)):
+        for second in range(first, len(data)):
+            parser, memory = Parser(LIMIT), bytearray(data[:first])
+            assert parser.step(memory)[1] == 0
+            memory = memory + data[first:second]  # at another place
+            assert parser.step(memory) == (None, 0, len(data) if second > 1 else 0)
+            assert memory[6:] == payload[: max(second - 6, 0)]
+            memory = memory + data[second:]
+            assert parser.step(memory)[:2] == (("message", payload, True), len(data))
 
 
 BROKEN = {
@@ -192,10 +207,137 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-@pytest.mark.parametrize("step", [0, 1])
-def test_a_broken_rule_has_its_close_code(name: str, step: int) -> None:
+def test_a_broken_rule_has_its_close_code_in_pieces_of_any_size(name: str) -> None:
     data, code = BROKEN[name]
-    assert read(data, step=step)[-1] == ("error", code)
+    for step in range(min(len(data), 40)):
+        assert read(data, step=step)[-1] == ("error", code)
+
+
+NOT_UTF8 = {  # and which of its bytes no text may have there, by the table of RFC 3629 section 4
+    "lone byte": (b"\xff", 1),
+    "lone continuation": (b"\x80", 1),
+    "overlong form": (b"\xc0\xaf", 1),
+    "overlong form of three": (b"\xe0\x80\xaf", 2),
+    "overlong form of four": (b"\xf0\x80\x80\xaf", 2),
+    "surrogate": (b"\xed\xa0\x80", 2),
+    "past U+10FFFF": (b"\xf4\x90\x80\x80", 2),
+    "past U+13FFFF": (b"\xf5\x80", 1),
+    "character of two broken by ASCII": (b"\xc3a", 2),
+    "character of three broken by ASCII": (b"\xe2\x82a", 3),
+    "character of four broken by another": (b"\xf0\x9d\x84\xc3\xa9", 4),
+}
+
+
+@pytest.mark.parametrize("name", NOT_UTF8)
+@pytest.mark.parametrize("behind", [0, 1000])
+@pytest.mark.parametrize("parts", [1, 2, 3, 20])
+def test_text_is_refused_by_its_first_byte_that_cannot_stand(
+    name: str, behind: int, parts: int
+) -> None:
+    before = "ασκός 12345678 ".encode()
+    bad, place = NOT_UTF8[name]
+    text = before + bad + b"x" * behind
+    cuts = [k * len(before + bad) // parts for k in range(parts)] + [len(text)]
+    frames = [
+        client(0 if k else TEXT, text[start:end], fin=end == len(text))
+        for k, (start, end) in enumerate(pairwise(cuts))
+    ]
+    assert _payload_taken(frames) == (1007, len(before) + place)
+
+
+def _payload_taken(frames: list[bytes]) -> tuple[int, int]:
+    """The code with which a parser refuses frames, fed byte by byte, and the number of
+    payload bytes that it had by then."""
+    parser, memory, taken = Parser(LIMIT), bytearray(), 0
+    for data in frames:
+        head = 8 if data[1] & 0x7F == 126 else 6
+        for k in range(len(data)):
+            memory += data[k : k + 1]
+            taken += k >= head
+            try:
+                _, used, _ = parser.step(memory)
+            except FrameError as error:
+                return error.close_code, taken
+            del memory[:used]
+    return 0, taken
+
+
+def test_a_character_may_be_cut_by_fragments_reads_and_control_frames() -> None:
+    text = "é€𝄞".encode()
+    for k in range(len(text)):
+        for n in range(k, len(text)):
+            data = client(TEXT, text[:k], fin=False) + client(PING, b"\xff" * 9)
+            data += client(0, text[k:n], fin=False) + client(0, b"", fin=False)
+            data += client(0, text[n:])
+            for step in (0, 1, 3, 7):
+                assert read(data, step=step) == [("ping", b"\xff" * 9), ("message", text, True)]
+
+
+def test_a_binary_message_may_hold_any_bytes() -> None:
+    data = client(BINARY, b"\xff\xc0", fin=False) + client(0, b"\xed\xa0\x80")
+    for step in (0, 1):
+        assert read(data, step=step) == [("message", b"\xff\xc0\xed\xa0\x80", False)]
+
+
+def test_a_text_of_many_fragments_has_no_bound_but_its_bytes() -> None:
+    parts = [client(TEXT, b"x", fin=False)] + [client(0, b"x", fin=False)] * 9_998
+    assert read(b"".join([*parts, client(0, b"x")]), limit=10_000) == [
+        ("message", b"x" * 10_000, True)
+    ]
+
+
+def test_empty_fragments_in_succession_are_bounded() -> None:
+    def flood(count: int) -> bytes:
+        return client(TEXT, b"a", fin=False) + client(0, b"", fin=False) * count
+
+    assert read(flood(100) + client(0, b"b")) == [("message", b"ab", True)]
+    assert read((flood(60) + client(0)) * 2) == [("message", b"a", True)] * 2
+    assert read(flood(100) + client(0, b"b", fin=False) + flood(100)[7:] + client(0)) == [
+        ("message", b"ab", True)
+    ]
+    assert read(flood(101)) == read(flood(100) + flood(101)[7:]) == [("error", 1008)]
+
+
+def test_rsv1_marks_a_message_as_deflated_where_that_was_agreed() -> None:
+    packed = bytes.fromhex("f2 48 cd c9 c9 07 00")  # RFC 7692 section 7.2.3.1: "Hello"
+    whole = b"\xc1" + client(TEXT, packed)[1:]
+    parts = b"\x41" + client(TEXT, packed[:3], fin=False)[1:] + client(PING)
+    parts += client(0, packed[3:])
+    for data, meaning in (
+        (whole, [("deflated", packed, True)]),
+        (parts, [("ping", b""), ("deflated", packed, True)]),
+        (whole + client(TEXT, b"Hello"), [("deflated", packed, True), ("message", b"Hello", True)]),
+        (whole + client(TEXT, b"\xff"), [("deflated", packed, True), ("error", 1007)]),
+        (
+            parts + client(BINARY),
+            [("ping", b""), ("deflated", packed, True), ("message", b"", False)],
+        ),
+    ):
+        for step in (0, 1, 5):
+            assert read(data, step=step, may_deflate=True) == meaning
+        assert read(data)[-1] == ("error", 1002)
+
+
+@pytest.mark.parametrize("first", [0xC0, 0xC8, 0xC9, 0xCA, 0xA1, 0x91, 0xE1, 0xD1, 0xF1])
+def test_no_other_reserved_bit_and_no_other_frame_may_say_deflated(first: int) -> None:
+    opened = client(TEXT, b"a", fin=False) if first == 0xC0 else b""
+    data = opened + bytes([first, 0x80]) + KEY
+    assert read(data, may_deflate=True) == [("error", 1002)]
+
+
+def test_a_deflated_message_is_bounded_as_it_comes() -> None:
+    data = b"\x42" + client(BINARY, bytes(600), fin=False)[1:]
+    assert read(data + client(0, bytes(401))[:4], limit=1000, may_deflate=True) == [("error", 1009)]
+
+
+@pytest.mark.slow
+def test_a_large_frame_may_come_byte_by_byte() -> None:
+    text = "aé€𝄞".encode() * 50_000
+    parser, memory = Parser(LIMIT), bytearray()
+    for byte in client(TEXT, text):
+        memory.append(byte)
+        what, _, _ = parser.step(memory)
+    assert what == ("message", text, True)
 
 
 def test_masked_frame_to_a_client_closes_1002() -> None:

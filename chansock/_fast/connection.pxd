@@ -100,6 +100,7 @@ cdef class Protocol(Socket):
     ) except -1
     cdef int _take(self, const uint8_t* data, Py_ssize_t size, bint is_text) except -1
     cdef int _await_close(self) except -1
+    cdef int _ping_came(self, Frame* frame) except -1
     cdef int _close_came(self, Frame* frame) except -1
 
     # Flow

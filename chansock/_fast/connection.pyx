@@ -23,6 +23,7 @@ log = logging.getLogger("chansock.connection")
 
 cdef enum:
     MAX_WAITING = 65536         # bytes of pipelined requests behind one that is held
+    MAX_PONGS = 1000            # gathered for one send; a read may hold 40 times as many pings
     FORM_SLACK = 4096           # of a percent-encoded body: the fields beside the packet
 
 
@@ -432,7 +433,10 @@ cdef class Protocol(Socket):
             raise TypeError("expected an admission for a poll or a POST, got one for a WebSocket")
         self._put(switch)
         self.state = FRAMES
-        self.parser = Parser(self.service.config.max_message_bytes, True)
+        config = self.service.config
+        self.parser = Parser(
+            config.max_message_bytes, True, max_empty=config.max_empty_fragments
+        )
         self.link = <Connection?>self.service.endpoint.open(admission, self)
         self._flush()
         return 0
@@ -499,11 +503,7 @@ cdef class Protocol(Socket):
                 elif frame.kind == frames.MESSAGE:
                     self._take(frame.data, frame.size, frame.is_text)
                 elif frame.kind == frames.PING:
-                    if self.has_backlog:
-                        self.pending = None     # who pings and does not read gets the last pong
-                    self._put(frames.frame(
-                        frames.PONG, PyBytes_FromStringAndSize(<char*>frame.data, frame.size)
-                    ))
+                    self._ping_came(&frame)
         except FrameError as error:
             log.warning("ws_frame_error peer=%r %s", self.peer(), error)
             self._last_word(error.close_code, error.message)
@@ -518,6 +518,16 @@ cdef class Protocol(Socket):
             self.is_stalled = True
             self.pause()
         return 0
+
+    cdef int _ping_came(self, frames.Frame* frame) except -1:
+        """Answer a ping, at the end of the read; of many that nobody reads, the last one."""
+        if self.has_backlog:
+            self.pending = None
+        elif self.pending is not None and len(self.pending) >= MAX_PONGS and not self._flush():
+            return 0
+        return self._put(frames.frame(
+            frames.PONG, PyBytes_FromStringAndSize(<char*>frame.data, frame.size)
+        ))
 
     cdef int _close_came(self, frames.Frame* frame) except -1:
         """Answer a close frame with its own code and reason, and hang up."""

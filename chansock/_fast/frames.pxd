@@ -28,26 +28,40 @@ cdef struct Frame:
     uint8_t* data
     Py_ssize_t size
     bint is_text
+    bint is_deflated                # a MESSAGE as RFC 7692 made it: compressed, not checked
     int code
 
 
+cdef extern from "mask.h":
+    ctypedef struct Utf8 "chansock_utf8":
+        uint8_t need                # bytes to come of a character that is open
+
+
 cdef class Parser:
-    # Role and limit
-    cdef Py_ssize_t max_size        # of one message, joined
+    # Role and limits
+    cdef Py_ssize_t max_size        # of one message, joined, as it comes
+    cdef Py_ssize_t max_empty       # fragments without a byte, in succession
     cdef bint masked                # whether the peer must mask: true on a server
+    cdef bint may_deflate           # RSV1 may stand on a message's first frame (RFC 7692)
+
+    # The frame at the front, if it is incomplete
+    cdef Py_ssize_t done            # bytes of its payload that are unmasked and checked
+    cdef Utf8 text                  # of a text: the character that is open behind those
 
     # The message that comes in fragments, if one does; owned, malloc
     cdef uint8_t* store
     cdef Py_ssize_t stored
     cdef Py_ssize_t capacity
-    cdef Py_ssize_t checked         # of a text: the prefix known to be whole characters
+    cdef Py_ssize_t empty           # fragments without a byte that came last
     cdef uint8_t opcode             # TEXT or BINARY; 0: no message is open
+    cdef bint is_deflated
     cdef bint is_handed             # the store was given out: the next call frees it
 
     # The next thing in data. 0, or -1 with FrameError, after which the parser is spent.
-    # Unmasks in place, each frame once and only when it is there as a whole.
+    # Unmasks in place, each byte once: what is not used has to be given again as it then is,
+    # with more behind it, wherever it lies by then.
     cdef int next(self, uint8_t* data, Py_ssize_t size, Frame* frame) except -1
-    cdef int _join(self, Frame* frame, uint64_t seen, bint fin) except -1
+    cdef int _join(self, Frame* frame, bint fin) except -1
     cdef int _release(self) noexcept
 
 
@@ -57,6 +71,9 @@ cdef inline Py_ssize_t head_size(Py_ssize_t size) noexcept nogil:
 
 # Write the head of an unmasked frame with FIN; gives its size.
 cdef Py_ssize_t write_head(uint8_t* out, int opcode, Py_ssize_t size) noexcept nogil
+
+# Tell whether data is whole UTF-8 characters; for what the parser did not check.
+cdef bint is_utf8(const uint8_t* data, Py_ssize_t size) noexcept nogil
 
 cpdef bytes frame(int opcode, object payload, bytes mask=*, bint fin=*)
 cpdef bint is_close_code(int code) noexcept

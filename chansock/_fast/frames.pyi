@@ -5,7 +5,14 @@ _What: TypeAlias = tuple[str, bytes] | tuple[str, bytes, bool] | tuple[str, int,
 
 @final
 class Parser:
-    def __new__(cls, max_size: int, masked: bool = True) -> Parser: ...
+    def __new__(
+        cls,
+        max_size: int,
+        masked: bool = True,
+        *,
+        may_deflate: bool = False,
+        max_empty: int = 100,
+    ) -> Parser: ...
     def step(self, data: bytearray, start: int = 0) -> tuple[_What | None, int, int]: ...
 
 def frame(opcode: int, payload: _Buffer, mask: bytes | None = None, fin: bool = True) -> bytes: ...

@@ -3,7 +3,7 @@
 
 The parser works over memory that it borrows and unmasks in place; it keeps nothing of
 an unfragmented message. It serves both roles. No socket, no loop, no packet: what a
-message holds is not known here, only whether a text is UTF-8.
+message holds is not known here, only whether a text is UTF-8, and nothing is inflated.
 """
 
 cimport cython
@@ -18,13 +18,18 @@ from chansock.errors import FrameError
 cdef extern from "mask.h":
     const uint64_t HIGH_BITS "CHANSOCK_HIGH_BITS"
     uint64_t unmask "chansock_unmask" (
-        uint8_t* data, Py_ssize_t size, const uint8_t* key
+        uint8_t* data, Py_ssize_t size, const uint8_t* key, Py_ssize_t at
     ) noexcept nogil
     Py_ssize_t utf8_whole "chansock_utf8_whole" (
         const uint8_t* data, Py_ssize_t size
     ) noexcept nogil
+    bint utf8_feed "chansock_utf8_feed" (
+        Utf8* open, const uint8_t* data, Py_ssize_t size
+    ) noexcept nogil
 
 cdef enum:
+    RSV = 0x70                  # the reserved bits, and the first of them
+    RSV1 = 0x40
     MAX_CONTROL = 125           # payload of a control frame, RFC 6455 section 5.5
     MAX_REASON = 123            # the same without the code
 
@@ -38,15 +43,25 @@ cdef class Parser:
     """Reads one peer's frames.
 
     `masked` says whether the peer must mask (true on a server) or must not (true on a
-    client). `max_size` bounds a message, however many fragments it comes in. Raises
-    FrameError with the close code to answer with: 1002 for a broken rule, 1007 for a
-    text or reason that is no UTF-8, 1009 for a message too long, as soon as its length
-    is known. After that the parser is spent.
+    client). `max_size` bounds a message as it comes, in however many fragments;
+    `max_empty` those in succession that carry nothing, which no size bounds. `may_deflate`
+    lets RSV1 stand on the first frame of a message (RFC 7692), whose text is then not
+    checked: what is behind the compression is not known here.
+
+    Raises FrameError with the close code to answer with: 1002 for a broken rule, 1007 for
+    a text or reason that is no UTF-8, 1008 for empty fragments without end, 1009 for a
+    message too long. Each as soon as it can be known: a text by its first byte that cannot
+    stand, a long message by its head. After that the parser is spent.
     """
 
-    def __cinit__(self, Py_ssize_t max_size, bint masked=True):
+    def __cinit__(
+        self, Py_ssize_t max_size, bint masked=True, *, bint may_deflate=False,
+        Py_ssize_t max_empty=100,
+    ):
         self.max_size = max_size
         self.masked = masked
+        self.may_deflate = may_deflate
+        self.max_empty = max_empty
 
     def __dealloc__(self):
         free(self.store)
@@ -65,9 +80,12 @@ cdef class Parser:
         cdef bint fin = first & 0x80
         cdef Py_ssize_t length = second & 0x7F
         cdef Py_ssize_t head = 2
+        cdef bint is_deflated = self.is_deflated if opcode == CONTINUATION else first & RSV1
 
-        if first & 0x70:
-            _fail(f"expected no reserved bits, got {first & 0x70:#04x}")
+        if first & RSV and not (
+            first & RSV == RSV1 and self.may_deflate and CONTINUATION < opcode < CLOSE
+        ):
+            _fail(f"expected no reserved bits, got {first & RSV:#04x}")
         if (second >> 7) != self.masked:
             _fail("expected a masked frame" if self.masked else "expected an unmasked frame")
         if opcode >= CLOSE:
@@ -96,31 +114,44 @@ cdef class Parser:
         if self.masked:
             head += 4
         frame.whole = head + length
-        if size < head + length:
+        if size < head:
             return 0
 
+        # Of the payload, done bytes were looked at before; here bytes have come.
+        cdef Py_ssize_t done = self.done
+        cdef Py_ssize_t here = min(length, size - head)
+        cdef bint is_text = (opcode or self.opcode) == TEXT
+        cdef uint64_t seen = HIGH_BITS      # unknown: a text has to be looked at
+        if self.masked:
+            seen = unmask(data + head + done, here - done, data + head - 4, done)
+        if is_text and not is_deflated and (seen & HIGH_BITS or self.text.need):
+            if not utf8_feed(&self.text, data + head + done, here - done) or (
+                self.text.need and fin and here == length
+            ):
+                _fail("expected UTF-8 in a text message", 1007)
+        if here < length:
+            self.done = here
+            return 0
+
+        self.done = 0
         frame.used = head + length
         frame.data = data + head
         frame.size = length
-        cdef uint64_t seen = HIGH_BITS      # unknown: the text has to be looked at
-        if self.masked:
-            seen = unmask(frame.data, length, data + head - 4)
         if opcode >= CLOSE:
             frame.kind = opcode
             return _check_close(frame) if opcode == CLOSE else 0
+        frame.is_text = is_text
+        frame.is_deflated = is_deflated
         if not fin or opcode == CONTINUATION:
             if opcode:
                 self.opcode = <uint8_t>opcode
-            return self._join(frame, seen, fin)
+                self.is_deflated = is_deflated
+            return self._join(frame, fin)
         frame.kind = MESSAGE
-        frame.is_text = opcode == TEXT
-        if frame.is_text and seen & HIGH_BITS and utf8_whole(frame.data, length) != length:
-            _fail("expected UTF-8 in a text message", 1007)
         return 0
 
-    cdef int _join(self, Frame* frame, uint64_t seen, bint fin) except -1:
+    cdef int _join(self, Frame* frame, bint fin) except -1:
         """Add a fragment to the store; the last one makes a message of it."""
-        cdef Py_ssize_t whole
         cdef Py_ssize_t total = self.stored + frame.size
         cdef Py_ssize_t capacity
         cdef void* grown
@@ -134,22 +165,15 @@ cdef class Parser:
         if frame.size:
             memcpy(self.store + self.stored, frame.data, frame.size)
         self.stored = total
-        if self.opcode == TEXT and total:      # without a byte there is no store
-            # What is ASCII needs no look, unless a character is open before it.
-            if not seen & HIGH_BITS and self.checked == total - frame.size:
-                self.checked = total
-            else:
-                whole = utf8_whole(self.store + self.checked, total - self.checked)
-                if whole < 0 or (fin and self.checked + whole != total):
-                    _fail("expected UTF-8 in a text message", 1007)
-                self.checked += whole
         if not fin:
+            self.empty = 0 if frame.size else self.empty + 1
+            if self.empty > self.max_empty:
+                _fail(f"expected at most {self.max_empty} empty fragments in succession", 1008)
             # Done with, and nothing to hand out: the caller asks for what follows.
             frame.kind = NEED_MORE
             frame.whole = 0
             return 0
         frame.kind = MESSAGE
-        frame.is_text = self.opcode == TEXT
         if total:
             frame.data = self.store
         frame.size = total
@@ -160,18 +184,19 @@ cdef class Parser:
         """Free the store: an idle connection owns no buffer."""
         free(self.store)
         self.store = NULL
-        self.stored = self.capacity = self.checked = 0
+        self.stored = self.capacity = self.empty = 0
         self.opcode = 0
-        self.is_handed = False
+        self.is_deflated = self.is_handed = False
         return 0
 
     def step(self, data: bytearray, Py_ssize_t start=0):
         """Read one frame of data from start on; for tests and slow paths.
 
         Gives (what it is, bytes used, whole size of an incomplete frame or 0). What it
-        is: `("message", payload, is_text)`, `("ping", payload)`, `("pong", payload)`,
-        `("close", code, reason)`, or None: with bytes used, a fragment was kept; without,
-        more is needed. Unmasks data in place.
+        is: `("message", payload, is_text)` or `("deflated", payload, is_text)`,
+        `("ping", payload)`, `("pong", payload)`, `("close", code, reason)`, or None: with
+        bytes used, a fragment was kept; without, more is needed. Unmasks data in place:
+        what is not used has to be given again as it then is.
         """
         cdef Frame frame
         cdef Py_ssize_t size = PyByteArray_GET_SIZE(data)
@@ -182,7 +207,8 @@ cdef class Parser:
         if frame.kind != NEED_MORE:
             payload = PyBytes_FromStringAndSize(<char*>frame.data, frame.size)
             if frame.kind == MESSAGE:
-                what = ("message", payload, bool(frame.is_text))
+                name = "deflated" if frame.is_deflated else "message"
+                what = (name, payload, bool(frame.is_text))
             elif frame.kind == CLOSE:
                 what = ("close", frame.code, payload.decode())
             else:
@@ -220,9 +246,13 @@ cdef int _check_close(Frame* frame) except -1:
     frame.size -= 2
     if not is_close_code(frame.code):
         _fail(f"expected a close code that may be sent, got {frame.code}")
-    if utf8_whole(frame.data, frame.size) != frame.size:
+    if not is_utf8(frame.data, frame.size):
         _fail("expected UTF-8 in a close reason", 1007)
     return 0
+
+
+cdef bint is_utf8(const uint8_t* data, Py_ssize_t size) noexcept nogil:
+    return utf8_whole(data, size) == size
 
 
 cpdef bint is_close_code(int code) noexcept:
@@ -276,7 +306,7 @@ cpdef bytes frame(int opcode, object payload, bytes mask=None, bint fin=True):
         if view.len:
             memcpy(out + head_length, view.buf, view.len)
             if mask is not None:
-                unmask(out + head_length, view.len, &head[head_length - 4])
+                unmask(out + head_length, view.len, &head[head_length - 4], 0)
     finally:
         PyBuffer_Release(&view)
     return made

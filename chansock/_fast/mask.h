@@ -12,46 +12,79 @@
 
 #define CHANSOCK_HIGH_BITS UINT64_C(0x8080808080808080)
 
-/* XOR `size` bytes in place with the 4-byte key (RFC 6455 section 5.3).
+/* XOR `size` bytes in place with the 4-byte key (RFC 6455 section 5.3), of which `at`
+ * bytes are used already: they stand `at` bytes behind the beginning of their payload.
  * Returns all the resulting bytes ORed together: no bit of CHANSOCK_HIGH_BITS is set
- * if and only if the payload is ASCII, which costs nothing here and saves a pass. */
+ * if and only if they are ASCII, which costs nothing here and saves a pass. */
 static inline uint64_t
-chansock_unmask(uint8_t *data, ptrdiff_t size, const uint8_t *key)
+chansock_unmask(uint8_t *data, ptrdiff_t size, const uint8_t *key, ptrdiff_t at)
 {
-    uint8_t pair[8];
+    uint8_t turned[4];
+    uint32_t half;
     uint64_t words, word, seen = 0;
     ptrdiff_t i = 0;
 
-    memcpy(pair, key, 4);
-    memcpy(pair + 4, key, 4);
-    memcpy(&words, pair, 8);
-    for (; i + 8 <= size; i += 8) {
+    for (; i < 4; i++)
+        turned[i] = key[(at + i) & 3];
+    memcpy(&half, turned, 4);
+    words = (uint64_t)half << 32 | half;
+    for (i = 0; i + 8 <= size; i += 8) {
         memcpy(&word, data + i, 8);
         word ^= words;
         seen |= word;
         memcpy(data + i, &word, 8);
     }
     for (; i < size; i++) {
-        data[i] ^= key[i & 3];
+        data[i] ^= turned[i & 3];
         seen |= data[i];
     }
     return seen;
 }
 
-/* Length of the prefix that is made of whole UTF-8 characters (RFC 3629), or -1 if a
- * byte comes that cannot stand there. What is behind the prefix is the beginning of a
- * character whose end may still come: at most 3 bytes. */
+/* What may follow the first byte of a UTF-8 character (RFC 3629). */
+typedef struct {
+    uint8_t need;                   /* bytes to come; 0: no character is open */
+    uint8_t low, high;              /* what the next of them may be */
+} chansock_utf8;
+
+/* What `lead` opens; 0 if no character of several bytes begins with it. */
+static inline int
+chansock_utf8_open(chansock_utf8 *open, uint8_t lead)
+{
+    open->low = 0x80;
+    open->high = 0xBF;
+    if (lead < 0xC2 || lead > 0xF4)
+        return 0;                   /* a lone continuation, an overlong form, past U+10FFFF */
+    if (lead < 0xE0) {
+        open->need = 1;
+    } else if (lead < 0xF0) {
+        open->need = 2;
+        if (lead == 0xE0)
+            open->low = 0xA0;       /* overlong */
+        else if (lead == 0xED)
+            open->high = 0x9F;      /* surrogates */
+    } else {
+        open->need = 3;
+        if (lead == 0xF0)
+            open->low = 0x90;       /* overlong */
+        else if (lead == 0xF4)
+            open->high = 0x8F;      /* past U+10FFFF */
+    }
+    return 1;
+}
+
+/* Length of the prefix that is made of whole UTF-8 characters, or -1 if a byte comes that
+ * cannot stand there. What is behind the prefix is the beginning of a character whose end
+ * may still come: at most 3 bytes. */
 static inline ptrdiff_t
 chansock_utf8_whole(const uint8_t *data, ptrdiff_t size)
 {
-    ptrdiff_t i = 0;
+    chansock_utf8 open;
+    ptrdiff_t i = 0, k;
     uint64_t word;
 
     while (i < size) {
-        uint8_t lead = data[i], low = 0x80, high = 0xBF;
-        ptrdiff_t need, k;
-
-        if (lead < 0x80) {
+        if (data[i] < 0x80) {
             for (i++; i + 8 <= size; i += 8) {
                 memcpy(&word, data + i, 8);
                 if (word & CHANSOCK_HIGH_BITS)
@@ -61,36 +94,50 @@ chansock_utf8_whole(const uint8_t *data, ptrdiff_t size)
                 i++;
             continue;
         }
-        if (lead < 0xC2 || lead > 0xF4)
-            return -1;              /* a lone continuation, an overlong form, past U+10FFFF */
-        if (lead < 0xE0) {
-            need = 2;
-        } else if (lead < 0xF0) {
-            need = 3;
-            if (lead == 0xE0)
-                low = 0xA0;         /* overlong */
-            else if (lead == 0xED)
-                high = 0x9F;        /* surrogates */
-        } else {
-            need = 4;
-            if (lead == 0xF0)
-                low = 0x90;         /* overlong */
-            else if (lead == 0xF4)
-                high = 0x8F;        /* past U+10FFFF */
-        }
+        if (!chansock_utf8_open(&open, data[i]))
+            return -1;
         if (i + 1 == size)
             return i;
-        if (data[i + 1] < low || data[i + 1] > high)
+        if (data[i + 1] < open.low || data[i + 1] > open.high)
             return -1;
-        for (k = 2; k < need; k++) {
+        for (k = 2; k <= open.need; k++) {
             if (i + k == size)
                 return i;
             if ((data[i + k] & 0xC0) != 0x80)
                 return -1;
         }
-        i += need;
+        i += 1 + open.need;
     }
     return i;
+}
+
+/* Check the next piece of a text that comes in pieces; `open` is what the last one left,
+ * all zero before the first. 0 if a byte comes that cannot stand there. */
+static inline int
+chansock_utf8_feed(chansock_utf8 *open, const uint8_t *data, ptrdiff_t size)
+{
+    ptrdiff_t i = 0, whole;
+
+    for (; open->need && i < size; i++) {
+        if (data[i] < open->low || data[i] > open->high)
+            return 0;
+        open->need--;
+        open->low = 0x80;
+        open->high = 0xBF;
+    }
+    whole = chansock_utf8_whole(data + i, size - i);
+    if (whole < 0)
+        return 0;
+    i += whole;
+    if (i < size) {
+        chansock_utf8_open(open, data[i]);
+        if (i + 1 < size) {         /* what came of it was looked at */
+            open->need -= (uint8_t)(size - i - 1);
+            open->low = 0x80;
+            open->high = 0xBF;
+        }
+    }
+    return 1;
 }
 
 #endif

@@ -132,7 +132,9 @@ cdef class Socket(Transport):
         else:
             self.is_direct = False
         if need <= self.capacity and (need > LARGE or self.capacity <= LARGE):
-            memmove(self.store, data, size)
+            # A frame that stays where it is costs nothing, else its bytes one by one cost all.
+            if data != self.store:
+                memmove(self.store, data, size)
         else:
             fresh = <uint8_t*>malloc(need)
             if fresh == NULL:

@@ -93,7 +93,8 @@ def _read(pieces: list[bytes], limit: int, *, masked: bool) -> tuple[list[Any], 
             if what is not None:
                 seen.append(what)
             elif not used:
-                assert memory == waiting  # unmasked when it is whole, and not before
+                assert memory[:2] == waiting[:2]
+                waiting = bytes(memory)  # unmasked as far as it came, wherever it lies next
                 assert whole == 0 or len(waiting) < whole <= limit + 14 or whole <= 139
                 break
             assert 0 < used <= len(waiting)
