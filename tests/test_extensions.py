@@ -9,7 +9,7 @@ import pytest
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 from websockets.headers import build_extension, parse_extension
 
-from chansock import Compression, Request, Response
+from chansock import Compression, Config, Request, Response
 from chansock._core.extensions import Extensions
 from chansock._fast.deflate import Deflate
 
@@ -26,7 +26,7 @@ def ask(*fields: str) -> Request:
 
 
 def agree(*fields: str, **options: Any) -> Deflate | Response | None:
-    return Extensions(Compression(**options), 1 << 20).agree(ask(*fields))
+    return Extensions(Config(compression=Compression(**options))).agree(ask(*fields))
 
 
 def answer(*fields: str, **options: Any) -> str | None:
@@ -162,7 +162,7 @@ def test_a_whole_window_is_named_only_where_it_was_asked_for() -> None:
 
 
 def test_all_that_agree_on_the_same_share_one_object() -> None:
-    extensions = Extensions(Compression(), 1 << 20)
+    extensions = Extensions(Config(compression=True))
     first = extensions.agree(ask(DEFLATE))
     assert extensions.agree(ask(f"{DEFLATE}; {CLIENT}; client_max_window_bits=9")) is first
     assert extensions.agree(ask(f"{DEFLATE}; server_max_window_bits=9")) is not first

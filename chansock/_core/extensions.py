@@ -10,7 +10,7 @@ import re
 from typing import Final, TypeAlias
 
 from chansock._fast.deflate import Deflate
-from chansock.config import Compression
+from chansock.config import Compression, Config
 from chansock.request import Request, Response, is_token
 
 __all__ = ["Extensions"]
@@ -33,14 +33,12 @@ _NARROWEST: Final = 9  # zlib can deflate into no window of 8 bits
 
 
 class Extensions:
-    """Agrees with each client on permessage-deflate, or on nothing.
+    """Agrees with each client on permessage-deflate as `config` wants it, or on nothing."""
 
-    `max_size` bounds a message of the peer, inflated.
-    """
-
-    def __init__(self, compression: Compression, max_size: int) -> None:
-        self._compression = compression
-        self._max_size = max_size
+    def __init__(self, config: Config) -> None:
+        wanted = config.compression
+        self._compression = wanted if isinstance(wanted, Compression) else Compression()
+        self._max_size = config.max_message_bytes
         self._agreed: dict[str, Deflate] = {}  # by answer, of which there are some dozens
 
     def agree(self, request: Request) -> Deflate | Response | None:

@@ -11,7 +11,6 @@ because HTTP and WebSocket share one state, one flow and one end.
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from chansock._fast cimport frames, request_reader
-from chansock._fast.packet cimport Packet
 
 import logging
 from inspect import isawaitable
@@ -33,12 +32,13 @@ cdef class Service:
 
     `endpoint` is the door to the core, `sweep` runs the time-outs, `fallback(request)`
     answers other paths than `path` (None: 404), `http1` is the module that words answers,
-    `forwarded(request)` says first who asked, where proxies are believed.
+    `forwarded(request)` says first who asked, where proxies are believed; `extensions`
+    agrees with a client on those of its WebSocket (None: it has none).
     """
 
     def __cinit__(
         self, endpoint, clock, Sweep sweep not None, config, *, str path not None, fallback,
-        http1, forwarded=None
+        http1, forwarded=None, extensions=None
     ):
         self.endpoint = endpoint
         self.clock = clock
@@ -48,6 +48,7 @@ cdef class Service:
         self.fallback = fallback
         self.http1 = http1
         self.forwarded = forwarded
+        self.extensions = extensions
         self.protocols = []
         self.expire = Protocol.expired
         # A head under way is copied to the front of the buffer: there must be room behind.
@@ -291,12 +292,15 @@ cdef class Protocol(Socket):
         if self.state != FRAMES:
             return False
         if len(packets) == 1 and self.pending is None:
-            return self.send_bytes((<Packet?>packets[0]).frame())
+            return self.send_bytes(self._frame_of(packets[0]))
         cdef list pieces = self.pending or []
         self.pending = None
         for packet in packets:
-            pieces.append((<Packet?>packet).frame())
+            pieces.append(self._frame_of(packet))
         return self.send_all(pieces)
+
+    cdef bytes _frame_of(self, Packet packet):
+        return packet.frame() if self.deflate is None else packet.deflated(self.deflate)
 
     cpdef close(self, int code=1000, str reason=""):
         if self.state != FRAMES:
@@ -371,7 +375,7 @@ cdef class Protocol(Socket):
         self.fields = service.endpoint.answer_fields(request)
         switch, is_upgrade = None, service.http1.wants_upgrade(request)
         if is_upgrade:
-            switch = service.http1.check_upgrade(request)
+            switch = self._check_upgrade(request)
             if isinstance(switch, Response):
                 return self._answer(switch)
         self._arm(service.config.handshake_timeout)
@@ -380,6 +384,19 @@ cdef class Protocol(Socket):
         )
         self._settle(result, reader.body, switch)
         return 0
+
+    cdef object _check_upgrade(self, object request):
+        """Give the 101, extensions agreed on, or the Response that refuses."""
+        cdef Service service = self.service
+        cdef object agreed = None, switch = service.http1.check_upgrade(request)
+        if service.extensions is not None and not isinstance(switch, Response):
+            agreed = service.extensions.agree(request)
+            if isinstance(agreed, Response):
+                return agreed
+            if agreed is not None:
+                switch = service.http1.with_extension(switch, agreed.answer)
+        self.deflate = agreed
+        return switch
 
     def _settle(self, result, bytes body, bytes switch):
         # Go on with what the endpoint or the fallback (then body is None) gave, or will give;

@@ -84,10 +84,9 @@ cdef class Deflate:
         cdef bytes rest = PyBytes_FromStringAndSize(NULL, size + len(END))
         cdef bytes message = b""
         cdef bytes piece
-        cdef int stream
         memcpy(PyBytes_AS_STRING(rest), data, size)
         memcpy(PyBytes_AS_STRING(rest) + size, PyBytes_AS_STRING(END), len(END))
-        for stream in range(MAX_STREAMS):
+        for _ in range(MAX_STREAMS):
             # The widest window whatever was agreed: zlib rounds one of 8 bits up.
             inflater = decompressobj(-MAX_BITS, window or b"")
             try:
