@@ -452,7 +452,8 @@ cdef class Protocol(Socket):
         self.state = FRAMES
         config = self.service.config
         self.parser = Parser(
-            config.max_message_bytes, True, max_empty=config.max_empty_fragments
+            config.max_message_bytes, True, may_deflate=self.deflate is not None,
+            max_empty=config.max_empty_fragments,
         )
         self.link = <Connection?>self.service.endpoint.open(admission, self)
         self._flush()
@@ -518,7 +519,10 @@ cdef class Protocol(Socket):
                 elif self.state == CLOSING:
                     pass                # we said goodbye: nothing is taken any more
                 elif frame.kind == frames.MESSAGE:
-                    self._take(frame.data, frame.size, frame.is_text)
+                    if frame.is_deflated:
+                        self._take_deflated(&frame)
+                    else:
+                        self._take(frame.data, frame.size, frame.is_text)
                 elif frame.kind == frames.PING:
                     self._ping_came(&frame)
         except FrameError as error:
@@ -535,6 +539,15 @@ cdef class Protocol(Socket):
             self.is_stalled = True
             self.pause()
         return 0
+
+    cdef int _take_deflated(self, frames.Frame* frame) except -1:
+        cdef bytes message = self.deflate.inflate(
+            frame.data, frame.size, frame.is_text, self.window
+        )
+        self.window = self.deflate.slide(self.window, message)
+        return self._take(
+            <const uint8_t*>PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message), frame.is_text
+        )
 
     cdef int _ping_came(self, frames.Frame* frame) except -1:
         """Answer a ping, at the end of the read; of many that nobody reads, the last one."""

@@ -19,11 +19,6 @@ from zlib import error as ZlibError
 
 from chansock.errors import FrameError
 
-cdef extern from "mask.h":
-    Py_ssize_t utf8_whole "chansock_utf8_whole" (
-        const uint8_t* data, Py_ssize_t size
-    ) noexcept nogil
-
 cdef enum:
     RSV1 = 0x40                 # of a frame's first byte: deflated, RFC 7692 section 6
     CUT = 4                     # what a sender takes off the end: 00 00 ff ff
@@ -105,9 +100,9 @@ cdef class Deflate:
             window = _end_of(window, piece, 1 << MAX_BITS)
         else:
             raise FrameError(f"expected at most {MAX_STREAMS} final blocks in a message", 1007)
-        if is_text and utf8_whole(
+        if is_text and not frames.is_utf8(
             <const uint8_t*>PyBytes_AS_STRING(message), len(message)
-        ) != len(message):
+        ):
             raise FrameError("expected UTF-8 in a text message", 1007)
         return message
 
