@@ -7,6 +7,7 @@ import zlib
 from typing import Any
 
 import pytest
+from deflated import raw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from websockets.extensions.permessage_deflate import PerMessageDeflate
@@ -38,13 +39,6 @@ def agreed(**options: Any) -> Deflate:
         **options,
     }
     return Deflate(**options)
-
-
-def raw(message: bytes, *, mode: int = zlib.Z_SYNC_FLUSH, bits: int = 15) -> bytes:
-    """Deflate as RFC 7692 section 7.2.1 says; with Z_FINISH, all blocks are final."""
-    deflater = zlib.compressobj(wbits=-bits)
-    data = deflater.compress(message) + deflater.flush(mode)
-    return data + b"\0" if mode == zlib.Z_FINISH else data.removesuffix(b"\0\0\xff\xff")
 
 
 def split(frame: bytes) -> tuple[int, bytes]:

@@ -611,7 +611,7 @@ cdef class Protocol(Socket):
         """Tell the endpoint, once, that what it opened has ended."""
         cdef Connection link = self.link
         self.link = None
-        self.parser = None
+        self.parser = self.window = None
         if link is not None:
             self.service.endpoint.closed(link, code)
         return 0
