@@ -24,13 +24,14 @@ class Compression:
 
     Every message that we send is deflated by itself, without reference to those before it:
     a broadcast is deflated once for all, and no connection owns a compressor. Deflating is
-    done in the loop, and takes it some 15 us for each KiB.
+    done in the loop, and takes it some 15 us for each KiB. A client that does not offer it
+    (chansock's own in Python) is spoken to as without.
     """
 
     window_bits: int = 12  # 9 to 15: how far back, 4 KiB; 15 costs a short message 15 us more
     memory_level: int = 5  # 1 to 9, zlib's; 8 with 15 bits costs each message 45 us
     level: int = 6  # 1 to 9, zlib's; 1 halves the time, for up to a third more bytes
-    threshold: int = 256  # bytes; what is shorter would lose at most a third, so it goes plain
+    threshold: int = 256  # bytes; what is shorter would lose some hundred at most, so it goes plain
     # Clients may refer to their earlier messages, which are then smaller; up to 32 KiB of them
     # are kept for each connection, 4 KiB (by window_bits) where the client agrees to that.
     client_takeover: bool = False
