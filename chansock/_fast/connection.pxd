@@ -13,7 +13,6 @@ from chansock._fast.deflate cimport Deflate
 from chansock._fast.dispatch cimport Connection
 from chansock._fast.fanout cimport Transport
 from chansock._fast.frames cimport Frame, Parser
-from chansock._fast.packet cimport Packet
 from chansock._fast.request_reader cimport RequestReader
 from chansock._fast.socket cimport Memory, Socket
 from chansock._fast.sweep cimport Entry, Sweep
@@ -91,7 +90,7 @@ cdef class Protocol(Socket):
     cdef int close_code             # sent by us, or received; 0: none yet
 
     # A Transport
-    cdef bytes _frame_of(self, Packet packet)
+    cdef bytes _frame_of(self, object given)
 
     # HTTP
     cdef Py_ssize_t _read_http(self, const uint8_t* data, Py_ssize_t size) except -1

@@ -11,6 +11,7 @@ because HTTP and WebSocket share one state, one flow and one end.
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from chansock._fast cimport frames, request_reader
+from chansock._fast.packet cimport Packet
 
 import logging
 from inspect import isawaitable
@@ -299,7 +300,8 @@ cdef class Protocol(Socket):
             pieces.append(self._frame_of(packet))
         return self.send_all(pieces)
 
-    cdef bytes _frame_of(self, Packet packet):
+    cdef bytes _frame_of(self, object given):
+        cdef Packet packet = <Packet?>given
         return packet.frame() if self.deflate is None else packet.deflated(self.deflate)
 
     cpdef close(self, int code=1000, str reason=""):
@@ -541,6 +543,7 @@ cdef class Protocol(Socket):
         return 0
 
     cdef int _take_deflated(self, frames.Frame* frame) except -1:
+        """Inflate a message first, and keep what the peer's next one may refer to."""
         cdef bytes message = self.deflate.inflate(
             frame.data, frame.size, frame.is_text, self.window
         )
