@@ -14,7 +14,8 @@ from libc.string cimport memcpy
 
 from chansock._fast cimport frames
 
-from zlib import DEFLATED, Z_SYNC_FLUSH, compressobj, decompressobj
+from zlib import DEFLATED as _DEFLATED, Z_SYNC_FLUSH as _SYNC_FLUSH
+from zlib import compressobj, decompressobj
 from zlib import error as ZlibError
 
 from chansock.errors import FrameError
@@ -57,9 +58,9 @@ cdef class Deflate:
         cdef Py_ssize_t head_size, first_size, size
         cdef bytes first, last, made
         cdef char* out
-        deflater = compressobj(self.level, DEFLATED, -self.window_bits, self.memory_level)
+        deflater = compressobj(self.level, _DEFLATED, -self.window_bits, self.memory_level)
         first = deflater.compress(payload)
-        last = deflater.flush(Z_SYNC_FLUSH)
+        last = deflater.flush(_SYNC_FLUSH)
         first_size = len(first)
         size = first_size + len(last) - CUT
         if size >= len(payload):
