@@ -6,24 +6,22 @@ next broadcast begins when the last client has read the last byte of this one.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from conftest import PER_ANSWER, Dialect, Measure, text_frame
-from rivals import NEWS
+from conftest import PER_ANSWER, Measure
+from load import text_frame
+from rivals import EVENTS, NEWS
 
 CLIENTS = 1000
+TEXTS = {  # what the first client says, and everybody hears
+    "chansock": ("[[:news/post] nil]", f'[[[:news/item {{:text "{NEWS}"}}]] nil]'),
+    "websockets": ('["news/post",null,null]', f'["news/item",{{"text":"{NEWS}"}}]'),
+}
 DIALECTS = {
-    "chansock": Dialect(
-        path="/chsk?client-id=c{n}",
-        greetings=1,
-        request=text_frame("[[:news/post] nil]", masked=True),
-        answer=text_frame(f'[[[:news/item {{:text "{NEWS}"}}]] nil]'),
-    ),
-    "websockets": Dialect(
-        request=text_frame('["news/post", null, null]', masked=True),
-        answer=text_frame(f'["news/item", {{"text": "{NEWS}"}}]'),
-    ),
+    name: replace(EVENTS[name], request=text_frame(said, masked=True), answer=text_frame(heard))
+    for name, (said, heard) in TEXTS.items()
 }
 
 
@@ -31,4 +29,4 @@ DIALECTS = {
 @pytest.mark.parametrize("implementation", DIALECTS)
 def test_broadcast(measure: Measure, benchmark: Any, implementation: str) -> None:
     benchmark.group = f"one broadcast to {CLIENTS:,} clients, for each client"
-    measure(implementation, DIALECTS[implementation], clients=CLIENTS, mode="fan")
+    measure(DIALECTS, clients=CLIENTS, mode="fan")

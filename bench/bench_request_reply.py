@@ -1,42 +1,37 @@
 """How long a request takes: a number goes out, its double comes back, 100 clients.
 
 One handler in Python, called once for each message, on every server; edn for chansock,
-JSON for the others. With 16 in flight, what a server saves by gathering shows.
+JSON by orjson for those who have no events of their own. With 16 in flight, what a server
+saves by gathering shows. C answers the same text with itself: what it costs to carry.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from conftest import PER_ANSWER, Dialect, Measure, text_frame
+from conftest import FLOOR, PER_ANSWER, Measure
+from load import Dialect, text_frame
+from rivals import EVENTS, PEERS
 
-DIALECTS = {
-    "chansock": Dialect(
-        path="/chsk?client-id=c{n}",
-        greetings=1,  # [[:chsk/handshake [:sente/nil-uid nil nil]] nil]
-        request=text_frame('[[:math/double 21] "2c4461"]', masked=True),
-        answer=text_frame('[42 "2c4461"]'),
-    ),
-    "websockets": Dialect(
-        request=text_frame('["math/double", 21, "2c4461"]', masked=True),
-        answer=text_frame('[42, "2c4461"]'),
-    ),
-    "python-socketio": Dialect(
-        path="/socket.io/?EIO=4&transport=websocket",
-        greetings=2,  # 0{"sid": ...} of engine.io, and after our 40 its 40{"sid": ...}
-        hello=text_frame("40", masked=True),
-        request=text_frame('4217["math/double",21]', masked=True),
-        answer=text_frame("4317[42]"),
-    ),
+EDN = '[[:math/double 21] "2c4461"]'
+TEXTS = {  # what each is asked, and answers
+    "chansock": (EDN, '[42 "2c4461"]'),
+    **dict.fromkeys(PEERS, ('["math/double",21,"2c4461"]', '[42,"2c4461"]')),
+    "python-socketio": ('4217["math/double",21]', "4317[42]"),
+}
+DIALECTS = {FLOOR: Dialect(text_frame(EDN, masked=True), text_frame(EDN))} | {
+    name: replace(EVENTS[name], request=text_frame(ask, masked=True), answer=text_frame(answer))
+    for name, (ask, answer) in TEXTS.items()
 }
 
 
 @PER_ANSWER
-@pytest.mark.parametrize("in_flight", [1, 16])
 @pytest.mark.parametrize("implementation", DIALECTS)
+@pytest.mark.parametrize("in_flight", [1, 16])
 def test_request_reply(
     measure: Measure, benchmark: Any, implementation: str, in_flight: int
 ) -> None:
     benchmark.group = f"request/reply, 100 clients x {in_flight} in flight"
-    measure(implementation, DIALECTS[implementation], clients=100, in_flight=in_flight)
+    measure(DIALECTS, clients=100, in_flight=in_flight)

@@ -2,30 +2,33 @@
 
 The clock of pytest-benchmark is the generator's: seconds from the first request of a
 round to the last byte of its last answer, divided by the number of answers. What the
-server's CPU spent on them is beside it. Nothing here knows what is asked.
+server's CPU spent on them is beside it. All servers of one question are asked in turn,
+round by round, so that what disturbs the machine disturbs them alike; the first test of
+a question runs it, and each reports its own server. Nothing here knows what is asked.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import shutil
-import signal
 import statistics
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from load import Dialect, Load, Round
 from table import Row, means, rows
 
 HERE = Path(__file__).parent
 OURS = "chansock"
-SECONDS = 0.5  # the least length of a round; CPU clocks move in steps of up to 4 ms
-MASK = b"\x37\xfa\x21\x3d"  # the one of RFC 6455 section 5.7
+FLOOR = "C"  # floor.c
+ROUNDS, QUICK_ROUNDS = 5, 3
+SECONDS, QUICK_SECONDS = 0.5, 0.1  # the least length of a round
 
 
 class Meter:
@@ -42,56 +45,6 @@ METER = Meter()
 PER_ANSWER = pytest.mark.benchmark(timer=METER)
 
 
-@dataclass(frozen=True, slots=True)
-class Dialect:
-    """How a server is spoken to: the bytes of one request and of what it brings back."""
-
-    request: bytes
-    answer: bytes
-    path: str = "/"
-    greetings: int = 0
-    hello: bytes = b""
-
-
-@dataclass(slots=True)
-class Round:
-    answers: int
-    wall: float
-    cpu: float
-
-
-@dataclass(slots=True)
-class Load:
-    """A generator that is connected and has had its first answers, all of them right."""
-
-    process: subprocess.Popen[str]
-    rounds: list[Round] = field(default_factory=list)
-
-    def run(self, requests: int) -> Round:
-        """Raises RuntimeError if an answer was wrong or missing."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        try:
-            self.process.stdin.write(f"{requests}\n")
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            pass  # it has ended, and what it wrote to stderr says why
-        line = self.process.stdout.readline().split()
-        if len(line) != 3:
-            raise RuntimeError("the load generator stopped; its reason stands above")
-        return Round(int(line[0]), float(line[1]), float(line[2]))
-
-
-def text_frame(payload: str, *, masked: bool = False) -> bytes:
-    """One whole text message as RFC 6455 section 5.2 writes it, below 64 KiB."""
-    data = payload.encode()
-    size = bytes([len(data)]) if len(data) < 126 else b"\x7e" + len(data).to_bytes(2, "big")
-    if not masked:
-        return b"\x81" + size + data
-    body = bytes(byte ^ MASK[i % 4] for i, byte in enumerate(data))
-    return b"\x81" + bytes([size[0] | 0x80]) + size[1:] + MASK + body
-
-
 def pinned(core: int) -> list[str]:
     if shutil.which("taskset") is None or (os.cpu_count() or 1) < 2:
         return []
@@ -99,35 +52,84 @@ def pinned(core: int) -> list[str]:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--quick", action="store_true", help="few and short rounds: under a minute")
+    parser.addoption("--quick", action="store_true", help="few and short rounds")
+
+
+Compile = Callable[[str], str]
 
 
 @pytest.fixture(scope="session")
-def generator(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    program = tmp_path_factory.mktemp("load") / "load"
-    compiler = os.environ.get("CC", "cc")
-    subprocess.run([compiler, "-O2", "-o", program, HERE / "load.c"], check=True)
-    return program
+def compile_c(tmp_path_factory: pytest.TempPathFactory) -> Compile:
+    """Give compile(name) -> path of the program made of name.c."""
+    folder = tmp_path_factory.mktemp("programs")
+
+    def compile_c(name: str) -> str:
+        program = folder / name
+        compiler = os.environ.get("CC", "cc")
+        subprocess.run([compiler, "-O3", "-o", program, HERE / f"{name}.c"], check=True)
+        return str(program)
+
+    return compile_c
 
 
-@pytest.fixture
-def server() -> Iterator[Callable[[str], tuple[int, int]]]:
-    """Give start(name) -> (port, pid) of one of rivals.py, stopped at the end of the test."""
-    running: list[subprocess.Popen[str]] = []
+@pytest.fixture(scope="session")
+def generator(compile_c: Compile) -> list[str]:
+    return [*pinned(1), compile_c("load")]
+
+
+Start = Callable[[str], tuple[int, int]]
+
+
+@pytest.fixture(scope="session")
+def server(compile_c: Compile) -> Iterator[Start]:
+    """Give start(name) -> (port, pid) of a server, which lives until the end of the run."""
+    running: dict[str, tuple[subprocess.Popen[str], int]] = {}
 
     def start(name: str) -> tuple[int, int]:
-        command = [*pinned(0), sys.executable, str(HERE / "rivals.py"), name]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        running.append(process)
-        assert process.stdout is not None
-        return int(process.stdout.readline()), process.pid
+        if name not in running:
+            if name == FLOOR:
+                command = [compile_c("floor")]
+            elif name == "chansock-echo":
+                command = [sys.executable, "-m", "chansock.testing.echo", "--port", "0"]
+            else:
+                command = [sys.executable, str(HERE / "rivals.py"), name]
+            process = subprocess.Popen([*pinned(0), *command], stdout=subprocess.PIPE, text=True)
+            assert process.stdout is not None
+            found = re.search(r"\d+(?=/?$|/\w*$)", process.stdout.readline().strip())
+            if found is None:
+                process.kill()
+                process.communicate()
+                raise RuntimeError(f"expected a port from the server {name}, got none")
+            running[name] = process, int(found[0])
+        process, port = running[name]
+        return port, process.pid
 
     yield start
-    for process in running:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+    for process, _ in running.values():
+        process.kill()
+        process.communicate()
+
+
+Outcome = list[Round] | Exception  # of one implementation
+
+
+@pytest.fixture(scope="session")
+def outcomes() -> dict[str, dict[str, Outcome]]:
+    """What was measured so far: question, implementation, rounds."""
+    return {}
+
+
+def asked_together(request: pytest.FixtureRequest) -> list[str]:
+    """Name the implementations of which this run wants an answer to the same question."""
+
+    def question(item: Any) -> dict[str, Any]:
+        return {**item.callspec.params, "implementation": None, "test": item.originalname}
+
+    return [
+        item.callspec.params["implementation"]
+        for item in request.session.items
+        if item.path == request.node.path and question(item) == question(request.node)
+    ]
 
 
 Measure = Callable[..., None]
@@ -136,69 +138,88 @@ Measure = Callable[..., None]
 @pytest.fixture
 def measure(
     benchmark: Any,
-    generator: Path,
-    server: Callable[[str], tuple[int, int]],
+    generator: list[str],
+    server: Start,
+    outcomes: dict[str, dict[str, Outcome]],
+    tmp_path: Path,
     request: pytest.FixtureRequest,
-) -> Iterator[Measure]:
-    """Give measure(implementation, dialect, clients=, in_flight=, mode=): the whole bench."""
-    loads: list[Load] = []
+) -> Measure:
+    """Give measure(dialects, clients=, in_flight=, mode=): the whole bench of benchmark.group."""
+    quick = request.config.getoption("--quick")
+    seconds = QUICK_SECONDS if quick else SECONDS
+
+    def calibrate(load: Load, least: int) -> int:
+        """Find how many requests a round takes; every answer is checked on the way."""
+        requests = least
+        while (trial := load.run(requests)).wall < seconds / 4:
+            requests *= 2 if trial.wall > seconds / 16 else 8
+        return max(least, int(requests * seconds / trial.wall))
+
+    def ask_all(
+        dialects: Mapping[str, Dialect], clients: int, in_flight: int, mode: str
+    ) -> dict[str, Outcome]:
+        loads: dict[str, tuple[Load, int]] = {}
+        outcome: dict[str, Outcome] = {}
+        try:
+            for name in asked_together(request):
+                dialect = dialects[name]
+                try:
+                    port, pid = server(dialect.server or name)
+                    load = Load(
+                        generator, dialect, port=port, pid=pid, clients=clients,
+                        in_flight=in_flight, mode=mode, folder=tmp_path / name,
+                    )  # fmt: skip
+                    loads[name] = load, 0
+                    loads[name] = load, calibrate(load, 1 if mode == "fan" else clients * in_flight)
+                    outcome[name] = []
+                except RuntimeError as error:
+                    outcome[name] = error
+            for _ in range(QUICK_ROUNDS if quick else ROUNDS):
+                for name, (load, requests) in loads.items():
+                    rounds = outcome[name]
+                    if isinstance(rounds, list):
+                        try:
+                            rounds.append(load.run(requests))
+                        except RuntimeError as error:
+                            outcome[name] = error
+        finally:
+            for load, _ in loads.values():
+                load.stop()
+        return outcome
 
     def measure(
-        implementation: str,
-        dialect: Dialect,
-        *,
-        clients: int,
-        in_flight: int = 1,
-        mode: str = "echo",
+        dialects: Mapping[str, Dialect], *, clients: int, in_flight: int = 1, mode: str = "echo"
     ) -> None:
-        port, pid = server(implementation)
-        head = (
-            f"GET {dialect.path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nUpgrade: websocket\r\n"
-            "Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-            "Sec-WebSocket-Version: 13\r\n\r\n"
-        )
-        arguments = (head.encode(), dialect.hello, dialect.request, dialect.answer)
-        command = [
-            *pinned(1), str(generator), str(port), str(clients), str(in_flight), mode, str(pid),
-            str(dialect.greetings), *(argument.hex() for argument in arguments),
-        ]  # fmt: skip
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        load = Load(process)
-        loads.append(load)
-        assert process.stdout is not None
-        if process.stdout.readline() != "ready\n":
-            raise RuntimeError(f"{implementation} did not take the clients")
-
-        quick = request.config.getoption("--quick")
-        least = 1 if mode == "fan" else clients * in_flight
-        trial = load.run(least)  # checks every answer before anything is timed
-        trial = load.run(least)
-        seconds = SECONDS / 2 if quick else SECONDS
-        requests = max(least, int(least * seconds / trial.wall))
+        if benchmark.group not in outcomes:
+            outcomes[benchmark.group] = ask_all(dialects, clients, in_flight, mode)
+        implementation = request.node.callspec.params["implementation"]
+        rounds = outcomes[benchmark.group][implementation]
+        if isinstance(rounds, Exception):
+            raise rounds
+        remaining = iter(rounds)
 
         def one_round() -> None:
-            result = load.run(requests)
-            load.rounds.append(result)
+            result = next(remaining)
             METER.total += result.wall / result.answers
 
-        benchmark.pedantic(one_round, rounds=3 if quick else 7, warmup_rounds=1)
-        timed = load.rounds[1:]
+        def median(figure: Callable[[Round], float]) -> float:
+            return statistics.median(map(figure, rounds))
+
+        benchmark.pedantic(one_round, rounds=len(rounds))
         benchmark.extra_info.update(
             implementation=implementation,
-            payload=len(dialect.answer),
+            payload=len(dialects[implementation].answer),
             clients=clients,
             in_flight=in_flight,
             is_correct=True,  # the generator compares every byte, and stops at a wrong one
-            answers=sum(r.answers for r in timed),
-            cpu=statistics.median(r.cpu / r.answers for r in timed),
+            answers=sum(r.answers for r in rounds),
+            cpu=median(lambda r: r.cpu / r.answers),
+            busy=median(lambda r: r.cpu / r.wall),
+            generator_busy=median(lambda r: r.own / r.wall),
+            latency=[median(lambda r: r.p50), median(lambda r: r.p99), median(lambda r: r.p999)],
         )
 
-    yield measure
-    for load in loads:
-        load.process.kill()
-        load.process.communicate()
+    return measure
 
 
 @pytest.hookimpl(trylast=True)
@@ -211,15 +232,12 @@ def pytest_terminal_summary(
     kinds: dict[str, dict[str, None]] = defaultdict(dict)  # groups of which a mean is wanted
     for bench in getattr(session, "benchmarks", ()):
         if not bench.has_error and "implementation" in bench.extra_info:
-            wall, info = bench.stats, bench.extra_info
-            spread = wall.stddev / wall.mean if wall.mean else 0.0
-            seconds = wall.min if info.get("is_least") else wall.median
-            groups[bench.group].append((info["implementation"], seconds, spread, info.get("cpu")))
-            if "mean_of" in info:
-                kinds[info["mean_of"]][bench.group] = None
+            groups[bench.group].append(Row.of(bench.stats, bench.extra_info))
+            if "mean_of" in bench.extra_info:
+                kinds[bench.extra_info["mean_of"]][bench.group] = None
     if groups:
         terminalreporter.section("ratios")
-        for line in rows(groups, OURS):
+        for line in rows(groups, OURS, FLOOR):
             terminalreporter.write_line(line)
         for line in means({kind: [groups[g] for g in kinds[kind]] for kind in kinds}, OURS):
             terminalreporter.write_line(line)

@@ -4,22 +4,26 @@
  * expected answer are handed to it as bytes, so that every server is driven by the same
  * code. Every byte that comes back is compared; a wrong one ends the run.
  *
- * load PORT CLIENTS IN_FLIGHT echo|fan PID GREETINGS HEAD HELLO REQUEST ANSWER   (hex)
- *   HEAD       the upgrade request; "{n}" in it becomes the number of the client
+ * load PORT CLIENTS IN_FLIGHT MODE PID GREETINGS HEAD HELLO REQUEST ANSWER   (the last four: files)
+ *   HEAD       the upgrade request with the key of KEY; "{n}" in it becomes the client's number
  *   GREETINGS  frames that the server sends before the run; HELLO goes out after the first
  *   REQUEST    one masked frame, ANSWER the bytes that it brings back
+ * MODE is one of
  *   echo       each client keeps IN_FLIGHT requests under way, and gets an answer to each
  *   fan        the first client sends one REQUEST, and every client gets the ANSWER
+ *   connect    CLIENTS connections at a time are opened, greeted and closed from both sides
  *
  * Prints "ready", then for each line N on stdin runs N requests and prints
- * "answers wall_seconds server_cpu_seconds": the clock stops when the last client has
- * read the last byte. The CPU clock is that of the process PID.
+ *   answers wall_seconds server_cpu_seconds own_cpu_seconds p50 p99 p99.9
+ * The clock stops when the last client has read the last byte. The CPU clock is that of the
+ * process PID; the last three are seconds from a request to its answer.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +33,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#define ACCEPT "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=" /* to dGhlIHNhbXBsZSBub25jZQ==, RFC 6455 */
+
 typedef struct {
     unsigned char *data;
     size_t size;
@@ -36,100 +42,179 @@ typedef struct {
 
 typedef struct {
     int fd;
-    size_t at; /* how far into ANSWER this client has read */
-    long left; /* answers that it still waits for */
+    size_t at;       /* how far into ANSWER this client has read */
+    long left;       /* answers that it still waits for */
+    uint64_t *since; /* when each of them was asked for, a ring from `first` on */
+    long first;
+    size_t unsent;   /* bytes of requests that the kernel has not taken */
+    size_t sent_at;  /* how far into REQUEST it has taken them */
+    int is_behind;   /* it is watched for room */
 } Client;
 
-static int clients_count, in_flight, epoll_fd;
+typedef struct {
+    int fd, greeted, is_closing;
+    uint64_t since;
+    size_t size;
+    unsigned char data[4096];
+} Visit; /* a connection of mode connect */
+
+static int port, clients_count, in_flight, epoll_fd, greetings;
 static Client *clients;
-static Bytes request, answer, burst; /* burst: in_flight times the request */
+static Bytes head, hello, request, answer, burst; /* burst: in_flight times the request */
 static unsigned char buffer[1 << 18];
+static long visits; /* so far; the next client's number */
 
 static void die(const char *what) {
     fprintf(stderr, "load: %s (%s)\n", what, errno ? strerror(errno) : "no system error");
     exit(1);
 }
 
-static Bytes unhex(const char *text) {
-    Bytes bytes = {malloc(strlen(text) / 2 + 1), strlen(text) / 2};
-    for (size_t i = 0; i < bytes.size; i++) {
-        unsigned int value;
-        if (sscanf(text + 2 * i, "%2x", &value) != 1) die("expected hex");
-        bytes.data[i] = (unsigned char)value;
-    }
-    bytes.data[bytes.size] = 0;
+static Bytes read_file(const char *path) {
+    FILE *file = fopen(path, "rb");
+    if (!file || fseek(file, 0, SEEK_END)) die(path);
+    size_t size = (size_t)ftell(file);
+    Bytes bytes = {malloc(size + 1), size};
+    rewind(file);
+    if (fread(bytes.data, 1, size, file) != size) die(path);
+    bytes.data[size] = 0;
+    fclose(file);
     return bytes;
 }
 
-static double now(clockid_t clock) {
+static uint64_t clock_ns(clockid_t clock) {
     struct timespec t;
     if (clock_gettime(clock, &t)) die("clock_gettime");
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+static uint64_t now(void) { return clock_ns(CLOCK_MONOTONIC); }
+
+/* Latencies: each power of two in 64 steps, so a quantile is right to 1.6 %. */
+static long latencies[4096], latencies_count;
+
+static void note_latency(uint64_t ns) {
+    int shift = ns < 64 ? 0 : 57 - __builtin_clzll(ns);
+    latencies[((size_t)shift << 6) + (ns >> shift)]++;
+    latencies_count++;
+}
+
+static double quantile(double part) {
+    long rank = (long)((double)latencies_count * part), seen = 0;
+    for (size_t i = 0; i < 4096; i++) {
+        seen += latencies[i];
+        if (seen > rank) {
+            int shift = i < 128 ? 0 : (int)(i >> 6) - 1;
+            uint64_t low = (uint64_t)(i - ((size_t)shift << 6)) << shift;
+            return 1e-9 * (double)(low + ((uint64_t)1 << shift) / 2);
+        }
+    }
+    return 0;
+}
+
+static void watch(int fd, uint32_t events, uint32_t index, int what) {
+    struct epoll_event event = {.events = events, .data.u32 = index};
+    if (epoll_ctl(epoll_fd, what, fd, &event)) die("epoll_ctl");
+}
+
+static int wait_for_events(struct epoll_event *events) {
+    int ready;
+    do ready = epoll_wait(epoll_fd, events, 256, 20000);
+    while (ready < 0 && errno == EINTR);
+    if (ready <= 0) die("no answer within 20 s");
+    return ready;
 }
 
 static void write_all(int fd, const void *data, size_t size) {
     if (send(fd, data, size, MSG_NOSIGNAL) != (ssize_t)size) die("expected a whole send");
 }
 
-static void read_exactly(int fd, unsigned char *to, size_t size) {
-    while (size) {
-        ssize_t got = recv(fd, to, size, 0);
-        if (got <= 0) die("the server closed during the handshake");
-        to += got;
-        size -= (size_t)got;
-    }
-}
-
-static void skip_frame(int fd) {
-    unsigned char head[8];
-    read_exactly(fd, head, 2);
-    size_t size = head[1] & 127;
-    int more = size == 126 ? 2 : size == 127 ? 8 : 0;
-    if (more) {
-        read_exactly(fd, head, (size_t)more);
-        size = 0;
-        for (int i = 0; i < more; i++) size = size << 8 | head[i];
-    }
-    if (size > sizeof buffer) die("greeting too long");
-    read_exactly(fd, buffer, size);
-}
-
-static void read_head(int fd) {
-    size_t size = 0;
-    while (size < 4 || memcmp(buffer + size - 4, "\r\n\r\n", 4)) {
-        if (size == 8192) die("answer to the upgrade too long");
-        read_exactly(fd, buffer + size++, 1);
-    }
-    buffer[size] = 0;
-    if (!strstr((char *)buffer, " 101 ")) {
-        fprintf(stderr, "%s", buffer);
-        die("expected 101");
-    }
-}
-
-static void open_client(int index, int port, const char *head, int greetings, Bytes hello) {
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((unsigned short)port)};
-    char line[4096];
-    const char *mark = strstr(head, "{n}");
+/* Connect as client number n and send the upgrade request. */
+static int dial(long n) {
+    struct sockaddr_in address = {.sin_family = AF_INET};
+    char line[8192];
+    const char *start = (char *)head.data, *mark = strstr(start, "{n}");
     int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
 
+    /* Closed connections keep their port for a minute: many addresses have enough of them. */
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1 + (in_addr_t)(n % 200));
+    setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof address)) die("bind");
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address)) die("connect");
+    address.sin_port = htons((uint16_t)port);
+    if (connect(fd, (struct sockaddr *)&address, sizeof address)) die("connect");
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (mark)
-        snprintf(line, sizeof line, "%.*s%d%s", (int)(mark - head), head, index, mark + 3);
-    else
-        snprintf(line, sizeof line, "%s", head);
-    write_all(fd, line, strlen(line));
-    read_head(fd);
-    for (int i = 0; i < greetings; i++) {
-        skip_frame(fd);
-        if (i == 0 && hello.size) write_all(fd, hello.data, hello.size);
+    int size = mark ? snprintf(line, sizeof line, "%.*s%ld%s", (int)(mark - start), start, n, mark + 3)
+                    : snprintf(line, sizeof line, "%s", start);
+    write_all(fd, line, (size_t)size);
+    return fd;
+}
+
+static size_t frame_size(const unsigned char *at, size_t left) { /* 0: not whole */
+    if (left < 2) return 0;
+    size_t more = at[1] == 126 ? 2 : at[1] == 127 ? 8 : 0, size = more ? 0 : at[1];
+    if (left < 2 + more) return 0;
+    for (size_t i = 0; i < more; i++) size = size << 8 | at[2 + i];
+    return 2 + more + size <= left ? 2 + more + size : 0;
+}
+
+/* Take what the server says first; 1 when it was all. */
+static int take_greetings(Visit *v) {
+    ssize_t got = recv(v->fd, v->data + v->size, sizeof v->data - v->size, 0);
+    if (got <= 0) die("the server closed during the handshake");
+    v->size += (size_t)got;
+    unsigned char *end = memmem(v->data, v->size, "\r\n\r\n", 4);
+    if (!end) return 0;
+    if (!v->greeted) {
+        if (!memmem(v->data, v->size, " 101 ", 5) || !memmem(v->data, v->size, ACCEPT, 28)) {
+            fprintf(stderr, "%.*s\n", (int)v->size, v->data);
+            die("expected 101 and the right Sec-WebSocket-Accept");
+        }
     }
-    fcntl(fd, F_SETFL, O_NONBLOCK);
-    struct epoll_event event = {.events = EPOLLIN, .data.u32 = (unsigned)index};
-    if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &event)) die("epoll_ctl");
-    clients[index] = (Client){.fd = fd};
+    size_t at = (size_t)(end - v->data) + 4, size;
+    int greeted = 0;
+    while (greeted < greetings && (size = frame_size(v->data + at, v->size - at))) {
+        at += size;
+        if (++greeted == 1 && !v->greeted && hello.size) write_all(v->fd, hello.data, hello.size);
+    }
+    v->greeted = greeted;
+    if (greeted == greetings && at != v->size) die("more came than greetings");
+    return greeted == greetings;
+}
+
+static void open_client(int index) {
+    Visit visit = {.fd = dial(index), .since = now()};
+    while (!take_greetings(&visit)) continue;
+    fcntl(visit.fd, F_SETFL, O_NONBLOCK);
+    watch(visit.fd, EPOLLIN, (uint32_t)index, EPOLL_CTL_ADD);
+    clients[index] = (Client){.fd = visit.fd, .since = calloc((size_t)in_flight, 8)};
+}
+
+static void expect_answers(Client *client, long count, uint64_t since) {
+    for (long i = 0; i < count; i++)
+        client->since[(client->first + client->left + i) % in_flight] = since;
+    client->left += count;
+}
+
+static void flush(Client *client) {
+    while (client->unsent) {
+        size_t size = burst.size - client->sent_at;
+        if (size > client->unsent) size = client->unsent;
+        ssize_t sent = send(client->fd, burst.data + client->sent_at, size, MSG_NOSIGNAL);
+        if (sent < 0 && errno != EAGAIN) die("send");
+        if (sent < 0) break;
+        client->unsent -= (size_t)sent;
+        client->sent_at = (client->sent_at + (size_t)sent) % request.size;
+    }
+    if (client->is_behind == (client->unsent > 0)) return;
+    client->is_behind = client->unsent > 0;
+    watch(client->fd, client->is_behind ? EPOLLIN | EPOLLOUT : EPOLLIN,
+          (uint32_t)(client - clients), EPOLL_CTL_MOD);
+}
+
+static void ask(Client *client, long count) {
+    expect_answers(client, count, now());
+    client->unsent += (size_t)count * request.size;
+    flush(client);
 }
 
 /* Read what there is; give the number of answers that it completed. */
@@ -138,11 +223,16 @@ static long take_answers(Client *client) {
     ssize_t got = recv(client->fd, buffer, sizeof buffer, 0);
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return 0;
     if (got <= 0) die("the server closed");
+    uint64_t arrived = now();
     for (size_t at = 0; at < (size_t)got;) {
         size_t size = answer.size - client->at;
         if (size > (size_t)got - at) size = (size_t)got - at;
         if (memcmp(buffer + at, answer.data + client->at, size)) {
-            fprintf(stderr, "expected %.*s, got %.*s\n", (int)answer.size, answer.data, (int)got, buffer);
+            const unsigned char *want = answer.data + client->at, *have = buffer + at;
+            while (*want == *have) want++, have++, size--;
+            int shown = size < 80 ? (int)size : 80;
+            fprintf(stderr, "expected %.*s at byte %zd of the answer, got %.*s\n", shown, want,
+                    want - answer.data, shown, have);
             errno = 0;
             die("wrong answer");
         }
@@ -151,31 +241,30 @@ static long take_answers(Client *client) {
         if (client->at == answer.size) {
             client->at = 0;
             complete++;
+            if (--client->left < 0) die("more answers than requests");
+            note_latency(arrived - client->since[client->first]);
+            client->first = (client->first + 1) % in_flight;
         }
     }
-    client->left -= complete;
-    if (client->left < 0) die("more answers than requests");
     return complete;
 }
 
-static long wait_for_all(long waiting, int resend) {
+/* Wait until `waiting` answers are there, and meanwhile send `to_send` requests more. */
+static long wait_for_all(long waiting, long to_send) {
     struct epoll_event events[256];
-    long to_send = 0, done = 0;
-    for (int i = 0; resend && i < clients_count; i++) to_send += clients[i].left;
-    to_send = resend ? waiting - to_send : 0;
+    long done = 0;
     while (done < waiting) {
-        int ready = epoll_wait(epoll_fd, events, 256, 20000);
-        if (ready < 0 && errno == EINTR) continue;
-        if (ready <= 0) die("no answer within 20 s");
+        int ready = wait_for_events(events);
         for (int i = 0; i < ready; i++) {
             Client *client = &clients[events[i].data.u32];
+            if (events[i].events & EPOLLOUT) flush(client);
+            if (!(events[i].events & ~(uint32_t)EPOLLOUT)) continue;
             long complete = take_answers(client);
             done += complete;
             if (complete > to_send) complete = to_send;
             if (complete) {
                 to_send -= complete;
-                client->left += complete;
-                write_all(client->fd, burst.data, (size_t)complete * request.size);
+                ask(client, complete);
             }
         }
     }
@@ -185,20 +274,54 @@ static long wait_for_all(long waiting, int resend) {
 static long run_echo(long requests) {
     long first = requests < (long)clients_count * in_flight ? 1 : in_flight;
     if (requests < clients_count) die("fewer requests than clients");
-    for (int i = 0; i < clients_count; i++) {
-        clients[i].left = first;
-        write_all(clients[i].fd, burst.data, (size_t)first * request.size);
-    }
-    return wait_for_all(requests, 1);
+    for (int i = 0; i < clients_count; i++) ask(&clients[i], first);
+    return wait_for_all(requests, requests - clients_count * first);
 }
 
 static long run_fan(long requests) {
     long done = 0;
     while (requests--) {
-        for (int i = 0; i < clients_count; i++) clients[i].left = 1;
+        uint64_t start = now();
+        for (int i = 0; i < clients_count; i++) expect_answers(&clients[i], 1, start);
         write_all(clients[0].fd, request.data, request.size);
         done += wait_for_all(clients_count, 0);
     }
+    return done;
+}
+
+static void start_visit(Visit *visit, uint32_t index) {
+    visit->since = now();
+    visit->fd = dial(visits++);
+    visit->greeted = visit->is_closing = 0;
+    visit->size = 0;
+    watch(visit->fd, EPOLLIN, index, EPOLL_CTL_ADD);
+}
+
+static long run_connect(long requests) {
+    struct epoll_event events[256];
+    Visit *all = calloc((size_t)clients_count, sizeof *all);
+    long started = 0, done = 0;
+    while (started < clients_count && started < requests) {
+        start_visit(&all[started], (uint32_t)started);
+        started++;
+    }
+    while (done < requests) {
+        int ready = wait_for_events(events);
+        for (int i = 0; i < ready; i++) {
+            Visit *visit = &all[events[i].data.u32];
+            if (!visit->is_closing) {
+                if (!take_greetings(visit)) continue;
+                note_latency(now() - visit->since);
+                visit->is_closing = 1;
+                shutdown(visit->fd, SHUT_WR);
+            } else if (recv(visit->fd, buffer, sizeof buffer, 0) <= 0) {
+                close(visit->fd);
+                done++;
+                if (started++ < requests) start_visit(visit, events[i].data.u32);
+            }
+        }
+    }
+    free(all);
     return done;
 }
 
@@ -209,32 +332,41 @@ int main(int argc, char **argv) {
     files.rlim_cur = files.rlim_max;
     setrlimit(RLIMIT_NOFILE, &files);
 
+    port = atoi(argv[1]);
     clients_count = atoi(argv[2]);
     in_flight = atoi(argv[3]);
-    int is_fan = !strcmp(argv[4], "fan");
     clockid_t cpu;
     if (clock_getcpuclockid(atoi(argv[5]), &cpu)) die("no such process");
-    Bytes head = unhex(argv[7]), hello = unhex(argv[8]);
-    request = unhex(argv[9]);
-    answer = unhex(argv[10]);
-    burst.data = malloc(request.size * (size_t)in_flight);
+    greetings = atoi(argv[6]);
+    head = read_file(argv[7]);
+    hello = read_file(argv[8]);
+    request = read_file(argv[9]);
+    answer = read_file(argv[10]);
+    burst = (Bytes){malloc(request.size * (size_t)in_flight), request.size * (size_t)in_flight};
     for (int i = 0; i < in_flight; i++)
         memcpy(burst.data + (size_t)i * request.size, request.data, request.size);
 
+    long (*run)(long) = !strcmp(argv[4], "echo")  ? run_echo
+                        : !strcmp(argv[4], "fan") ? run_fan
+                                                  : run_connect;
     clients = calloc((size_t)clients_count, sizeof *clients);
     epoll_fd = epoll_create1(0);
-    for (int i = 0; i < clients_count; i++)
-        open_client(i, atoi(argv[1]), (char *)head.data, atoi(argv[6]), hello);
+    for (int i = 0; run != run_connect && i < clients_count; i++) open_client(i);
     puts("ready");
     fflush(stdout);
 
     char line[64];
     while (fgets(line, sizeof line, stdin)) {
-        double cpu_start = now(cpu), start = now(CLOCK_MONOTONIC);
-        long done = is_fan ? run_fan(atol(line)) : run_echo(atol(line));
-        double wall = now(CLOCK_MONOTONIC) - start;
+        memset(latencies, 0, sizeof latencies);
+        latencies_count = 0;
+        uint64_t own_start = clock_ns(CLOCK_PROCESS_CPUTIME_ID), cpu_start = clock_ns(cpu);
+        uint64_t start = now();
+        long done = run(atol(line));
+        uint64_t wall = now() - start, own = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - own_start;
         usleep(2000); /* until the server sleeps, its CPU clock lags by up to a tick */
-        printf("%ld %.9f %.9f\n", done, wall, now(cpu) - cpu_start);
+        printf("%ld %.9f %.9f %.9f %.9f %.9f %.9f\n", done, 1e-9 * (double)wall,
+               1e-9 * (double)(clock_ns(cpu) - cpu_start), 1e-9 * (double)own, quantile(0.5),
+               quantile(0.99), quantile(0.999));
         fflush(stdout);
     }
     return 0;

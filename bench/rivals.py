@@ -4,23 +4,42 @@
 run on uvloop, do the same work, and are set for speed: no compression, no keep-alive in
 the time of a run, plain functions as handlers where there is a choice.
 
-    math/double   answers twice the number it was sent
-    news/post     sends NEWS to every client
+    /               events: chansock's in edn at /chsk, socket.io's own, else JSON [id data cb-id]
+      math/double   answers twice the number it was sent
+      news/post     sends NEWS to every client (chansock and websockets)
+      echo          answers what it was sent (python-socketio, which has no raw messages)
+    /echo           answers each binary message with itself
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import resource
+import socket
 import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import orjson
 import uvloop
+from load import Dialect, text_frame
 
+PEERS = ("picows", "websockets", "aiohttp", "Starlette on uvicorn")  # who carry messages
+EVENTS = {  # how a client comes to where a server takes events
+    "chansock": Dialect(
+        path="/chsk?client-id=c{n}",
+        greetings=1,  # [[:chsk/handshake ["c0" nil nil]] nil]
+    ),
+    **dict.fromkeys(PEERS, Dialect()),
+    "python-socketio": Dialect(
+        path="/socket.io/?EIO=4&transport=websocket",
+        greetings=2,  # 0{"sid": ...} of engine.io, and after our 40 its 40{"sid": ...}
+        hello=text_frame("40", masked=True),
+    ),
+}
 NEWS = "news of a length that makes the edn packet just 128 bytes ".ljust(97, ".")
 NEVER = 3600  # seconds: longer than any run
+MOST = 1 << 24  # bytes of a message: above what any bench sends
 
 
 async def announce(port: int) -> None:
@@ -29,43 +48,158 @@ async def announce(port: int) -> None:
     await asyncio.get_running_loop().create_future()
 
 
+def double(data: int) -> int:
+    return data * 2
+
+
+HANDLERS: dict[str, Callable[[Any], Any]] = {"math/double": double}
+
+
+def reply_to(text: str | bytes) -> bytes:
+    """Handle one event of those who have no protocol of their own."""
+    event, data, cb_id = orjson.loads(text)
+    return orjson.dumps([HANDLERS[event](data), cb_id])
+
+
 async def chansock_server() -> None:
     import chansock
 
-    config = chansock.Config(ws_ping_interval=NEVER)
-    chsk = chansock.ChannelSocket(config)
+    chsk = chansock.ChannelSocket(
+        chansock.Config(ws_ping_interval=NEVER),
+        user_id=lambda request: request.params["client-id"],
+        authorize=lambda request: "session" in request.cookies,
+    )
 
     @chsk.on("math/double")
-    def double(msg: Any) -> int:
-        return msg.data * 2
+    def _(msg: Any) -> int:
+        return double(msg.data)
 
     @chsk.on("news/post")
-    def post(msg: Any) -> None:
+    def _(msg: Any) -> None:
         chsk.send(chansock.ALL, "news/item", {"text": NEWS})
 
     async with chansock.serve(chsk, port=0) as listener:
         await announce(listener.sockets[0].getsockname()[1])
 
 
+async def picows_server() -> None:
+    import picows
+
+    class Echo(picows.WSListener):
+        def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
+            if frame.msg_type == picows.WSMsgType.CLOSE:
+                transport.disconnect()
+            else:
+                transport.send(frame.msg_type, frame.get_payload_as_memoryview())
+
+    class Events(picows.WSListener):
+        def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
+            if frame.msg_type == picows.WSMsgType.CLOSE:
+                transport.disconnect()
+            else:
+                answer = reply_to(frame.get_payload_as_memoryview())
+                transport.send(picows.WSMsgType.TEXT, answer)
+
+    def listener_for(request: picows.WSUpgradeRequest) -> picows.WSListener:
+        return Echo() if request.path == b"/echo" else Events()
+
+    server = await picows.ws_create_server(listener_for, "127.0.0.1", 0, max_frame_size=MOST)
+    await announce(server.sockets[0].getsockname()[1])
+
+
 async def websockets_server() -> None:
     from websockets.asyncio.server import broadcast, serve
+    from websockets.exceptions import ConnectionClosedError
 
     clients = set()
 
-    async def handle(socket: Any) -> None:
-        clients.add(socket)
-        try:
-            async for text in socket:
-                event, data, cb_id = json.loads(text)
-                if event == "math/double":
-                    await socket.send(json.dumps([data * 2, cb_id]))
-                elif event == "news/post":
-                    broadcast(clients, json.dumps(["news/item", {"text": NEWS}]))
-        finally:
-            clients.discard(socket)
+    async def echo(ws: Any) -> None:
+        async for data in ws:
+            await ws.send(data)
 
-    async with serve(handle, "127.0.0.1", 0, compression=None, ping_interval=None) as server:
+    async def events(ws: Any) -> None:
+        clients.add(ws)
+        try:
+            async for text in ws:
+                if text.startswith('["news/post"'):
+                    broadcast(clients, orjson.dumps(["news/item", {"text": NEWS}]).decode())
+                else:
+                    await ws.send(reply_to(text), text=True)
+        finally:
+            clients.discard(ws)
+
+    async def handle(ws: Any) -> None:
+        try:
+            await (echo if ws.request.path == "/echo" else events)(ws)
+        except ConnectionClosedError:
+            pass  # raised where a peer ends without a close frame; its log would cost the most
+
+    async with serve(
+        handle, "127.0.0.1", 0, compression=None, ping_interval=None, max_size=MOST
+    ) as server:
         await announce(next(iter(server.sockets)).getsockname()[1])
+
+
+async def aiohttp_server() -> None:
+    from aiohttp import web
+
+    async def echo(request: web.Request) -> web.WebSocketResponse:
+        ws = web.WebSocketResponse(compress=False, max_msg_size=MOST)
+        await ws.prepare(request)
+        async for message in ws:
+            await ws.send_bytes(message.data)
+        return ws
+
+    async def events(request: web.Request) -> web.WebSocketResponse:
+        ws = web.WebSocketResponse(compress=False, max_msg_size=MOST)
+        await ws.prepare(request)
+        async for message in ws:
+            await ws.send_str(reply_to(message.data).decode())
+        return ws
+
+    app = web.Application()
+    app.add_routes([web.get("/", events), web.get("/echo", echo)])
+    await serve_aiohttp(app)
+
+
+async def serve_aiohttp(app: Any) -> None:
+    from aiohttp import web
+
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await announce(runner.addresses[0][1])
+
+
+async def starlette_server() -> None:
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.routing import WebSocketRoute
+    from starlette.websockets import WebSocket
+
+    async def echo(ws: WebSocket) -> None:
+        await ws.accept()
+        async for data in ws.iter_bytes():
+            await ws.send_bytes(data)
+
+    async def events(ws: WebSocket) -> None:
+        await ws.accept()
+        async for text in ws.iter_text():
+            await ws.send_text(reply_to(text).decode())
+
+    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    config = uvicorn.Config(
+        Starlette(routes=[WebSocketRoute("/", events), WebSocketRoute("/echo", echo)]),
+        loop="none",  # the one that runs already
+        http="httptools",
+        ws="websockets-sansio",  # the quickest of the three
+        ws_per_message_deflate=False,
+        ws_ping_interval=None,
+        lifespan="off",
+        log_level="error",
+    )
+    print(listener.getsockname()[1], flush=True)
+    await uvicorn.Server(config).serve([listener])
 
 
 async def socketio_server() -> None:
@@ -77,28 +211,32 @@ async def socketio_server() -> None:
         async_handlers=False,  # handled in the order of arrival, without a task for each
         ping_interval=NEVER,
         http_compression=False,
+        max_http_buffer_size=MOST,
     )
 
     @server.on("math/double")
-    def double(sid: str, data: int) -> int:
-        return data * 2
+    def _(sid: str, data: int) -> int:
+        return double(data)
 
     @server.on("news/post")
-    async def post(sid: str, data: object) -> None:
+    async def _(sid: str, data: object) -> None:
         await server.emit("news/item", {"text": NEWS})
+
+    @server.on("echo")
+    async def _(sid: str, data: object) -> None:
+        await server.emit("echo", data, to=sid)
 
     app = web.Application()
     server.attach(app)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    await announce(runner.addresses[0][1])
+    await serve_aiohttp(app)
 
 
 SERVERS: dict[str, Callable[[], Awaitable[None]]] = {
     "chansock": chansock_server,
+    "picows": picows_server,
     "websockets": websockets_server,
+    "aiohttp": aiohttp_server,
+    "Starlette on uvicorn": starlette_server,
     "python-socketio": socketio_server,
 }
 

@@ -1,36 +1,116 @@
 """The closing table of the benches: each question, implementation by implementation.
 
-Times are microseconds for each answer; ratios say how many times chansock's a value is. Of
-questions of one kind there is the geometric mean of the ratios, too.
+Times are microseconds for each answer; ratios say how many times chansock's a value is, and
+how many times the CPU of the floor. Under a question stands whether the generator kept up
+and a target was met. Of questions of one kind there is the geometric mean of the ratios, too.
 """
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from statistics import geometric_mean
+from typing import Any
 
-# implementation, wall, spread of it, CPU: seconds; no CPU where no server is asked
-Row = tuple[str, float, float, float | None]
+NOISE = 1.04  # what a run cannot tell from equal
 
 
-def rows(groups: Mapping[str, Sequence[Row]], ours: str) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One implementation's answer to one question, in seconds."""
+
+    name: str
+    wall: float
+    spread: float  # of wall: standard deviation by mean
+    payload: int = 0
+    cpu: float | None = None  # None where no server is asked
+    latency: tuple[float, float, float] | None = None  # p50, p99, p99.9
+    busy: float = 0.0  # share of the wall time that the server's CPU was in use
+    generator_busy: float = 0.0
+    target: tuple[str, float] | None = None  # ("cpu" or "wall", at most so many times the floor's)
+
+    @classmethod
+    def of(cls, stats: Any, info: Mapping[str, Any]) -> Row:
+        """Take it from what pytest-benchmark keeps."""
+        return cls(
+            name=info["implementation"],
+            wall=stats.min if info.get("is_least") else stats.median,
+            spread=stats.stddev / stats.mean if stats.mean else 0.0,
+            payload=info["payload"],
+            cpu=info.get("cpu"),
+            latency=info.get("latency"),
+            busy=info.get("busy", 0.0),
+            generator_busy=info.get("generator_busy", 0.0),
+            target=info.get("target"),
+        )
+
+
+def rows(groups: Mapping[str, Sequence[Row]], ours: str, floor: str) -> Iterator[str]:
     yield f"CPython {platform.python_version()}, {platform.system()} {platform.release()}, " + (
         f"{platform.machine()}; " + ", ".join(_versions())
     )
-    yield "us for each answer; CPU is the server's; 'x' is against " + ours
+    yield f"us for each answer; CPU is the server's; 'x' is against {ours}, 'x {floor}' against"
+    yield "plain C; p50, p99, p99.9: from request to answer; busy: how much of the wall time the"
+    yield "server's core was in use, and the load generator's"
     for group, found in groups.items():
-        base = next((row for row in found if row[0] == ours), None)
+        base = next((row for row in found if row.name == ours), None)
+        least = next((row for row in found if row.name == floor), None)
+        columns = _columns(found, base, least, floor)
         yield ""
-        yield f"{group:<44}{'wall':>9}{'spread':>8}{'x':>7}{'cpu':>10}{'x':>7}{'per second':>13}"
-        for name, wall, spread, cpu in sorted(found, key=lambda row: row[1]):
-            times = f"{wall / base[1]:.2f}" if base else "-"
-            spent = "-" if cpu is None else f"{cpu * 1e6:.2f}"
-            cpu_times = f"{cpu / base[3]:.1f}" if base and base[3] and cpu else "-"
+        yield f"{group:<48}" + "".join(title.rjust(width) for title, width, _ in columns)
+        for row in sorted(found, key=lambda row: row.wall):
+            texts = (write(row).rjust(width) for _, width, write in columns)
+            yield f"  {row.name:<46}" + "".join(texts)
+        if least:
+            yield from _verdicts(found, least)
+
+
+def _columns(
+    found: Sequence[Row], base: Row | None, least: Row | None, floor: str
+) -> list[tuple[str, int, Callable[[Row], str]]]:
+    def times(value: float | None, of: float | None, digits: int) -> str:
+        return f"{value / of:.{digits}f}" if value and of else "-"
+
+    columns: list[tuple[str, int, Callable[[Row], str]]] = [
+        ("wall", 10, lambda row: f"{row.wall * 1e6:.2f}"),
+        ("spread", 8, lambda row: f"{row.spread:.0%}"),
+        ("x", 7, lambda row: times(row.wall, base and base.wall, 2)),
+    ]
+    if any(row.cpu is not None for row in found):
+        columns += [
+            ("cpu", 10, lambda row: "-" if row.cpu is None else f"{row.cpu * 1e6:.2f}"),
+            ("x", 7, lambda row: times(row.cpu, base and base.cpu, 2)),
+        ]
+    if least:
+        columns.append((f"x {floor}", 7, lambda row: times(row.cpu, least.cpu, 2)))
+    columns.append(("per second", 13, lambda row: f"{1 / row.wall:,.0f}"))
+    if any(row.payload >= 1 << 20 for row in found):
+        columns.append(("GB/s", 7, lambda row: f"{row.payload / row.wall / 1e9:.2f}"))
+    if all(row.latency for row in found):
+        for i, title in enumerate(("p50", "p99", "p99.9")):
+            columns.append((title, 9, lambda row, i=i: f"{row.latency[i] * 1e6:.0f}"))
+        columns += [
+            ("busy", 7, lambda row: f"{row.busy:.0%}"),
+            ("load's", 8, lambda row: f"{row.generator_busy:.0%}"),
+        ]
+    return columns
+
+
+def _verdicts(found: Sequence[Row], least: Row) -> Iterator[str]:
+    """Say whether the generator kept up with everybody, and which targets were met."""
+    quicker = [row.name for row in found if row.wall * NOISE < least.wall]
+    yield f"  the generator and {least.name}: " + (
+        f"HELD BACK {', '.join(quicker)}" if quicker else "no server is quicker"
+    )
+    for row in found:
+        if row.target:
+            what, most = row.target
+            got = getattr(row, what) / getattr(least, what)
             yield (
-                f"  {name:<42}{wall * 1e6:>9.2f}{spread:>8.0%}{times:>7}"
-                f"{spent:>10}{cpu_times:>7}{1 / wall:>13,.0f}"
+                f"  target of {row.name}: {what} at most {most} x {least.name}; "
+                f"{got:.2f}, {'met' if got <= most else 'MISSED'}"
             )
 
 
@@ -39,9 +119,9 @@ def means(kinds: Mapping[str, Sequence[Sequence[Row]]], ours: str) -> Iterator[s
     for kind, groups in kinds.items():
         ratios: dict[str, list[float]] = {}
         for found in groups:
-            base = next((row[1] for row in found if row[0] == ours), None)
+            base = next((row.wall for row in found if row.name == ours), None)
             for row in found if base else ():
-                ratios.setdefault(row[0], []).append(row[1] / base)
+                ratios.setdefault(row.name, []).append(row.wall / base)
         yield ""
         yield f"{kind:<60}{'x':>7}{'least':>9}{'most':>9}"
         for name, each in sorted(ratios.items(), key=lambda item: geometric_mean(item[1])):
@@ -49,11 +129,12 @@ def means(kinds: Mapping[str, Sequence[Sequence[Row]]], ours: str) -> Iterator[s
             yield f"  {name:<58}{mean:>7.2f}{least:>9.2f}{most:>9.2f}"
 
 
+SERVERS = ("uvloop", "picows", "websockets", "aiohttp", "uvicorn", "starlette", "python-socketio")
 CODECS = ("edn_format", "orjson", "msgspec")
 
 
 def _versions() -> Iterator[str]:
-    for name in ("chansock", "uvloop", "websockets", "python-socketio", "aiohttp", *CODECS):
+    for name in ("chansock", *SERVERS, *CODECS):
         try:
             yield f"{name} {version(name)}"
         except PackageNotFoundError:

@@ -2,8 +2,9 @@
 # Measures chansock beside its baselines, in the same run, and ends with a table of ratios.
 #   ci/bench.sh                      everything
 #   ci/bench.sh broadcast            bench/bench_broadcast.py alone
+#   ci/bench.sh wire                 sockets: echo, connect and request/reply
 #   ci/bench.sh js                   bench/js alone: edn in JavaScript, and its size
-#   ci/bench.sh --quick              few and short rounds, under a minute
+#   ci/bench.sh --quick              few and short rounds: two minutes
 # Other arguments go to pytest. Servers run on core 0 and the load generator on core 1,
 # where taskset is there; close other programs, and trust ratios rather than times.
 set -euo pipefail
@@ -27,6 +28,7 @@ for argument in "$@"; do
         wants_js=only
     elif [ -f "bench/bench_$argument.py" ]; then
         files+=("bench/bench_$argument.py")
+        [ "$argument" != wire ] || files+=(bench/bench_request_reply.py)
     else
         options+=("$argument")
         [ "$argument" != --quick ] || quick=(--quick)

@@ -1,0 +1,99 @@
+"""How long a message and a connection take on real sockets, beside plain C and other servers.
+
+Echo: a binary message comes back as it was sent, by chansock's frames without anything
+above them; python-socketio, which has no messages but events, echoes a text event of that
+size. Connect: a browser's upgrade request, what the server says first, and an end from both
+sides; on chansock with hooks in Python, and a session for each. C is floor.c: what cannot
+be saved, and the proof that the generator keeps up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+from conftest import FLOOR, OURS, PER_ANSWER, Measure
+from load import BINARY, Dialect, frame, text_frame
+from rivals import EVENTS, PEERS
+
+NEEDS_ECHO = pytest.mark.skipif(
+    find_spec("chansock.testing.echo") is None, reason="chansock has no raw echo yet"
+)
+SOCKET_IO = "python-socketio"
+NAMES = (FLOOR, pytest.param(OURS, marks=NEEDS_ECHO), *PEERS, SOCKET_IO)
+# payload, clients, in flight, and what chansock may take of the floor's
+ECHOES: list[tuple[int, int, int, tuple[str, float] | None]] = [
+    (64, 1, 1, None),
+    (64, 100, 1, ("cpu", 1.17)),
+    (64, 100, 16, ("cpu", 1.45)),
+    (1024, 1, 1, None),
+    (1024, 100, 1, None),
+    (1024, 100, 16, None),
+    (16 << 10, 1, 1, None),
+    (16 << 10, 100, 1, None),
+    (16 << 10, 100, 16, None),
+    (1 << 20, 1, 1, None),
+    (1 << 20, 4, 1, ("wall", 1.04)),  # not slower, as far as a run can tell
+]
+
+
+def sized(count: int) -> str:
+    for unit, shift in (("MiB", 20), ("KiB", 10)):
+        if count >> shift:
+            return f"{count >> shift} {unit}"
+    return f"{count} B"
+
+
+def echo_dialects(payload: int) -> dict[str, Dialect]:
+    data = bytes(i * 7 & 255 for i in range(payload))
+    raw = Dialect(frame(BINARY, data, masked=True), frame(BINARY, data), path="/echo")
+    start, end = '42["echo","', '"]'
+    event = start + "a" * (payload - len(start + end)) + end
+    return {
+        **dict.fromkeys(PEERS, raw),
+        FLOOR: raw,
+        OURS: replace(raw, server="chansock-echo"),
+        SOCKET_IO: replace(
+            EVENTS[SOCKET_IO], request=text_frame(event, masked=True), answer=text_frame(event)
+        ),
+    }
+
+
+@PER_ANSWER
+@pytest.mark.parametrize("implementation", NAMES)
+@pytest.mark.parametrize(
+    ("payload", "clients", "in_flight", "target"),
+    ECHOES,
+    ids=[f"{sized(size)}-{clients}x{in_flight}" for size, clients, in_flight, _ in ECHOES],
+)
+def test_echo(
+    measure: Measure,
+    benchmark: Any,
+    implementation: str,
+    payload: int,
+    clients: int,
+    in_flight: int,
+    target: tuple[str, float] | None,
+) -> None:
+    benchmark.group = f"echo, {sized(payload)}, {clients} x {in_flight}"
+    if implementation == OURS:
+        benchmark.extra_info["target"] = target
+    measure(echo_dialects(payload), clients=clients, in_flight=in_flight)
+
+
+RAW = f"{OURS}, raw"
+CONNECTS = {FLOOR: Dialect(), RAW: Dialect(server="chansock-echo"), **EVENTS}
+
+
+@PER_ANSWER
+@pytest.mark.parametrize(
+    "implementation",
+    [pytest.param(name, marks=NEEDS_ECHO if name == RAW else ()) for name in CONNECTS],
+)
+def test_connect(measure: Measure, benchmark: Any, implementation: str) -> None:
+    benchmark.group = "connect, greet and close, 16 at a time"
+    if implementation == OURS:
+        benchmark.extra_info["target"] = ("cpu", 1.75)
+    measure(CONNECTS, clients=16, mode="connect")

@@ -1,0 +1,119 @@
+"""The load generator as the benches hold it: load.c, what it is told, and what it reports.
+
+Here are the bytes of a frame and of a browser's upgrade request. Nothing here knows which
+server answers, nor how long a bench runs.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+MASK = b"\x37\xfa\x21\x3d"  # the one of RFC 6455 section 5.7
+TEXT, BINARY = 0x81, 0x82
+HEAD = """GET {path} HTTP/1.1\r
+Host: 127.0.0.1:{port}\r
+Connection: Upgrade\r
+Pragma: no-cache\r
+Cache-Control: no-cache\r
+User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) \
+Chrome/140.0.0.0 Safari/537.36\r
+Upgrade: websocket\r
+Origin: http://127.0.0.1:{port}\r
+Sec-WebSocket-Version: 13\r
+Accept-Encoding: gzip, deflate, br, zstd\r
+Accept-Language: en-GB,en;q=0.9,de;q=0.8\r
+Cookie: theme=dark; session=eyJ1aWQiOiAiYW5uYSJ9.aPzXtQ.k3V0c2lnbmF0dXJlb2ZzZXNzaW9u\r
+Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r
+\r
+"""  # a browser offers permessage-deflate, too; here nobody compresses
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How a server is spoken to: the bytes of one request and of what it brings back."""
+
+    request: bytes = b""
+    answer: bytes = b""
+    path: str = "/"
+    greetings: int = 0
+    hello: bytes = b""
+    server: str = ""  # its name in rivals.py, where that is not the implementation's
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What load.c prints of one round; all but `answers` are seconds."""
+
+    answers: int
+    wall: float
+    cpu: float  # of the server
+    own: float  # CPU of the generator
+    p50: float
+    p99: float
+    p999: float
+
+
+class Load:
+    """A generator that is connected to its server."""
+
+    def __init__(
+        self, command: Sequence[str], dialect: Dialect, *, port: int, pid: int, clients: int,
+        in_flight: int, mode: str, folder: Path,
+    ) -> None:  # fmt: skip
+        head = HEAD.format(path=dialect.path, port=port).encode()
+        parts = {"head": head, "hello": dialect.hello}
+        parts |= {"request": dialect.request, "answer": dialect.answer}
+        folder.mkdir()
+        for name, content in parts.items():
+            (folder / name).write_bytes(content)
+        numbers = [str(port), str(clients), str(in_flight), mode, str(pid), str(dialect.greetings)]
+        self._process = subprocess.Popen(
+            [*command, *numbers, *(str(folder / name) for name in parts)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        if self._read() != ["ready"]:
+            self.stop()
+            raise RuntimeError("the server did not take the clients; the reason stands above")
+
+    def run(self, requests: int) -> Round:
+        """Raises RuntimeError if an answer was wrong or missing."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(f"{requests}\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has ended, and what it wrote to stderr says why
+        fields = self._read()
+        if len(fields) != 7:
+            raise RuntimeError("the load generator stopped; its reason stands above")
+        return Round(int(fields[0]), *map(float, fields[1:]))
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def _read(self) -> list[str]:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().split()
+
+
+def frame(opcode: int, data: bytes, *, masked: bool = False) -> bytes:
+    """One whole message as RFC 6455 section 5.2 writes it; `opcode` with FIN."""
+    if len(data) < 126:
+        size = bytes([len(data)])
+    elif len(data) < 65536:
+        size = b"\x7e" + len(data).to_bytes(2, "big")
+    else:
+        size = b"\x7f" + len(data).to_bytes(8, "big")
+    if not masked:
+        return bytes([opcode]) + size + data
+    key = (MASK * (len(data) // 4 + 1))[: len(data)]
+    body = (int.from_bytes(data, "big") ^ int.from_bytes(key, "big")).to_bytes(len(data), "big")
+    return bytes([opcode, size[0] | 0x80]) + size[1:] + MASK + body
+
+
+def text_frame(payload: str, *, masked: bool = False) -> bytes:
+    return frame(TEXT, payload.encode(), masked=masked)
