@@ -10,7 +10,7 @@ from chansock._core.presence import Presence
 from chansock._fast.dispatch import LATER, EventMsg
 from chansock.channel import ChannelSocket
 from chansock.client import Client, Event, Reason, State, connect
-from chansock.config import Config
+from chansock.config import Compression, Config
 from chansock.errors import (
     ChannelClosed,
     ChansockError,
@@ -44,6 +44,7 @@ __all__ = [
     "Char",
     "Client",
     "ClientTarget",
+    "Compression",
     "Config",
     "ConfigError",
     "EdnDecodeError",

@@ -18,6 +18,7 @@ from ssl import SSLContext
 from typing import Any, Final, TypeAlias
 
 from chansock._core import http1
+from chansock._core.extensions import Extensions
 from chansock._core.forwarded import Proxies
 from chansock._fast.connection import Protocol, Service
 from chansock.channel import ChannelSocket
@@ -138,6 +139,7 @@ async def _serve(
         fallback=other,
         http1=http1,
         forwarded=_forwarded(chsk.config, is_unix=unix is not None or _is_unix(sock)),
+        extensions=Extensions(chsk.config) if chsk.config.compression else None,
     )
     try:
         server = await _listen(

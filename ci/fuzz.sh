@@ -2,9 +2,10 @@
 # Fuzzes a target with libFuzzer, by way of atheris, under sanitizers; see tests/fuzz.
 #   ci/fuzz.sh edn 5                             for five minutes
 #   ci/fuzz.sh edn build/fuzz/edn/crash-12ab...  again with these inputs
-# Targets: edn, frames, http. What is found out stays in build/fuzz/TARGET: the corpus, from
-# which the next run goes on, and for each failure its input, and in INPUT.txt how to
-# reproduce it and the report. Ends at the first failure. What leaks is found by tests/fuzz/leaks.py.
+# Targets: deflate, edn, frames, http. What is found out stays in build/fuzz/TARGET: the
+# corpus, from which the next run goes on, and for each failure its input, and in INPUT.txt
+# how to reproduce it and the report. Ends at the first failure. What leaks is found by
+# tests/fuzz/leaks.py.
 set -euo pipefail
 VENV=${VENV:-$(cd "$(dirname "$0")/.." && pwd)/.venv-fuzz}
 . "$(dirname "$0")/lib.sh"
@@ -13,7 +14,7 @@ VENV=${VENV:-$(cd "$(dirname "$0")/.." && pwd)/.venv-fuzz}
 [ $# -ge 2 ] || die "expected TARGET MINUTES or TARGET FILE..., got $# arguments"
 target=$1
 shift
-[ -f "$ROOT/tests/fuzz/fuzz_$target.py" ] || die "expected edn, frames or http, got $target"
+[ -f "$ROOT/tests/fuzz/fuzz_$target.py" ] || die "expected deflate, edn, frames or http, got $target"
 
 make_venv test fuzz
 build_sanitized

@@ -13,6 +13,7 @@ from typing import Any
 
 from chansock import packers
 from chansock._core import http1, wire
+from chansock._core.extensions import Extensions
 from chansock._fast.connection import Protocol, Service
 from chansock._fast.dispatch import Connection, Dispatch, Inbox, Route
 from chansock._fast.fanout import Fanout, Outbox, Transport
@@ -227,7 +228,16 @@ async def ground(
     clock = LoopClock(loop)
     sweep = Sweep(clock)
     door = Door(clock, sweep, config)
-    service = Service(door, clock, sweep, config, path="/chsk", fallback=fallback, http1=http1)
+    service = Service(
+        door,
+        clock,
+        sweep,
+        config,
+        path="/chsk",
+        fallback=fallback,
+        http1=http1,
+        extensions=Extensions(config) if config.compression else None,
+    )
     context = None
     if tls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from chansock import ChannelSocket, Config, ConfigError, serve
+from chansock import ChannelSocket, Compression, Config, ConfigError, serve
 
 
 @pytest.mark.parametrize(
@@ -25,6 +25,9 @@ from chansock import ChannelSocket, Config, ConfigError, serve
         {"allowed_hosts": ("a.example:8000",)},
         {"allowed_hosts": [1]},
         {"max_message_bytes": 1000, "max_inbox_bytes": 999},
+        {"compression": None},
+        {"compression": 1},
+        {"compression": {"level": 1}},
     ],
 )
 def test_a_field_that_cannot_be_is_named(field):
@@ -41,10 +44,33 @@ def test_a_field_that_cannot_be_is_named(field):
         {"allowed_origins": ("*",)},
         {"allowed_origins": ("https://a.example:8443", "capacitor://localhost")},
         {"allowed_hosts": ("a.example", "127.0.0.1", "::1", "*")},
+        {"compression": True},
+        {"compression": Compression(window_bits=9, threshold=0, client_takeover=True)},
     ],
 )
 def test_a_field_that_can_be_is_taken(field):
     Config(**field)
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"window_bits": 8},  # zlib can deflate into no window of 8 bits
+        {"window_bits": 16},
+        {"window_bits": None},
+        {"memory_level": 0},
+        {"memory_level": 10},
+        {"level": 0},
+        {"level": -1},
+        {"level": True},
+        {"level": 6.0},
+        {"threshold": -1},
+        {"client_takeover": 1},
+    ],
+)
+def test_a_choice_of_compression_that_cannot_be_is_named(field):
+    with pytest.raises(ConfigError, match="|".join(field)):
+        Compression(**field)
 
 
 @pytest.mark.parametrize(

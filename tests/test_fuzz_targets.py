@@ -32,8 +32,8 @@ def mutated(data: bytes, other: bytes, words: tuple[bytes, ...], chance: Random)
     return bytes(made)
 
 
-def test_there_are_targets_for_edn_frames_and_http() -> None:
-    assert NAMES == ["fuzz_edn", "fuzz_frames", "fuzz_http"]
+def test_there_are_targets_for_all_that_a_peer_sends() -> None:
+    assert NAMES == ["fuzz_deflate", "fuzz_edn", "fuzz_frames", "fuzz_http"]
 
 
 @pytest.mark.slow

@@ -21,7 +21,16 @@ PACKAGE = ROOT / "chansock"
 ROWS: tuple[tuple[str, ...], ...] = (
     ("errors", "values", "target", "config", "request", "clock", "stats"),
     ("_fast",),
-    ("edn", "_core", "_core.event", "_core.wire", "_core.http1", "_core.browser", "packers"),
+    (
+        "edn",
+        "_core",
+        "_core.event",
+        "_core.wire",
+        "_core.http1",
+        "_core.extensions",
+        "_core.browser",
+        "packers",
+    ),
     (
         "_core.presence",
         "_core.guard",
@@ -42,7 +51,7 @@ ENGINE = (  # each stage may import those before it, and its own without a cycle
     ("edn_source", "edn_keys", "edn_tokens", "edn_strings", "edn_numbers", "edn_literals"),
     ("edn_forms", "edn_reader"),
     ("edn_spelling", "edn_names", "edn_records", "edn_writer"),
-    ("frames", "request_reader"),
+    ("frames", "deflate", "request_reader"),
     ("packet",),
     ("fanout",),
     ("dispatch",),

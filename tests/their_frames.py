@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Any
 
 from websockets.exceptions import PayloadTooBig, ProtocolError
+from websockets.extensions import Extension
 from websockets.frames import Close, Opcode
 from websockets.frames import Frame as TheirFrame
+from websockets.typing import ExtensionName
 
 
-def theirs(data: bytes, limit: int, *, masked: bool = True) -> list[Any]:
+class Deflated(Extension):
+    """Lets RSV1 stand where permessage-deflate sets it, and leaves the payload as it is."""
+
+    name = ExtensionName("permessage-deflate")
+    came = False
+
+    def decode(self, frame: TheirFrame, *, max_size: int | None = None) -> TheirFrame:
+        if frame.rsv1 and frame.opcode in (Opcode.TEXT, Opcode.BINARY):
+            self.came = True
+            return replace(frame, rsv1=False)
+        return frame
+
+
+def theirs(data: bytes, limit: int, *, masked: bool = True, may_deflate: bool = False) -> list[Any]:
     """What websockets' own frame parser and a joiner of fragments make of data."""
     rest = bytearray(data)
 
@@ -24,8 +40,14 @@ def theirs(data: bytes, limit: int, *, masked: bool = True) -> list[Any]:
     seen: list[Any] = []
     opcode: Opcode | None = None
     joined = b""
+    deflated = Deflated()
     while True:
-        reader = TheirFrame.parse(read_exact, mask=masked, max_size=limit - len(joined))
+        reader = TheirFrame.parse(
+            read_exact,
+            mask=masked,
+            max_size=limit - len(joined),
+            extensions=[deflated] if may_deflate else [],
+        )
         try:
             next(reader)
             return seen  # it waits for more
@@ -52,10 +74,11 @@ def theirs(data: bytes, limit: int, *, masked: bool = True) -> list[Any]:
         opcode = opcode or got.opcode
         joined += bytes(got.data)
         if got.fin:
-            if opcode is Opcode.TEXT:
+            if opcode is Opcode.TEXT and not deflated.came:
                 try:
                     joined.decode()
                 except UnicodeDecodeError:
                     return [*seen, ("error", 1007)]
-            seen.append(("message", joined, opcode is Opcode.TEXT))
-            opcode, joined = None, b""
+            kind = "deflated" if deflated.came else "message"
+            seen.append((kind, joined, opcode is Opcode.TEXT))
+            opcode, joined, deflated.came = None, b"", False

@@ -35,6 +35,7 @@ __all__ = [
     "refuse",
     "render",
     "wants_upgrade",
+    "with_extension",
 ]
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -141,8 +142,8 @@ def wants_upgrade(request: Request) -> bool:
 def check_upgrade(request: Request) -> Response | bytes:
     """Check a WebSocket handshake: the bytes of the 101, or the answer that refuses.
 
-    RFC 6455 section 4.2.1. Extensions and subprotocols are not answered, so that the
-    connection has none.
+    RFC 6455 section 4.2.1. A subprotocol is not answered, so that the connection has none;
+    an extension is for `with_extension`.
     """
     headers = request.headers
     if b" HTTP/1.0\r\n" in request.head[: request.head.find(b"\r\n") + 2]:
@@ -164,6 +165,11 @@ def check_upgrade(request: Request) -> Response | bytes:
     if len(keys) != 1 or not _is_key(keys[0]):
         return refuse(400, "expected one Sec-WebSocket-Key of 16 bytes in base64")
     return _SWITCH % accept_key(keys[0])
+
+
+def with_extension(switch: bytes, extension: str) -> bytes:
+    """Say in a 101 that an extension was agreed on, with its parameters."""
+    return switch[:-2] + f"Sec-WebSocket-Extensions: {extension}\r\n\r\n".encode("latin-1")
 
 
 def _is_key(key: str) -> bool:

@@ -9,6 +9,7 @@
 #   hub --> Protocol.write, Reply.write --> socket.send
 
 from libc.stdint cimport uint8_t
+from chansock._fast.deflate cimport Deflate
 from chansock._fast.dispatch cimport Connection
 from chansock._fast.fanout cimport Transport
 from chansock._fast.frames cimport Frame, Parser
@@ -38,6 +39,7 @@ cdef class Service:
     cdef object fallback            # call(request) -> Response, None or an awaitable; or None
     cdef object http1               # the module that words answers
     cdef object forwarded           # call(request): sets who asked, as proxies say; or None
+    cdef object extensions          # agree(request) -> Deflate, Response or None; or None
     cdef Memory memory
     cdef Py_ssize_t max_body
     cdef public bint is_loopback    # listens on a loopback address only
@@ -83,7 +85,12 @@ cdef class Protocol(Socket):
     # WebSocket, and a parked poll or POST
     cdef Connection link
     cdef Parser parser
+    cdef Deflate deflate            # what was agreed on, by many connections; None: no extension
+    cdef bytes window               # what the peer's next message may refer to; or None
     cdef int close_code             # sent by us, or received; 0: none yet
+
+    # A Transport
+    cdef bytes _frame_of(self, object given)
 
     # HTTP
     cdef Py_ssize_t _read_http(self, const uint8_t* data, Py_ssize_t size) except -1
@@ -91,6 +98,7 @@ cdef class Protocol(Socket):
     cdef int _answer(self, object response) except -1
     cdef int _refuse(self, int status, str why) except -1
     cdef int _refuse_early(self, int status, str why) except -1
+    cdef object _check_upgrade(self, object request)
     cdef int _upgrade(self, bytes switch, object admission) except -1
     cdef int _hold(self, object admission, bytes body) except -1
 
@@ -99,6 +107,7 @@ cdef class Protocol(Socket):
         self, uint8_t* data, Py_ssize_t size, Py_ssize_t* whole
     ) except -1
     cdef int _take(self, const uint8_t* data, Py_ssize_t size, bint is_text) except -1
+    cdef int _take_deflated(self, Frame* frame) except -1
     cdef int _await_close(self) except -1
     cdef int _ping_came(self, Frame* frame) except -1
     cdef int _close_came(self, Frame* frame) except -1

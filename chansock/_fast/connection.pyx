@@ -33,12 +33,13 @@ cdef class Service:
 
     `endpoint` is the door to the core, `sweep` runs the time-outs, `fallback(request)`
     answers other paths than `path` (None: 404), `http1` is the module that words answers,
-    `forwarded(request)` says first who asked, where proxies are believed.
+    `forwarded(request)` says first who asked, where proxies are believed; `extensions`
+    agrees with a client on those of its WebSocket (None: it has none).
     """
 
     def __cinit__(
         self, endpoint, clock, Sweep sweep not None, config, *, str path not None, fallback,
-        http1, forwarded=None
+        http1, forwarded=None, extensions=None
     ):
         self.endpoint = endpoint
         self.clock = clock
@@ -48,6 +49,7 @@ cdef class Service:
         self.fallback = fallback
         self.http1 = http1
         self.forwarded = forwarded
+        self.extensions = extensions
         self.protocols = []
         self.expire = Protocol.expired
         # A head under way is copied to the front of the buffer: there must be room behind.
@@ -291,12 +293,16 @@ cdef class Protocol(Socket):
         if self.state != FRAMES:
             return False
         if len(packets) == 1 and self.pending is None:
-            return self.send_bytes((<Packet?>packets[0]).frame())
+            return self.send_bytes(self._frame_of(packets[0]))
         cdef list pieces = self.pending or []
         self.pending = None
         for packet in packets:
-            pieces.append((<Packet?>packet).frame())
+            pieces.append(self._frame_of(packet))
         return self.send_all(pieces)
+
+    cdef bytes _frame_of(self, object given):
+        cdef Packet packet = <Packet?>given
+        return packet.frame() if self.deflate is None else packet.deflated(self.deflate)
 
     cpdef close(self, int code=1000, str reason=""):
         if self.state != FRAMES:
@@ -371,7 +377,7 @@ cdef class Protocol(Socket):
         self.fields = service.endpoint.answer_fields(request)
         switch, is_upgrade = None, service.http1.wants_upgrade(request)
         if is_upgrade:
-            switch = service.http1.check_upgrade(request)
+            switch = self._check_upgrade(request)
             if isinstance(switch, Response):
                 return self._answer(switch)
         self._arm(service.config.handshake_timeout)
@@ -380,6 +386,19 @@ cdef class Protocol(Socket):
         )
         self._settle(result, reader.body, switch)
         return 0
+
+    cdef object _check_upgrade(self, object request):
+        """Give the 101, extensions agreed on, or the Response that refuses."""
+        cdef Service service = self.service
+        cdef object agreed = None, switch = service.http1.check_upgrade(request)
+        if service.extensions is not None and not isinstance(switch, Response):
+            agreed = service.extensions.agree(request)
+            if isinstance(agreed, Response):
+                return agreed
+            if agreed is not None:
+                switch = service.http1.with_extension(switch, agreed.answer)
+        self.deflate = agreed
+        return switch
 
     def _settle(self, result, bytes body, bytes switch):
         # Go on with what the endpoint or the fallback (then body is None) gave, or will give;
@@ -435,7 +454,8 @@ cdef class Protocol(Socket):
         self.state = FRAMES
         config = self.service.config
         self.parser = Parser(
-            config.max_message_bytes, True, max_empty=config.max_empty_fragments
+            config.max_message_bytes, True, may_deflate=self.deflate is not None,
+            max_empty=config.max_empty_fragments,
         )
         self.link = <Connection?>self.service.endpoint.open(admission, self)
         self._flush()
@@ -501,7 +521,10 @@ cdef class Protocol(Socket):
                 elif self.state == CLOSING:
                     pass                # we said goodbye: nothing is taken any more
                 elif frame.kind == frames.MESSAGE:
-                    self._take(frame.data, frame.size, frame.is_text)
+                    if frame.is_deflated:
+                        self._take_deflated(&frame)
+                    else:
+                        self._take(frame.data, frame.size, frame.is_text)
                 elif frame.kind == frames.PING:
                     self._ping_came(&frame)
         except FrameError as error:
@@ -518,6 +541,16 @@ cdef class Protocol(Socket):
             self.is_stalled = True
             self.pause()
         return 0
+
+    cdef int _take_deflated(self, frames.Frame* frame) except -1:
+        """Inflate a message first, and keep what the peer's next one may refer to."""
+        cdef bytes message = self.deflate.inflate(
+            frame.data, frame.size, frame.is_text, self.window
+        )
+        self.window = self.deflate.slide(self.window, message)
+        return self._take(
+            <const uint8_t*>PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message), frame.is_text
+        )
 
     cdef int _ping_came(self, frames.Frame* frame) except -1:
         """Answer a ping, at the end of the read; of many that nobody reads, the last one."""
@@ -581,7 +614,7 @@ cdef class Protocol(Socket):
         """Tell the endpoint, once, that what it opened has ended."""
         cdef Connection link = self.link
         self.link = None
-        self.parser = None
+        self.parser = self.window = None
         if link is not None:
             self.service.endpoint.closed(link, code)
         return 0

@@ -5,6 +5,7 @@ cimport cython
 from libc.stdint cimport uint8_t
 
 from chansock._fast.buffer cimport Span
+from chansock._fast.deflate cimport Deflate
 from chansock._fast.edn_reader cimport Reader
 from chansock._fast.edn_writer cimport Writer
 
@@ -20,10 +21,12 @@ cdef class Packet:
     cdef bytes payload
     cdef bytes frame_bytes
     cdef Py_ssize_t head
+    cdef dict deflated_frames           # by window bits; None: nobody asked for one
     cdef readonly Py_ssize_t size       # of the payload, bytes
     cdef readonly bint binary
 
     cpdef bytes frame(self)             # whole frame, cached: what a WebSocket gets
+    cpdef bytes deflated(self, Deflate deflate)     # the same for who agreed on RFC 7692
     cpdef bytes body(self)              # payload alone: what an Ajax response gets
 
 

@@ -3,6 +3,8 @@ from typing import Any, Protocol, final
 
 from typing_extensions import Buffer, disjoint_base
 
+from chansock._fast.deflate import Deflate
+
 class _Packer(Protocol):
     @property
     def binary(self) -> bool: ...
@@ -19,6 +21,7 @@ class Packet:
     @property
     def binary(self) -> bool: ...
     def frame(self) -> bytes: ...
+    def deflated(self, deflate: Deflate) -> bytes: ...
     def body(self) -> bytes: ...
 
 @disjoint_base

@@ -9,6 +9,7 @@ from libc.string cimport memcpy
 
 from chansock._fast cimport frames
 from chansock._fast.buffer cimport Span
+from chansock._fast.deflate cimport Deflate
 from chansock._fast.edn_reader cimport Reader
 from chansock._fast.edn_writer cimport Writer
 
@@ -46,6 +47,24 @@ cdef class Packet:
             self.head = len(self.frame_bytes) - self.size
             self.payload = None
         return self.frame_bytes
+
+    cpdef bytes deflated(self, Deflate deflate):
+        """Return the frame for who agreed on `deflate`, made once for each window.
+
+        The plain one if the packet is short, or would not be shorter.
+        """
+        cdef bytes frame
+        if self.size < deflate.threshold:
+            return self.frame()
+        if self.deflated_frames is None:
+            self.deflated_frames = {}
+        frame = self.deflated_frames.get(deflate.window_bits)
+        if frame is None:
+            frame = deflate.frame(self.body(), self.binary)
+            if frame is None:
+                frame = self.frame()
+            self.deflated_frames[deflate.window_bits] = frame
+        return frame
 
     cpdef bytes body(self):
         """Return the payload: a copy once the frame was made."""

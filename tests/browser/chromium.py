@@ -197,6 +197,23 @@ class Tab:
         """Start something in the page, without waiting for what it gives."""
         await self.session.send("Runtime.evaluate", {"expression": f"void ({expression})"})
 
+    async def of_each(self, kind: str, name: str) -> list[Any]:
+        """Give a property of each object of a class that is alive in the page."""
+        session = self.session
+        prototype = await session.send("Runtime.evaluate", {"expression": f"{kind}.prototype"})
+        found = await session.send(
+            "Runtime.queryObjects", {"prototypeObjectId": prototype["result"]["objectId"]}
+        )
+        answer = await session.send(
+            "Runtime.callFunctionOn",
+            {
+                "functionDeclaration": f"function () {{ return this.map((x) => x.{name}); }}",
+                "objectId": found["objects"]["objectId"],
+                "returnByValue": True,
+            },
+        )
+        return list(answer["result"]["value"])
+
     # -- what the browser does to it
 
     async def set_offline(self, is_offline: bool) -> None:

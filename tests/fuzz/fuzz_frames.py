@@ -2,7 +2,8 @@
 was made of messages is read as those messages.
 
 With the high bit of the first byte the rest are choices that make messages; without it they
-are the bytes of a peer, and the bits below say which role and which limit the parser has.
+are the bytes of a peer, and the bits below say which role and which limit the parser has, and
+whether it takes deflated messages, as they are.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from chansock.errors import FrameError
 from fuzz.draw import Draw, pieces_of
 
 MADE = 0x80
-# Bits of the first byte where bytes are read
-UNMASKED, LIMIT = 0x01, 0x06
+# Bits of the first byte; the limit where bytes are read
+UNMASKED, LIMIT, DEFLATES = 0x01, 0x06, 0x08
+RSV1 = 0x40
 
 LIMITS = (1 << 20, 0, 125, 1000)
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
@@ -28,7 +30,7 @@ OPEN = bytes(4)  # a key that leaves the payload as it is, so that words can be 
 
 WORDS = tuple(
     (
-        b"\x81\x80|\x81\xfe|\x81\xff|\x01\x81|\x80\x81|\x00\x80|\x88\x82|\x89\x80|\x8a\x80|\x81\x05"
+        b"\xc1\x81|\x41\x82|\x81\x80|\x81\xfe|\x81\xff|\x01\x81|\x80\x81|\x00\x80|\x88\x82|\x89\x80|\x8a\x80|\x81\x05"
         b"|\x82\x7e\x01\x00|\x03\xe8|\x0f\xa0|\xfe\x00\x7e|\xff\x00\x00\x00\x00|\x00\x01\x00\x00"
         b"|\xff\xff|\x7f\xff\xff\xff\xff\xff\xff\xff|\x80\x00\x00\x00|\x00\x00\x00\x00"
         b"|\xed\xa0\x80|\xc0\xaf|\xf4\x90\x80\x80|\xe2\x82|\xf0\x9d\x84|" + "é|€|𝄞".encode()
@@ -47,6 +49,8 @@ def seeds() -> Iterator[bytes]:
         yield b"\x01" + bytes.fromhex(data)
     yield b"\x00" + bytes.fromhex("81 85 37 fa 21 3d 7f 9f 4d 51 58")
     yield b"\x00" + bytes.fromhex("8a 85 37 fa 21 3d 7f 9f 4d 51 58")
+    yield b"\x09" + bytes.fromhex("c1 07 f2 48 cd c9 c9 07 00")  # RFC 7692 section 7.2.3.1
+    yield b"\x09" + bytes.fromhex("41 03 f2 48 cd 80 04 c9 c9 07 00")
     for key in (KEY, OPEN):
         for bits in range(0, 8, 2):
             yield bytes([bits]) + b"".join(
@@ -70,15 +74,18 @@ def seeds() -> Iterator[bytes]:
 
 def check(data: bytes) -> None:
     bits = data[0] if data else 0
+    role = {"masked": not bits & UNMASKED, "may_deflate": bool(bits & DEFLATES)}
     if bits & MADE:
-        _check_made(Draw(data[1:]), masked=not bits & UNMASKED)
+        _check_made(Draw(data[1:]), **role)
     else:
-        _check_bytes(data[1:], LIMITS[(bits & LIMIT) >> 1], masked=not bits & UNMASKED)
+        _check_bytes(data[1:], LIMITS[(bits & LIMIT) >> 1], **role)
 
 
-def _read(pieces: list[bytes], limit: int, *, masked: bool) -> tuple[list[Any], str]:
+def _read(
+    pieces: list[bytes], limit: int, *, masked: bool, may_deflate: bool
+) -> tuple[list[Any], str]:
     """Give what a parser makes of pieces, an error last, and the text of that error."""
-    parser = Parser(limit, masked)
+    parser = Parser(limit, masked, may_deflate=may_deflate)
     waiting = b""
     seen: list[Any] = []
     for piece in pieces:
@@ -102,21 +109,21 @@ def _read(pieces: list[bytes], limit: int, *, masked: bool) -> tuple[list[Any], 
     return seen, ""
 
 
-def _check_bytes(data: bytes, limit: int, *, masked: bool) -> None:
-    seen, message = _read([data], limit, masked=masked)
-    assert _read(pieces_of(data), limit, masked=masked) == (seen, message)
+def _check_bytes(data: bytes, limit: int, **role: bool) -> None:
+    seen, message = _read([data], limit, **role)
+    assert _read(pieces_of(data), limit, **role) == (seen, message)
     for what in seen:
-        if what[0] == "message":
+        if what[0] in ("message", "deflated"):
             assert len(what[1]) <= limit
-            assert not what[2] or what[1].decode() is not None
+            assert what[0] == "deflated" or not what[2] or what[1].decode() is not None
         elif what[0] == "close":
             assert what[1] == 1005 or is_close_code(what[1])
         elif what[0] == "error":
-            assert what[1] in (1002, 1007, 1009)
+            assert what[1] in (1002, 1007, 1008, 1009)
         else:
             assert len(what[1]) <= 125
     if limit == LIMITS[0]:  # theirs counts control frames against the limit
-        _check_against_theirs(seen, message, theirs(data, limit, masked=masked))
+        _check_against_theirs(seen, message, theirs(data, limit, **role))
 
 
 def _check_against_theirs(seen: list[Any], message: str, expected: list[Any]) -> None:
@@ -127,23 +134,24 @@ def _check_against_theirs(seen: list[Any], message: str, expected: list[Any]) ->
     assert expected[: len(before)] == before
     if len(expected) == len(before):
         return  # we refuse by the head, or by the first byte that cannot stand; they wait
-    # They take a length in any form, and look at a text at its end.
-    if not any(rule in message for rule in ("shortest form", "at most 125", "UTF-8")):
+    # They take a length in any form and any number of fragments, and look at a text at its end.
+    ours = ("shortest form", "at most 125", "empty fragments", "UTF-8")
+    if not any(rule in message for rule in ours):
         assert expected[len(before)][0] == "error"
 
 
-def _check_made(draw: Draw, *, masked: bool) -> None:
+def _check_made(draw: Draw, *, masked: bool, may_deflate: bool) -> None:
     """Make frames of messages, as a peer would, and read them back."""
     frames: list[bytes] = []
     meaning: list[Any] = []
 
-    def put(opcode: int, payload: bytes, fin: bool = True) -> None:
+    def put(opcode: int, payload: bytes, fin: bool = True, rsv: int = 0) -> None:
         key = draw.of((OPEN, KEY, draw.bytes(4).ljust(4, b"k"))) if masked else None
         form = draw.of((bytes, bytearray, memoryview))
         made = frame(opcode, form(payload), mask=key, fin=fin)
         if key is None and fin:
             assert made.endswith(payload)
-        frames.append(made)
+        frames.append(bytes([made[0] | rsv]) + made[1:])
 
     def control() -> None:
         kind = draw.of((PING, PONG))
@@ -172,10 +180,11 @@ def _check_made(draw: Draw, *, masked: bool) -> None:
         size = draw.of((draw.below(300), 125, 126, 127, 65535, 65536, 70001, 8, 9))
         payload = draw.bytes(min(size, 64))
         is_text = kind == 2
-        if is_text:
+        is_deflated = may_deflate and draw.flip()
+        if is_text and not is_deflated:
             payload = payload.decode("latin-1").encode()
         payload = (payload * (size // max(len(payload), 1) + 1))[: max(size, 1)]
-        if is_text:
+        if is_text and not is_deflated:
             payload = payload.decode("utf-8", "ignore").encode()
         parts = pieces_of(payload, 4) if draw.flip() else [payload]
         for k, part in enumerate(parts):
@@ -183,10 +192,12 @@ def _check_made(draw: Draw, *, masked: bool) -> None:
                 CONTINUATION if k else TEXT if is_text else BINARY,
                 part,
                 fin=k == len(parts) - 1,
+                rsv=RSV1 if is_deflated and k == 0 else 0,
             )
             if k < len(parts) - 1 and draw.below(4) == 1:
                 control()
-        meaning.append(("message", payload, is_text))
+        meaning.append(("deflated" if is_deflated else "message", payload, is_text))
     data = b"".join(frames)
-    assert _read([data], LIMITS[0], masked=masked) == (meaning, "")
-    assert _read(pieces_of(data), LIMITS[0], masked=masked) == (meaning, "")
+    role = {"masked": masked, "may_deflate": may_deflate}
+    assert _read([data], LIMITS[0], **role) == (meaning, "")
+    assert _read(pieces_of(data), LIMITS[0], **role) == (meaning, "")

@@ -1,0 +1,26 @@
+from typing import final
+
+@final
+class Deflate:
+    def __new__(
+        cls,
+        *,
+        window_bits: int,
+        level: int,
+        memory_level: int,
+        threshold: int,
+        kept: int,
+        max_size: int,
+        answer: str,
+    ) -> Deflate: ...
+    @property
+    def window_bits(self) -> int: ...
+    @property
+    def threshold(self) -> int: ...
+    @property
+    def kept(self) -> int: ...
+    @property
+    def answer(self) -> str: ...
+    def frame(self, payload: bytes, is_binary: bool) -> bytes | None: ...
+    def slide(self, window: bytes | None, message: bytes) -> bytes | None: ...
+    def read(self, payload: bytes, is_text: bool = True, window: bytes | None = None) -> bytes: ...
