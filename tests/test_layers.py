@@ -55,7 +55,7 @@ ENGINE = (  # each stage may import those before it, and its own without a cycle
     ("packet",),
     ("fanout",),
     ("dispatch",),
-    ("socket", "connection"),
+    ("socket", "connection", "echo"),
 )
 EDGE_USES_EDGE = {("django", "asgi")}
 CLIENT_ROWS = 2  # the client knows no server: words, engine, codecs

@@ -10,8 +10,7 @@
 
 from libc.stdint cimport uint8_t
 from chansock._fast.deflate cimport Deflate
-from chansock._fast.dispatch cimport Connection
-from chansock._fast.fanout cimport Transport
+from chansock._fast.fanout cimport Link, Transport
 from chansock._fast.frames cimport Frame, Parser
 from chansock._fast.request_reader cimport RequestReader
 from chansock._fast.socket cimport Memory, Socket
@@ -35,7 +34,7 @@ cdef class Service:
     cdef readonly object clock
     cdef object config
     cdef Sweep sweep
-    cdef str path
+    cdef str path                   # None: every path is the endpoint's
     cdef object fallback            # call(request) -> Response, None or an awaitable; or None
     cdef object http1               # the module that words answers
     cdef object forwarded           # call(request): sets who asked, as proxies say; or None
@@ -83,7 +82,7 @@ cdef class Protocol(Socket):
     cdef tuple fields               # that the answer carries besides its own; None: none
 
     # WebSocket, and a parked poll or POST
-    cdef Connection link
+    cdef Link link
     cdef Parser parser
     cdef Deflate deflate            # what was agreed on, by many connections; None: no extension
     cdef bytes window               # what the peer's next message may refer to; or None

@@ -24,7 +24,7 @@ class Service:
         sweep: Sweep,
         config: Config,
         *,
-        path: str,
+        path: str | None,
         fallback: Callable[[Request], Any] | None,
         http1: ModuleType,
         forwarded: Callable[[Request], object] | None = None,

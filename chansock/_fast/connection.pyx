@@ -32,13 +32,14 @@ cdef class Service:
     """What all connections of one listener share, and the list of them.
 
     `endpoint` is the door to the core, `sweep` runs the time-outs, `fallback(request)`
-    answers other paths than `path` (None: 404), `http1` is the module that words answers,
-    `forwarded(request)` says first who asked, where proxies are believed; `extensions`
-    agrees with a client on those of its WebSocket (None: it has none).
+    answers other paths than `path` (None: 404), of which there are none if `path` is None;
+    `http1` is the module that words answers, `forwarded(request)` says first who asked,
+    where proxies are believed; `extensions` agrees with a client on those of its WebSocket
+    (None: it has none).
     """
 
     def __cinit__(
-        self, endpoint, clock, Sweep sweep not None, config, *, str path not None, fallback,
+        self, endpoint, clock, Sweep sweep not None, config, *, str path, fallback,
         http1, forwarded=None, extensions=None
     ):
         self.endpoint = endpoint
@@ -129,7 +130,7 @@ cdef class Reply(Transport):
 
     cpdef close(self, int code=1000, str reason=""):
         cdef Protocol protocol = self.protocol
-        cdef Connection link
+        cdef Link link
         if protocol is None:
             return
         self.code = code
@@ -370,7 +371,7 @@ cdef class Protocol(Socket):
             service.forwarded(request)
         if reader.body and service.http1.is_form(request):
             request.set_form(reader.body)
-        if request.path != service.path:
+        if service.path is not None and request.path != service.path:
             fallback = service.fallback
             self._settle(None if fallback is None else fallback(request), None, None)
             return 0
@@ -433,7 +434,7 @@ cdef class Protocol(Socket):
     cdef int _hold(self, object admission, bytes body) except -1:
         """Let a poll park, or a POST wait for its reply."""
         cdef Reply reply = Reply(self)
-        cdef Connection link
+        cdef Link link
         endpoint = self.service.endpoint
         self.reply = reply
         if admission.kind == "post":
@@ -457,7 +458,7 @@ cdef class Protocol(Socket):
             config.max_message_bytes, True, may_deflate=self.deflate is not None,
             max_empty=config.max_empty_fragments,
         )
-        self.link = <Connection?>self.service.endpoint.open(admission, self)
+        self.link = <Link?>self.service.endpoint.open(admission, self)
         self._flush()
         return 0
 
@@ -612,7 +613,7 @@ cdef class Protocol(Socket):
 
     cdef int _end_link(self, int code) except -1:
         """Tell the endpoint, once, that what it opened has ended."""
-        cdef Connection link = self.link
+        cdef Link link = self.link
         self.link = None
         self.parser = self.window = None
         if link is not None:

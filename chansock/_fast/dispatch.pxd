@@ -6,7 +6,7 @@
 # the inbox, and one task (drain) works it off. Nothing here knows users, hooks or presence.
 
 from libc.stdint cimport uint8_t
-from chansock._fast.fanout cimport Fanout, Outbox, Transport
+from chansock._fast.fanout cimport Fanout, Link, Outbox, Transport
 from chansock._fast.packet cimport Packet, Packer
 
 
@@ -27,7 +27,7 @@ cdef class Inbox:
     cdef object __weakref__             # of those that belong to no session
 
 
-cdef class Connection:
+cdef class Connection(Link):
     # One live socket or poll of a session, or one POST (Endpoint.open and post give it).
     cdef Dispatch dispatch
     cdef readonly Transport transport
@@ -43,12 +43,7 @@ cdef class Connection:
     cdef EventMsg asked                 # a POST: the event that its response waits for
     cdef int has_complained             # bits: which faults of it are logged already
 
-    # One message as received, borrowed until it returns. 1: taken (even if it was junk:
-    # a PacketError never comes out of here). 0: no room, nothing was taken; the edge keeps
-    # the message and all behind it, stops reading, and gives it again after set_reading(True).
-    cdef int take(self, const uint8_t* data, Py_ssize_t size, bint is_text) except -1
-    # End of a read: everything it made goes out in one send, with what waited before it.
-    cdef int cork(self) except -1
+    # take and cork are Link's. Junk is taken: a PacketError never comes out of a socket's.
     cdef bint send_reply(self, Packet packet) except -1
 
 

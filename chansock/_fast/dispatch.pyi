@@ -4,7 +4,7 @@ from typing import Any, Final, Generic, Protocol, final
 
 from typing_extensions import TypeVar
 
-from chansock._fast.fanout import Fanout, Outbox, Transport
+from chansock._fast.fanout import Fanout, Link, Outbox, Transport
 from chansock._fast.packet import Packer, Packet
 from chansock._fast.sweep import Entry
 from chansock.clock import Clock
@@ -45,7 +45,7 @@ class Inbox:
     def resume(self) -> None: ...
 
 @final
-class Connection:
+class Connection(Link):
     transport: Transport
     outbox: Outbox | None
     inbox: Inbox

@@ -9,7 +9,7 @@ presence, no socket: a Transport is told to read or not, and an Outbox gets the 
 
 cimport cython
 from libc.stdint cimport uint8_t
-from chansock._fast.fanout cimport Fanout, Outbox, Transport
+from chansock._fast.fanout cimport Fanout, Link, Outbox, Transport
 from chansock._fast.packet cimport Packet, Packer
 
 import logging
@@ -93,7 +93,7 @@ cdef class Inbox:
 
 
 @cython.final
-cdef class Connection:
+cdef class Connection(Link):
     """One live socket or poll of a session, or one POST, as an edge and the hub see it."""
 
     def __cinit__(

@@ -11,12 +11,13 @@
 # at or behind it). No user, no policy, no loop.
 
 from cpython.object cimport PyObject
+from libc.stdint cimport uint8_t
 from chansock._fast.packet cimport Packet, Packer
 from chansock._fast.sweep cimport Sweep, Entry
 
 
 cdef class Transport:
-    # The one C method table of the hot path: what an edge gives to the core.
+    # A C method table of the hot path: what an edge gives to the core.
     # Sockets override it in Cython; polls and frameworks in Python.
     cdef public str kind                # "ws" | "ajax"
     cdef public bint heard              # bytes came since the last look of the keep-alive
@@ -32,6 +33,17 @@ cdef class Transport:
     # False: read no more (what was read and not taken stays with the edge).
     # True: give the dispatch what was not taken, then read on.
     cpdef set_reading(self, bint on)
+
+
+cdef class Link:
+    # The other one, in the other direction: to whom an edge gives what one peer sends.
+
+    # One message as received, borrowed until it returns. 1: taken. 0: no room, nothing was
+    # taken; the edge keeps the message and all behind it, stops reading, and gives it again
+    # after set_reading(True).
+    cdef int take(self, const uint8_t* data, Py_ssize_t size, bint is_text) except -1
+    # End of a read: everything it made goes out in one send, with what waited before it.
+    cdef int cork(self) except -1
 
 
 cdef class Fragment:

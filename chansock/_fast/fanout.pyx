@@ -9,6 +9,7 @@ replaced and lost, so that sent = written + replaced + lost + what still waits.
 cimport cython
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_REFCNT
+from libc.stdint cimport uint8_t
 from chansock._fast.packet cimport Packet, Packer
 from chansock._fast.sweep cimport Sweep
 
@@ -43,6 +44,16 @@ cdef class Transport:
 
     cpdef set_reading(self, bint on):
         """Stop reading, or give what was not taken and read on."""
+
+
+cdef class Link:
+    """What takes the messages of one socket; the dispatch has the one of a channel."""
+
+    cdef int take(self, const uint8_t* data, Py_ssize_t size, bint is_text) except -1:
+        raise NotImplementedError
+
+    cdef int cork(self) except -1:
+        raise NotImplementedError
 
 
 @cython.final

@@ -45,7 +45,12 @@ cdef class Socket(Transport):
     cdef int resume(self) except -1
 
     # Writing, now as much as the kernel takes. 1: taken; 0: broken, and the transport aborted.
+    # A pair is sent from where its parts lie: for what is too large to be moved.
     cdef int send(self, const uint8_t* data, Py_ssize_t size, bytes whole) except -1
+    cdef int send_pair(
+        self, const uint8_t* head, Py_ssize_t head_size, const uint8_t* data, Py_ssize_t size
+    ) except -1
     cdef int send_bytes(self, bytes data) except -1
     cdef int send_all(self, list pieces) except -1
+    cdef Py_ssize_t _sent_in_part(self, Py_ssize_t sent) except -2
     cdef int broken(self) except -1     # the subclass's: what to do about it

@@ -12,12 +12,21 @@ from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memmove
+from libc.string cimport memcpy, memmove, memset
 
 cdef extern from "sys/socket.h" nogil:
     const int MSG_DONTWAIT
     const int MSG_NOSIGNAL
+    struct msghdr:
+        iovec* msg_iov
+        size_t msg_iovlen
     ssize_t c_send "send" (int fd, const void* data, size_t size, int flags)
+    ssize_t sendmsg(int fd, const msghdr* message, int flags)
+
+cdef extern from "sys/uio.h" nogil:
+    struct iovec:
+        void* iov_base
+        size_t iov_len
 
 cdef enum:
     READ_SIZE = 262144          # 64 KiB costs 3 %; with 1 MiB one flooder holds a turn for long
@@ -193,17 +202,52 @@ cdef class Socket(Transport):
             sent = c_send(self.fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
             if sent == size:
                 return 1
+            sent = self._sent_in_part(sent)
             if sent < 0:
-                if errno != EAGAIN and errno != EINTR:
-                    self.broken()
-                    return 0
-                sent = 0
-            # From here the same two calls mean the same.
-            self.transport.set_write_buffer_limits(0)
+                return 0
         if sent or whole is None:
             whole = PyBytes_FromStringAndSize(<const char*>data + sent, size - sent)
         self.transport.write(whole)
         return 1
+
+    cdef int send_pair(
+        self, const uint8_t* head, Py_ssize_t head_size, const uint8_t* data, Py_ssize_t size
+    ) except -1:
+        cdef Py_ssize_t sent = 0
+        cdef iovec[2] parts
+        cdef msghdr message
+        if self.transport is None:
+            return 0
+        if self.fd >= 0 and not self.has_backlog:
+            memset(&message, 0, sizeof(message))
+            parts[0].iov_base, parts[0].iov_len = <void*>head, head_size
+            parts[1].iov_base, parts[1].iov_len = <void*>data, size
+            message.msg_iov, message.msg_iovlen = parts, 2
+            sent = sendmsg(self.fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL)
+            if sent == head_size + size:
+                return 1
+            sent = self._sent_in_part(sent)
+            if sent < 0:
+                return 0
+        if sent < head_size:
+            self.transport.write(
+                PyBytes_FromStringAndSize(<const char*>head + sent, head_size - sent)
+            )
+            sent = head_size
+        sent -= head_size
+        self.transport.write(PyBytes_FromStringAndSize(<const char*>data + sent, size - sent))
+        return 1
+
+    cdef Py_ssize_t _sent_in_part(self, Py_ssize_t sent) except -2:
+        """Let the transport take over from a send; give the bytes it sent. -1: broken."""
+        if sent < 0:
+            if errno != EAGAIN and errno != EINTR:
+                self.broken()
+                return -1
+            sent = 0
+        # From here the transport's two calls mean the same as ours.
+        self.transport.set_write_buffer_limits(0)
+        return sent
 
     cdef int send_bytes(self, bytes data) except -1:
         return self.send(<const uint8_t*>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), data)

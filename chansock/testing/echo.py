@@ -1,0 +1,100 @@
+"""A raw WebSocket echo: `python -m chansock.testing.echo --port 9001`.
+
+It answers each message with itself, on any path and for any origin, by the frames and
+sockets of the server alone: no packet, no event, no session. For conformance suites and
+measurements of the wire; no application is meant to run on it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from chansock._core import http1
+from chansock._fast.buffer import WriteBuffer
+from chansock._fast.connection import Protocol, Service
+from chansock._fast.echo import Echo
+from chansock._fast.sweep import Sweep
+from chansock.clock import LoopClock
+from chansock.config import Config
+from chansock.request import Request, Response
+from chansock.server import ServerProtocol, loop_factory
+
+__all__ = ["EchoEndpoint", "main", "service"]
+
+MAX_MESSAGE: Final = 64 << 20  # suites send up to 16 MiB
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A WebSocket comes in."""
+
+    kind: str = "ws"
+
+
+class EchoEndpoint:
+    """Admits every WebSocket and nothing else."""
+
+    def __init__(self) -> None:
+        self._out = WriteBuffer()
+
+    def admit(
+        self, request: Request, *, is_upgrade: bool, is_loopback: bool
+    ) -> Admission | Response:
+        if is_upgrade:
+            return Admission()
+        return Response(426, "expected a WebSocket", headers=(("Upgrade", "websocket"),))
+
+    def open(self, admission: Admission, protocol: Protocol) -> Echo:
+        return Echo(protocol, self._out)
+
+    def drained(self, echo: Echo) -> None:
+        echo.drained()
+
+    def closed(self, echo: Echo, code: int) -> None:
+        """Nothing is known of an echo that could be forgotten."""
+
+    def answer_fields(self, request: Request) -> tuple[tuple[str, str], ...]:
+        return ()
+
+    def refuse(self, reason: str, status: int, text: str, why: str | None = None) -> Response:
+        return Response(status, text)
+
+
+def service(loop: asyncio.AbstractEventLoop, config: Config | None = None) -> Service:
+    """Make what the connections of an echo share."""
+    clock = LoopClock(loop)
+    if config is None:
+        config = Config(max_message_bytes=MAX_MESSAGE, max_inbox_bytes=MAX_MESSAGE)
+    return Service(
+        EchoEndpoint(), clock, Sweep(clock), config, path=None, fallback=None, http1=http1
+    )
+
+
+async def _serve(arguments: argparse.Namespace) -> None:
+    loop = asyncio.get_running_loop()
+    shared = service(loop)
+    server = await loop.create_server(
+        lambda: ServerProtocol(shared), arguments.host, arguments.port, backlog=2048
+    )
+    host, port = server.sockets[0].getsockname()[:2]
+    print(f"listening on ws://{host}:{port}/", flush=True)  # noqa: T201
+    await server.serve_forever()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m chansock.testing.echo", description="A raw WebSocket echo."
+    )
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=9001, help="0 takes a free one")
+    arguments = parser.parse_args()
+    with suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(_serve(arguments))
+
+
+if __name__ == "__main__":
+    main()
