@@ -10,7 +10,6 @@ be saved, and the proof that the generator keeps up.
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -18,11 +17,8 @@ from conftest import FLOOR, OURS, PER_ANSWER, Measure
 from load import BINARY, Dialect, frame, text_frame
 from rivals import EVENTS, PEERS
 
-NEEDS_ECHO = pytest.mark.skipif(
-    find_spec("chansock.testing.echo") is None, reason="chansock has no raw echo yet"
-)
 SOCKET_IO = "python-socketio"
-NAMES = (FLOOR, pytest.param(OURS, marks=NEEDS_ECHO), *PEERS, SOCKET_IO)
+NAMES = (FLOOR, OURS, *PEERS, SOCKET_IO)
 # payload, clients, in flight, and what chansock may take of the floor's
 ECHOES: list[tuple[int, int, int, tuple[str, float] | None]] = [
     (64, 1, 1, None),
@@ -83,15 +79,11 @@ def test_echo(
     measure(echo_dialects(payload), clients=clients, in_flight=in_flight)
 
 
-RAW = f"{OURS}, raw"
-CONNECTS = {FLOOR: Dialect(), RAW: Dialect(server="chansock-echo"), **EVENTS}
+CONNECTS = {FLOOR: Dialect(), f"{OURS}, raw": Dialect(server="chansock-echo"), **EVENTS}
 
 
 @PER_ANSWER
-@pytest.mark.parametrize(
-    "implementation",
-    [pytest.param(name, marks=NEEDS_ECHO if name == RAW else ()) for name in CONNECTS],
-)
+@pytest.mark.parametrize("implementation", CONNECTS)
 def test_connect(measure: Measure, benchmark: Any, implementation: str) -> None:
     benchmark.group = "connect, greet and close, 16 at a time"
     if implementation == OURS:
