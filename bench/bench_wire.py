@@ -35,11 +35,11 @@ ECHOES: list[tuple[int, int, int, tuple[str, float] | None]] = [
 ]
 
 
-def sized(count: int) -> str:
+def sized(count: int, space: str = " ") -> str:
     for unit, shift in (("MiB", 20), ("KiB", 10)):
         if count >> shift:
-            return f"{count >> shift} {unit}"
-    return f"{count} B"
+            return f"{count >> shift}{space}{unit}"
+    return f"{count}{space}B"
 
 
 def echo_dialects(payload: int) -> dict[str, Dialect]:
@@ -62,7 +62,7 @@ def echo_dialects(payload: int) -> dict[str, Dialect]:
 @pytest.mark.parametrize(
     ("payload", "clients", "in_flight", "target"),
     ECHOES,
-    ids=[f"{sized(size)}-{clients}x{in_flight}" for size, clients, in_flight, _ in ECHOES],
+    ids=[f"{sized(size, '')}-{clients}x{in_flight}" for size, clients, in_flight, _ in ECHOES],
 )
 def test_echo(
     measure: Measure,
