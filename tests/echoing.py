@@ -106,27 +106,32 @@ class FakeTransport:
 
 
 class Fed:
-    """One connection of an echo, upgraded; each piece is one read. Needs a running loop."""
+    """One connection of an echo, upgraded; each piece is one read. Needs a running loop.
 
-    def __init__(self, **settings: Any) -> None:
+    Unless told otherwise, the read buffer is overwritten after each read.
+    """
+
+    def __init__(self, *, poisons: bool = True, **settings: Any) -> None:
         loop = asyncio.get_running_loop()
         self.transport = FakeTransport()
         self._protocol = ServerProtocol(service(loop, Config(**settings) if settings else None))
         self._protocol.connection_made(self.transport)  # type: ignore[arg-type]
         self._memory = memoryview(self._protocol.get_buffer(-1))  # all of the shared buffer
+        self._poison = b"\xff" * len(self._memory) if poisons else None
         self.feed([UPGRADE])
         assert self.transport.written.startswith(b"HTTP/1.1 101 ")
         self.transport.written.clear()
 
     def feed(self, pieces: Iterable[bytes]) -> None:
         for piece in pieces:
-            if self.transport.is_closed:
-                break
-            memory = memoryview(self._protocol.get_buffer(-1))
-            memory[: len(piece)] = piece
-            self._protocol.buffer_updated(len(piece))
-            # Whoever still looks there sees no text, no frame and no number of ours.
-            self._memory[:] = b"\xff" * len(self._memory)
+            while piece and not self.transport.is_closed:
+                memory = memoryview(self._protocol.get_buffer(-1))
+                part, piece = piece[: len(memory)], piece[len(memory) :]
+                memory[: len(part)] = part
+                self._protocol.buffer_updated(len(part))
+                if self._poison is not None:
+                    # Whoever still looks there sees no text, no frame and no number of ours.
+                    self._memory[:] = self._poison
 
     def close(self) -> None:
         self._protocol.connection_lost(None)

@@ -9,6 +9,7 @@ import socket
 from typing import Any
 
 import pytest
+import raw_ground
 from raw_ground import (
     BINARY,
     CLOSE,
@@ -288,6 +289,63 @@ async def test_all_of_it_works_over_tls(place: Ground) -> None:
     client.send(frame(CLOSE, close_payload(1000), mask=KEY))
     assert await client.frame() == (CLOSE, close_payload(1000))
     assert await place.door.told.get() == ("closed", 1000)
+
+
+class Poisoned(raw_ground.Socket):
+    """Overwrites the shared read buffer after each read."""
+
+    __slots__ = ("memory",)
+
+    def get_buffer(self, hint: int) -> Any:
+        window = super().get_buffer(hint)
+        if not hasattr(self, "memory"):
+            self.memory = memoryview(window)  # the first time all of it
+        return window
+
+    def buffer_updated(self, size: int) -> None:
+        super().buffer_updated(size)
+        self.memory[:] = b"\xff" * len(self.memory)
+
+
+def test_nothing_that_is_borrowed_outlives_its_read(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(raw_ground, "Socket", Poisoned)
+    values = [
+        f'[{k} "{"é" * (k % 90)}" {{:a/key {k}.5, "s" sym}} "{"z" * (k * 7 % 3000)}"]'
+        for k in range(400)
+    ]
+    data = bytearray()
+    for k, value in enumerate(values):
+        payload = f'[[:t/wait {value}] "c{k}"]'.encode()
+        cut = k * 13 % len(payload)
+        if k % 3:
+            data += frame(TEXT, payload, mask=KEY)
+        else:
+            data += frame(TEXT, payload[:cut], mask=KEY, fin=False)
+            data += frame(PING, b"%d" % k, mask=KEY) + frame(0, payload[cut:], mask=KEY)
+
+    async def main() -> None:
+        async with ground(max_inbox_events=4) as place:
+            gate = asyncio.Event()
+
+            async def wait(msg: Any) -> Any:
+                await gate.wait()
+                return msg.data
+
+            place.door.on("t/wait", wait)
+            client = await place.ws()
+            client.send(bytes(data))
+            await place.settle()
+            gate.set()
+            found = {k: [] for k in (TEXT, PONG)}
+            while len(found[TEXT]) < len(values):
+                opcode, payload = await client.frame()
+                found[opcode].append(payload)
+            assert found[TEXT] == [f'[{value} "c{k}"]'.encode() for k, value in enumerate(values)]
+            assert found[PONG] == [b"%d" % k for k in range(0, len(values), 3)]
+
+    run(main())
 
 
 @on_ground()

@@ -1,4 +1,7 @@
-"""frames: RFC 6455 in both directions; the oracles are the RFC's own bytes and websockets."""
+"""frames: RFC 6455 in both directions; the oracles are the RFC's own bytes and websockets.
+
+The rules for what a client sends stand in tests/rfc6455.py.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from echoing import client
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from raw_ground import BINARY, CLOSE, KEY, PING, PONG, TEXT
 from their_frames import theirs
 from websockets.exceptions import ProtocolError
 from websockets.frames import Close, Opcode
@@ -17,8 +22,6 @@ from chansock._fast.frames import Parser, close_payload, frame
 from chansock.errors import FrameError
 
 LIMIT = 1 << 20
-KEY = bytes.fromhex("37fa213d")  # the masking key of RFC 6455 section 5.7
-TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 
 
 def read(
@@ -49,10 +52,6 @@ def read(
     except FrameError as error:
         seen.append(("error", error.close_code))
     return seen
-
-
-def client(opcode: int, payload: bytes = b"", *, fin: bool = True) -> bytes:
-    return frame(opcode, payload, mask=KEY, fin=fin)
 
 
 RFC_EXAMPLES = {  # RFC 6455 section 5.7: masked, bytes, meaning
@@ -160,57 +159,6 @@ def test_what_has_come_of_a_frame_is_unmasked_once_wherever_it_lies() -> None:
             assert memory[6:] == payload[: max(second - 6, 0)]
             memory = memory + data[second:]
             assert parser.step(memory)[:2] == (("message", payload, True), len(data))
-
-
-BROKEN = {
-    "unmasked frame to a server": (frame(TEXT, b"x"), 1002),
-    "first reserved bit": (b"\xc1\x80" + KEY, 1002),
-    "second reserved bit": (b"\xa1\x80" + KEY, 1002),
-    "third reserved bit": (b"\x91\x80" + KEY, 1002),
-    "reserved opcode 3": (client(3), 1002),
-    "reserved opcode 7": (client(7), 1002),
-    "reserved opcode 11": (client(11), 1002),
-    "reserved opcode 15": (client(15), 1002),
-    "fragmented ping": (client(PING, b"", fin=False), 1002),
-    "fragmented close": (client(CLOSE, b"", fin=False), 1002),
-    "long ping": (client(PING, bytes(126)), 1002),
-    "long close": (client(CLOSE, b"\x03\xe8" + b"x" * 124), 1002),
-    "continuation of nothing": (client(0, b"x"), 1002),
-    "continuation after the end": (client(TEXT, b"x") + client(0, b"x"), 1002),
-    "new message inside fragments": (client(TEXT, b"", fin=False) + client(TEXT), 1002),
-    "new fragments inside fragments": (
-        client(BINARY, b"", fin=False) + client(BINARY, b"", fin=False),
-        1002,
-    ),
-    "2-byte length of 125": (b"\x82\xfe\x00\x7d" + KEY, 1002),
-    "8-byte length of 65535": (b"\x82\xff" + (65535).to_bytes(8, "big") + KEY, 1002),
-    "length of 2**63": (b"\x82\xff" + (1 << 63).to_bytes(8, "big") + KEY, 1002),
-    "length of 2**63 - 1": (b"\x82\xff" + ((1 << 63) - 1).to_bytes(8, "big") + KEY, 1009),
-    "close code of one byte": (client(CLOSE, b"\x03"), 1002),
-    "close reason with a lone byte": (client(CLOSE, b"\x03\xe8\xff"), 1007),
-    "text with a lone byte": (client(TEXT, b"abc\xff"), 1007),
-    "text cut in a character": (client(TEXT, "é".encode()[:1]), 1007),
-    "text cut in a character, in fragments": (
-        client(TEXT, "aé".encode()[:2], fin=False) + client(0),
-        1007,
-    ),
-    "overlong form": (client(TEXT, b"\xc0\xaf"), 1007),
-    "overlong form of three": (client(TEXT, b"\xe0\x80\xaf"), 1007),
-    "surrogate": (client(TEXT, b"\xed\xa0\x80"), 1007),
-    "past U+10FFFF": (client(TEXT, b"\xf4\x90\x80\x80"), 1007),
-    "character broken by a fragment": (
-        client(TEXT, "é".encode()[:1], fin=False) + client(0, b"a"),
-        1007,
-    ),
-    "bad byte in the first fragment": (client(TEXT, b"\xff", fin=False), 1007),
-}
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_rule_has_its_close_code_in_pieces_of_any_size(name: str) -> None:
-    data, code = BROKEN[name]
-    for step in range(min(len(data), 40)):
-        assert read(data, step=step)[-1] == ("error", code)
 
 
 NOT_UTF8 = {  # and which of its bytes no text may have there, by the table of RFC 3629 section 4
