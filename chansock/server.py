@@ -139,7 +139,7 @@ async def _serve(
         fallback=other,
         http1=http1,
         forwarded=_forwarded(chsk.config, is_unix=unix is not None or _is_unix(sock)),
-        extensions=Extensions(chsk.config) if chsk.config.compression else None,
+        extensions=Extensions(chsk.config),
     )
     try:
         server = await _listen(

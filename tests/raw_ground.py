@@ -236,7 +236,7 @@ async def ground(
         path="/chsk",
         fallback=fallback,
         http1=http1,
-        extensions=Extensions(config) if config.compression else None,
+        extensions=Extensions(config),
     )
     context = None
     if tls:

@@ -7,27 +7,34 @@ import re
 import subprocess
 import sys
 
+import peer
 import pytest
+from deflated import plain, raw
 from echoing import Fed, client, echoing, frames_of
 from raw_ground import BINARY, CLOSE, GET, PING, PONG, TEXT, UPGRADE, Run
 from websockets.sync.client import connect
 
 from chansock._fast.frames import close_payload, frame
+from chansock.config import Compression
 
+LARGE = 4 << 20
 SIZES = [0, 1, 125, 126, 65_535, 65_536, 65_537, 300_000, 1 << 20]
 
 
 @pytest.mark.slow
-def test_the_program_tells_where_it_listens_and_echoes() -> None:
-    command = [sys.executable, "-m", "chansock.testing.echo", "--port", "0"]
+@pytest.mark.parametrize("options", [(), ("--deflate",)])
+def test_the_program_tells_where_it_listens_and_echoes(options: tuple[str, ...]) -> None:
+    command = [sys.executable, "-m", "chansock.testing.echo", "--port", "0", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         try:
             found = re.fullmatch(r"listening on (ws://127\.0\.0\.1:\d+/)\n", line)
             assert found
-            with connect(found[1] + "any/path?at=all", compression=None) as socket:
-                for message in ("héllo", b"\xff\x00", "", b""):
+            with connect(found[1] + "any/path?at=all", compression="deflate") as socket:
+                extensions = [extension.name for extension in socket.protocol.extensions]
+                assert extensions == (["permessage-deflate"] if options else [])
+                for message in ("héllo", b"\xff\x00", "", b"", "long " * 100, b"long" * 100_000):
                     socket.send(message)
                     assert socket.recv(timeout=10) == message
         finally:
@@ -89,6 +96,31 @@ def test_a_peer_that_does_not_read_is_not_read(run: Run) -> None:
             for payload in payloads:
                 assert await wire.frame() == (BINARY, payload)
             assert backlog < 1 << 20
+
+    run(main())
+
+
+@pytest.mark.parametrize("takeover", [False, True])
+def test_a_deflated_message_comes_back_deflated_after_all_before_it(
+    run: Run, takeover: bool
+) -> None:
+    async def main() -> None:
+        options = Compression(threshold=0, client_takeover=takeover)
+        async with echoing(
+            compression=options, max_message_bytes=LARGE, max_inbox_bytes=LARGE
+        ) as place:
+            wire = await place.connect()
+            wire.send(UPGRADE[:-2] + b"Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n")
+            assert b"Sec-WebSocket-Extensions: permessage-deflate;" in await wire.head()
+            texts = [b"so long, " * size for size in (5, 1000, 200_000, 3)] * 20
+            for text in texts:
+                wire.send(peer.frame(TEXT, raw(text), rsv=4), client(PING, b"p"))
+            for text in texts:
+                found = await peer.read_frame(wire.reader)
+                while found.opcode == PONG:
+                    found = await peer.read_frame(wire.reader)
+                assert (found.opcode, plain(found.payload)) == (TEXT, text)
+                assert found.rsv == 4
 
     run(main())
 

@@ -37,7 +37,7 @@ class Extensions:
 
     def __init__(self, config: Config) -> None:
         wanted = config.compression
-        self._compression = wanted if isinstance(wanted, Compression) else Compression()
+        self._wanted = Compression() if wanted is True else wanted or None
         self._max_size = config.max_message_bytes
         self._agreed: dict[str, Deflate] = {}  # by answer, of which there are some dozens
 
@@ -48,19 +48,20 @@ class Extensions:
         stands twice or a value that cannot be is passed over (RFC 7692 section 7). A
         malformed field is refused as a whole (RFC 6455 section 9.1).
         """
+        if self._wanted is None:
+            return None
         try:
             offers = _offers(", ".join(request.headers.getall("sec-websocket-extensions")))
         except ValueError as error:
             return Response(400, f"Sec-WebSocket-Extensions: {error}")
         for name, parameters in offers:
             if name == "permessage-deflate":
-                found = self._answer(parameters)
+                found = self._answer(parameters, self._wanted)
                 if found is not None:
                     return found
         return None
 
-    def _answer(self, parameters: Parameters) -> Deflate | None:
-        wanted = self._compression
+    def _answer(self, parameters: Parameters, wanted: Compression) -> Deflate | None:
         offered = dict(parameters)
         if len(offered) != len(parameters):
             return None
@@ -88,21 +89,19 @@ class Extensions:
         if has_takeover and "client_max_window_bits" in offered:
             # It bounds what is kept between messages: of no use where nothing is.
             answer.append(f"client_max_window_bits={theirs}")
-        return self._deflate("; ".join(answer), ours, theirs if has_takeover else 0)
-
-    def _deflate(self, answer: str, window_bits: int, kept_bits: int) -> Deflate:
-        if answer not in self._agreed:
-            self._agreed[answer] = Deflate(
-                window_bits=window_bits,
-                level=self._compression.level,
-                memory_level=self._compression.memory_level,
-                threshold=self._compression.threshold,
+        said = "; ".join(answer)
+        if said not in self._agreed:
+            self._agreed[said] = Deflate(
+                window_bits=ours,
+                level=wanted.level,
+                memory_level=wanted.memory_level,
+                threshold=wanted.threshold,
                 # A peer's zlib uses 9 bits where it agreed on 8.
-                kept=1 << max(kept_bits, _NARROWEST) if kept_bits else 0,
+                kept=1 << max(theirs, _NARROWEST) if has_takeover else 0,
                 max_size=self._max_size,
-                answer=answer,
+                answer=said,
             )
-        return self._agreed[answer]
+        return self._agreed[said]
 
 
 def _offers(text: str) -> list[tuple[str, Parameters]]:

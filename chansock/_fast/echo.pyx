@@ -6,8 +6,10 @@ meet the very protocol that a channel runs on. No packet, no event, no session.
 """
 
 cimport cython
+from cpython.bytes cimport PyBytes_FromStringAndSize
 from libc.string cimport memcpy
 from chansock._fast cimport frames
+from chansock._fast.packet cimport Packet
 
 cdef enum:
     MAX_COPIED = 65536          # what is longer is sent from where it lies
@@ -16,7 +18,7 @@ cdef enum:
 
 @cython.final
 cdef class Echo(Link):
-    """Gives messages back in order, all of one read in one send.
+    """Gives messages back in order, all of one read in one send (but those it may deflate).
 
     `out` is where all echoes of a listener gather them. A peer that does not read is not
     read either, until `drained`.
@@ -30,6 +32,11 @@ cdef class Echo(Link):
         cdef WriteBuffer out = self.out
         if self.protocol.has_backlog:
             return 0
+        if self.protocol.deflate is not None:
+            # As the channel sends: a packet, deflated where that makes it shorter.
+            payload = PyBytes_FromStringAndSize(<const char*>data, size)
+            self.protocol.write([Packet(payload, not is_text)])
+            return 1
         if out.size + size > MAX_GATHERED and not self.cork():
             return 1                    # the peer has gone
         out.reserve(frames.head_size(size) + min(size, <Py_ssize_t>MAX_COPIED))

@@ -1,4 +1,4 @@
-"""A raw WebSocket echo: `python -m chansock.testing.echo --port 9001`.
+"""A raw WebSocket echo: `python -m chansock.testing.echo --port 9001 [--deflate]`.
 
 It answers each message with itself, on any path and for any origin, by the frames and
 sockets of the server alone: no packet, no event, no session. For conformance suites and
@@ -10,22 +10,26 @@ from __future__ import annotations
 import argparse
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from chansock._core import http1
+from chansock._core.extensions import Extensions
 from chansock._fast.buffer import WriteBuffer
 from chansock._fast.connection import Protocol, Service
 from chansock._fast.echo import Echo
 from chansock._fast.sweep import Sweep
 from chansock.clock import LoopClock
-from chansock.config import Config
+from chansock.config import Compression, Config
 from chansock.request import Request, Response
 from chansock.server import ServerProtocol, loop_factory
 
 __all__ = ["EchoEndpoint", "main", "service"]
 
 MAX_MESSAGE: Final = 64 << 20  # suites send up to 16 MiB
+ROOMY: Final = Config(max_message_bytes=MAX_MESSAGE, max_inbox_bytes=MAX_MESSAGE)
+# A suite wants to see all that is offered, and short messages deflated too.
+EVERY: Final = Compression(threshold=0, client_takeover=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +72,22 @@ def service(loop: asyncio.AbstractEventLoop, config: Config | None = None) -> Se
     """Make what the connections of an echo share."""
     clock = LoopClock(loop)
     if config is None:
-        config = Config(max_message_bytes=MAX_MESSAGE, max_inbox_bytes=MAX_MESSAGE)
+        config = ROOMY
     return Service(
-        EchoEndpoint(), clock, Sweep(clock), config, path=None, fallback=None, http1=http1
+        EchoEndpoint(),
+        clock,
+        Sweep(clock),
+        config,
+        path=None,
+        fallback=None,
+        http1=http1,
+        extensions=Extensions(config),
     )
 
 
 async def _serve(arguments: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
-    shared = service(loop)
+    shared = service(loop, replace(ROOMY, compression=EVERY) if arguments.deflate else ROOMY)
     server = await loop.create_server(
         lambda: ServerProtocol(shared), arguments.host, arguments.port, backlog=2048
     )
@@ -91,6 +102,7 @@ def main() -> None:
     )
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=9001, help="0 takes a free one")
+    parser.add_argument("--deflate", action="store_true", help="agree on permessage-deflate")
     arguments = parser.parse_args()
     with suppress(KeyboardInterrupt), asyncio.Runner(loop_factory=loop_factory()) as runner:
         runner.run(_serve(arguments))
