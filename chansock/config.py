@@ -77,7 +77,8 @@ class Config:
     # Time-outs of a connection
     handshake_timeout: float = 5.0  # a head, and the hooks behind it; slowloris
     body_timeout: float = 20.0  # a POST's body
-    http_idle_timeout: float = 75.0  # kept connection between requests; nginx's default
+    http_idle_timeout: float = 75.0  # kept connection between requests; nginx's default. As long
+    # may a peer take nothing of an answer that is under way
     close_timeout: float = 5.0  # wait for the peer's close frame
     stop_timeout: float = 10.0  # a stop ends within this
     # Sizes of what comes in

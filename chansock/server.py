@@ -148,7 +148,7 @@ async def _serve(
             host,
             port,
             ssl=ssl,
-            handshake_timeout=chsk.config.handshake_timeout,
+            config=chsk.config,
             sock=sock,
             unix=unix,
         )
@@ -181,13 +181,15 @@ async def _listen(
     port: int,
     *,
     ssl: SSLContext | None,
-    handshake_timeout: float,
+    config: Config,
     sock: socket.socket | None,
     unix: str | os.PathLike[str] | None,
 ) -> asyncio.Server:
     options: dict[str, Any] = {"backlog": BACKLOG, "ssl": ssl}
     if ssl is not None:
-        options["ssl_handshake_timeout"] = handshake_timeout
+        options["ssl_handshake_timeout"] = config.handshake_timeout
+        # The transport is closed behind an answer that may be long, and its reader slow.
+        options["ssl_shutdown_timeout"] = config.http_idle_timeout
 
     def accept() -> ServerProtocol:
         return ServerProtocol(service)

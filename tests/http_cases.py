@@ -126,6 +126,7 @@ MALFORMED: dict[str, tuple[bytes, int]] = {
     "form feed in a value": (head(b"A: b\x0cc"), 400),
     "fields past their number": (head(*[b"A: b"] * MAX_FIELDS), 431),
     "head past its bytes": (head(b"A: " + b"x" * 1500), 431),
+    "empty lines past the head's bytes": (b"\r\n" * (MAX_HEAD // 2 + 1) + head(), 431),
     "head that never ends": (head()[:-2] + b"A: b\r\n" * 500, 431),
     # Host
     "no Host": (b"GET /chsk HTTP/1.1\r\nA: b\r\n\r\n", 400),

@@ -69,13 +69,15 @@ async def refused(served: Served, data: bytes, step: int) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("path", [b"/chsk", b"/page"])
 @pytest.mark.parametrize("step", [1 << 20, 1])
 def test_malformed_request_ends_in_its_status_and_a_close(
-    step: int, run: Run, caplog: pytest.LogCaptureFixture
+    step: int, path: bytes, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> None:
         async with serving(limited()) as served, served.peer() as bystander:
             for case, (data, status) in MALFORMED.items():
+                data = data.replace(b"/chsk", path)
                 assert await refused(served, data, step) == status, case
             await bystander.send(GOOD)
             assert (await bystander.answer()).status == 200
@@ -86,12 +88,13 @@ def test_malformed_request_ends_in_its_status_and_a_close(
 
 
 @pytest.mark.slow
-def test_malformed_request_behind_a_good_one_ends_in_its_status_too(run: Run) -> None:
+@pytest.mark.parametrize("path", [b"/chsk", b"/page"])
+def test_malformed_request_behind_a_good_one_ends_in_its_status_too(path: bytes, run: Run) -> None:
     async def main() -> None:
         async with serving(limited()) as served:
             for case, (data, status) in MALFORMED.items():
                 async with served.peer() as wire:
-                    await wire.send(GOOD + data)
+                    await wire.send(GOOD + data.replace(b"/chsk", path))
                     assert (await wire.answer()).status == 200, case
                     assert (await wire.answer()).status == status, case
                     assert await wire.rest() == b"", case

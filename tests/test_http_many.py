@@ -16,7 +16,7 @@ from pathlib import Path
 import peer
 import pytest
 from raw import SHAKE, Run, config
-from raw_ground import TLS, Ground, ground
+from raw_ground import TLS, ground
 from sente_app import Served, make, serving
 
 import chansock
@@ -38,17 +38,14 @@ def test_half_open_handshakes_are_gone_after_their_time(half: str, run: Run) -> 
         async with ground(
             handshake_timeout=0.2, body_timeout=0.2, close_timeout=0.2, max_message_bytes=1000
         ) as place:
-            for _ in range(MANY):
-                await place.client(HALVES[half])
-            await connected(place, MANY)
+            clients = [await place.client(HALVES[half]) for _ in range(MANY)]
+            for client in clients:
+                answer = await client.eof()
+                assert answer.startswith(b"HTTP/1.1 408 ") if HALVES[half] else answer == b""
+                client.writer.close()
             await place.gone()
 
     run(main())
-
-
-async def connected(place: Ground, count: int) -> None:
-    while len(place.service) < count:
-        await asyncio.sleep(0)
 
 
 @pytest.mark.slow
@@ -134,6 +131,11 @@ async def by_ajax(served: Served) -> None:
         await one.ask(peer.request("POST", "/chsk", [kind], form.encode()), b"[7 nil]")
 
 
+async def by_other(served: Served) -> None:
+    async with wire(served.port) as one:
+        await one.ask(peer.request("POST", "/a", body=b"abc"), b"not found")
+
+
 async def by_malformed(served: Served) -> None:
     async with wire(served.port) as one:
         await one.ask(peer.request("GET", "/a#b"), b"the target")
@@ -141,7 +143,7 @@ async def by_malformed(served: Served) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="there is no /proc")
-@pytest.mark.parametrize("cycle", [by_ws, by_ajax, by_malformed])
+@pytest.mark.parametrize("cycle", [by_ws, by_ajax, by_other, by_malformed])
 def test_connect_handshake_echo_and_reset_leave_nothing_behind(
     cycle: Callable[[Served], Awaitable[None]], run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:

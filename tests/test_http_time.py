@@ -33,6 +33,7 @@ class Memory:
         self.written = b""
         self.ended = ""
         self.is_reading = True
+        self.waiting = 0  # bytes that the peer has not taken
 
     def get_extra_info(self, name: str) -> Any:
         return {"peername": ("203.0.113.9", 5000)}.get(name)
@@ -41,7 +42,7 @@ class Memory:
         pass
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return self.waiting
 
     def write(self, data: bytes) -> None:
         self.written += data
@@ -168,6 +169,57 @@ def test_kept_connection_may_be_idle_for_http_idle_timeout() -> None:
     assert place.wire.ended == ""
     place.clock.advance(0.2)
     assert place.wire.ended == "close"
+
+
+def lagging(data: bytes) -> Place:
+    """A request whose answer waits for its peer."""
+    place = Place()
+    place.wire.waiting = 1000
+    place.feed(data)
+    place.protocol.pause_writing()
+    return place
+
+
+@pytest.mark.parametrize("fields", [b"", b"Connection: close\r\n"])
+def test_answer_is_not_cut_off_while_its_peer_takes_some_of_it(fields: bytes) -> None:
+    place = lagging(HEAD[:-2] + fields + b"\r\n")
+    ended = place.wire.ended
+    for _ in range(20):
+        place.clock.advance(74)
+        place.wire.waiting -= 1
+        assert place.wire.ended == ended
+    place.clock.advance(200)
+    assert place.wire.ended == "abort"
+
+
+@pytest.mark.parametrize("fields", [b"", b"Connection: close\r\n"])
+def test_peer_that_takes_nothing_of_its_answer_is_cut_off(fields: bytes) -> None:
+    place = lagging(HEAD[:-2] + fields + b"\r\n")
+    place.clock.advance(200)
+    assert place.wire.ended == "abort"
+
+
+def test_socket_that_was_closed_is_given_no_more_time_for_what_it_takes() -> None:
+    place = lagging(UPGRADE)
+    place.door.transports[0].close(1013)
+    place.clock.advance(9.9)
+    place.wire.waiting -= 1
+    assert place.wire.ended == ""
+    place.clock.advance(0.2)
+    assert place.wire.ended == "abort"
+
+
+def test_empty_lines_before_a_request_are_bounded() -> None:
+    place = Place(max_head_bytes=1000)
+    for _ in range(50):
+        place.feed(b"\r\n" * 10)
+    assert (place.status, place.wire.ended) == (None, "")
+    place.feed(b"\r\n")
+    assert (place.status, place.wire.ended) == (431, "eof")
+    place = Place(max_head_bytes=1000)
+    for _ in range(50):
+        place.feed(b"\r\n" * 500 + HEAD)
+        assert place.status == 404
 
 
 def test_parked_poll_is_no_business_of_these_times() -> None:

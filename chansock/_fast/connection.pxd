@@ -8,7 +8,7 @@
 #                     \--> _read_frames --> link.take                 (C to C)
 #   hub --> Protocol.write, Reply.write --> socket.send
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport int64_t, uint8_t
 from chansock._fast.deflate cimport Deflate
 from chansock._fast.fanout cimport Link, Transport
 from chansock._fast.frames cimport Frame, Parser
@@ -79,6 +79,7 @@ cdef class Protocol(Socket):
     cdef bint is_awaiting           # a hook waits: nothing is read
     cdef bint keeps_alive
     cdef bint is_head               # HEAD: no body in the answer
+    cdef int64_t had_taken          # by the peer, when the answer's time was last given
     cdef tuple fields               # that the answer carries besides its own; None: none
 
     # WebSocket, and a parked poll or POST
@@ -121,6 +122,7 @@ cdef class Protocol(Socket):
     # The end
     cdef int _arm(self, double delay) except -1
     cdef int _disarm(self) except -1
+    cdef bint _is_taking(self) except -1
     cdef int _end_link(self, int code) except -1
     cdef int _drain(self) except -1
     cdef int _hang_up(self, bint at_once) except -1

@@ -479,6 +479,7 @@ cdef class Protocol(Socket):
         if not self._flush():
             self.link = link        # for connection_lost to tell of
             return 0
+        self.had_taken = 0
         if self.keeps_alive:
             self.state = IDLE
             self._arm(self.service.config.http_idle_timeout)
@@ -608,8 +609,16 @@ cdef class Protocol(Socket):
             self._refuse(503, "the server took too long")
         elif self.state == READING and self.reader is not None:
             self._refuse_early(408, "expected a whole request sooner")
+        elif self.close_code == 0 and self._is_taking():    # after a close code: a WebSocket
+            self._arm(self.service.config.http_idle_timeout)
         else:
             self._hang_up(self.state > FRAMES)
+
+    cdef bint _is_taking(self) except -1:
+        """Tell whether the peer reads what we sent, slow as it may be: some since last asked."""
+        cdef int64_t before = self.had_taken
+        self.had_taken = self.taken()
+        return self.had_taken > before
 
     cdef int _end_link(self, int code) except -1:
         """Tell the endpoint, once, that what it opened has ended."""

@@ -19,6 +19,7 @@ cdef class RequestReader:
     cdef Py_ssize_t max_body
 
     # The request under way
+    cdef Py_ssize_t blank           # bytes of empty lines before it
     cdef Py_ssize_t seen            # bytes of its head that were searched for the end
     cdef bytes head                 # None: its head is not whole
     cdef bytes body

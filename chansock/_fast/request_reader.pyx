@@ -84,6 +84,9 @@ cdef class RequestReader:
         if self.seen == 0:
             while start + 2 <= size and data[start] == 13 and data[start + 1] == 10:
                 start += 2          # RFC 9112 section 2.2: empty lines before a request
+            self.blank += start
+            if self.blank > self.max_head:
+                return self._refuse(431, f"expected at most {self.max_head} bytes of empty lines")
         used[0] = start
         length = self._find_end(data + start, min(size - start, self.max_head))
         if length < 0:
@@ -92,7 +95,7 @@ cdef class RequestReader:
             if size - start > self.max_head:
                 return self._refuse(431, f"expected at most {self.max_head} bytes of head")
             return MORE
-        self.seen = 0
+        self.seen = self.blank = 0
         self.head = PyBytes_FromStringAndSize(<const char*>data + start, length)
         self.body = b""
         self.gathered = None

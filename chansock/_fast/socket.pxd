@@ -4,7 +4,7 @@
 #   in:   get_buffer --kernel--> buffer_updated --> consume --> keep what was not taken
 #   out:  send --> send(2);  behind a backlog, under TLS, on an odd transport: transport.write
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport int64_t, uint8_t
 from chansock._fast.fanout cimport Transport
 
 
@@ -53,4 +53,5 @@ cdef class Socket(Transport):
     cdef int send_bytes(self, bytes data) except -1
     cdef int send_all(self, list pieces) except -1
     cdef Py_ssize_t _sent_in_part(self, Py_ssize_t sent) except -2
+    cdef int64_t taken(self) except -1
     cdef int broken(self) except -1     # the subclass's: what to do about it
