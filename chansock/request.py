@@ -15,7 +15,7 @@ from re import compile as pattern
 from typing import Any, Final, Self, TypeVar, overload
 from urllib.parse import unquote_to_bytes
 
-__all__ = ["Headers", "Params", "Request", "Response", "is_token"]
+__all__ = ["Headers", "Params", "Request", "Response", "is_token", "is_utf8"]
 
 T = TypeVar("T")
 
@@ -336,6 +336,14 @@ def is_token(text: str) -> bool:
     return _TOKEN.fullmatch(text) is not None
 
 
+def is_utf8(text: str) -> bool:
+    """Tell whether text can be sent: a lone surrogate, which edn's \\ud800 makes, cannot."""
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
+
+
 def _raw(text: str | bytes) -> bytes:
     raw = text.encode("utf-8", "surrogateescape") if isinstance(text, str) else text
     return raw.translate(_BREAKS)
@@ -347,8 +355,8 @@ class Response:
 
     Raises ValueError, naming the field, if a field could not be sent as it is (CR, LF, NUL
     or another control, a character outside latin-1, a name that is no token), or if it is one
-    that the edge sets itself (Connection, Content-Length, Transfer-Encoding). Raises TypeError
-    if the body is neither bytes nor str.
+    that the edge sets itself (Connection, Content-Length, Transfer-Encoding), and if the body
+    is a str with surrogates. Raises TypeError if the body is neither bytes nor str.
     """
 
     status: int = 200
@@ -357,14 +365,17 @@ class Response:
     headers: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.status, bool) or not 200 <= self.status <= 599:
+        is_int = isinstance(self.status, int) and not isinstance(self.status, bool)
+        if not is_int or not 200 <= self.status <= 599:
             raise ValueError(f"status: expected 200 to 599, got {self.status!r}")
         if not isinstance(self.body, bytes | str):
             raise TypeError(f"body: expected bytes or str, got {self.body!r:.80}")
+        if isinstance(self.body, str) and not is_utf8(self.body):
+            raise ValueError(f"body: expected text without surrogates, got {self.body!r:.80}")
         _check_value("content_type", self.content_type)
         for name, value in self.headers:
             if not is_token(name):
-                raise ValueError(f"{name[:80]!r}: expected the name of a field")
+                raise ValueError("headers: expected a token as the name of each field")
             if name.lower() in _OF_THE_EDGE:
                 raise ValueError(f"{name}: expected no such field, the server sets it")
             _check_value(name, value)
@@ -378,4 +389,7 @@ class Response:
 def _check_value(name: str, value: str) -> None:
     found = _BAD_VALUE.search(value)
     if found:
-        raise ValueError(f"{name}: expected latin-1 without controls, got {value[:80]!r}")
+        # Not the value: a cookie may stand in it, and this in a log.
+        raise ValueError(
+            f"{name}: expected latin-1 without controls, got {found[0]!r} at {found.start()}"
+        )

@@ -150,8 +150,10 @@ def test_head_has_the_head_of_get_and_no_body(run: Run) -> None:
         async with serving() as served, served.peer() as wire:
             answer = await wire.ask("HEAD", "/a")
             assert (answer.status, answer.header("content-length")) == (200, "24")
-            answer = await wire.ask("HEAD", SHAKE)
-            assert (answer.status, answer.header("allow")) == (405, "GET, POST")
+            await handshake(wire)
+            for target in (SHAKE, POLL):
+                answer = await wire.ask("HEAD", target)
+                assert (answer.status, answer.header("allow")) == (405, "GET, POST")
             assert (await wire.ask("GET", "/a")).status == 200
 
     run(main())
@@ -188,8 +190,11 @@ def test_options_of_the_whole_server_is_the_fallbacks(run: Run) -> None:
         f"{len(REQ):x}\r\n{REQ}\r\n0\r\n\r\n",
         f'{len(REQ):X};name=value;q="a;b"\r\n{REQ}\r\n000\r\nTrailer: x\r\nX-Y:\r\n\r\n',
         "".join(f"1\r\n{char}\r\n" for char in REQ) + "0;last\r\n\r\n",
+        # RFC 9110 section 6.5.1: nothing that frames or routes counts behind the body
+        f"{len(REQ):x}\r\n{REQ}\r\n0\r\nContent-Length: 99\r\nHost: evil.example\r\n"
+        "Transfer-Encoding: chunked\r\nConnection: close\r\nExpect: x\r\n\r\n",
     ],
-    ids=["one chunk", "extensions and trailers", "chunks of a byte"],
+    ids=["one chunk", "extensions and trailers", "chunks of a byte", "trailers that frame"],
 )
 @pytest.mark.parametrize("path", ["/chsk", "/a"])
 def test_chunked_form_is_read(body: str, path: str, run: Run) -> None:
@@ -242,11 +247,12 @@ def test_expect_of_http_1_0_is_not_answered(run: Run) -> None:
     run(main())
 
 
-def test_body_that_is_too_large_is_refused_in_place_of_a_100(run: Run) -> None:
+@pytest.mark.parametrize("path", ["/chsk", "/a"])
+def test_body_that_is_too_large_is_refused_in_place_of_a_100(path: str, run: Run) -> None:
     async def main() -> None:
         async with serving() as served, served.peer() as wire:
             fields = ("Content-Length: 99999999", "Expect: 100-continue")
-            await wire.send(head("POST /chsk HTTP/1.1", *fields))
+            await wire.send(head(f"POST {path} HTTP/1.1", *fields))
             answer = await wire.answer()
             assert (answer.status, answer.header("connection")) == (413, "close")
             assert await wire.rest() == b""
@@ -370,6 +376,29 @@ def test_frames_that_come_with_the_upgrade_are_not_lost(data: bytes, run: Run) -
     run(main())
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        head("POST /b HTTP/1.1", "Content-Length: 5") + b"GET /" + upgrade(),
+        head("POST /b HTTP/1.1", "Transfer-Encoding: chunked")
+        + b"1\r\na\r\n0\r\n\r\n\r\n"
+        + upgrade("Content-Length: 5")
+        + b"GET /",
+        head("HEAD /b HTTP/1.1") + upgrade("Transfer-Encoding: chunked") + b"1\r\na\r\n0\r\n\r\n",
+    ],
+)
+def test_upgrade_behind_a_request_begins_behind_its_own_body(data: bytes, run: Run) -> None:
+    async def main() -> None:
+        async with serving() as served, served.peer() as wire:
+            await wire.send(data + peer.frame(peer.TEXT, '[[:test/req 1] "a"]'))
+            assert (await wire.answer(head_only=data.startswith(b"HEAD"))).status == 200
+            assert (await wire.answer()).status == 101
+            assert (await wire.text()).startswith("[[:chsk/handshake")
+            assert await wire.text() == '[1 "a"]'
+
+    run(main())
+
+
 def test_frames_that_come_while_a_hook_waits_are_not_lost(run: Run) -> None:
     async def main() -> None:
         asked, let_in = asyncio.Event(), asyncio.Event()
@@ -426,7 +455,10 @@ def test_upgrade_that_rfc_6455_forbids_is_refused(data: bytes, status: int, run:
 def test_upgrade_at_another_path_is_an_ordinary_request(run: Run) -> None:
     async def main() -> None:
         async with serving() as served:
-            assert (await text(served, upgrade().replace(b"/chsk", b"/a"))).startswith("GET|/a")
+            data = upgrade().replace(b"/chsk", b"/a") + head("GET /b HTTP/1.1")
+            first, second = await answers(served, data, 2)
+            assert first.text.startswith("GET|/a")
+            assert second.text.startswith("GET|/b")
 
     run(main())
 

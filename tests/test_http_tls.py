@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -116,6 +118,19 @@ def test_bytes_that_come_with_the_upgrade_are_not_lost_over_tls(run: Run) -> Non
     run(main())
 
 
+def test_other_paths_are_served_over_tls_too(run: Run) -> None:
+    async def main() -> None:
+        async with serving_tls() as served, secure(served) as alice:
+            for _ in range(2):
+                assert (await alice.ask("GET", "/nowhere")).status == 404
+            await alice.send(peer.request("GET", "/nowhere", host="a b"))
+            answer = await alice.answer()
+            assert (answer.status, answer.header("connection")) == (400, "close")
+            assert await alice.rest() == b""
+
+    run(main())
+
+
 @pytest.mark.parametrize("data", [b"GET /chsk HTTP/1.1\r\nHost: h\r\n\r\n", b"\0" * 100])
 def test_who_speaks_no_tls_is_let_go_without_a_traceback(
     data: bytes, run: Run, caplog: pytest.LogCaptureFixture
@@ -147,6 +162,41 @@ def test_who_does_not_trust_us_is_let_go_without_a_traceback(
     with caplog.at_level(logging.DEBUG):
         run(main())
     assert [r for r in caplog.records if r.levelno >= logging.ERROR] == []
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET /chsk HTTP/1.1\r\nHost: h\r\n\r\n",
+        b"\x17\x03\x03\x00\x20" + b"x" * 32,  # a record that nobody encrypted
+        b"\x17\x03\x03\x00\x20xxx",  # the same, and then the end
+        b"\x16\x03\x03\x00\x04\x01\x00\x00\x00",  # a second hello
+    ],
+)
+def test_bytes_past_tls_end_their_connection_without_a_traceback(
+    data: bytes, version: ssl.TLSVersion, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with serving_tls(config(grace_ws=0)) as served:
+            gone = asyncio.Event()
+            served.chsk.on("chsk/uidport-close", lambda _: gone.set())
+            async with secure(served, trust(version)) as alice:
+                assert (await alice.upgrade(ALICE)).status == 101
+                await alice.text()
+                with socket.socket(
+                    fileno=os.dup(alice.writer.get_extra_info("socket").fileno())
+                ) as raw:
+                    raw.send(data)
+                    raw.shutdown(socket.SHUT_WR)
+                await gone.wait()
+            async with secure(served) as bob:
+                assert (await bob.ask("GET", SHAKE)).status == 200
+
+    with caplog.at_level(logging.DEBUG):
+        run(main())
+    ours = [r for r in caplog.records if r.name.startswith("chansock")]
+    assert [r for r in ours if r.levelno >= logging.ERROR] == []
 
 
 @pytest.mark.parametrize("how", ["reset", "cut in a handshake"])

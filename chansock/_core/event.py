@@ -10,6 +10,7 @@ from functools import lru_cache
 from chansock import edn
 from chansock._fast.frames import is_close_code
 from chansock.errors import EdnEncodeError, InvalidEvent
+from chansock.request import is_utf8
 from chansock.target import Target, is_user_id
 from chansock.values import Keyword
 
@@ -52,8 +53,8 @@ def check_close(code: int, reason: str) -> None:
     is_code = isinstance(code, int) and 1000 <= code <= 4999 and is_close_code(code)
     if not is_code:
         raise InvalidEvent(f"expected a close code that may be sent, got {code!r:.80}")
-    if not isinstance(reason, str):
-        raise InvalidEvent(f"expected a reason (str), got {reason!r:.80}")
+    if not isinstance(reason, str) or not is_utf8(reason):
+        raise InvalidEvent(f"expected a reason (str, without surrogates), got {reason!r:.80}")
 
 
 def check_user_id(to: Target) -> None:

@@ -77,7 +77,7 @@ def render(
     ours), and `Connection: close` unless kept alive.
     """
     status = response.status
-    body = response.body_bytes
+    body = response.body_bytes if status != 205 else b""  # RFC 9110 section 15.3.6
     parts = [_LINES.get(status) or f"HTTP/1.1 {status} Status {status}\r\n"]
     own = {name.lower() for name, _ in response.headers}
     if "date" not in own:
