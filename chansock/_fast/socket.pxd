@@ -14,12 +14,24 @@ cdef class Window:
     cdef Py_ssize_t size
 
 
+cdef enum:
+    SPARES = 4                      # stores that wait for their next use
+
+
 cdef class Memory:
     # Shared by all sockets of a listener; never in use between two calls of the loop.
     cdef uint8_t* buffer            # owned: what one read fills
     cdef Py_ssize_t size
     cdef uint8_t* scratch           # owned: where several pieces become one send
     cdef Window window
+
+    # Large stores of frames that are done with, owned
+    cdef uint8_t* spares[SPARES]
+    cdef Py_ssize_t spare_sizes[SPARES]
+    cdef int spare_count
+
+    cdef uint8_t* lend(self, Py_ssize_t* size) except NULL      # of at least size, which it sets
+    cdef int take_back(self, uint8_t* store, Py_ssize_t size) noexcept
 
 
 cdef class Socket(Transport):

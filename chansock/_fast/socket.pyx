@@ -36,6 +36,8 @@ cdef enum:
     READ_SIZE = 262144          # 64 KiB costs 3 %; with 1 MiB one flooder holds a turn for long
     LARGE = 65536               # what is longer gets a store of its own size
     SCRATCH_SIZE = 262144       # what is longer is joined into bytes of its own
+    MAX_SPARE = 2097152         # of a store that is kept: fresh memory costs a large frame a tenth
+    MAX_SURPLUS = 262144        # of a store beyond its frame: what is read into that is moved
 
     # Linux's struct tcp_info, whose newer fields no header of the libc has
     SOL_TCP = 6
@@ -77,8 +79,47 @@ cdef class Memory:
             raise MemoryError
 
     def __dealloc__(self):
+        cdef int k
         free(self.buffer)
         free(self.scratch)
+        for k in range(self.spare_count):
+            free(self.spares[k])
+
+    cdef uint8_t* lend(self, Py_ssize_t* size) except NULL:
+        """Give a store, for a large frame one that was there; it is the caller's."""
+        cdef uint8_t* store
+        cdef int k
+        for k in range(self.spare_count):
+            if size[0] > LARGE and 0 <= self.spare_sizes[k] - size[0] <= MAX_SURPLUS:
+                store = self.spares[k]
+                size[0] = self.spare_sizes[k]
+                self.spare_count -= 1
+                self.spares[k] = self.spares[self.spare_count]
+                self.spare_sizes[k] = self.spare_sizes[self.spare_count]
+                return store
+        store = <uint8_t*>malloc(size[0])
+        if store == NULL:
+            raise MemoryError
+        return store
+
+    cdef int take_back(self, uint8_t* store, Py_ssize_t size) noexcept:
+        """Free a store, or keep it for the next large frame."""
+        if not LARGE < size <= MAX_SPARE:
+            free(store)
+        elif self.spare_count < SPARES:
+            self.spares[self.spare_count] = store
+            self.spare_sizes[self.spare_count] = size
+            self.spare_count += 1
+        else:
+            # The oldest goes, so that sizes that are not asked for any more do not stay.
+            free(self.spares[0])
+            memmove(&self.spares[0], &self.spares[1], (SPARES - 1) * sizeof(uint8_t*))
+            memmove(
+                &self.spare_sizes[0], &self.spare_sizes[1], (SPARES - 1) * sizeof(Py_ssize_t)
+            )
+            self.spares[SPARES - 1] = store
+            self.spare_sizes[SPARES - 1] = size
+        return 0
 
 
 cdef class Socket(Transport):
@@ -158,19 +199,18 @@ cdef class Socket(Transport):
             if data != self.store:
                 memmove(self.store, data, size)
         else:
-            fresh = <uint8_t*>malloc(need)
-            if fresh == NULL:
-                raise MemoryError
+            fresh = self.memory.lend(&need)
             memcpy(fresh, data, size)
-            free(self.store)
+            self.memory.take_back(self.store, self.capacity)
             self.store = fresh
             self.capacity = need
         self.stored = size
         return 0
 
     cdef int drop_store(self) noexcept:
-        """Free the store: an idle connection owns no buffer."""
-        free(self.store)
+        """Give the store away: an idle connection owns no buffer."""
+        if self.store != NULL:
+            self.memory.take_back(self.store, self.capacity)
         self.store = NULL
         self.stored = self.capacity = 0
         self.is_direct = False
