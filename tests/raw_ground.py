@@ -39,6 +39,12 @@ TLS = Path(__file__).parent / "data" / "tls"
 Run = Callable[[Any], Any]
 
 
+def server_tls() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(TLS / "cert.pem", TLS / "key.pem")
+    return context
+
+
 class Socket(Protocol, asyncio.BufferedProtocol):
     __slots__ = ()
 
@@ -238,10 +244,7 @@ async def ground(
         http1=http1,
         extensions=Extensions(config),
     )
-    context = None
-    if tls:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(TLS / "cert.pem", TLS / "key.pem")
+    context = server_tls() if tls else None
     server = await loop.create_server(lambda: Socket(service), "127.0.0.1", 0, ssl=context)
     place = Ground(service, door, server.sockets[0].getsockname()[1], tls)
     try:

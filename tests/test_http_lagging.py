@@ -12,7 +12,7 @@ import peer
 import pytest
 from peer import Peer
 from raw import SHAKE, Run, config, round_trip
-from raw_ground import TLS
+from raw_ground import TLS, server_tls
 from sente_app import Served, make
 
 import chansock
@@ -38,12 +38,6 @@ def small_window(port: int) -> socket.socket:
     sock.connect(("127.0.0.1", port))
     sock.setblocking(False)
     return sock
-
-
-def server_tls() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(TLS / "cert.pem", TLS / "key.pem")
-    return context
 
 
 @pytest.mark.parametrize("is_tls", [False, True])
@@ -99,14 +93,9 @@ def test_peer_that_pipelines_and_never_reads_is_not_read_either(path: str, run: 
             )
             async with Peer(reader, writer) as wire:
                 writer.write(peer.request("GET", path) * count)
-                for _ in range(50):
+                for _ in range(100):
                     await round_trip(served)
-                before = asked
-                for _ in range(50):
-                    await round_trip(served)
-                # what the two kernels hold of answers, besides the round trips' own
-                assert before < count // 2
-                assert asked == before + 50
+                assert asked < count // 2  # what the two kernels hold of answers
                 for _ in range(count):
                     assert (await wire.answer()).status == 200
 

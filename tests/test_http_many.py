@@ -7,7 +7,6 @@ import gc
 import logging
 import os
 import socket
-import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,7 +15,7 @@ from pathlib import Path
 import peer
 import pytest
 from raw import SHAKE, Run, config
-from raw_ground import TLS, ground
+from raw_ground import ground, server_tls
 from sente_app import Served, make, serving
 
 import chansock
@@ -51,12 +50,9 @@ def test_half_open_handshakes_are_gone_after_their_time(half: str, run: Run) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize("hello", [b"", HALF_A_HELLO])
 def test_half_open_tls_handshakes_are_gone_after_their_time(hello: bytes, run: Run) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(TLS / "cert.pem", TLS / "key.pem")
-
     async def main() -> None:
         chsk = make(config(handshake_timeout=0.2))
-        async with chansock.serve(chsk, port=0, ssl=context) as listener:
+        async with chansock.serve(chsk, port=0, ssl=server_tls()) as listener:
             socks = [socket.create_connection(("127.0.0.1", listener.port)) for _ in range(100)]
             for sock in socks:
                 sock.setblocking(False)

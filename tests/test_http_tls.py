@@ -15,7 +15,7 @@ import pytest
 from http_cases import TLS_HELLO
 from peer import Peer
 from raw import POLL, SHAKE, Run, config, post
-from raw_ground import TLS
+from raw_ground import TLS, server_tls
 from sente_app import Served, make, serving
 
 import chansock
@@ -26,10 +26,8 @@ ALICE = "/chsk?client-id=alice%2F1"
 
 @asynccontextmanager
 async def serving_tls(settings: Config | None = None) -> AsyncIterator[Served]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(TLS / "cert.pem", TLS / "key.pem")
     chsk = make(settings or config())
-    async with chansock.serve(chsk, port=0, ssl=context) as listener:
+    async with chansock.serve(chsk, port=0, ssl=server_tls()) as listener:
         yield Served(chsk, listener.port)
 
 

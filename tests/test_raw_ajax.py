@@ -144,7 +144,8 @@ def test_presence_comes_with_the_second_get(run: Run) -> None:
 
 def test_dropped_poll_is_noticed_at_once(run: Run) -> None:
     async def main() -> None:
-        async with serving(config(grace_ajax=0.01)) as served, served.peer() as alice:
+        # the grace must outlast the time between the handshake and the poll
+        async with serving(config(grace_ajax=0.2)) as served, served.peer() as alice:
             gone: asyncio.Queue[object] = asyncio.Queue()
             served.chsk.on("chsk/uidport-close", lambda msg: gone.put_nowait(msg.uid))
             await handshake(alice)
