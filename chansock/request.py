@@ -10,28 +10,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from re import compile as pattern
 from typing import Any, Final, Self, TypeVar, overload
 from urllib.parse import unquote_to_bytes
+
+from chansock._fast.head import add_params, decoded, method, target, value, values
 
 __all__ = ["Headers", "Params", "Request", "Response", "is_token", "is_utf8"]
 
 T = TypeVar("T")
 
 MAX_PARAMS: Final = 256  # names of one request; more cost time and mean nothing
-MAX_KEPT: Final = 32  # bytes of a parameter's name that is remembered decoded
 
 _BAD_VALUE = pattern(r"[^\t\x20-\x7e\x80-\xff]")  # RFC 9110 section 5.5
 _TOKEN = pattern(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 section 5.6.2
 _BREAKS = bytes.maketrans(b"\r\n\0", b"   ")
 _OF_THE_EDGE = frozenset({"connection", "content-length", "transfer-encoding"})
-
-
-@lru_cache(maxsize=256)  # a program asks for few names, and often
-def _key(name: str) -> bytes:
-    """Give what stands before the value of a field in a head in lower case."""
-    return b"\r\n" + name.lower().encode("latin-1", "replace") + b":"
 
 
 class Headers(Mapping[str, str]):
@@ -42,26 +36,16 @@ class Headers(Mapping[str, str]):
     RFC 9110 section 5.5 has it, without the white space around them.
     """
 
-    __slots__ = ("_head", "_lowered")
+    __slots__ = ("_head",)
 
-    def __init__(self, head: bytes) -> None:
-        self._head = head
-        self._lowered = head.lower()
-
-    def _find(self, key: bytes, start: int) -> tuple[int, int]:
-        """Give the bounds of the value of the next field with this key, or (-1, -1)."""
-        at = self._lowered.find(key, start)
-        if at < 0:
-            return -1, -1
-        at += len(key)
-        end = self._lowered.find(b"\r\n", at)
-        return at, end if end >= 0 else len(self._lowered)
+    def __init__(self, raw: bytes) -> None:
+        self._head = raw
 
     def __getitem__(self, name: str) -> str:
-        start, end = self._find(_key(name), 0)
-        if start < 0:
+        found = value(self._head, name)
+        if found is None:
             raise KeyError(name)
-        return self._head[start:end].strip(b" \t").decode("latin-1")
+        return found
 
     @overload
     def get(self, name: str, default: None = None, /) -> str | None: ...
@@ -71,18 +55,11 @@ class Headers(Mapping[str, str]):
     def get(self, name: str, default: T, /) -> str | T: ...
     def get(self, name: str, default: object = None, /) -> object:
         """Give the first value of name, or the default; without an exception on the way."""
-        start, end = self._find(_key(name), 0)
-        return default if start < 0 else self._head[start:end].strip(b" \t").decode("latin-1")
+        return value(self._head, name, default)
 
     def getall(self, name: str) -> list[str]:
         """Give every value of name, in the order received; [] if there is none."""
-        values = []
-        key = _key(name)
-        start, end = self._find(key, 0)
-        while start >= 0:
-            values.append(self._head[start:end].strip(b" \t").decode("latin-1"))
-            start, end = self._find(key, end)
-        return values
+        return values(self._head, name)
 
     def fields(self) -> list[tuple[str, str]]:
         """Give every field as (name as sent, value), in the order received."""
@@ -94,7 +71,7 @@ class Headers(Mapping[str, str]):
         return pairs
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and _key(name) in self._lowered
+        return isinstance(name, str) and value(self._head, name) is not None
 
     def __iter__(self) -> Iterator[str]:
         return iter(dict.fromkeys(name.lower() for name, _ in self.fields()))
@@ -120,18 +97,14 @@ class Params(Mapping[str, str]):
     def __init__(self, *parts: bytes) -> None:
         self._values: dict[str, list[bytes]] = {}  # decoded when asked for: one may be long
         for part in parts:
-            for pair in part.split(b"&", MAX_PARAMS)[:MAX_PARAMS]:
-                if pair:
-                    name, _, value = pair.partition(b"=")
-                    key = _decode_name(name) if len(name) < MAX_KEPT else _decode(name)
-                    self._values.setdefault(key, []).append(value)
+            add_params(self._values, part, MAX_PARAMS)
 
     def __getitem__(self, name: str) -> str:
-        return _decode(self._values[name][0])
+        return decoded(self._values[name][0])
 
     def getall(self, name: str) -> list[str]:
         """Give every value of name, in the order received; [] if there is none."""
-        return [_decode(value) for value in self._values.get(name, ())]
+        return [decoded(given) for given in self._values.get(name, ())]
 
     def raw(self, name: str) -> list[bytes]:
         """Give every value of name as it was sent, still percent-encoded."""
@@ -148,17 +121,6 @@ class Params(Mapping[str, str]):
 
     def __repr__(self) -> str:
         return f"Params({', '.join(map(repr, self))})"
-
-
-def _decode(raw: bytes) -> str:
-    if b"+" in raw:
-        raw = raw.replace(b"+", b" ")
-    if b"%" in raw:
-        raw = unquote_to_bytes(raw)
-    return raw.decode("utf-8", "replace")
-
-
-_decode_name = lru_cache(maxsize=256)(_decode)  # few names stand in nearly every request
 
 
 class Request:
@@ -244,17 +206,12 @@ class Request:
     @property
     def method(self) -> str:
         """The method as sent: `GET`."""
-        return self._head[: max(self._head.find(b" "), 0)].decode("latin-1")
-
-    def _target(self) -> bytes:
-        start = self._head.find(b" ") + 1
-        end = self._head.find(b" ", start)
-        return self._head[start:end] if start and end >= 0 else b""
+        return method(self._head)
 
     @property
     def target(self) -> str:
         """The request target as sent, percent-encoded, with its query."""
-        return self._target().decode("latin-1")
+        return target(self._head).decode("latin-1")
 
     @property
     def host(self) -> str:
@@ -264,22 +221,22 @@ class Request:
         """
         if self._host is not None:
             return self._host
-        target = self._target()
-        if target[:1] not in (b"/", b"*") and b"://" in target:
-            authority = target.partition(b"://")[2]
+        asked = target(self._head)
+        if asked[:1] not in (b"/", b"*") and b"://" in asked:
+            authority = asked.partition(b"://")[2]
             return authority.partition(b"/")[0].partition(b"?")[0].decode("latin-1")
-        return self.headers.get("host", "")
+        return value(self._head, "host", "")
 
     @property
     def path(self) -> str:
         """The path, percent-decoded, without the query."""
-        path = self._target().partition(b"?")[0]
+        path = target(self._head).partition(b"?")[0]
         if path[:1] != b"/" and b"://" in path:  # absolute form, RFC 9112 section 3.2.2
             path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
         return unquote_to_bytes(path).decode("utf-8", "replace")
 
     def _query(self) -> bytes:
-        return self._target().partition(b"?")[2]
+        return target(self._head).partition(b"?")[2]
 
     @property
     def query(self) -> str:
@@ -373,12 +330,12 @@ class Response:
         if isinstance(self.body, str) and not is_utf8(self.body):
             raise ValueError(f"body: expected text without surrogates, got {self.body!r:.80}")
         _check_value("content_type", self.content_type)
-        for name, value in self.headers:
+        for name, content in self.headers:
             if not is_token(name):
                 raise ValueError("headers: expected a token as the name of each field")
             if name.lower() in _OF_THE_EDGE:
                 raise ValueError(f"{name}: expected no such field, the server sets it")
-            _check_value(name, value)
+            _check_value(name, content)
 
     @property
     def body_bytes(self) -> bytes:

@@ -91,7 +91,7 @@ def test_a_status_without_a_name_is_sent() -> None:
 
 
 def test_the_accept_key_is_that_of_rfc_6455() -> None:
-    assert http1.accept_key("dGhlIHNhbXBsZSBub25jZQ==") == b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+    assert http1.accept_key(b"dGhlIHNhbXBsZSBub25jZQ==") == b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 
 
 def test_a_handshake_is_answered_as_in_rfc_6455() -> None:

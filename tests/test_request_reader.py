@@ -5,6 +5,7 @@ What is refused stands in http_cases.py, and is tested in test_http_malformed.py
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 from urllib.parse import quote_plus, unquote_to_bytes
 
@@ -12,8 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chansock._core import http1
 from chansock._core.http1 import judge_head
-from chansock._fast.request_reader import RequestReader, unquote_form
+from chansock._fast.head import unquote_form
+from chansock._fast.request_reader import RequestReader
+from chansock.request import Request
 
 GET = b"GET /chsk?a=1 HTTP/1.1\r\nHost: h\r\n\r\n"
 LENGTH = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n"
@@ -159,3 +163,57 @@ def test_any_bytes_are_read_alike_whole_and_split(data: bytes, step: int) -> Non
 def test_a_form_value_is_decoded_as_the_standard_library_does(text: str, tail: str) -> None:
     raw = (quote_plus(text.encode("utf-8", "surrogatepass")) + tail).encode()
     assert unquote_form(raw) == unquote_to_bytes(raw.replace(b"+", b" "))
+
+
+# Fields of a handshake, well and badly made; every choice with every other.
+KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
+HANDSHAKES = [
+    (b"GET / HTTP/1.1", b"POST / HTTP/1.1", b"GET / HTTP/1.0"),
+    (
+        b"Upgrade: websocket",
+        b"UPGRADE:\th2c ,WebSocket\t",
+        b"Upgrade: websockets",
+        b"Upgrade: web socket",
+        b"X-Upgrade: websocket",
+    ),
+    (b"Connection: Upgrade", b"connection: keep-alive,upgrade ,", b"Connection: close"),
+    (
+        b"Sec-WebSocket-Version: 13",
+        b"Sec-WebSocket-Version: 13\r\nsec-websocket-version: 13",
+        b"Sec-WebSocket-Version: 013",
+        b"X: y",
+    ),
+    (
+        b"Sec-WebSocket-Key: " + KEY,
+        b"sec-websocket-key:" + KEY + b" \t",
+        b"Sec-WebSocket-Key: " + KEY + b"\r\nSec-WebSocket-Key: " + KEY,
+        b"Sec-WebSocket-Key: " + KEY[:-1],
+        b"Sec-WebSocket-Key: " + KEY.replace(b"G", b"-"),
+        b"Sec-WebSocket-Key: " + b"A" * 24,
+        b"Sec-WebSocket-Key:",
+    ),
+]
+
+
+def test_a_handshake_is_faultless_to_the_reader_as_to_the_check_in_words() -> None:
+    keys = 0
+    for start, *lines in product(*HANDSHAKES):
+        reader = RequestReader(judge_head, 1000, 10, 100)
+        found, _ = reader.read(request(*lines, start=start))
+        assert isinstance(found, tuple)
+        asked = Request(found[0])
+        assert reader.wants_websocket == http1.wants_upgrade(asked), lines
+        answer = http1.check_upgrade(asked)
+        assert (reader.key is not None) == isinstance(answer, bytes), (start, lines)
+        if reader.key is not None:
+            keys += 1
+            assert http1.switch(reader.key) == answer
+    assert keys == 2 * 2 * 1 * 2
+
+
+@given(st.binary(max_size=40))
+def test_values_are_decoded_as_the_standard_library_does(raw: bytes) -> None:
+    raw = raw.replace(b"&", b"").replace(b"=", b"")
+    head = Request.from_fields("GET", b"/?" + raw.replace(b"?", b"").replace(b" ", b"+"))
+    expected = unquote_to_bytes(head.query.encode("latin-1").replace(b"+", b" "))
+    assert list(head.params) == ([expected.decode("utf-8", "replace")] if head.query else [])

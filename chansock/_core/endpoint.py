@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, fields
-from inspect import isawaitable
 from typing import Any, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
@@ -17,7 +16,7 @@ from chansock._core import browser, guard, http1, wire
 from chansock._core.hub import Hub
 from chansock._core.posts import PostOrder, Posts
 from chansock._core.session import Session
-from chansock._fast.dispatch import Connection, Dispatch, Inbox
+from chansock._fast.dispatch import Connection, Dispatch, Inbox, is_awaitable
 from chansock._fast.fanout import Transport
 from chansock._fast.packet import Packer, Packet
 from chansock._fast.sweep import Sweep
@@ -52,7 +51,7 @@ class Hooks:
                 raise ConfigError(f"{field.name}: expected a function, got {hook!r:.80}")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # a frozen one costs 1.5 us more
 class Admission:
     """A request that may come in. `kind` is "ws", "poll" or "post"; `handshake` is there
     for a socket, and for a GET that needs one."""
@@ -156,7 +155,7 @@ class Endpoint:
             return self.refuse("stopping", 503, "the server is stopping")
         if hooks.reject is not None:
             response = hooks.reject(request)
-            if isawaitable(response):
+            if is_awaitable(response):
                 response = yield response
             if response is not None:
                 self._count("reject")
@@ -167,7 +166,7 @@ class Endpoint:
             return self.refuse("host", 403, "Unauthorized host", why)
         if hooks.csrf_token is not None:
             token = hooks.csrf_token(request)
-            if isawaitable(token):
+            if is_awaitable(token):
                 token = yield token
             if not guard.check_token(request, token):
                 return self.refuse("csrf", 403, "Bad CSRF token")
@@ -175,14 +174,14 @@ class Endpoint:
             return self.refuse("origin", 403, "Unauthorized origin", why)
         if hooks.authorize is not None:
             is_authorized = hooks.authorize(request)
-            if isawaitable(is_authorized):
+            if is_awaitable(is_authorized):
                 is_authorized = yield is_authorized
             if not is_authorized:
                 return self.refuse("authorize", 401, "Unauthorized request")
         uid: UserId | None = None
         if hooks.user_id is not None:
             found = hooks.user_id(request)
-            if isawaitable(found):
+            if is_awaitable(found):
                 found = yield found
             if found is not None and not is_user_id(found):
                 log.error(
@@ -203,7 +202,7 @@ class Endpoint:
         data: object = None
         if hooks.handshake_data is not None:
             data = hooks.handshake_data(request)
-            if isawaitable(data):
+            if is_awaitable(data):
                 data = yield data
         packet = Packet(self._packer.packet(wire.handshake(uid, data), None), self._packer.binary)
         return Admission(kind, request, uid, client_id, packet)

@@ -34,6 +34,7 @@ __all__ = [
     "judge_head",
     "refuse",
     "render",
+    "switch",
     "wants_upgrade",
     "with_extension",
 ]
@@ -125,9 +126,9 @@ def refuse(status: int, text: str) -> Response:
     return Response(status, text)
 
 
-def accept_key(key: str) -> bytes:
+def accept_key(key: bytes) -> bytes:
     """Give the Sec-WebSocket-Accept of a Sec-WebSocket-Key (RFC 6455 section 4.2.2)."""
-    return b64encode(sha1(key.encode("latin-1") + _GUID, usedforsecurity=False).digest())
+    return b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
 
 
 def _has_token(values: list[str], token: str) -> bool:
@@ -164,7 +165,12 @@ def check_upgrade(request: Request) -> Response | bytes:
     keys = headers.getall("sec-websocket-key")
     if len(keys) != 1 or not _is_key(keys[0]):
         return refuse(400, "expected one Sec-WebSocket-Key of 16 bytes in base64")
-    return _SWITCH % accept_key(keys[0])
+    return switch(keys[0].encode("latin-1"))
+
+
+def switch(key: bytes) -> bytes:
+    """Make the 101 that answers a Sec-WebSocket-Key (RFC 6455 section 4.2.2)."""
+    return _SWITCH % accept_key(key)
 
 
 def with_extension(switch: bytes, extension: str) -> bytes:

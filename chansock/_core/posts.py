@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from chansock._core import wire
 from chansock._fast.dispatch import Connection, Dispatch
+from chansock._fast.head import unquote_form
 from chansock._fast.packet import Packer, Packet
-from chansock._fast.request_reader import unquote_form
 from chansock._fast.sweep import Entry, Sweep
 from chansock.config import Config
 from chansock.errors import PacketError

@@ -35,6 +35,7 @@ cdef class Service:
     cdef object config
     cdef Sweep sweep
     cdef str path                   # None: every path is the endpoint's
+    cdef bytes plain_path           # the same, if nobody need escape anything in it; or None
     cdef object fallback            # call(request) -> Response, None or an awaitable; or None
     cdef object http1               # the module that words answers
     cdef object forwarded           # call(request): sets who asked, as proxies say; or None
@@ -98,7 +99,7 @@ cdef class Protocol(Socket):
     cdef int _answer(self, object response) except -1
     cdef int _refuse(self, int status, str why) except -1
     cdef int _refuse_early(self, int status, str why) except -1
-    cdef object _check_upgrade(self, object request)
+    cdef object _check_upgrade(self, object request, bytes key)
     cdef int _upgrade(self, bytes switch, object admission) except -1
     cdef int _hold(self, object admission, bytes body) except -1
 

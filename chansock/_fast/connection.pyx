@@ -11,15 +11,20 @@ because HTTP and WebSocket share one state, one flow and one end.
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from chansock._fast cimport frames, request_reader
+from chansock._fast.dispatch cimport is_awaitable
+from chansock._fast.head cimport asks_for
 from chansock._fast.packet cimport Packet
 
 import logging
-from inspect import isawaitable
+from re import compile as pattern
 
 from chansock.errors import FrameError
 from chansock.request import Request, Response
 
 log = logging.getLogger("chansock.connection")
+
+# A path that is spelled in one way only, but by who escapes more than he must.
+IS_PLAIN = pattern(r"[/A-Za-z0-9._~-]+").fullmatch
 
 cdef enum:
     MAX_WAITING = 65536         # bytes of pipelined requests behind one that is held
@@ -47,6 +52,9 @@ cdef class Service:
         self.sweep = sweep
         self.config = config
         self.path = path
+        self.plain_path = None
+        if path is not None and IS_PLAIN(path):
+            self.plain_path = path.encode()
         self.fallback = fallback
         self.http1 = http1
         self.forwarded = forwarded
@@ -371,14 +379,18 @@ cdef class Protocol(Socket):
             service.forwarded(request)
         if reader.body and service.http1.is_form(request):
             request.set_form(reader.body)
-        if service.path is not None and request.path != service.path:
+        if not (
+            service.path is None
+            or (service.plain_path is not None and asks_for(reader.head, service.plain_path))
+            or request.path == service.path
+        ):
             fallback = service.fallback
             self._settle(None if fallback is None else fallback(request), None, None)
             return 0
         self.fields = service.endpoint.answer_fields(request)
-        switch, is_upgrade = None, service.http1.wants_upgrade(request)
+        switch, is_upgrade = None, reader.wants_websocket
         if is_upgrade:
-            switch = self._check_upgrade(request)
+            switch = self._check_upgrade(request, reader.key)
             if isinstance(switch, Response):
                 return self._answer(switch)
         self._arm(service.config.handshake_timeout)
@@ -388,10 +400,12 @@ cdef class Protocol(Socket):
         self._settle(result, reader.body, switch)
         return 0
 
-    cdef object _check_upgrade(self, object request):
+    cdef object _check_upgrade(self, object request, bytes key):
         """Give the 101, extensions agreed on, or the Response that refuses."""
         cdef Service service = self.service
-        cdef object agreed = None, switch = service.http1.check_upgrade(request)
+        cdef object agreed = None, switch
+        # Without a key something is wrong, and that is said in words.
+        switch = service.http1.check_upgrade(request) if key is None else service.http1.switch(key)
         if service.extensions is not None and not isinstance(switch, Response):
             agreed = service.extensions.agree(request)
             if isinstance(agreed, Response):
@@ -404,7 +418,7 @@ cdef class Protocol(Socket):
     def _settle(self, result, bytes body, bytes switch):
         # Go on with what the endpoint or the fallback (then body is None) gave, or will give;
         # while it waits, nothing is read.
-        if isawaitable(result):
+        if is_awaitable(result):
             self.is_awaiting = True
             self.pause()
             self.service.clock.start(self._await(result, body, switch))

@@ -10,6 +10,9 @@ from chansock._fast.fanout cimport Fanout, Link, Outbox, Transport
 from chansock._fast.packet cimport Packet, Packer
 
 
+cpdef bint is_awaitable(object value) noexcept
+
+
 cdef class Route:
     # One handler and how it is run.
     cdef readonly object handler

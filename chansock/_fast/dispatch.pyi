@@ -2,7 +2,7 @@ from collections.abc import Awaitable, Callable
 from types import ModuleType
 from typing import Any, Final, Generic, Protocol, final
 
-from typing_extensions import TypeVar
+from typing_extensions import TypeIs, TypeVar
 
 from chansock._fast.fanout import Fanout, Link, Outbox, Transport
 from chansock._fast.packet import Packer, Packet
@@ -21,6 +21,8 @@ class _Sender(Protocol):
     def disconnect(self, to: Target, *, code: int = 1000, reason: str = "") -> None: ...
     @property
     def connected(self) -> Any: ...
+
+def is_awaitable(value: object) -> TypeIs[Awaitable[Any]]: ...
 
 @final
 class Later: ...

@@ -24,15 +24,21 @@ from chansock.values import Keyword
 cdef extern from *:
     """
     #include <pythread.h>
-    static inline int chsk_is_awaitable(PyObject *value) {
+    static inline int chansock_is_awaitable(PyObject *value) {
         PyAsyncMethods *methods = Py_TYPE(value)->tp_as_async;
         return methods != NULL && methods->am_await != NULL;
     }
     """
-    bint chsk_is_awaitable(object value) noexcept
+    bint chansock_is_awaitable(object value) noexcept
     unsigned long PyThread_get_thread_ident() noexcept
 
 log = logging.getLogger("chansock.dispatch")
+
+
+cpdef bint is_awaitable(object value) noexcept:
+    """Tell whether value can be awaited."""
+    return chansock_is_awaitable(value)
+
 
 # What is logged once for each connection.
 cdef enum:
@@ -471,7 +477,7 @@ cdef class Dispatch:
             if not isinstance(error, (Exception, CancelledError)):
                 raise
             return None
-        if result is None or not chsk_is_awaitable(result):
+        if result is None or not is_awaitable(result):
             self.finish(msg, result)
             return None
         if route.is_parallel:

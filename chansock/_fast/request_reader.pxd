@@ -26,6 +26,8 @@ cdef class RequestReader:
     cdef bint is_http_1_0
     cdef bint wants_close
     cdef bint wants_continue        # Expect: 100-continue
+    cdef readonly bint wants_websocket  # Upgrade: websocket, rightly or not
+    cdef readonly bytes key         # Sec-WebSocket-Key of a faultless handshake; else None
 
     # How its body is framed, and how far it is
     cdef int part
@@ -61,3 +63,11 @@ cdef struct Seen:
     Py_ssize_t length               # Content-Length; -1: none
     int hosts
     int codings                     # fields of Transfer-Encoding, chunked alone
+
+    # and of a WebSocket handshake
+    bint is_get
+    bint wants_upgrade              # in Connection
+    int versions                    # fields of Sec-WebSocket-Version
+    bint is_13
+    int keys                        # fields of Sec-WebSocket-Key
+    const char* key                 # 16 bytes in base64, or NULL

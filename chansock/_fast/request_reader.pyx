@@ -14,6 +14,8 @@ from cpython.bytearray cimport (
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport memchr, memcmp, memcpy
 
+from chansock._fast.head cimport hex_digit
+
 cdef extern from "strings.h":
     int strncasecmp(const char* a, const char* b, size_t size) noexcept nogil
 
@@ -34,6 +36,7 @@ cdef enum:
     MAX_HEX_DIGITS = 12             # 2**48: far past any limit, far below an overflow
     MAX_HOST = 255                  # bytes of a name; the DNS has 253
     INET6_LENGTH = 46               # of an address as text, with the NUL behind it
+    KEY_LENGTH = 24                 # 16 bytes in base64
 
 
 @cython.final
@@ -100,6 +103,8 @@ cdef class RequestReader:
         self.body = b""
         self.gathered = None
         self.wants_close = self.wants_continue = self.is_http_1_0 = False
+        self.wants_websocket = False
+        self.key = None
         found = self._scan(data + start, length)
         if found != REFUSED:
             status = self.judge(self.head)
@@ -144,7 +149,10 @@ cdef class RequestReader:
         cdef Seen seen
         cdef Py_ssize_t count = 0
         seen.length = -1
-        seen.hosts = seen.codings = 0
+        seen.hosts = seen.codings = seen.versions = seen.keys = 0
+        seen.is_get = size > 4 and memcmp(line, b"GET ", 4) == 0
+        seen.wants_upgrade = seen.is_13 = False
+        seen.key = NULL
         if self._request_line(line, stop - line) == REFUSED:
             return REFUSED
         line = stop + 2
@@ -156,6 +164,11 @@ cdef class RequestReader:
             if self._field(line, stop - line, &seen) == REFUSED:
                 return REFUSED
             line = stop + 2
+        if (
+            self.wants_websocket and seen.wants_upgrade and seen.versions == 1 and seen.is_13
+            and seen.keys == 1 and seen.key != NULL and seen.is_get and not self.is_http_1_0
+        ):
+            self.key = PyBytes_FromStringAndSize(seen.key, KEY_LENGTH)
         if seen.hosts > 1 or (seen.hosts == 0 and not self.is_http_1_0):
             return self._refuse(400, f"expected one Host, got {seen.hosts}")
         if seen.codings:
@@ -217,7 +230,7 @@ cdef class RequestReader:
         at = target
         while at < end and at[0] != c"?":
             if at[0] == c"%" and (
-                end - at < 3 or _hex(at[1]) < 0 or _hex(at[2]) < 0
+                end - at < 3 or hex_digit(at[1]) < 0 or hex_digit(at[2]) < 0
                 or (at[1] == c"0" and at[2] == c"0")
             ):
                 return self._refuse(400, "expected %XX with two hex digits, not 00, in the path")
@@ -257,7 +270,16 @@ cdef class RequestReader:
             if size != 7 or strncasecmp(value, b"chunked", 7) != 0:
                 return self._refuse(501, "expected no Transfer-Encoding but chunked")
         elif length == 10 and strncasecmp(line, b"connection", 10) == 0:
-            self.wants_close |= _has_close(value, size)
+            self.wants_close |= _has_token(value, size, b"close", 5)
+            seen.wants_upgrade |= _has_token(value, size, b"upgrade", 7)
+        elif length == 7 and strncasecmp(line, b"upgrade", 7) == 0:
+            self.wants_websocket |= _has_token(value, size, b"websocket", 9)
+        elif length == 21 and strncasecmp(line, b"sec-websocket-version", 21) == 0:
+            seen.versions += 1
+            seen.is_13 = size == 2 and memcmp(value, b"13", 2) == 0
+        elif length == 17 and strncasecmp(line, b"sec-websocket-key", 17) == 0:
+            seen.keys += 1
+            seen.key = value if _is_key(value, size) else NULL
         elif length == 6 and strncasecmp(line, b"expect", 6) == 0:
             if size != 12 or strncasecmp(value, b"100-continue", 12) != 0:
                 return self._refuse(417, "expected no Expect but 100-continue")
@@ -310,7 +332,7 @@ cdef class RequestReader:
             taken = min(size - at, MAX_CHUNK_LINE) if end == NULL else end - (data + at)
             if not _is_line(data + at, taken, end == NULL):
                 return self._refuse(400, "expected lines ended by CR LF in a chunked body")
-            if self.part == IN_CHUNK_SIZE and taken and _hex(data[at]) < 0:
+            if self.part == IN_CHUNK_SIZE and taken and hex_digit(data[at]) < 0:
                 return self._refuse(400, "expected the size of a chunk in hex")
             if end == NULL:
                 if taken == MAX_CHUNK_LINE:
@@ -337,7 +359,7 @@ cdef class RequestReader:
         cdef Py_ssize_t k = 0
         cdef int digit
         while k < size and k <= MAX_HEX_DIGITS:
-            digit = _hex(line[k])
+            digit = hex_digit(line[k])
             if digit < 0:
                 break
             value = value * 16 + digit
@@ -397,28 +419,6 @@ def is_host(bytes text not None):
     return _is_host(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
 
 
-cpdef bytes unquote_form(bytes text):
-    """Decode a value of a form: `+` is a space, `%41` is A, a broken escape stays as it is.
-
-    For the one value that may be long; the standard library takes 0.3 s for a megabyte.
-    """
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(text)
-    cdef const uint8_t* at = <const uint8_t*>PyBytes_AS_STRING(text)
-    cdef const uint8_t* end = at + size
-    cdef bytes result = PyBytes_FromStringAndSize(NULL, size)
-    cdef uint8_t* start = <uint8_t*>PyBytes_AS_STRING(result)
-    cdef uint8_t* out = start
-    while at < end:
-        if at[0] == c"%" and end - at > 2 and _hex(at[1]) >= 0 and _hex(at[2]) >= 0:
-            out[0] = <uint8_t>(_hex(at[1]) << 4 | _hex(at[2]))
-            at += 3
-        else:
-            out[0] = c" " if at[0] == c"+" else at[0]
-            at += 1
-        out += 1
-    return result[:out - start]
-
-
 cdef Py_ssize_t _decimal(const char* text, Py_ssize_t size) noexcept:
     """Read digits; -1 if there is anything else, or more than fit."""
     cdef Py_ssize_t value = 0
@@ -430,13 +430,6 @@ cdef Py_ssize_t _decimal(const char* text, Py_ssize_t size) noexcept:
             return -1
         value = value * 10 + (text[k] - c"0")
     return value
-
-
-cdef int _hex(uint8_t char) noexcept:
-    if c"0" <= char <= c"9":
-        return char - c"0"
-    char |= 0x20
-    return char - c"a" + 10 if c"a" <= char <= c"f" else -1
 
 
 cdef inline bint _is_letter(uint8_t char) noexcept:
@@ -496,17 +489,34 @@ cdef bint _is_host(const char* text, Py_ssize_t size) noexcept:
     return size <= 5 and 0 <= port <= 65535
 
 
-cdef bint _has_close(const char* value, Py_ssize_t size) noexcept:
-    """Tell whether `close` stands in a list of tokens."""
-    cdef Py_ssize_t at = 0
-    cdef Py_ssize_t end
-    while at < size:
-        while at < size and value[at] in b" \t,":
-            at += 1
-        end = at
-        while end < size and value[end] not in b" \t,":
-            end += 1
-        if end - at == 5 and strncasecmp(value + at, b"close", 5) == 0:
+cdef bint _has_token(
+    const char* value, Py_ssize_t size, const char* token, Py_ssize_t length
+) noexcept:
+    """Tell whether a token stands in a list of them, in any case (RFC 9110 section 5.6.1)."""
+    cdef const char* end = value + size
+    cdef const char* stop
+    cdef const char* last
+    while value < end:
+        stop = <const char*>memchr(value, c",", end - value)
+        if stop == NULL:
+            stop = end
+        last = stop
+        while value < last and value[0] in b" \t":
+            value += 1
+        while value < last and (last - 1)[0] in b" \t":
+            last -= 1
+        if last - value == length and strncasecmp(value, token, length) == 0:
             return True
-        at = end
+        value = stop + 1
     return False
+
+
+cdef bint _is_key(const char* text, Py_ssize_t size) noexcept:
+    """Tell whether this is base64 of 16 bytes (RFC 6455 section 4.1)."""
+    cdef Py_ssize_t k
+    if size != KEY_LENGTH or text[22] != c"=" or text[23] != c"=":
+        return False
+    for k in range(22):
+        if not (_is_letter(text[k]) or c"0" <= text[k] <= c"9" or text[k] in b"+/"):
+            return False
+    return True

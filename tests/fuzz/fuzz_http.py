@@ -19,7 +19,8 @@ from chansock._core import guard, http1
 from chansock._core.forwarded import Proxies
 from chansock._core.http1 import judge_head
 from chansock._fast.frames import Parser, close_payload, frame
-from chansock._fast.request_reader import RequestReader, unquote_form
+from chansock._fast.head import unquote_form
+from chansock._fast.request_reader import RequestReader
 from chansock.request import Request, Response
 from fuzz.draw import Draw, pieces_of
 from fuzz.wire import STEP, Server, Wire, server
