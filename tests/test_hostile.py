@@ -1,0 +1,21 @@
+"""Hostile peers: each attack ends as it should, within its memory, and others are served."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hostile
+import pytest
+
+SERVED_WITHIN = 1.0  # seconds; the aim is 50 ms, which bench_hostile.py shows
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="there is no /proc")
+@pytest.mark.parametrize("name", hostile.ATTACKS)
+def test_an_attack_costs_little_and_others_are_served(name: str) -> None:
+    attack = hostile.ATTACKS[name]
+    found = hostile.run(name)
+    assert found.outcome == attack.outcome
+    assert found.growth < attack.growth, found
+    assert found.worst < SERVED_WITHIN, found
