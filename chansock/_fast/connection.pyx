@@ -28,6 +28,7 @@ IS_PLAIN = pattern(r"[/A-Za-z0-9._~-]+").fullmatch
 
 cdef enum:
     MAX_WAITING = 65536         # bytes of pipelined requests behind one that is held
+    MAX_BURST = 1 << 20         # bytes read of one connection before others have their turn
     MAX_PONGS = 1000            # gathered for one send; a read may hold 40 times as many pings
     FORM_SLACK = 4096           # of a percent-encoded body: the fields beside the packet
 
@@ -208,6 +209,11 @@ cdef class Protocol(Socket):
         """Take what can be taken of data. Nothing escapes: the loop would hang up."""
         try:
             self._consume(data, size)
+            # The loop reads a socket up to 32 times, as long as it fills the buffer.
+            if self.burst > MAX_BURST:
+                self.burst = 0
+                self.pause()
+                self._go_on()
         except Exception:
             self._failed()
         return 0

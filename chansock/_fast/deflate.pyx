@@ -24,6 +24,7 @@ cdef enum:
     RSV1 = 0x40                 # of a frame's first byte: deflated, RFC 7692 section 6
     CUT = 4                     # what a sender takes off the end: 00 00 ff ff
     MAX_BITS = 15               # no peer's window is larger
+    PIECE = 65536               # taken, and made, at a time, so that a bomb costs little
     MAX_STREAMS = 16            # each costs a new inflater, and two bytes begin another
 
 # What the sender took off, and behind it an empty last block: zlib then tells by `eof` that
@@ -77,30 +78,41 @@ cdef class Deflate:
     cdef bytes inflate(
         self, const uint8_t* data, Py_ssize_t size, bint is_text, bytes window
     ):
-        cdef bytes rest = PyBytes_FromStringAndSize(NULL, size + len(END))
-        cdef bytes message = b""
-        cdef bytes piece
-        memcpy(PyBytes_AS_STRING(rest), data, size)
-        memcpy(PyBytes_AS_STRING(rest) + size, PyBytes_AS_STRING(END), len(END))
-        for _ in range(MAX_STREAMS):
-            # The widest window whatever was agreed: zlib rounds one of 8 bits up.
-            inflater = decompressobj(-MAX_BITS, window or b"")
+        cdef list pieces = []
+        cdef bytes message, given = b""
+        cdef Py_ssize_t total = 0, at = 0, room
+        cdef int streams = 1
+        cdef bint is_whole = False, is_full = False
+        inflater = _inflater(window)
+        while not (is_whole and inflater.eof and not given):
+            if inflater.eof:
+                # A block with BFINAL ended the stream; another begins (section 7.2.3.4).
+                streams += 1
+                if streams > MAX_STREAMS:
+                    raise FrameError(
+                        f"expected at most {MAX_STREAMS} final blocks in a message", 1007
+                    )
+                inflater = _inflater(_end_of(window, b"".join(pieces), 1 << MAX_BITS))
+            if not given and not is_full:
+                if is_whole:
+                    raise FrameError("expected a deflated message to end with a block", 1007)
+                given = PyBytes_FromStringAndSize(<const char*>data + at, min(size - at, PIECE))
+                at += len(given)
+                is_whole = at == size
+                if is_whole:
+                    given += END
             try:
-                piece = inflater.decompress(rest, self.max_size + 1 - len(message))
+                room = min(PIECE, self.max_size + 1 - total)
+                message = inflater.decompress(given, room)
             except ZlibError as error:
                 raise FrameError(f"expected a deflated message: {error}", 1007) from None
-            message = message + piece if message else piece
-            if len(message) > self.max_size:
+            given = inflater.unused_data if inflater.eof else inflater.unconsumed_tail
+            is_full = len(message) == room and not inflater.eof
+            total += len(message)
+            if total > self.max_size:
                 raise FrameError(f"expected at most {self.max_size} bytes in a message", 1009)
-            if not inflater.eof:
-                raise FrameError("expected a deflated message to end with a block", 1007)
-            rest = inflater.unused_data
-            if not rest:
-                break
-            # A block with BFINAL ended the stream; another begins (section 7.2.3.4).
-            window = _end_of(window, piece, 1 << MAX_BITS)
-        else:
-            raise FrameError(f"expected at most {MAX_STREAMS} final blocks in a message", 1007)
+            pieces.append(message)
+        message = b"".join(pieces) if len(pieces) > 1 else pieces[0]
         if is_text and not frames.is_utf8(
             <const uint8_t*>PyBytes_AS_STRING(message), len(message)
         ):
@@ -120,6 +132,11 @@ cdef class Deflate:
         return self.inflate(
             <const uint8_t*>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), is_text, window
         )
+
+
+cdef object _inflater(bytes window):
+    # The widest window whatever was agreed: zlib rounds one of 8 bits up.
+    return decompressobj(-MAX_BITS, window or b"")
 
 
 cdef bytes _end_of(bytes before, bytes after, Py_ssize_t size):

@@ -48,6 +48,7 @@ cdef class Socket(Transport):
     cdef Py_ssize_t capacity
     cdef bint is_direct             # the kernel writes into the store: the rest of a large frame
     cdef bint is_paused             # the transport was told to read no more
+    cdef Py_ssize_t burst           # bytes read since others had their turn, as a subclass sees to
 
     # Reading. consume is the subclass's: take what can be taken of data, keep the rest.
     cdef int consume(self, uint8_t* data, Py_ssize_t size) except -1

@@ -170,6 +170,7 @@ cdef class Socket(Transport):
     def buffer_updated(self, Py_ssize_t size):
         """Take what was read."""
         self.heard = True
+        self.burst += size
         if self.is_direct:
             self.stored += size
             self.consume(self.store, self.stored)
