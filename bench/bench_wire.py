@@ -85,7 +85,14 @@ CONNECTS = {FLOOR: Dialect(), f"{OURS}, raw": Dialect(server="chansock-echo"), *
 @PER_ANSWER
 @pytest.mark.parametrize("implementation", CONNECTS)
 def test_connect(measure: Measure, benchmark: Any, implementation: str) -> None:
-    benchmark.group = "connect, greet and close, 16 at a time"
+    benchmark.group = "connect and greet, 16 at a time"
     if implementation == OURS:
         benchmark.extra_info["target"] = ("cpu", 1.75)
     measure(CONNECTS, clients=16, mode="connect")
+
+
+@PER_ANSWER
+@pytest.mark.parametrize("implementation", CONNECTS)
+def test_visit(measure: Measure, benchmark: Any, implementation: str) -> None:
+    benchmark.group = "connect, greet and close, 16 at a time"
+    measure(CONNECTS, clients=16, mode="visit")

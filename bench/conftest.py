@@ -29,6 +29,7 @@ OURS = "chansock"
 FLOOR = "C"  # floor.c
 ROUNDS, QUICK_ROUNDS = 5, 3
 SECONDS, QUICK_SECONDS = 0.5, 0.1  # the least length of a round
+MOST_OPEN = 2000  # connections of a round that stay open until its end
 
 
 class Meter:
@@ -148,12 +149,12 @@ def measure(
     quick = request.config.getoption("--quick")
     seconds = QUICK_SECONDS if quick else SECONDS
 
-    def calibrate(load: Load, least: int) -> int:
+    def calibrate(load: Load, least: int, most: int) -> int:
         """Find how many requests a round takes; every answer is checked on the way."""
         requests = least
-        while (trial := load.run(requests)).wall < seconds / 4:
-            requests *= 2 if trial.wall > seconds / 16 else 8
-        return max(least, int(requests * seconds / trial.wall))
+        while (trial := load.run(requests)).wall < seconds / 4 and requests < most:
+            requests = min(most, requests * (2 if trial.wall > seconds / 16 else 8))
+        return min(most, max(least, int(requests * seconds / trial.wall)))
 
     def ask_all(
         dialects: Mapping[str, Dialect], clients: int, in_flight: int, mode: str
@@ -170,7 +171,9 @@ def measure(
                         in_flight=in_flight, mode=mode, folder=tmp_path / name,
                     )  # fmt: skip
                     loads[name] = load, 0
-                    loads[name] = load, calibrate(load, 1 if mode == "fan" else clients * in_flight)
+                    least = 1 if mode == "fan" else clients * in_flight
+                    most = MOST_OPEN if mode == "connect" else sys.maxsize
+                    loads[name] = load, calibrate(load, least, most)
                     outcome[name] = []
                 except RuntimeError as error:
                     outcome[name] = error

@@ -11,7 +11,8 @@
  * MODE is one of
  *   echo       each client keeps IN_FLIGHT requests under way, and gets an answer to each
  *   fan        the first client sends one REQUEST, and every client gets the ANSWER
- *   connect    CLIENTS connections at a time are opened, greeted and closed from both sides
+ *   connect    CLIENTS connections at a time are opened and greeted; all are closed behind the clock
+ *   visit      CLIENTS connections at a time are opened, greeted and closed from both sides
  *
  * Prints "ready", then for each line N on stdin runs N requests and prints
  *   answers wall_seconds server_cpu_seconds own_cpu_seconds p50 p99 p99.9
@@ -297,7 +298,41 @@ static void start_visit(Visit *visit, uint32_t index) {
     watch(visit->fd, EPOLLIN, index, EPOLL_CTL_ADD);
 }
 
+static Visit *opened; /* by mode connect, to be closed behind the clock */
+static long opened_count;
+
 static long run_connect(long requests) {
+    struct epoll_event events[256];
+    long started = 0, done = 0;
+    opened = calloc((size_t)requests, sizeof *opened);
+    opened_count = requests;
+    while (done < requests) {
+        for (; started < requests && started < done + clients_count; started++)
+            start_visit(&opened[started], (uint32_t)started);
+        int ready = wait_for_events(events);
+        for (int i = 0; i < ready; i++) {
+            Visit *visit = &opened[events[i].data.u32];
+            if (!take_greetings(visit)) continue;
+            note_latency(now() - visit->since);
+            watch(visit->fd, 0, 0, EPOLL_CTL_DEL);
+            done++;
+        }
+    }
+    return done;
+}
+
+static void close_opened(void) {
+    for (long i = 0; i < opened_count; i++) shutdown(opened[i].fd, SHUT_WR);
+    for (long i = 0; i < opened_count; i++) {
+        while (recv(opened[i].fd, buffer, sizeof buffer, 0) > 0) continue;
+        close(opened[i].fd);
+    }
+    free(opened);
+    opened = NULL;
+    opened_count = 0;
+}
+
+static long run_visit(long requests) {
     struct epoll_event events[256];
     Visit *all = calloc((size_t)clients_count, sizeof *all);
     long started = 0, done = 0;
@@ -348,10 +383,12 @@ int main(int argc, char **argv) {
 
     long (*run)(long) = !strcmp(argv[4], "echo")  ? run_echo
                         : !strcmp(argv[4], "fan") ? run_fan
-                                                  : run_connect;
+                        : !strcmp(argv[4], "visit") ? run_visit
+                                                    : run_connect;
     clients = calloc((size_t)clients_count, sizeof *clients);
     epoll_fd = epoll_create1(0);
-    for (int i = 0; run != run_connect && i < clients_count; i++) open_client(i);
+    int has_clients = run != run_connect && run != run_visit;
+    for (int i = 0; has_clients && i < clients_count; i++) open_client(i);
     puts("ready");
     fflush(stdout);
 
@@ -364,8 +401,10 @@ int main(int argc, char **argv) {
         long done = run(atol(line));
         uint64_t wall = now() - start, own = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - own_start;
         usleep(2000); /* until the server sleeps, its CPU clock lags by up to a tick */
+        uint64_t server = clock_ns(cpu) - cpu_start;
+        close_opened();
         printf("%ld %.9f %.9f %.9f %.9f %.9f %.9f\n", done, 1e-9 * (double)wall,
-               1e-9 * (double)(clock_ns(cpu) - cpu_start), 1e-9 * (double)own, quantile(0.5),
+               1e-9 * (double)server, 1e-9 * (double)own, quantile(0.5),
                quantile(0.99), quantile(0.999));
         fflush(stdout);
     }
