@@ -14,7 +14,7 @@ from re import compile as pattern
 from typing import Any, Final, Self, TypeVar, overload
 from urllib.parse import unquote_to_bytes
 
-from chansock._fast.head import add_params, decoded, method, target, value, values
+from chansock._fast.head import add_params, cookies, decoded, method, target, value, values
 
 __all__ = ["Headers", "Params", "Request", "Response", "is_token", "is_utf8"]
 
@@ -256,14 +256,7 @@ class Request:
     @property
     def cookies(self) -> dict[str, str]:
         """The cookies, as sent but for quotes around a value; the first of a name counts."""
-        cookies: dict[str, str] = {}
-        for line in self.headers.getall("cookie"):
-            for pair in line.split(";"):
-                name, equals, value = pair.strip().partition("=")
-                if equals and name not in cookies:
-                    quoted = len(value) > 1 and value[0] == value[-1] == '"'
-                    cookies[name] = value[1:-1] if quoted else value
-        return cookies
+        return cookies(self._head)
 
     @property
     def params(self) -> Params:

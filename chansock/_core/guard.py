@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
@@ -170,6 +171,7 @@ def check_token(request: Request, reference: str | None) -> bool:
     return hmac.compare_digest(given.encode("utf-8"), reference.encode("utf-8"))
 
 
+@lru_cache(maxsize=64)  # most requests name one of a few
 def _split_host(host: str) -> tuple[str, int | None]:
     """Split a Host field into name, without brackets and in lower case, and port; "" if it
     is none."""
@@ -187,6 +189,7 @@ def _split_host(host: str) -> tuple[str, int | None]:
     return name.lower(), int(port)
 
 
+@lru_cache(maxsize=64)
 def _is_same_origin(origin: str, host: str, scheme: str) -> bool:
     if host and (origin == f"https://{host}" or (scheme == "http" and origin == f"http://{host}")):
         return True  # spelled alike, as nearly always

@@ -7,8 +7,9 @@ outside is the wall time, for Date.
 
 from __future__ import annotations
 
-from base64 import b64decode, b64encode
+from base64 import b64decode
 from binascii import Error as Base64Error
+from binascii import b2a_base64
 from email.utils import formatdate
 from functools import lru_cache
 from hashlib import sha1
@@ -128,7 +129,7 @@ def refuse(status: int, text: str) -> Response:
 
 def accept_key(key: bytes) -> bytes:
     """Give the Sec-WebSocket-Accept of a Sec-WebSocket-Key (RFC 6455 section 4.2.2)."""
-    return b64encode(sha1(key + _GUID, usedforsecurity=False).digest())
+    return b2a_base64(sha1(key + _GUID, usedforsecurity=False).digest(), newline=False)
 
 
 def _has_token(values: list[str], token: str) -> bool:

@@ -399,7 +399,6 @@ cdef class Protocol(Socket):
             switch = self._check_upgrade(request, reader.key)
             if isinstance(switch, Response):
                 return self._answer(switch)
-        self._arm(service.config.handshake_timeout)
         result = service.endpoint.admit(
             request, is_upgrade=is_upgrade, is_loopback=service.is_loopback
         )
@@ -425,6 +424,8 @@ cdef class Protocol(Socket):
         # Go on with what the endpoint or the fallback (then body is None) gave, or will give;
         # while it waits, nothing is read.
         if is_awaitable(result):
+            if body is not None:
+                self._arm(self.service.config.handshake_timeout)
             self.is_awaiting = True
             self.pause()
             self.service.clock.start(self._await(result, body, switch))

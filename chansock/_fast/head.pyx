@@ -140,6 +140,40 @@ def add_params(dict into not None, bytes part not None, Py_ssize_t most):
         at = stop + 1
 
 
+def cookies(bytes head not None):
+    """Return the cookies by name, as sent but for quotes around a value; the first counts."""
+    cdef const char* at = PyBytes_AS_STRING(head)
+    cdef const char* end = at + PyBytes_GET_SIZE(head)
+    cdef const char* pair
+    cdef const char* stop
+    cdef const char* equals
+    cdef const char* last
+    cdef dict result = {}
+    while True:
+        pair = _value(at, end, b"cookie", 6, &at)
+        if pair == NULL:
+            return result
+        while pair < at:
+            stop = <const char*>memchr(pair, c";", at - pair)
+            if stop == NULL:
+                stop = at
+            equals = <const char*>memchr(pair, c"=", stop - pair)
+            last = stop
+            while pair < last and pair[0] in b" \t":
+                pair += 1
+            while pair < last and (last - 1)[0] in b" \t":
+                last -= 1
+            if equals != NULL:
+                name = PyUnicode_DecodeLatin1(pair, equals - pair, NULL)
+                if name not in result:
+                    equals += 1
+                    if last - equals > 1 and equals[0] == c'"' and (last - 1)[0] == c'"':
+                        equals += 1
+                        last -= 1
+                    result[name] = PyUnicode_DecodeLatin1(equals, max(0, last - equals), NULL)
+            pair = stop + 1
+
+
 def decoded(bytes text not None):
     """Return a percent-encoded name or value as text: UTF-8, `+` is a space, a broken escape
     stays as it is."""
