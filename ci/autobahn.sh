@@ -77,6 +77,7 @@ work=$ROOT/build/autobahn
 rm -rf "$work"
 mkdir -p "$work"
 cd "$work"
+touch echo.out # it is read before the echo may have begun
 options=(--port 0)
 [ -n "$plain" ] || options+=(--deflate)
 PYTHONPATH=$ROOT "$VENV/bin/python" -m chansock.testing.echo "${options[@]}" >echo.out 2>echo.log &
