@@ -112,3 +112,22 @@ def test_who_does_not_answer_a_close_is_cut_off(goes_on: bool, run: Run) -> None
                 await asyncio.sleep(0)
 
     run(main())
+
+
+def test_who_sends_without_an_end_lets_others_have_their_turn() -> None:
+    message = client(BINARY, bytes(60_000))
+
+    async def main() -> None:
+        fed = Fed()
+        for turns in range(1, 4):
+            read = 0
+            while not fed.transport.is_paused:
+                fed.feed([message])
+                read += len(message)
+            assert 1 << 20 < read <= (1 << 20) + len(message)
+            assert len(frames_of(fed.transport.written)) == turns * read // len(message)
+            while fed.transport.is_paused:
+                await asyncio.sleep(0)
+        fed.close()
+
+    asyncio.run(main())
