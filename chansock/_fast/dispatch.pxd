@@ -61,6 +61,8 @@ cdef class EventMsg:
     cdef bint is_replied
     cdef bint is_later                  # the handler returned LATER
 
+    cpdef reply(self, value=*)
+
 
 cdef class Dispatch:
     # handed

@@ -276,7 +276,7 @@ cdef class EventMsg:
         """Whether the client asked for a reply and has none yet."""
         return self.cb_id is not None and not self.is_replied
 
-    def reply(self, value=None):
+    cpdef reply(self, value=None):
         """Answer the event: `[value cb-id]`, over Ajax the POST's response `[value nil]`.
 
         Returns False if none is wanted (any more) or nobody is there to get it. May be

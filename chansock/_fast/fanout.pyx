@@ -364,7 +364,7 @@ cdef class Fanout:
             k += 1
 
     cdef Node add(self, Node node, object entry):
-        cdef Node child = Node()
+        cdef Node child = Node.__new__(Node)
         child.parent = node
         child.entry = entry
         child.events = node.events

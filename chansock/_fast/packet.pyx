@@ -32,6 +32,8 @@ cdef bytes frame_of(bytes payload, bint is_binary):
 
 
 @cython.final
+@cython.no_gc                   # what it holds is bytes
+@cython.freelist(256)
 cdef class Packet:
     """The bytes of one packet, and of the WebSocket frame around them."""
 
