@@ -387,3 +387,20 @@ async def test_a_stop_ends_every_connection_in_its_own_way(place: Ground) -> Non
         client.writer.close()
     await gone.wait()
     assert len(place.service) == 0
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        "[" + "(" * 480 + "1" + ")" * 480 + " nil]",
+        "[[:t/none] " + "(" * 480 + ":a\u00a0b" + ")" * 480 + "]",
+    ],
+)
+def test_what_is_too_deep_to_be_logged_costs_no_connection(packet: str, run: Run) -> None:
+    async def main() -> None:
+        async with ground() as place:
+            wire = await place.ws()
+            wire.send_text(packet, '[[:t/echo 7] "a"]')
+            assert await wire.frame() == (TEXT, b'[7 "a"]')
+
+    run(main())

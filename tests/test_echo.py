@@ -149,3 +149,18 @@ def test_what_came_before_a_broken_frame_or_a_close_is_echoed(run: Run) -> None:
                 assert await wire.eof() == b""
 
     run(main())
+
+
+def test_what_a_broken_echo_gathered_goes_to_nobody(run: Run) -> None:
+    async def main() -> None:
+        async with echoing() as place:
+            one, other = await place.client(), await place.client()
+            # More pongs than are gathered: they are sent in the middle of the read, and fail.
+            one.send(client(TEXT, b"secret"), client(PING, b"p") * 1500)
+            one.reset()
+            while len(place.service) > 1:
+                await asyncio.sleep(0)
+            other.send(client(TEXT, b"own"))
+            assert await other.frame() == (TEXT, b"own")
+
+    run(main())

@@ -14,6 +14,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 from uuid import UUID
+from zoneinfo import ZoneInfo
 
 import pytest
 from edn_corpus import cases, recorded, text_of, tree, value_of
@@ -261,6 +262,22 @@ def test_members_that_edn_cannot_tell_apart_are_refused() -> None:
     refusal({(Colour.RED,), ("red",)})
     assert written({nan}) == "#{##NaN}"
     assert written({Colour.RED: 1, "blue": 2}) == "{:red 1, :blue 2}"
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {(float("nan"),), (float("nan"),)},
+        {  # unequal by PEP 495, and one instant
+            datetime(2021, 11, 7, 1, 30, tzinfo=ZoneInfo("America/New_York"), fold=1),
+            datetime(2021, 11, 7, 6, 30, tzinfo=UTC),
+        },
+    ],
+)
+def test_what_is_one_in_edn_is_not_written_twice(members: set[Any]) -> None:
+    assert len(members) == 2
+    assert "expected distinct" in refusal(members).message
+    assert "expected distinct" in refusal(dict.fromkeys(members)).message
 
 
 def test_keys_in_keys_are_compared_once() -> None:

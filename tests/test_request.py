@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from urllib.parse import parse_qsl, urlencode
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chansock.request import Request, Response
+from chansock.request import Headers, Request, Response
 
 HEAD = (
     b"GET /chsk/caf%C3%A9?client-id=alice%2F1&handshake%3F=1&x=a+b&x=2&empty HTTP/1.1\r\n"
@@ -242,3 +245,32 @@ def test_a_body_that_is_no_text_raises_where_it_is_made(body: object) -> None:
 def test_a_status_out_of_range_raises(status: int) -> None:
     with pytest.raises(ValueError, match="status: expected 200 to 599"):
         Response(status)
+
+
+SHOUTED = b"POST / HTTP/1.1\r\nHost: h\r\nX-REAL-IP: 1\r\nTRANSFER-ENCODING: chunked\r\n\r\n"
+TURKISH = f"""
+import locale
+locale.setlocale(locale.LC_CTYPE, "")
+from chansock._core.http1 import judge_head
+from chansock._fast.request_reader import RequestReader
+from chansock.request import Headers
+assert RequestReader(judge_head, 9999, 99, 99).read({SHOUTED!r})[0] == "head"
+assert Headers({SHOUTED!r})["x-real-ip"] == "1"
+"""
+
+
+def test_the_name_of_a_field_is_the_same_where_i_is_no_small_letter_of_its_capital() -> None:
+    environment = {**os.environ, "LC_ALL": "tr_TR.UTF-8"}
+    known = "import locale; locale.setlocale(locale.LC_CTYPE, '')"
+    if subprocess.run([sys.executable, "-c", known], env=environment, check=False).returncode:
+        pytest.skip("no Turkish locale here")
+    subprocess.run([sys.executable, "-c", TURKISH], env=environment, check=True)
+
+
+def test_a_name_that_no_field_can_have_is_not_found() -> None:
+    head = b"GET / HTTP/1.1\r\na\0b: 1\r\nn\xe9: 2\r\n\r\n"
+    headers = Headers(head)
+    assert headers.get("a\0c") is None
+    assert "\udc80" not in headers
+    assert headers.getall("漢") == []
+    assert dict(headers) == {"a\0b": "1", "né": "2"}

@@ -72,6 +72,7 @@ cdef class Protocol(Socket):
     cdef bint is_due                # _continue will be called this turn
     cdef bytes message              # a message that had no room; the store has what follows it
     cdef bint message_is_text
+    cdef Py_ssize_t work            # what this call of _consume took, as bytes of messages
     cdef list pending               # a 101, pongs, a close frame: for the next send
 
     # HTTP

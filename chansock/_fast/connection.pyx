@@ -28,7 +28,8 @@ IS_PLAIN = pattern(r"[/A-Za-z0-9._~-]+").fullmatch
 
 cdef enum:
     MAX_WAITING = 65536         # bytes of pipelined requests behind one that is held
-    MAX_BURST = 1 << 20         # bytes read of one connection before others have their turn
+    MAX_BURST = 1 << 20         # bytes taken of one connection before others have their turn
+    LEAST_WORK = 256            # that a message costs, in bytes
     MAX_PONGS = 1000            # gathered for one send; a read may hold 40 times as many pings
     FORM_SLACK = 4096           # of a percent-encoded body: the fields beside the packet
 
@@ -210,7 +211,8 @@ cdef class Protocol(Socket):
         try:
             self._consume(data, size)
             # The loop reads a socket up to 32 times, as long as it fills the buffer.
-            if self.burst > MAX_BURST:
+            # uvloop's TLS does not, and loses what it has decrypted if the peer ends meanwhile.
+            if self.burst > MAX_BURST and not self.is_tls:
                 self.burst = 0
                 self.pause()
                 self._go_on()
@@ -224,6 +226,7 @@ cdef class Protocol(Socket):
         cdef Py_ssize_t whole = 0
         cdef Py_ssize_t used
         self.is_running = True
+        self.work = 0
         try:
             while at < size and not self.is_stalled:
                 if self.state == FRAMES or self.state == CLOSING:
@@ -243,6 +246,9 @@ cdef class Protocol(Socket):
             self.keep(data + at, size - at, whole)
             if not self._may_read():
                 self.pause()
+            elif self.work > MAX_BURST:
+                self.pause()
+                self._go_on()
         else:
             self.drop_store()
         if self.link is not None and self.state == FRAMES:
@@ -282,7 +288,7 @@ cdef class Protocol(Socket):
                         self.message_is_text,
                     )
             self._consume(self.store, self.stored)
-            if self.state < GONE and self._may_read():
+            if self.state < GONE and self._may_read() and not self.is_due:
                 self.resume()
         except Exception:
             self._failed()
@@ -532,7 +538,10 @@ cdef class Protocol(Socket):
         cdef Py_ssize_t at = 0
         whole[0] = 0
         try:
-            while not self.is_stalled and (self.state == FRAMES or self.state == CLOSING):
+            while (
+                not self.is_stalled and self.work <= MAX_BURST
+                and (self.state == FRAMES or self.state == CLOSING)
+            ):
                 self.parser.next(data + at, size - at, &frame)
                 at += frame.used
                 if frame.kind == frames.NEED_MORE:
@@ -558,6 +567,7 @@ cdef class Protocol(Socket):
 
     cdef int _take(self, const uint8_t* data, Py_ssize_t size, bint is_text) except -1:
         """Give a message to the dispatch; what has no room waits here, and so does the peer."""
+        self.work += LEAST_WORK
         if self.link.take(data, size, is_text) == 0:
             self.message = PyBytes_FromStringAndSize(<const char*>data, size)
             self.message_is_text = is_text
@@ -571,6 +581,7 @@ cdef class Protocol(Socket):
             frame.data, frame.size, frame.is_text, self.window
         )
         self.window = self.deflate.slide(self.window, message)
+        self.work += PyBytes_GET_SIZE(message)
         return self._take(
             <const uint8_t*>PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message), frame.is_text
         )

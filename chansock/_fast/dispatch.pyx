@@ -227,8 +227,12 @@ cdef class Connection(Link):
         # Once for each connection and kind of fault: a peer must not fill the log.
         if not self.has_complained & what:
             self.has_complained |= what
+            try:
+                got = "%.80r" % (got,)
+            except RecursionError:      # as deep as the reader lets it be
+                got = type(got).__name__
             log.warning(
-                "%s uid=%r client=%r: %s, got %.80r",
+                "%s uid=%r client=%r: %s, got %s",
                 log_id, self.uid, self.client_id[:8], expected, got,
             )
 

@@ -11,6 +11,7 @@ from chansock._fast.fanout cimport Link
 
 cdef class Echo(Link):
     cdef Protocol protocol
-    cdef WriteBuffer out            # of all echoes of a listener; empty between two reads
+    cdef WriteBuffer out            # of all echoes of a listener
+    cdef bint is_gathering          # what stands in it is ours
 
     cdef int _send(self, const uint8_t* data, Py_ssize_t size) except -1

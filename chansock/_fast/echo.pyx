@@ -37,8 +37,11 @@ cdef class Echo(Link):
             payload = PyBytes_FromStringAndSize(<const char*>data, size)
             self.protocol.write([Packet(payload, not is_text)])
             return 1
+        if not self.is_gathering:
+            out.cut(0)                  # what one that broke in its read has left
         if out.size + size > MAX_GATHERED and not self.cork():
             return 1                    # the peer has gone
+        self.is_gathering = True
         out.reserve(frames.head_size(size) + min(size, <Py_ssize_t>MAX_COPIED))
         out.size += frames.write_head(
             out.data + out.size, frames.TEXT if is_text else frames.BINARY, size
@@ -57,8 +60,9 @@ cdef class Echo(Link):
         """Send pongs, what was gathered, and data behind it. 0: the peer has gone."""
         cdef Protocol protocol = self.protocol
         cdef WriteBuffer out = self.out
-        cdef Py_ssize_t gathered = out.size
+        cdef Py_ssize_t gathered = out.size if self.is_gathering else 0
         out.cut(0)                      # whatever happens: the next read is another peer's
+        self.is_gathering = False
         if gathered == 0:
             return 1
         if protocol.pending is not None and not protocol._flush():

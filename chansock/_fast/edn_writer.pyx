@@ -146,11 +146,6 @@ cdef inline bint _is_name(object key) noexcept:
     return type(key) is str or type(key) is Keyword
 
 
-cdef inline bint _is_nan(object key) noexcept:
-    # Two NaN are one in edn.
-    return type(key) is float and key != key
-
-
 cdef int _lengthen(object error, str step) except -1:
     # One step more at the front of the path, on the way out.
     error.path = step + error.path
@@ -325,7 +320,7 @@ cdef class Writer:
             if key_place != VALUE:
                 start = at - w.sheet.start
                 at = self._key(w, at, key, key_place == KEYWORD_KEY)
-                converted[0] += w.converted - before + _is_nan(key)
+                converted[0] += w.converted - before
                 if not _is_name(key):
                     _mark(w, w.sheet.start + start, at)
                 at[0] = c' '
@@ -398,7 +393,6 @@ cdef class Writer:
                     is_first = False
                     start = at - w.sheet.start
                     at = self._value(w, at, <PyObject*>member)
-                    w.converted += _is_nan(member)
                     _mark(w, w.sheet.start + start, at)
             except EdnEncodeError as error:
                 _lengthen(error, _step(member))
@@ -536,6 +530,7 @@ cdef class Writer:
         if value - value != 0:
             self._enter(w)  # `##NaN` is two forms to the reader
             w.depth -= 1
+            w.converted += value != value   # two NaN are one in edn, inside a tuple too
         return write_float(&w.sheet, at, value)
 
     cdef uint8_t* _uuid(self, Walk* w, uint8_t* at, object value) except NULL:
@@ -552,6 +547,7 @@ cdef class Writer:
             return self._convert(w, at, value, place, "a datetime with a time zone")
         try:
             value = value.astimezone(get_utc())
+            w.converted += 1    # in a fold, unequal to the same instant of another zone
         except OverflowError:
             raise EdnEncodeError(
                 f"expected a time in the years 1 to 9999 of UTC, got {shown_value(value)}"

@@ -10,10 +10,11 @@ from cpython.unicode cimport PyUnicode_DecodeLatin1, PyUnicode_DecodeUTF8
 from libc.stdint cimport uint8_t
 from libc.string cimport memchr, memcmp
 
-cdef extern from "strings.h":
-    int strncasecmp(const char* a, const char* b, size_t size) noexcept nogil
+cdef extern from "fold.h":
+    int differ "chansock_differ" (const char* a, const char* b, size_t size) noexcept nogil
 
 cdef extern from "Python.h":
+    bint PyUnicode_IS_ASCII(object text) noexcept
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
 
 
@@ -39,7 +40,7 @@ cdef const char* _value(
         line = _behind_line(line, end)
         if line == NULL or end - line <= size:
             return NULL
-        if line[size] == c":" and strncasecmp(line, name, size) == 0:
+        if line[size] == c":" and differ(line, name, size) == 0:
             break
     line += size + 1
     last = line
@@ -53,10 +54,23 @@ cdef const char* _value(
     return line
 
 
+cdef object _spelled(str name):
+    # As it stands in a head: itself if it is ASCII, nearly always, else its bytes.
+    return name if PyUnicode_IS_ASCII(name) else name.encode("latin-1", "replace")
+
+
+cdef const char* _bytes_of(object spelled, Py_ssize_t* size) except NULL:
+    if type(spelled) is bytes:
+        size[0] = PyBytes_GET_SIZE(spelled)
+        return PyBytes_AS_STRING(spelled)
+    return PyUnicode_AsUTF8AndSize(spelled, size)
+
+
 def value(bytes head not None, str name not None, default=None):
     """Return the first value of a field, as latin-1; the default if there is none."""
-    cdef Py_ssize_t size
-    cdef const char* key = PyUnicode_AsUTF8AndSize(name, &size)
+    cdef Py_ssize_t size = 0
+    cdef object spelled = _spelled(name)
+    cdef const char* key = _bytes_of(spelled, &size)
     cdef const char* start = PyBytes_AS_STRING(head)
     cdef const char* stop = NULL
     cdef const char* found = _value(start, start + PyBytes_GET_SIZE(head), key, size, &stop)
@@ -65,8 +79,9 @@ def value(bytes head not None, str name not None, default=None):
 
 def values(bytes head not None, str name not None):
     """Return every value of a field, in the order received."""
-    cdef Py_ssize_t size
-    cdef const char* key = PyUnicode_AsUTF8AndSize(name, &size)
+    cdef Py_ssize_t size = 0
+    cdef object spelled = _spelled(name)
+    cdef const char* key = _bytes_of(spelled, &size)
     cdef const char* at = PyBytes_AS_STRING(head)
     cdef const char* end = at + PyBytes_GET_SIZE(head)
     cdef const char* found

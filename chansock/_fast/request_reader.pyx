@@ -16,8 +16,8 @@ from libc.string cimport memchr, memcmp, memcpy
 
 from chansock._fast.head cimport hex_digit
 
-cdef extern from "strings.h":
-    int strncasecmp(const char* a, const char* b, size_t size) noexcept nogil
+cdef extern from "fold.h":
+    int differ "chansock_differ" (const char* a, const char* b, size_t size) noexcept nogil
 
 cdef extern from "arpa/inet.h":
     const int AF_INET6
@@ -216,9 +216,9 @@ cdef class RequestReader:
         cdef const char* host = target
         cdef const char* at
         if target[0] != c"/":
-            if size > 7 and strncasecmp(target, b"http://", 7) == 0:
+            if size > 7 and differ(target, b"http://", 7) == 0:
                 host += 7
-            elif size > 8 and strncasecmp(target, b"https://", 8) == 0:
+            elif size > 8 and differ(target, b"https://", 8) == 0:
                 host += 8
             else:
                 return self._refuse(400, "expected a path as the target")
@@ -253,35 +253,35 @@ cdef class RequestReader:
         while size and value[size - 1] in b" \t":
             size -= 1
         length = colon - line
-        if length == 4 and strncasecmp(line, b"host", 4) == 0:
+        if length == 4 and differ(line, b"host", 4) == 0:
             seen.hosts += 1
             if not _is_host(value, size):
                 return self._refuse(400, "expected a host, or host:port, in Host")
-        elif length == 14 and strncasecmp(line, b"content-length", 14) == 0:
+        elif length == 14 and differ(line, b"content-length", 14) == 0:
             if seen.length >= 0:
                 return self._refuse(400, "expected one Content-Length")
             seen.length = _decimal(value, size)
             if seen.length < 0:
                 return self._refuse(400, "expected digits in Content-Length")
-        elif length == 17 and strncasecmp(line, b"transfer-encoding", 17) == 0:
+        elif length == 17 and differ(line, b"transfer-encoding", 17) == 0:
             seen.codings += 1
             if seen.codings > 1:
                 return self._refuse(400, "expected one Transfer-Encoding")
-            if size != 7 or strncasecmp(value, b"chunked", 7) != 0:
+            if size != 7 or differ(value, b"chunked", 7) != 0:
                 return self._refuse(501, "expected no Transfer-Encoding but chunked")
-        elif length == 10 and strncasecmp(line, b"connection", 10) == 0:
+        elif length == 10 and differ(line, b"connection", 10) == 0:
             self.wants_close |= _has_token(value, size, b"close", 5)
             seen.wants_upgrade |= _has_token(value, size, b"upgrade", 7)
-        elif length == 7 and strncasecmp(line, b"upgrade", 7) == 0:
+        elif length == 7 and differ(line, b"upgrade", 7) == 0:
             self.wants_websocket |= _has_token(value, size, b"websocket", 9)
-        elif length == 21 and strncasecmp(line, b"sec-websocket-version", 21) == 0:
+        elif length == 21 and differ(line, b"sec-websocket-version", 21) == 0:
             seen.versions += 1
             seen.is_13 = size == 2 and memcmp(value, b"13", 2) == 0
-        elif length == 17 and strncasecmp(line, b"sec-websocket-key", 17) == 0:
+        elif length == 17 and differ(line, b"sec-websocket-key", 17) == 0:
             seen.keys += 1
             seen.key = value if _is_key(value, size) else NULL
-        elif length == 6 and strncasecmp(line, b"expect", 6) == 0:
-            if size != 12 or strncasecmp(value, b"100-continue", 12) != 0:
+        elif length == 6 and differ(line, b"expect", 6) == 0:
+            if size != 12 or differ(value, b"100-continue", 12) != 0:
                 return self._refuse(417, "expected no Expect but 100-continue")
             # RFC 9110 section 10.1.1: a client of 1.0 would not know what a 100 is
             self.wants_continue = not self.is_http_1_0
@@ -505,7 +505,7 @@ cdef bint _has_token(
             value += 1
         while value < last and (last - 1)[0] in b" \t":
             last -= 1
-        if last - value == length and strncasecmp(value, token, length) == 0:
+        if last - value == length and differ(value, token, length) == 0:
             return True
         value = stop + 1
     return False
