@@ -24,7 +24,7 @@ from chansock.request import Request, Response
 log = logging.getLogger("chansock.connection")
 
 # A path that is spelled in one way only, but by who escapes more than he must.
-IS_PLAIN = pattern(r"[/A-Za-z0-9._~-]+").fullmatch
+cdef object IS_PLAIN = pattern(r"[/A-Za-z0-9._~-]+").fullmatch
 
 cdef enum:
     MAX_WAITING = 65536         # bytes of pipelined requests behind one that is held

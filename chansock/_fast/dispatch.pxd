@@ -90,6 +90,8 @@ cdef class Dispatch:
     cdef public Py_ssize_t unclaimed_count
 
     cdef EventMsg event(self, Connection connection, object value, object cb_id, Py_ssize_t size)
+    cdef bint can_write(self, object cb_id) except -1
+    cdef int lose_reply(self, Connection connection, object cb_id) except -1
     cdef int run(self, EventMsg msg) except -1
     cdef object step(self, EventMsg msg)
     cdef int finish(self, EventMsg msg, object result) except -1

@@ -419,10 +419,11 @@ cdef class Dispatch:
         try:
             packet = Packet(self.packer.packet(value, cb_id), self.packer.binary)
         except Exception:
-            return self.lose_reply(connection, cb_id)
+            self.lose_reply(connection, cb_id)
+            return
         connection.send_reply(packet)
 
-    def can_write(self, cb_id):
+    cdef bint can_write(self, object cb_id) except -1:
         """Whether a reply can carry cb_id: some can be read and not written."""
         try:
             self.packer.packet(None, cb_id)
@@ -430,12 +431,13 @@ cdef class Dispatch:
             return False
         return True
 
-    def lose_reply(self, Connection connection not None, cb_id):
+    cdef int lose_reply(self, Connection connection, object cb_id) except -1:
         """Count a reply that cannot be sent, since the client gave no cb_id to be written."""
         self.fanout.reply_lost += 1
         connection._complain(
             BAD_EVENT, "bad_event", "expected a callback id that can be written", cb_id
         )
+        return 0
 
     def announce(self, event_id, uid, Connection connection not None, Inbox inbox):
         """Run the handler of an event of our own, `[event_id uid]`, in the order told."""

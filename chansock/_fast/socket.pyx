@@ -49,7 +49,7 @@ cdef enum:
 
 # Whose sockets may be written to past the transport.
 DIRECT = frozenset({"uvloop.loop", "asyncio.selector_events"})
-IS_LINUX = sys.platform == "linux"
+cdef bint IS_LINUX = sys.platform == "linux"
 
 
 @cython.final
