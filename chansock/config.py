@@ -24,13 +24,13 @@ class Compression:
 
     Every message that we send is deflated by itself, without reference to those before it:
     a broadcast is deflated once for all, and no connection owns a compressor. Deflating is
-    done in the loop, and takes it some 15 us for each KiB. A client that does not offer it
-    (chansock's own in Python) is spoken to as without.
+    done in the loop, and takes it some 10 us for each KiB (bench/deflate_settings.py). A client
+    that does not offer it (chansock's own in Python) is spoken to as without.
     """
 
-    window_bits: int = 12  # 9 to 15: how far back, 4 KiB; 15 costs a short message 15 us more
-    memory_level: int = 5  # 1 to 9, zlib's; 8 with 15 bits costs each message 45 us
-    level: int = 6  # 1 to 9, zlib's; 1 halves the time, for up to a third more bytes
+    window_bits: int = 12  # 9 to 15: how far back, 4 KiB; pushes are mostly shorter
+    memory_level: int = 5  # 1 to 9, zlib's; with 12 bits 32 KiB for each stream, not 256
+    level: int = 6  # 1 to 9, zlib's; 1 is quicker, for up to a third more bytes
     threshold: int = 256  # bytes; what is shorter would lose some hundred at most, so it goes plain
     # Clients may refer to their earlier messages, which are then smaller; up to 32 KiB of them
     # are kept for each connection, 4 KiB (by window_bits) where the client agrees to that.

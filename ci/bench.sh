@@ -3,6 +3,8 @@
 #   ci/bench.sh                      everything
 #   ci/bench.sh broadcast            bench/bench_broadcast.py alone
 #   ci/bench.sh wire                 sockets: echo, connect and request/reply
+#   ci/bench.sh edn                  the reader and the writer
+#   ci/bench.sh hostile              what hostile peers cost
 #   ci/bench.sh js                   bench/js alone: edn in JavaScript, and its size
 #   ci/bench.sh --quick              few and short rounds: two minutes
 # Other arguments go to pytest. Servers run on core 0 and the load generator on core 1,
