@@ -40,9 +40,9 @@ def _namespaced(event_id: str) -> Keyword:
     namespace, slash, name = event_id.partition("/")
     if not (namespace and slash and name) or namespace.startswith(":"):
         raise InvalidEvent(f'expected a namespaced event id like "chat/say", got {event_id!r:.80}')
-    keyword = Keyword(event_id)
     try:
-        edn.dumps(keyword)
+        # As the reader gives it: what is looked up by it is found by its identity.
+        keyword: Keyword = edn.loads(edn.dumps(Keyword(event_id)))
     except EdnEncodeError as error:
         raise InvalidEvent(f"expected an event id that edn can spell: {error}") from None
     return keyword

@@ -218,6 +218,7 @@ cdef class Protocol(Socket):
                 self._go_on()
         except Exception:
             self._failed()
+        self.memory.gatherer = NULL
         return 0
 
     cdef int _consume(self, uint8_t* data, Py_ssize_t size) except -1:
@@ -253,7 +254,7 @@ cdef class Protocol(Socket):
             self.drop_store()
         if self.link is not None and self.state == FRAMES:
             self.link.cork()
-        if self.pending is not None and not self.has_backlog:
+        if self.is_gathering() or (self.pending is not None and not self.has_backlog):
             self._flush()
         return 0
 
@@ -292,16 +293,23 @@ cdef class Protocol(Socket):
                 self.resume()
         except Exception:
             self._failed()
+        self.memory.gatherer = NULL
 
     cdef int _put(self, bytes data) except -1:
+        if self.is_gathering():
+            return self.gather(
+                <const uint8_t*>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), NULL, 0
+            )
         if self.pending is None:
             self.pending = []
         self.pending.append(data)
-        return 0
+        return 1
 
     cdef int _flush(self) except -1:
         """Send what is pending, behind any backlog. 0: broken."""
         cdef list pieces = self.pending
+        if self.is_gathering():
+            return self.send_gathered()
         self.pending = None
         return 1 if pieces is None else self.send_all(pieces)
 
@@ -313,13 +321,34 @@ cdef class Protocol(Socket):
     cpdef bint write(self, list packets):
         if self.state != FRAMES:
             return False
-        if len(packets) == 1 and self.pending is None:
+        if len(packets) == 1 and self.pending is None and not self.is_gathering():
             return self.send_bytes(self._frame_of(packets[0]))
-        cdef list pieces = self.pending or []
+        cdef list pieces = [self.take_gathered()] if self.is_gathering() else self.pending or []
         self.pending = None
         for packet in packets:
             pieces.append(self._frame_of(packet))
         return self.send_all(pieces)
+
+    cdef int gather_reply(self, const uint8_t* payload, Py_ssize_t size, bint is_binary) except -1:
+        """Put a reply aside, in the midst of a read; a peer that has gone lost it."""
+        cdef uint8_t[10] head
+        cdef bytes piece
+        if (
+            not self.is_running or self.state != FRAMES or self.has_backlog
+            or self.deflate is not None
+        ):
+            return 0
+        if self.pending is not None:
+            pieces, self.pending = self.pending, None
+            for piece in pieces:
+                self.gather(
+                    <const uint8_t*>PyBytes_AS_STRING(piece), PyBytes_GET_SIZE(piece), NULL, 0
+                )
+        self.gather(
+            head, frames.write_head(head, frames.BINARY if is_binary else frames.TEXT, size),
+            payload, size,
+        )
+        return 1
 
     cdef bytes _frame_of(self, object given):
         cdef Packet packet = <Packet?>given

@@ -47,7 +47,7 @@ cdef class Connection(Link):
     cdef int has_complained             # bits: which faults of it are logged already
 
     # take and cork are Link's. Junk is taken: a PacketError never comes out of a socket's.
-    cdef bint send_reply(self, Packet packet) except -1
+    cdef bint send_reply(self, bytes payload) except -1
 
 
 cdef class EventMsg:
@@ -62,6 +62,7 @@ cdef class EventMsg:
     cdef bint is_later                  # the handler returned LATER
 
     cpdef reply(self, value=*)
+    cdef bint _send(self, bytes payload) except -1
 
 
 cdef class Dispatch:

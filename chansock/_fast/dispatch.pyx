@@ -8,7 +8,9 @@ presence, no socket: a Transport is told to read or not, and an Outbox gets the 
 """
 
 cimport cython
+from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
+from chansock._fast.edn_source cimport owned
 from chansock._fast.fanout cimport Fanout, Link, Outbox, Transport
 from chansock._fast.packet cimport Packet, Packer
 
@@ -119,7 +121,8 @@ cdef class Connection(Link):
         cdef Dispatch dispatch = self.dispatch
         cdef Inbox inbox = self.inbox
         cdef EventMsg msg
-        cdef tuple unpacked
+        cdef PyObject* value
+        cdef PyObject* cb_id
         # Whoever waits for room already comes first, even if some was made meanwhile.
         if inbox.stalled is not None or inbox.events and (
             inbox.events >= dispatch.max_events or inbox.nbytes + size > dispatch.max_bytes
@@ -134,14 +137,14 @@ cdef class Connection(Link):
                         ("binary", "text") if dispatch.packer.binary else ("text", "binary")
                     )
                 )
-            unpacked = dispatch.packer.unpack_span(data, size)
+            dispatch.packer.unpack_span(data, size, &value, &cb_id)
         except PacketError as error:
             dispatch.bad_packet += 1
             self._complain(BAD_PACKET, "bad_packet", "expected a packet", error)
             if self.is_post:
                 raise
             return 1
-        msg = dispatch.event(self, unpacked[0], unpacked[1], size)
+        msg = dispatch.event(self, owned(value), owned(cb_id), size)
         if msg is None:
             return 1
         inbox.events += 1
@@ -178,10 +181,10 @@ cdef class Connection(Link):
         """Send all that a read made, in one send; for edges in Python."""
         self.cork()
 
-    cdef bint send_reply(self, Packet packet) except -1:
+    cdef bint send_reply(self, bytes payload) except -1:
         cdef Outbox box = self.outbox
         if self.is_post:
-            if self.answer(packet):
+            if self.answer(Packet(payload, self.dispatch.packer.binary)):
                 return True
             self.dispatch.fanout.reply_lost += 1
             return False
@@ -193,13 +196,13 @@ cdef class Connection(Link):
         if box is None:
             self.dispatch.fanout.reply_lost += 1
             return False
-        box.put_reply(packet)
+        box.put_reply(payload)
         return True
 
     def put(self, Packet packet not None):
         """Let a packet of the channel's own wait with what else goes to this connection."""
         if self.outbox is not None:
-            self.outbox.put_reply(packet)
+            self.outbox.put_packet(packet)
 
     def answer(self, Packet packet not None):
         """Write the one response of a POST; False if it is gone or has its response."""
@@ -287,27 +290,30 @@ cdef class EventMsg:
         called from any thread. Raises EdnEncodeError if value cannot be written.
         """
         cdef Dispatch dispatch = self.connection.dispatch
-        cdef Packet packet = None
+        cdef bytes payload = None
         cdef object cb_id = None if self.connection.is_post else self.cb_id
         if self.cb_id is None or self.is_replied:
             return False
         try:
-            packet = Packet(dispatch.packer.packet(value, cb_id), dispatch.packer.binary)
+            payload = dispatch.packer.packet(value, cb_id)
         except Exception:
             if dispatch.can_write(cb_id):
                 raise
         self.is_replied = True
         if PyThread_get_thread_ident() != dispatch.thread:
-            dispatch.clock.from_thread(partial(self._send, packet))
-            return packet is not None and not self.connection.is_answered
-        return self._send(packet)
+            dispatch.clock.from_thread(partial(self._send_later, payload))
+            return payload is not None and not self.connection.is_answered
+        return self._send(payload)
 
-    def _send(self, Packet packet):
+    def _send_later(self, bytes payload):
+        self._send(payload)
+
+    cdef bint _send(self, bytes payload) except -1:
         cdef bint is_sent = False
-        if packet is None:
+        if payload is None:
             self.connection.dispatch.lose_reply(self.connection, self.cb_id)
         else:
-            is_sent = self.connection.send_reply(packet)
+            is_sent = self.connection.send_reply(payload)
         if self.is_later:
             self.connection.dispatch.done(self)
         return is_sent
@@ -417,11 +423,11 @@ cdef class Dispatch:
     def _reply(self, Connection connection not None, value, cb_id):
         # The channel's own answer.
         try:
-            packet = Packet(self.packer.packet(value, cb_id), self.packer.binary)
+            payload = self.packer.packet(value, cb_id)
         except Exception:
             self.lose_reply(connection, cb_id)
             return
-        connection.send_reply(packet)
+        connection.send_reply(payload)
 
     cdef bint can_write(self, object cb_id) except -1:
         """Whether a reply can carry cb_id: some can be read and not written."""

@@ -51,6 +51,18 @@ cdef object read_form(Source* s, int c):
     return owned(_form(s, c, False))
 
 
+cdef int read_pair(Source* s, int c, PyObject** first, PyObject** second) except -1:
+    cdef Py_ssize_t base = s.count
+    _members(s, c']' if c == c'[' else c')', False)
+    while s.count > base + 2:
+        s.count -= 1
+        release(s.items[s.count])
+    first[0] = s.items[base] if s.count > base else given(None)
+    second[0] = s.items[base + 1] if s.count > base + 1 else given(None)
+    s.count = base
+    return 0
+
+
 # -- between the forms --
 
 cdef inline int _skip(Source* s) except -2:

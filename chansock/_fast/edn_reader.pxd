@@ -1,9 +1,17 @@
 # edn text to Python values, straight from borrowed memory. Knows nothing of packets.
 
 cimport cython
+from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
 
 from chansock._fast.edn_source cimport Source
+
+
+cdef enum Found:
+    READ_FAILED = -1
+    PAIR = 0
+    NO_FORM = 1     # nothing but whitespace, comments and discarded forms
+    NO_PAIR = 2     # a form that has no elements in order
 
 
 @cython.final
@@ -16,7 +24,11 @@ cdef class Reader:
 
     # The first form; `end` is the offset behind it, or -1 (and None is returned) if there
     # was nothing but whitespace, comments and discarded forms.
-    cdef object read(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t* end)
     cdef object read_from(
         self, const uint8_t* data, Py_ssize_t size, Py_ssize_t pos, Py_ssize_t* end)
+    # The first two elements of the vector or list that data begins with, owned by the caller;
+    # nil where one is missing, and for both if the form is nil.
+    cdef Found read_pair(
+        self, const uint8_t* data, Py_ssize_t size, PyObject** first, PyObject** second
+    ) except READ_FAILED
     cdef void _open(self, Source* s, const uint8_t* data, Py_ssize_t size) noexcept

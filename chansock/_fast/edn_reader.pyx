@@ -8,10 +8,12 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t
 from libc.string cimport memcmp
 
-from chansock._fast.edn_forms cimport read_form, skip
-from chansock._fast.edn_source cimport PyObject, Source, cut, drop_source, fail, open_source, shown
+from chansock._fast.edn_forms cimport read_form, read_pair, skip
+from chansock._fast.edn_source cimport (
+    PyObject, Source, cut, drop_source, fail, given, open_source, shown)
 
 from chansock.errors import ConfigError
+from chansock.values import List
 
 cdef enum:
     MAX_DEPTH = 500     # Clojure's own readers overflow their stack soon after 600
@@ -40,17 +42,38 @@ cdef class Reader:
         """Return the first form from pos on, and the offset behind it."""
         return _decode_one(self, buffer, pos)
 
-    cdef object read(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t* end):
-        return self.read_from(data, size, 0, end)
+    cdef Found read_pair(
+        self, const uint8_t* data, Py_ssize_t size, PyObject** first, PyObject** second
+    ) except READ_FAILED:
+        cdef Source s
+        cdef int c
+        cdef object form
+        self._open(&s, data, size)
+        try:
+            c = skip(&s)
+            if c < 0:
+                return NO_FORM
+            if c == c'[' or c == c'(':
+                read_pair(&s, c, first, second)
+                return PAIR
+            form = read_form(&s, c)     # with metadata, or of a reader function
+        finally:
+            drop_source(&s)
+        if form is None:
+            form = ()
+        elif not isinstance(form, (list, List)):
+            return NO_PAIR
+        first[0] = given(form[0] if form else None)
+        second[0] = given(form[1] if len(form) > 1 else None)
+        return PAIR
 
     cdef object read_from(
             self, const uint8_t* data, Py_ssize_t size, Py_ssize_t pos, Py_ssize_t* end):
         cdef Source s
         cdef int c
         self._open(&s, data, size)
-        s.pos += pos
-        if pos == 0 and size >= 3 and memcmp(data, b"\xEF\xBB\xBF", 3) == 0:
-            s.pos += 3      # a BOM; Clojure would make a symbol of it
+        if pos:
+            s.pos = data + pos
         try:
             c = skip(&s)
             if c < 0:
@@ -68,6 +91,8 @@ cdef class Reader:
         s.max_depth = self.max_depth
         s.keyword_keys = self.keyword_keys
         s.tagged = self.tagged
+        if size >= 3 and memcmp(data, b"\xEF\xBB\xBF", 3) == 0:
+            s.pos += 3      # a BOM; Clojure would make a symbol of it
 
 
 cdef object _decode(Reader reader, object text):
@@ -133,7 +158,7 @@ cdef int _only_blank(
     # Refuse another form from pos on.
     cdef Source s
     reader._open(&s, data, size)
-    s.pos += pos
+    s.pos = data + pos
     try:
         if skip(&s) >= 0:
             if s.pos[0] == c'#' and s.pos + 1 == s.end:

@@ -26,6 +26,9 @@ cdef class Transport:
     cpdef bint write(self, list packets)
     # Idempotent. An ajax transport ends its parked request with 503 instead of a code.
     cpdef close(self, int code=*, str reason=*)
+    # A reply made while the transport's own read is handled: goes out at the end of the read,
+    # before whatever `write` takes after it. 0: not now, and nothing was taken.
+    cdef int gather_reply(self, const uint8_t* payload, Py_ssize_t size, bint is_binary) except -1
     # Ajax only: answer the request with a Response that is no packet (a 400, a 503).
     cpdef refuse(self, response)
     # Bytes accepted by write and not yet taken by the kernel.
@@ -81,7 +84,8 @@ cdef class Outbox:
     cdef Py_ssize_t index               # in fanout.boxes; -1: of one displaced socket only
 
     cdef int append(self, Fragment fragment) except -1
-    cdef int put_reply(self, Packet packet) except -1
+    cdef int put_reply(self, bytes payload) except -1
+    cdef int put_packet(self, Packet packet) except -1
     cdef int flush(self) except -1
     cdef int mark(self) except -1
     cdef int hold(self) except -1

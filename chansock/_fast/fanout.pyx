@@ -7,6 +7,7 @@ replaced and lost, so that sent = written + replaced + lost + what still waits.
 """
 
 cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_REFCNT
 from libc.stdint cimport uint8_t
@@ -29,6 +30,9 @@ cdef class Transport:
     cpdef bint write(self, list packets):
         """Send all packets in order, in one send. False: closed, nothing was taken."""
         raise NotImplementedError
+
+    cdef int gather_reply(self, const uint8_t* payload, Py_ssize_t size, bint is_binary) except -1:
+        return 0
 
     cpdef close(self, int code=1000, str reason=""):
         """Close after what was written; a parked request is answered 503."""
@@ -120,8 +124,21 @@ cdef class Outbox:
             self.mark()
         return 0
 
-    cdef int put_reply(self, Packet packet) except -1:
-        # A reply is one client's own, so no other outbox will ask for this node.
+    cdef int put_reply(self, bytes payload) except -1:
+        cdef bint is_binary = self.fanout.packer.binary
+        # Nothing waits before it: an answer to what is being read needs no place in the tree.
+        if (
+            self.tail is self.fanout.root and self.transport is not None
+            and not self.is_blocked
+            and self.transport.gather_reply(
+                <const uint8_t*>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), is_binary
+            )
+        ):
+            return 0
+        return self.put_packet(Packet(payload, is_binary))
+
+    cdef int put_packet(self, Packet packet) except -1:
+        # It is one client's own, so no other outbox will ask for this node.
         self.tail = self.fanout.add(self.tail, packet)
         if (
             self.tail.nbytes > self.fanout.max_bytes
@@ -185,7 +202,7 @@ cdef class Outbox:
 
     def put(self, Packet packet not None):
         """Let a packet that is one client's own wait in its place among the events."""
-        self.put_reply(packet)
+        self.put_packet(packet)
 
     # -- what goes out
 

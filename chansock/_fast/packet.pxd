@@ -2,6 +2,7 @@
 # and the C method table of a packer. No session, socket or clock here.
 
 cimport cython
+from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
 
 from chansock._fast.buffer cimport Span
@@ -39,8 +40,10 @@ cdef class Packer:
     cpdef bytes fragment(self, object event)
     cpdef bytes batch(self, list fragments)
     cpdef bytes packet(self, object value, object cb_id)
-    # -> (value, cb_id); raises PacketError. The memory is borrowed until it returns.
-    cdef tuple unpack_span(self, const uint8_t* data, Py_ssize_t size)
+    # Both are the caller's; raises PacketError. The memory is borrowed until it returns.
+    cdef int unpack_span(
+        self, const uint8_t* data, Py_ssize_t size, PyObject** value, PyObject** cb_id
+    ) except -1
 
 
 @cython.final

@@ -4,17 +4,19 @@
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
 from chansock._fast cimport frames
 from chansock._fast.buffer cimport Span
 from chansock._fast.deflate cimport Deflate
-from chansock._fast.edn_reader cimport Reader
+from chansock._fast.borrowed cimport Py_False
+from chansock._fast.edn_reader cimport NO_FORM, NO_PAIR, Found, Reader
+from chansock._fast.edn_source cimport given, owned, release
 from chansock._fast.edn_writer cimport Writer
 
 from chansock.errors import EdnDecodeError, PacketError
-from chansock.values import List
 
 
 # -- frames --
@@ -93,17 +95,22 @@ cdef class Packer:
         """Return the packet of one value; cb_id None: it answers nothing."""
         raise NotImplementedError(f"{type(self).__name__}.packet")
 
-    cdef tuple unpack_span(self, const uint8_t* data, Py_ssize_t size):
+    cdef int unpack_span(
+        self, const uint8_t* data, Py_ssize_t size, PyObject** value, PyObject** cb_id
+    ) except -1:
         raise NotImplementedError(f"{type(self).__name__}.unpack")
 
     def unpack(self, view):
         """Return (value, cb_id) of the packet in view; raises PacketError if it is none."""
         cdef Py_buffer memory
+        cdef PyObject* value
+        cdef PyObject* cb_id
         PyObject_GetBuffer(view, &memory, PyBUF_SIMPLE)
         try:
-            return self.unpack_span(<const uint8_t*>memory.buf, memory.len)
+            self.unpack_span(<const uint8_t*>memory.buf, memory.len, &value, &cb_id)
         finally:
             PyBuffer_Release(&memory)
+        return owned(value), owned(cb_id)
 
 
 @cython.final
@@ -163,31 +170,26 @@ cdef class EdnPacker(Packer):
         """Return `[value cb-id]`."""
         return self.writer.encode_pair(value, cb_id, False)
 
-    cdef tuple unpack_span(self, const uint8_t* data, Py_ssize_t size):
+    cdef int unpack_span(
+        self, const uint8_t* data, Py_ssize_t size, PyObject** value, PyObject** cb_id
+    ) except -1:
         # Sente destructures whatever it reads: a missing element is nil, more than two are
         # ignored, and so is text after the first form. Empty text is nil; blank text is not.
-        cdef Py_ssize_t end = 0, many
+        cdef Found found
         if size == 0:
-            return None, None
+            value[0], cb_id[0] = given(None), given(None)
+            return 0
         try:
-            packet = self.reader.read(data, size, &end)
+            found = self.reader.read_pair(data, size, value, cb_id)
         except EdnDecodeError as error:
             raise PacketError(f"expected a packet `[value cb-id]` in edn, got none: "
                               f"{error.message} at byte {error.position}") from error
-        if end < 0:
+        if found == NO_FORM:
             raise PacketError("expected a packet `[value cb-id]`, got nothing but whitespace")
-        if packet is None:
-            return None, None
-        if type(packet) is list:
-            many = len(<list>packet)
-        elif type(packet) is List:
-            many = len(<tuple>packet)
-        else:
+        if found == NO_PAIR:
             raise PacketError(f"expected a packet `[value cb-id]`, got {_shown(data, size)}")
-        if many == 0:
-            return None, None
-        cb_id = packet[1] if many > 1 else None
-        return packet[0], None if cb_id is False else cb_id
+        _none_if_false(cb_id)
+        return 0
 
 
 @cython.final
@@ -213,12 +215,14 @@ cdef class ForeignPacker(Packer):
     cpdef bytes packet(self, object value, object cb_id):
         return self.packer.packet(value, cb_id)
 
-    cdef tuple unpack_span(self, const uint8_t* data, Py_ssize_t size):
+    cdef int unpack_span(
+        self, const uint8_t* data, Py_ssize_t size, PyObject** value, PyObject** cb_id
+    ) except -1:
         cdef Span span = Span.__new__(Span)
         span.aim(<uint8_t*>data if size else <uint8_t*>b"", size, True)
         view = memoryview(span)
         try:
-            value, cb_id = self.packer.unpack(view)
+            first, second = self.packer.unpack(view)
         except PacketError:
             raise
         except Exception as error:
@@ -229,7 +233,16 @@ cdef class ForeignPacker(Packer):
         if span.exports:
             # what was kept shows other messages later on
             raise PacketError(f"expected {self.packer!r} to copy what it keeps, got an open view")
-        return value, None if cb_id is False else cb_id
+        value[0], cb_id[0] = given(first), given(second)
+        _none_if_false(cb_id)
+        return 0
+
+
+cdef inline int _none_if_false(PyObject** cb_id) noexcept:
+    if cb_id[0] == Py_False:
+        release(cb_id[0])
+        cb_id[0] = given(None)
+    return 0
 
 
 cdef _close(object view):

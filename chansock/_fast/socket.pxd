@@ -4,7 +4,9 @@
 #   in:   get_buffer --kernel--> buffer_updated --> consume --> keep what was not taken
 #   out:  send --> send(2);  behind a backlog, under TLS, on an odd transport: transport.write
 
+from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t
+from chansock._fast.buffer cimport WriteBuffer
 from chansock._fast.fanout cimport Transport
 
 
@@ -24,6 +26,10 @@ cdef class Memory:
     cdef Py_ssize_t size
     cdef uint8_t* scratch           # owned: where several pieces become one send
     cdef Window window
+
+    # What one read makes, until its end; and whose it is (borrowed: looked at, not into)
+    cdef WriteBuffer gathered
+    cdef PyObject* gatherer
 
     # Large stores of frames that are done with, owned
     cdef uint8_t* spares[SPARES]
@@ -65,6 +71,15 @@ cdef class Socket(Transport):
     ) except -1
     cdef int send_bytes(self, bytes data) except -1
     cdef int send_all(self, list pieces) except -1
+
+    # Put aside until send_gathered, which the end of a read must call. 0: broken.
+    cdef inline bint is_gathering(self) noexcept:
+        return self.memory.gatherer == <PyObject*>self
+    cdef int gather(
+        self, const uint8_t* head, Py_ssize_t head_size, const uint8_t* data, Py_ssize_t size
+    ) except -1
+    cdef int send_gathered(self) except -1
+    cdef bytes take_gathered(self)
     cdef Py_ssize_t _sent_in_part(self, Py_ssize_t sent) except -2
     cdef int64_t taken(self) except -1
     cdef int broken(self) except -1     # the subclass's: what to do about it

@@ -36,6 +36,8 @@ cdef enum:
     READ_SIZE = 262144          # 64 KiB costs 3 %; with 1 MiB one flooder holds a turn for long
     LARGE = 65536               # what is longer gets a store of its own size
     SCRATCH_SIZE = 262144       # what is longer is joined into bytes of its own
+    MAX_GATHERED = 262144       # what one read makes goes out in sends of this
+    MAX_COPIED = 65536          # what is longer is sent from where it lies
     MAX_SPARE = 2097152         # of a store that is kept: fresh memory costs a large frame a tenth
     MAX_SURPLUS = 262144        # of a store beyond its frame: what is read into that is moved
 
@@ -73,6 +75,7 @@ cdef class Memory:
     def __cinit__(self, Py_ssize_t least=0):
         self.size = max(<Py_ssize_t>READ_SIZE, least)
         self.window = Window()
+        self.gathered = WriteBuffer()
         self.buffer = <uint8_t*>malloc(self.size)
         self.scratch = <uint8_t*>malloc(SCRATCH_SIZE)
         if self.buffer == NULL or self.scratch == NULL:
@@ -321,6 +324,41 @@ cdef class Socket(Transport):
             memcpy(out, PyBytes_AS_STRING(piece), PyBytes_GET_SIZE(piece))
             out += PyBytes_GET_SIZE(piece)
         return self.send(self.memory.scratch, total, None)
+
+    cdef int gather(
+        self, const uint8_t* head, Py_ssize_t head_size, const uint8_t* data, Py_ssize_t size
+    ) except -1:
+        """Put head and data aside, or send what was put aside and them."""
+        cdef WriteBuffer out = self.memory.gathered
+        cdef int is_open
+        if not self.is_gathering():
+            out.cut(0)                  # what one that broke in its read has left
+            self.memory.gatherer = <PyObject*>self
+        elif out.size + size > MAX_GATHERED:
+            if not self.send_gathered():
+                return 0
+            self.memory.gatherer = <PyObject*>self
+        out.put(head, head_size)
+        if size <= MAX_COPIED:
+            out.put(data, size)
+            return 1
+        self.memory.gatherer = NULL
+        is_open = self.send_pair(out.data, out.size, data, size)
+        out.cut(0)
+        return is_open
+
+    cdef int send_gathered(self) except -1:
+        """Send what was put aside. 0: broken."""
+        cdef WriteBuffer out = self.memory.gathered
+        cdef Py_ssize_t size = out.size
+        self.memory.gatherer = NULL
+        out.cut(0)
+        return self.send(out.data, size, None) if size else 1
+
+    cdef bytes take_gathered(self):
+        """Give what was put aside; to be sent with more."""
+        self.memory.gatherer = NULL
+        return self.memory.gathered.take()
 
     cdef int64_t taken(self) except -1:
         """Count what the peer took, from some number on, while more waits for it; 0: none does.

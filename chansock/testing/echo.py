@@ -15,7 +15,6 @@ from typing import Final
 
 from chansock._core import http1
 from chansock._core.extensions import Extensions
-from chansock._fast.buffer import WriteBuffer
 from chansock._fast.connection import Protocol, Service
 from chansock._fast.echo import Echo
 from chansock._fast.sweep import Sweep
@@ -42,9 +41,6 @@ class Admission:
 class EchoEndpoint:
     """Admits every WebSocket and nothing else."""
 
-    def __init__(self) -> None:
-        self._out = WriteBuffer()
-
     def admit(
         self, request: Request, *, is_upgrade: bool, is_loopback: bool
     ) -> Admission | Response:
@@ -53,7 +49,7 @@ class EchoEndpoint:
         return Response(426, "expected a WebSocket", headers=(("Upgrade", "websocket"),))
 
     def open(self, admission: Admission, protocol: Protocol) -> Echo:
-        return Echo(protocol, self._out)
+        return Echo(protocol)
 
     def drained(self, echo: Echo) -> None:
         echo.drained()
