@@ -6,6 +6,7 @@ the time of a run, plain functions as handlers where there is a choice.
 
     /               events: chansock's in edn at /chsk, socket.io's own, else JSON [id data cb-id]
       math/double   answers twice the number it was sent
+      math/awaited  does so by a coroutine (chansock)
       news/post     sends NEWS to every client (chansock and websockets)
       echo          answers what it was sent (python-socketio, which has no raw messages)
     /echo           answers each binary message with itself
@@ -72,6 +73,10 @@ async def chansock_server() -> None:
 
     @chsk.on("math/double")
     def _(msg: Any) -> int:
+        return double(msg.data)
+
+    @chsk.on("math/awaited")
+    async def _(msg: Any) -> int:
         return double(msg.data)
 
     @chsk.on("news/post")

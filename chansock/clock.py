@@ -8,9 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+from chansock._fast.tasks import Workers
 
 __all__ = ["Clock", "LoopClock"]
+
+
+T = TypeVar("T")
 
 
 class Clock(Protocol):
@@ -29,6 +34,19 @@ class Clock(Protocol):
     def start(self, coro: Coroutine[Any, Any, Any], /) -> None:
         """Run a coroutine as a task of its own, kept until it is done."""
 
+    def begin(
+        self,
+        coro: Coroutine[Any, Any, Any],
+        go_on: Callable[[T, Any], Coroutine[Any, Any, Any]],
+        arg: T,
+        /,
+    ) -> Any:
+        """Take the first step of a coroutine now, and give its result if that was the last.
+
+        If it waits, go_on(arg, rest) gives the coroutine that goes on with it, as a task,
+        and WAITS is returned; NOT_BEGUN if no step was taken, and `start` has to do.
+        """
+
     def from_thread(self, call: Callable[[], object], /) -> None:
         """Call soon on the loop's thread; may be called from any thread, order kept."""
 
@@ -36,7 +54,7 @@ class Clock(Protocol):
 class LoopClock:
     """The Clock of an asyncio loop."""
 
-    __slots__ = ("_loop", "_tasks", "_timer", "now", "soon")
+    __slots__ = ("_loop", "_tasks", "_timer", "_workers", "begin", "now", "soon")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -44,6 +62,8 @@ class LoopClock:
         self._tasks: set[asyncio.Task[Any]] = set()
         self.now = loop.time
         self.soon = loop.call_soon
+        self._workers = Workers(loop)
+        self.begin = self._workers.begin
 
     def wake(self, when: float, call: Callable[[], object], /) -> None:
         if self._timer is not None:
@@ -63,8 +83,8 @@ class LoopClock:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        current = asyncio.current_task()
-        tasks = {task for task in self._tasks if task is not current}
+        self._workers.stop()
+        tasks = (self._tasks | self._workers.tasks) - {asyncio.current_task()}
         if not tasks:
             return
         _, late = await asyncio.wait(tasks, timeout=timeout)

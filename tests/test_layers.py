@@ -19,7 +19,17 @@ PACKAGE = ROOT / "chansock"
 # A name stands for the module and for all below it. Within a row of `ACYCLIC` modules may
 # import each other without a cycle; within another, only what belongs to the same name.
 ROWS: tuple[tuple[str, ...], ...] = (
-    ("errors", "values", "target", "config", "request", "clock", "stats", "_fast.head"),
+    (
+        "errors",
+        "values",
+        "target",
+        "config",
+        "request",
+        "clock",
+        "stats",
+        "_fast.head",
+        "_fast.tasks",
+    ),
     ("_fast",),
     (
         "edn",
@@ -47,7 +57,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
 )
 ACYCLIC = {0, 2, 3, 6}
 ENGINE = (  # each stage may import those before it, and its own without a cycle
-    ("buffer", "borrowed", "sweep", "head"),
+    ("buffer", "borrowed", "sweep", "head", "tasks"),
     ("edn_source", "edn_keys", "edn_tokens", "edn_strings", "edn_numbers", "edn_literals"),
     ("edn_forms", "edn_reader"),
     ("edn_spelling", "edn_names", "edn_records", "edn_writer"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import peer
 import pytest
@@ -292,5 +293,63 @@ def test_message_of_each_length_form_comes_back(size: int, run: Run) -> None:
             text = "x" * (size - len('[[:test/req ""] "a"]'))
             await alice.say(f'[[:test/req "{text}"] "a"]')
             assert await alice.text() == f'["{text}" "a"]'
+
+    run(main())
+
+
+LONG = 70_000  # characters: a reply past what is copied to be sent with others
+
+
+def test_what_one_read_makes_comes_in_the_order_in_which_it_was_made(run: Run) -> None:
+    # replies of plain handlers and of coroutines, short and long, pushes, pongs, errors
+    async def main() -> None:
+        async with serving() as served, served.socket() as alice:
+            chsk = served.chsk
+
+            @chsk.on("test/push-first")
+            def _(msg: chansock.EventMsg[int]) -> int:
+                chsk.send("alice", "test/pushed", msg.data)
+                return msg.data
+
+            @chsk.on("test/push-last")
+            async def _(msg: chansock.EventMsg[int]) -> None:
+                msg.reply(msg.data)
+                chsk.send("alice", "test/pushed", msg.data)
+
+            @chsk.on("test/long")
+            async def _(msg: chansock.EventMsg[int]) -> str:
+                return f"{msg.data}".ljust(LONG)
+
+            kinds = ["req", "push-first", "ping", "req", "long", "push-last", "push-last", "nobody"]
+            sent, expected = b"", []
+            for i in range(48):
+                kind = kinds[i % 8 if i < 24 else i * 5 % 8]
+                if kind == "ping":
+                    sent += peer.frame(PING, b"%d" % i)
+                    expected.append((PONG, f"{i}"))
+                    continue
+                sent += peer.frame(TEXT, f'[[:test/{kind} {i}] "{i}"]')
+                value = {"long": f'"{str(i).ljust(LONG)}"', "nobody": ":chsk/error"}
+                reply = (TEXT, f'[{value.get(kind, i)} "{i}"]')
+                push = (TEXT, f"[:test/pushed {i}]")
+                if kind.startswith("push"):
+                    expected += [push, reply] if kind == "push-first" else [reply, push]
+                else:
+                    expected.append(reply)
+            await alice.send(sent)
+            got: list[tuple[int, str]] = []
+            while len(got) < len(expected):
+                frame = await alice.frame()
+                text = frame.payload.decode()
+                if text.startswith("[[["):
+                    got += [(TEXT, event) for event in re.findall(r"\[:test/pushed \d+\]", text)]
+                else:
+                    got.append((frame.opcode, text))
+            assert [item for item in got if item[0] == TEXT] == [
+                item for item in expected if item[0] == TEXT
+            ]
+            assert [item for item in got if item[0] == PONG] == [
+                item for item in expected if item[0] == PONG
+            ]
 
     run(main())

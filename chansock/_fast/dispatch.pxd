@@ -62,12 +62,13 @@ cdef class EventMsg:
     cdef bint is_later                  # the handler returned LATER
 
     cpdef reply(self, value=*)
-    cdef bint _send(self, bytes payload) except -1
+    cpdef bint _send(self, bytes payload) except -1
 
 
 cdef class Dispatch:
     # handed
     cdef object clock
+    cdef object begin                   # the clock's
     cdef Fanout fanout
     cdef Packer packer
     cdef readonly object sender         # the ChannelSocket, as msg.chsk
@@ -93,8 +94,11 @@ cdef class Dispatch:
     cdef EventMsg event(self, Connection connection, object value, object cb_id, Py_ssize_t size)
     cdef bint can_write(self, object cb_id) except -1
     cdef int lose_reply(self, Connection connection, object cb_id) except -1
+    cdef int admit(self, EventMsg msg) except -1
     cdef int run(self, EventMsg msg) except -1
     cdef object step(self, EventMsg msg)
+    cdef int _begin(self, EventMsg msg, object awaitable, object go_on) except -1
+    cdef int work_off(self, Inbox inbox) except -1
     cdef int finish(self, EventMsg msg, object result) except -1
     cdef int fail(self, EventMsg msg, object error) except -1
     cdef int done(self, EventMsg msg) except -1

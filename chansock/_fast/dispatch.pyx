@@ -19,6 +19,7 @@ from asyncio import CancelledError
 from collections import deque
 from functools import partial
 
+from chansock._fast import tasks
 from chansock.errors import PacketError
 from chansock.target import ClientTarget
 from chansock.values import Keyword
@@ -35,6 +36,7 @@ cdef extern from *:
     unsigned long PyThread_get_thread_ident() noexcept
 
 log = logging.getLogger("chansock.dispatch")
+cdef object NOT_BEGUN = tasks.NOT_BEGUN, WAITS = tasks.WAITS
 
 
 cpdef bint is_awaitable(object value) noexcept:
@@ -150,12 +152,7 @@ cdef class Connection(Link):
         inbox.events += 1
         inbox.nbytes += size
         msg.inbox = inbox
-        if inbox.is_running:
-            if inbox.queue is None:
-                inbox.queue = deque()
-            inbox.queue.append(msg)
-        else:
-            dispatch.run(msg)
+        dispatch.admit(msg)
         return 1
 
     def read_on(self):
@@ -301,21 +298,17 @@ cdef class EventMsg:
                 raise
         self.is_replied = True
         if PyThread_get_thread_ident() != dispatch.thread:
-            dispatch.clock.from_thread(partial(self._send_later, payload))
+            dispatch.clock.from_thread(partial(self._send, payload))
             return payload is not None and not self.connection.is_answered
         return self._send(payload)
 
-    def _send_later(self, bytes payload):
-        self._send(payload)
-
-    cdef bint _send(self, bytes payload) except -1:
-        cdef bint is_sent = False
+    cpdef bint _send(self, bytes payload) except -1:
+        cdef Connection connection = self.connection
+        cdef bint is_sent = payload is not None and connection.send_reply(payload)
         if payload is None:
-            self.connection.dispatch.lose_reply(self.connection, self.cb_id)
-        else:
-            is_sent = self.connection.send_reply(payload)
+            connection.dispatch.lose_reply(connection, self.cb_id)
         if self.is_later:
-            self.connection.dispatch.done(self)
+            connection.dispatch.done(self)
         return is_sent
 
     def release(self):
@@ -341,6 +334,7 @@ cdef class Dispatch:
         dict own_routes, unclaimed, failed, wire, Py_ssize_t max_events, Py_ssize_t max_bytes,
     ):
         self.clock = clock
+        self.begin = clock.begin
         self.fanout = fanout
         self.packer = packer
         self.sender = sender
@@ -458,29 +452,62 @@ cdef class Dispatch:
         msg.route = route
         msg.inbox = inbox
         inbox.events += 1
-        if inbox.is_running:
-            if inbox.queue is None:
-                inbox.queue = deque()
-            inbox.queue.append(msg)
-        else:
-            self.run(msg)
+        self.admit(msg)
 
     # -- an event meets its handler
+
+    cdef int admit(self, EventMsg msg) except -1:
+        """Run the handler, or let the event wait for one that waits."""
+        cdef Inbox inbox = msg.inbox
+        if not inbox.is_running:
+            return self.run(msg)
+        inbox.queue = inbox.queue or deque()
+        inbox.queue.append(msg)
+        return 0
 
     cdef int run(self, EventMsg msg) except -1:
         """Run the handler; one that waits goes on in a task, and so does what follows it."""
         cdef object awaitable = self.step(msg)
         if awaitable is not None:
             msg.inbox.is_running = True
-            self.clock.start(drain(self, msg.inbox, msg, awaitable))
+            self._begin(msg, awaitable, drain)
+        return 0
+
+    cdef int _begin(self, EventMsg msg, object awaitable, object go_on) except -1:
+        # Of handlers that are coroutines most never wait, and those need no task.
+        cdef object result
+        cdef Inbox inbox = msg.inbox
+        try:
+            result = self.begin(awaitable, go_on, msg)
+        except BaseException as error:
+            self.fail(msg, error)
+            if not isinstance(error, (Exception, CancelledError)):
+                raise
+        else:
+            if result is NOT_BEGUN:
+                self.clock.start(go_on(msg, awaitable))
+            if result is NOT_BEGUN or result is WAITS:
+                return 0
+            self.finish(msg, result)
+        if go_on is drain:
+            self.work_off(inbox)
+        return 0
+
+    cdef int work_off(self, Inbox inbox) except -1:
+        """Run what came behind a handler that is done."""
+        inbox.is_running = False
+        while inbox.queue and not inbox.is_running and not self.is_stopping:
+            self.run(inbox.queue.popleft())
+        if not inbox.queue:
+            inbox.queue = None      # an idle session owns no queue
         return 0
 
     cdef object step(self, EventMsg msg):
         """Call the handler and finish the event; what it waits for, if what follows must too."""
-        cdef object result
         cdef Route route = msg.route
         if route is None:
-            self._run_unclaimed(msg)
+            if not self.unclaimed(msg):
+                self.leave_unclaimed(msg)   # else whoever took it releases it
             return None
         try:
             result = route.handler(msg)
@@ -493,13 +520,9 @@ cdef class Dispatch:
             self.finish(msg, result)
             return None
         if route.is_parallel:
-            self.clock.start(alone(self, msg, result))
+            self._begin(msg, result, alone)
             return None
         return result
-
-    def _run_unclaimed(self, EventMsg msg not None):
-        if not self.unclaimed(msg):     # else whoever took it releases it
-            self.leave_unclaimed(msg)
 
     def leave_unclaimed(self, EventMsg msg not None):
         """Count an event that nobody claims, and tell the client if it asked."""
@@ -547,24 +570,26 @@ cdef class Dispatch:
         return 0
 
 
-async def alone(Dispatch dispatch, EventMsg msg, awaitable):
+async def alone(EventMsg msg, awaitable):
     """Await one handler and finish its event."""
+    cdef Dispatch dispatch = msg.connection.dispatch
     try:
         result = await awaitable
-    except Exception as error:
-        dispatch.fail(msg, error)
     except BaseException as error:
         dispatch.fail(msg, error)
-        raise
+        if not isinstance(error, Exception):
+            raise
     else:
         dispatch.finish(msg, result)
 
 
-async def drain(Dispatch dispatch, Inbox inbox, EventMsg msg, awaitable):
+async def drain(EventMsg msg, awaitable):
     """Await a handler, then work off what came behind it, one at a time and in order."""
+    cdef Dispatch dispatch = msg.connection.dispatch
+    cdef Inbox inbox = msg.inbox
     try:
         while True:
-            await alone(dispatch, msg, awaitable)
+            await alone(msg, awaitable)
             awaitable = None
             while inbox.queue and awaitable is None:
                 msg = inbox.queue.popleft()
@@ -572,9 +597,4 @@ async def drain(Dispatch dispatch, Inbox inbox, EventMsg msg, awaitable):
             if awaitable is None:
                 return
     finally:
-        inbox.is_running = False
-        if not inbox.queue:
-            inbox.queue = None      # an idle session owns no queue
-        while inbox.queue and not inbox.is_running and not dispatch.is_stopping:
-            # Only a handler that was cancelled leaves some: those behind it go on.
-            dispatch.run(inbox.queue.popleft())
+        dispatch.work_off(inbox)    # only a handler that was cancelled leaves some

@@ -11,4 +11,4 @@ cdef int skip(Source* s) except -2
 cdef object read_form(Source* s, int c)
 # The first two members of the vector or list at s.pos, owned by the caller; nil where one is
 # missing. The others are read and dropped.
-cdef int read_pair(Source* s, int c, PyObject** first, PyObject** second) except -1
+cdef int read_two(Source* s, int c, PyObject** first, PyObject** second) except -1

@@ -1,5 +1,6 @@
 # The forms of edn to values, by recursive descent: collections, tags, metadata. It is bounded
-# by max_depth; floods of `#_` and `^` are loops. What Python would merge (`{:a 1, "a" 2}`,
+# by max_depth; floods of `#_` and `^` are loops. It is a little past 600 lines since each form
+# may stand in each other. What Python would merge (`{:a 1, "a" 2}`,
 # `#{1 1.0}`) is refused as a duplicate.
 #
 # On the way of every form references are counted by hand: a PyObject* that is returned is the
@@ -51,7 +52,7 @@ cdef object read_form(Source* s, int c):
     return owned(_form(s, c, False))
 
 
-cdef int read_pair(Source* s, int c, PyObject** first, PyObject** second) except -1:
+cdef int read_two(Source* s, int c, PyObject** first, PyObject** second) except -1:
     cdef Py_ssize_t base = s.count
     _members(s, c']' if c == c'[' else c')', False)
     while s.count > base + 2:

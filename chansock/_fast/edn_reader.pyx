@@ -8,7 +8,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t
 from libc.string cimport memcmp
 
-from chansock._fast.edn_forms cimport read_form, read_pair, skip
+from chansock._fast.edn_forms cimport read_form, read_two, skip
 from chansock._fast.edn_source cimport (
     PyObject, Source, cut, drop_source, fail, given, open_source, shown)
 
@@ -54,7 +54,7 @@ cdef class Reader:
             if c < 0:
                 return NO_FORM
             if c == c'[' or c == c'(':
-                read_pair(&s, c, first, second)
+                read_two(&s, c, first, second)
                 return PAIR
             form = read_form(&s, c)     # with metadata, or of a reader function
         finally:

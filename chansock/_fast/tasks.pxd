@@ -1,0 +1,45 @@
+# Coroutines whose first step is taken at once, as a task that waits for just that.
+#
+#   begin --first step--> done: the worker stays idle
+#                    \--> waits: the worker's task goes on with it --> idle again, or over
+#
+# Nothing here knows what the coroutines do.
+
+
+cdef class Worker:
+    # An idle task, and what it awaits meanwhile: as asyncio sees it, a future.
+    cdef Workers pool
+    cdef object task
+    cdef object context
+    cdef object wakeup                  # call(self) resumes the task; None: it is not parked
+    cdef object job                     # the coroutine that it goes on with
+    cdef Py_ssize_t weakrefs            # to the task, by asyncio alone
+    cdef public bint _asyncio_future_blocking
+    cdef bint is_touched                # something was asked of the task that outlives a coroutine
+    cdef bint is_awaited
+    cdef bint is_cancelled
+
+    cdef bint is_as_new(self) except -1
+    cdef int dismiss(self) except -1
+
+
+cdef class Begun:
+    # The rest of a coroutine, awaited: first what its first step has yielded.
+    cdef object coro
+    cdef object waits_for
+    cdef bint has_yielded
+    cdef bint is_cancelled              # while it was handed over
+
+
+cdef class Workers:
+    cdef readonly object loop
+    cdef object context                 # which each worker has a copy of
+    cdef list idle                      # parked
+    cdef readonly set tasks             # of those that are not
+    cdef bint is_hiring                 # one is on its way
+    cdef bint is_within                 # there may be a current task when one begins
+    cdef bint is_stopped
+
+    cdef int hire(self) except -1
+    cdef Worker take(self)
+    cdef int put_back(self, Worker worker) except -1

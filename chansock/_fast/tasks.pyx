@@ -1,0 +1,333 @@
+# cython: language_level=3
+"""Coroutines begun at once: most handlers never wait, and then need no task of their own.
+
+asyncio gives a coroutine a task and a turn of the loop before its first step, which takes
+longer than the step. Here the step is taken at once, in the name of an idle task: what
+`asyncio.current_task()` gives in it, and the context that it runs in, are that task's. If
+the coroutine waits, the task goes on with it to its end; else the task stays idle. It is
+not used again if anything is left of the coroutine: a reference to the task, a callback, a
+context variable. Nothing here knows what the coroutines do.
+"""
+
+cimport cython
+from cpython.object cimport PyObject
+
+import asyncio
+from asyncio import CancelledError, Task
+from contextvars import copy_context
+
+cdef extern from *:
+    """
+    static Py_ssize_t chansock_weak_references(PyObject *o) {
+        Py_ssize_t count = 0;
+        PyWeakReference *at = *(PyWeakReference **)((char *)o + Py_TYPE(o)->tp_weaklistoffset);
+        for (; at != NULL; at = at->wr_next)
+            count++;
+        return count;
+    }
+    """
+    Py_ssize_t weak_references "chansock_weak_references"(PyObject* borrowed) noexcept
+
+cdef extern from "Python.h":
+    ctypedef int PySendResult
+    PySendResult PYGEN_RETURN
+    PySendResult PYGEN_NEXT
+    PySendResult PYGEN_ERROR
+    PySendResult PyIter_Send(object coro, object value, PyObject** result) except -1
+    bint PyCoro_CheckExact(object value)
+    int PyContext_Enter(object context) except -1
+    int PyContext_Exit(object context) except -1
+    void Py_DECREF(PyObject* owned) noexcept
+    Py_ssize_t references "Py_REFCNT"(PyObject* borrowed) noexcept
+
+cdef object current_task = asyncio.current_task
+cdef object enter_task = asyncio.tasks._enter_task      # for who makes tasks of his own
+cdef object leave_task = asyncio.tasks._leave_task
+
+cdef enum:
+    MAX_IDLE = 64           # tasks that are kept for later; 2 KiB each
+    # Who holds a task: its Worker and what wakes it; and if it runs, those who know which
+    # task does, and Workers.tasks.
+    IDLE_REFS = 2
+    BUSY_REFS = 4
+
+
+class WorkerTask(Task):
+    """A task that notices when something is asked of it that outlives a coroutine."""
+
+    __slots__ = ("_touch",)
+
+    def __init__(self, Worker worker, **options):
+        Task.__setattr__(self, "_touch", worker.touch)
+        Task.__init__(self, work(worker), **options)
+
+    def __setattr__(self, name, value):
+        self._touch()
+        Task.__setattr__(self, name, value)
+
+    def add_done_callback(self, callback, *, context=None):
+        self._touch()
+        Task.add_done_callback(self, callback, context=context)
+
+    def cancel(self, msg=None):
+        self._touch()
+        return Task.cancel(self, msg)
+
+    def set_name(self, value):
+        self._touch()
+        Task.set_name(self, value)
+
+
+@cython.final
+cdef class Outcome:
+    """The type of WAITS and NOT_BEGUN."""
+
+    cdef str name
+
+    def __cinit__(self, str name):
+        self.name = name
+
+    def __repr__(self):
+        return self.name
+
+
+# What `begin` gives instead of a result.
+WAITS = Outcome("WAITS")              # the coroutine goes on in a task
+NOT_BEGUN = Outcome("NOT_BEGUN")      # no step was taken: start a task
+
+
+@cython.final
+cdef class Worker:
+    """An idle task, and what it awaits meanwhile: to asyncio, a future."""
+
+    # -- what a task asks of a future
+
+    def get_loop(self):
+        return self.pool.loop
+
+    def add_done_callback(self, callback, *, context=None):
+        self.wakeup = callback
+        self.pool.tasks.discard(self.task)
+        self.pool.idle.append(self)
+        self.pool.is_hiring = False
+
+    def result(self):
+        if self.is_cancelled:
+            raise CancelledError
+        return None
+
+    def cancel(self, msg=None):
+        """End the task, if it is idle; the coroutine it is lent to hears of it from the task."""
+        if self not in self.pool.idle:
+            return False
+        self.pool.idle.remove(self)
+        self.is_cancelled = True
+        self.dismiss()
+        return True
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        self.is_awaited = not self.is_awaited
+        if self.is_awaited:
+            self._asyncio_future_blocking = True
+            return self
+        raise StopIteration
+
+    # -- what the pool asks
+
+    def touch(self):
+        """Note that something was asked of the task."""
+        self.is_touched = True
+
+    cdef bint is_as_new(self) except -1:
+        """Whether nothing is left of the coroutine that the task was lent to."""
+        return (
+            not self.is_touched
+            and self.context == self.pool.context
+            and weak_references(<PyObject*>self.task) == self.weakrefs
+        )
+
+    cdef int dismiss(self) except -1:
+        """Let the task end, soon, and so tell those who wait for that."""
+        wakeup, self.wakeup = self.wakeup, None
+        self.pool.tasks.add(self.task)
+        self.pool.loop.call_soon(wakeup, self, context=self.context)
+        return 0
+
+
+async def work(Worker worker):
+    """What a worker's task runs."""
+    try:
+        await do_jobs(worker)
+    finally:
+        worker.pool.tasks.discard(worker.task)
+        worker.task = None
+
+
+async def do_jobs(Worker worker):
+    """Do one job after the other, until there is none."""
+    while True:
+        try:
+            await worker
+        except CancelledError:
+            job, worker.job = worker.job, None
+            worker.is_awaited = False
+            if job is None:
+                return
+            (<Begun>job[0]).is_cancelled = True
+        else:
+            job, worker.job = worker.job, None
+            if job is None:
+                return
+        await job[1]
+        job = None
+        if (
+            worker.pool.is_stopped or len(worker.pool.idle) >= MAX_IDLE
+            or references(<PyObject*>worker.task) > BUSY_REFS or not worker.is_as_new()
+        ):
+            return
+
+
+@cython.final
+cdef class Begun:
+    """The rest of a coroutine as an awaitable: first what its first step has yielded."""
+
+    def __await__(self):
+        return self
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        return self.send(None)
+
+    def send(self, value):
+        """Go on as the coroutine would."""
+        if self.has_yielded:
+            return self.coro.send(value)
+        self.has_yielded = True
+        waits_for, self.waits_for = self.waits_for, None
+        if not self.is_cancelled:
+            return waits_for
+        if hasattr(waits_for, "cancel"):
+            waits_for.cancel()
+        return self.coro.throw(CancelledError())
+
+    def throw(self, *error):
+        """Raise it where the coroutine waits."""
+        self.has_yielded = True
+        return self.coro.throw(*error)
+
+    def close(self):
+        """End the coroutine."""
+        self.coro.close()
+
+
+@cython.final
+cdef class Workers:
+    """The idle tasks of a loop."""
+
+    def __cinit__(self, loop):
+        self.loop = loop
+        self.context = copy_context()
+        self.idle = []
+        self.tasks = set()
+        self.hire()
+
+    cdef int hire(self) except -1:
+        """See to it that there will be an idle worker."""
+        cdef Worker worker
+        if self.is_hiring:
+            return 0
+        self.is_hiring = True
+        worker = Worker.__new__(Worker)
+        worker.pool = self
+        worker.context = self.context.copy()
+        task = WorkerTask(worker, loop=self.loop, context=worker.context)
+        worker.task = task
+        worker.weakrefs = weak_references(<PyObject*>task)
+        self.tasks.add(task)
+        return 0
+
+    def begin(self, coro, go_on, arg):
+        """Take the first step of a coroutine, and give its result if that was the last.
+
+        If it waits, `go_on(arg, rest)` makes a coroutine that awaits the rest, in the task
+        of the first step, and WAITS is given. Raises what the step raises.
+        """
+        cdef PyObject* result = NULL
+        cdef PySendResult status = PYGEN_ERROR
+        cdef Worker worker
+        cdef Begun begun
+        if not PyCoro_CheckExact(coro) or self.is_stopped:
+            return NOT_BEGUN
+        worker = self.take()
+        if worker is None:
+            self.hire()
+            return NOT_BEGUN
+        # In an ASGI application there is a current task, which has to be put aside.
+        outer = current_task(self.loop) if self.is_within else None
+        if outer is not None:
+            leave_task(self.loop, outer)
+        try:
+            try:
+                enter_task(self.loop, worker.task)
+            except RuntimeError:
+                self.idle.append(worker)
+                if self.is_within:
+                    return NOT_BEGUN    # the loop does not run
+                self.is_within = True
+                return self.begin(coro, go_on, arg)
+            PyContext_Enter(worker.context)
+            try:
+                status = PyIter_Send(coro, None, &result)
+            finally:
+                PyContext_Exit(worker.context)
+                leave_task(self.loop, worker.task)
+                if status != PYGEN_NEXT:
+                    self.put_back(worker)
+            given = <object>result
+            Py_DECREF(result)
+            if status == PYGEN_RETURN:
+                return given
+            begun = Begun.__new__(Begun)
+            begun.coro = coro
+            begun.waits_for = given
+            worker.job = begun, go_on(arg, begun)
+            self.tasks.add(worker.task)
+            wakeup, worker.wakeup = worker.wakeup, None
+            worker.context.run(wakeup, worker)
+            return WAITS
+        finally:
+            if outer is not None:
+                enter_task(self.loop, outer)
+
+    cdef Worker take(self):
+        """Give an idle worker, or None."""
+        cdef Worker worker
+        while self.idle:
+            worker = self.idle.pop()
+            if references(<PyObject*>worker.task) <= IDLE_REFS:
+                return worker
+            worker.dismiss()
+        return None
+
+    cdef int put_back(self, Worker worker) except -1:
+        if references(<PyObject*>worker.task) <= IDLE_REFS and worker.is_as_new():
+            self.idle.append(worker)
+        else:
+            worker.dismiss()
+        return 0
+
+    def stop(self):
+        """Begin nothing any more, and let the idle tasks end: `tasks` are all that do not yet."""
+        cdef Worker worker
+        self.is_stopped = True
+        while self.idle:
+            worker = self.idle.pop()
+            worker.dismiss()
