@@ -60,6 +60,8 @@ class WorkerTask(Task):
     def __init__(self, Worker worker, **options):
         Task.__setattr__(self, "_touch", worker.touch)
         Task.__init__(self, work(worker), **options)
+        # Idle ones may go with a channel that was dropped, and nothing is lost.
+        Task.__setattr__(self, "_log_destroy_pending", False)
 
     def __setattr__(self, name, value):
         self._touch()
