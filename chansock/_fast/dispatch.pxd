@@ -56,7 +56,8 @@ cdef class EventMsg:
     cdef readonly Connection connection
     cdef object cb_id                   # None: no reply is wanted (but a POST's is True)
     cdef Route route
-    cdef Inbox inbox                    # whose room it takes; None: it takes none any more
+    cdef Inbox inbox                    # whose room it takes
+    cdef bint holds_room                # it still does
     cdef Py_ssize_t size
     cdef bint is_replied
     cdef bint is_later                  # the handler returned LATER
@@ -94,7 +95,7 @@ cdef class Dispatch:
     cdef EventMsg event(self, Connection connection, object value, object cb_id, Py_ssize_t size)
     cdef bint can_write(self, object cb_id) except -1
     cdef int lose_reply(self, Connection connection, object cb_id) except -1
-    cdef int admit(self, EventMsg msg) except -1
+    cdef int admit(self, EventMsg msg, Inbox inbox) except -1
     cdef int run(self, EventMsg msg) except -1
     cdef object step(self, EventMsg msg)
     cdef int _begin(self, EventMsg msg, object awaitable, object go_on) except -1

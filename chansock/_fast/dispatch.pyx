@@ -149,10 +149,7 @@ cdef class Connection(Link):
         msg = dispatch.event(self, owned(value), owned(cb_id), size)
         if msg is None:
             return 1
-        inbox.events += 1
-        inbox.nbytes += size
-        msg.inbox = inbox
-        dispatch.admit(msg)
+        dispatch.admit(msg, inbox)
         return 1
 
     def read_on(self):
@@ -450,15 +447,16 @@ cdef class Dispatch:
         msg.data = uid
         msg.connection = connection
         msg.route = route
-        msg.inbox = inbox
-        inbox.events += 1
-        self.admit(msg)
+        self.admit(msg, inbox)
 
     # -- an event meets its handler
 
-    cdef int admit(self, EventMsg msg) except -1:
+    cdef int admit(self, EventMsg msg, Inbox inbox) except -1:
         """Run the handler, or let the event wait for one that waits."""
-        cdef Inbox inbox = msg.inbox
+        inbox.events += 1
+        inbox.nbytes += msg.size
+        msg.inbox = inbox
+        msg.holds_room = True
         if not inbox.is_running:
             return self.run(msg)
         inbox.queue = inbox.queue or deque()
@@ -559,9 +557,9 @@ cdef class Dispatch:
     cdef int done(self, EventMsg msg) except -1:
         """Give back the room that an event took in its inbox."""
         cdef Inbox inbox = msg.inbox
-        if inbox is None:
+        if not msg.holds_room:
             return 0
-        msg.inbox = None
+        msg.holds_room = False
         inbox.events -= 1
         inbox.nbytes -= msg.size
         if inbox.stalled is not None and not inbox.is_resuming:

@@ -173,7 +173,7 @@ async def work(Worker worker):
 
 async def do_jobs(Worker worker):
     """Do one job after the other, until there is none."""
-    while True:
+    while not worker.pool.is_stopped:
         try:
             await worker
         except CancelledError:
