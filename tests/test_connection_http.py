@@ -67,6 +67,17 @@ async def test_a_request_tells_who_asked_and_how(place: Ground) -> None:
 
 
 @on_ground()
+async def test_who_asked_is_known_when_it_has_left(place: Ground) -> None:
+    place.door.answer = lambda request: Response(200)
+    client = await place.client(GET % b"/chsk?client-id=a")
+    await client.response()
+    name = client.writer.get_extra_info("sockname")[:2]
+    client.writer.transport.abort()
+    await place.gone()
+    assert place.door.requests[0].client == name
+
+
+@on_ground()
 async def test_connection_close_and_http_1_0_end_the_connection(place: Ground) -> None:
     for data in (
         b"GET / HTTP/1.1\r\nHost: h\r\nConnection: foo, Close\r\n\r\n",

@@ -1,6 +1,7 @@
 """chansock._core.guard and Endpoint.admit: checks, in Sente's order, by recorded probes."""
 
 import json
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from hand_clock import HandClock
 
 from chansock._core import guard
 from chansock._core.endpoint import Admission
+from chansock._fast.request import site_of
 from chansock.channel import ChannelSocket
 from chansock.config import Config
 from chansock.request import Request, Response
@@ -121,6 +123,53 @@ def test_another_origin_is_refused_and_the_setting_is_named(fields, scheme):
     why = guard.check_origin(request(*fields, scheme=scheme), None)
     assert why is not None
     assert "allowed_origins" in why
+
+
+def test_a_site_is_the_host_the_origin_and_the_scheme_and_nothing_else():
+    hosts = ["a.example", "a.example:8000", "A.example", "a.exampleh"]
+    origins = ["http://a.example", "https://a.example", "ttp://a.example", "null"]
+    sites = {}
+    for host, origin, scheme in product(hosts, origins, ("http", "https")):
+        fields = (("Host", host), ("Origin", origin))
+        site = site_of(request(*fields, scheme=scheme))
+        assert sites.setdefault(site, fields) is fields
+        assert site == site_of(
+            request(("Cookie", "a=1"), *reversed(fields), target="/x?y", scheme=scheme)
+        )
+    assert None not in sites
+
+
+def test_what_the_checks_may_see_otherwise_is_no_site():
+    alike = (("Host", "a.example"), ("Origin", "http://a.example"))
+    assert site_of(request(*alike)) is not None
+    assert site_of(request(*alike, ("origin", "http://b.example"))) is None
+    assert site_of(request(*alike, ("origin", ""))) is None
+    assert site_of(request(alike[0])) is None
+    assert site_of(request(alike[1])) is None
+    assert site_of(request(alike[0], ("Origin", "http://" + "a" * 300))) is None
+    proxied = request(*alike)
+    proxied.set_host("b.example")
+    assert site_of(proxied) is None
+    assert site_of(Request.from_fields("GET", "http://b.example/chsk", alike)) is None
+
+
+def test_a_site_that_passed_does_not_pass_for_another():
+    chsk = ChannelSocket()
+    chsk.start(HandClock())
+
+    def status(host, origin, scheme="http", is_loopback=False):
+        asked = request(("Host", host), ("Origin", origin), scheme=scheme)
+        found = chsk.endpoint.admit(asked, is_upgrade=True, is_loopback=is_loopback)
+        return found.status if isinstance(found, Response) else 101
+
+    for _ in range(2):
+        for k in range(300):  # more than are remembered
+            assert status(f"a{k}.example", f"http://a{k}.example") == 101
+            assert status(f"a{k}.example", f"http://a{k}.example", "https") == 403
+            assert status(f"a{k}.example", f"http://a{k + 1}.example") == 403
+        assert status("a0.example", "http://a0.example", is_loopback=True) == 403
+        assert status("localhost:80", "http://localhost", is_loopback=True) == 101
+        assert status("localhost:80", "http://localhost:81", is_loopback=True) == 403
 
 
 @pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1:8000", "[::1]", "chat.localhost"])

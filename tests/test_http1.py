@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
+from base64 import b64encode
+from hashlib import sha1
 from http.client import HTTPResponse
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chansock._core import http1
 from chansock.request import Request, Response
@@ -92,6 +96,20 @@ def test_a_status_without_a_name_is_sent() -> None:
 
 def test_the_accept_key_is_that_of_rfc_6455() -> None:
     assert http1.accept_key(b"dGhlIHNhbXBsZSBub25jZQ==") == b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+
+
+@given(st.binary(min_size=16, max_size=16))
+def test_an_accept_key_is_sha1_in_base64(nonce: bytes) -> None:
+    key = b64encode(nonce)
+    digest = sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11", usedforsecurity=False).digest()
+    assert http1.accept_key(key) == b64encode(digest)
+    assert b"\r\nSec-WebSocket-Accept: %s\r\n\r\n" % b64encode(digest) in http1.switch(key)
+
+
+def test_a_key_of_another_length_has_no_answer() -> None:
+    for give in (http1.accept_key, http1.switch):
+        with pytest.raises(ValueError, match="key: expected 24 bytes, got 23"):
+            give(b"A" * 23)
 
 
 def test_a_handshake_is_answered_as_in_rfc_6455() -> None:

@@ -28,6 +28,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "clock",
         "stats",
         "_fast.head",
+        "_fast.request",
         "_fast.tasks",
     ),
     ("_fast",),
@@ -57,11 +58,11 @@ ROWS: tuple[tuple[str, ...], ...] = (
 )
 ACYCLIC = {0, 2, 3, 6}
 ENGINE = (  # each stage may import those before it, and its own without a cycle
-    ("buffer", "borrowed", "sweep", "head", "tasks"),
+    ("buffer", "borrowed", "sweep", "head", "request", "steps", "tasks"),
     ("edn_source", "edn_keys", "edn_tokens", "edn_strings", "edn_numbers", "edn_literals"),
     ("edn_forms", "edn_reader"),
     ("edn_spelling", "edn_names", "edn_records", "edn_writer"),
-    ("frames", "deflate", "request_reader"),
+    ("frames", "deflate", "request_reader", "accept"),
     ("packet",),
     ("fanout",),
     ("dispatch",),

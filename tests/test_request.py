@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from urllib.parse import parse_qsl, urlencode
 
 import pytest
@@ -145,15 +146,28 @@ def test_odd_heads_raise_nothing(head: bytes) -> None:
     assert request.cookies.get("x", "") is not None
 
 
-def test_what_was_parsed_is_kept_until_the_request_is_settled() -> None:
+def test_headers_and_params_are_mappings() -> None:
     request = Request(HEAD)
-    request.set_form(b"y=3")
-    assert request.headers is request.headers
-    assert request.params is request.params
-    request.settle()
-    assert request.headers is not request.headers
-    assert request.params is not request.params
-    assert (request.headers["host"], request.params["y"]) == ("example.org:8000", "3")
+    assert isinstance(request.headers, Mapping)
+    assert isinstance(request.params, Mapping)
+    assert request.params == {"client-id": "alice/1", "handshake?": "1", "x": "a b", "empty": ""}
+    assert request.params != {"x": "a b"}
+    assert list(request.params.values()) == ["alice/1", "1", "a b", ""]
+    assert request.headers == Request(HEAD).headers
+    assert request.headers != 5
+    assert dict(request.headers.items())["host"] == "example.org:8000"
+    assert set(request.headers.keys()) == set(request.headers)
+
+
+def test_the_name_of_a_param_is_found_however_it_is_spelled() -> None:
+    query = b"%63lient-id=1&client%2Did=2&client+id=3&caf%C3%A9=4&\xe9=5&=6&%=7"
+    params = Request(b"GET /?" + query + b" HTTP/1.1\r\n\r\n").params
+    assert params.getall("client-id") == ["1", "2"]
+    assert [params["client id"], params["café"], params["\ufffd"]] == ["3", "4", "5"]
+    assert [params[""], params["%"]] == ["6", "7"]
+    assert params.get("\udce9") is None
+    assert params.get("client%2Did") is None
+    assert 3 not in params
 
 
 def test_cookies_give_the_first_of_a_name() -> None:

@@ -211,6 +211,43 @@ def test_a_handshake_is_faultless_to_the_reader_as_to_the_check_in_words() -> No
     assert keys == 2 * 2 * 1 * 2
 
 
+PLAIN = request(
+    b"Connection: keep-alive, Upgrade",
+    b"Upgrade: websocket",
+    b'X-Token!#$%&\'*+-.^_`|~09: a "b" (c); d=1, <e>@[f]',
+    b"Empty:",
+    start=b"GET /chsk?client-id=a%20b HTTP/1.1",
+)
+
+
+def asks_nobody(data: bytes) -> bool:
+    """Whether a head is taken without asking the judge of its syntax."""
+    asked = []
+    found, _ = RequestReader(lambda head: asked.append(head) or 0, 1000, 10, 100).read(data)  # type: ignore[func-returns-value]
+    return isinstance(found, tuple) and isinstance(found[0], bytes) and not asked
+
+
+def test_a_plain_get_needs_no_judge() -> None:
+    assert asks_nobody(PLAIN)
+    assert not asks_nobody(PLAIN.replace(b"GET", b"PUT"))
+    assert not asks_nobody(PLAIN.replace(b"Empty:", b"Empty:\t"))
+    assert not asks_nobody(PLAIN.replace(b"Empty:", b"Em(ty:"))
+    assert not asks_nobody(PLAIN.replace(b"Empty:", b"Content-Length: 0"))
+    assert not asks_nobody(PLAIN.replace(b"Empty:", b"Empty: \xe9"))
+
+
+def test_what_needs_no_judge_passes_llhttp_whatever_one_byte_becomes() -> None:
+    passed = 0
+    for at in range(len(PLAIN)):
+        for byte in range(256):
+            for end in (at, at + 1):  # put before, or instead of
+                head = PLAIN[:at] + bytes([byte]) + PLAIN[end:]
+                if asks_nobody(head):
+                    passed += 1
+                    assert judge_head(head) == 0, head
+    assert passed > len(PLAIN) * 100
+
+
 @given(st.binary(max_size=40))
 def test_values_are_decoded_as_the_standard_library_does(raw: bytes) -> None:
     raw = raw.replace(b"&", b"").replace(b"=", b"")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, fields
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
 from chansock._core import browser, guard, http1, wire
@@ -19,6 +19,8 @@ from chansock._core.session import Session
 from chansock._fast.dispatch import Connection, Dispatch, Inbox, is_awaitable
 from chansock._fast.fanout import Transport
 from chansock._fast.packet import Packer, Packet
+from chansock._fast.request import Admission, site_of
+from chansock._fast.steps import start
 from chansock._fast.sweep import Sweep
 from chansock.config import Config
 from chansock.errors import ConfigError
@@ -28,6 +30,8 @@ from chansock.target import UserId, is_user_id
 __all__ = ["Admission", "Endpoint", "Hook", "Hooks"]
 
 log = logging.getLogger("chansock.endpoint")
+
+MAX_SITES: Final = 256  # that passed the checks, and are not asked again
 
 T = TypeVar("T")
 Hook: TypeAlias = Callable[[Request], T | Awaitable[T]]
@@ -49,18 +53,6 @@ class Hooks:
             hook = getattr(self, field.name)
             if hook is not None and not callable(hook):
                 raise ConfigError(f"{field.name}: expected a function, got {hook!r:.80}")
-
-
-@dataclass(slots=True)  # a frozen one costs 1.5 us more
-class Admission:
-    """A request that may come in. `kind` is "ws", "poll" or "post"; `handshake` is there
-    for a socket, and for a GET that needs one."""
-
-    kind: str
-    request: Request
-    uid: UserId | None
-    client_id: str
-    handshake: Packet | None = None
 
 
 class Endpoint:
@@ -86,6 +78,9 @@ class Endpoint:
         self._hub = hub
         self._dispatch = dispatch
         self.refused: dict[str, int] = {}
+        # Hosts and origins that passed their checks: most requests come from one of a few pages.
+        self._sites: set[bytes | None] = set()
+        self._loopback_sites: set[bytes | None] = set()
         # POSTs work without a session too; while they are under way they share an inbox.
         self._stray_inboxes: WeakValueDictionary[tuple[UserId | None, str], Inbox] = (
             WeakValueDictionary()
@@ -105,18 +100,21 @@ class Endpoint:
         tells that the edge listens on a loopback address only. A CORS preflight is answered
         here too, without hooks: it carries nobody's cookies.
         """
-        if request.method not in ("GET", "POST"):
+        method = request.method
+        if method == "POST":
+            kind = "post"
+        elif method != "GET":
             return self._other_method(request, is_loopback)
-        if is_upgrade is None:
-            is_upgrade = http1.wants_upgrade(request)
-        steps = self._steps(request, is_upgrade, is_loopback)
+        else:
+            if is_upgrade is None:
+                is_upgrade = http1.wants_upgrade(request)
+            kind = "ws" if is_upgrade else "poll"
+        steps = self._steps(request, kind, is_loopback)
         try:
-            pending = next(steps)
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
+            found, is_end = start(steps)
         except Exception:
             return self._hook_failed(request)
-        return self._await_steps(steps, pending, request)
+        return found if is_end else self._await_steps(steps, found, request)
 
     async def _await_steps(
         self, steps: _Steps, pending: Awaitable[Any], request: Request
@@ -147,10 +145,9 @@ class Endpoint:
                 return self.refuse("full", 503, why)
         return result
 
-    def _steps(self, request: Request, is_upgrade: bool, is_loopback: bool) -> _Steps:
+    def _steps(self, request: Request, kind: str, is_loopback: bool) -> _Steps:
         # A generator, so that hooks may be plain or async and a plain one costs no task.
         hooks, config = self._hooks, self._config
-        kind = "post" if request.method == "POST" else "ws" if is_upgrade else "poll"
         if self.is_stopping:
             return self.refuse("stopping", 503, "the server is stopping")
         if hooks.reject is not None:
@@ -162,7 +159,12 @@ class Endpoint:
                 return _checked(response, Response, "reject")
         if why := guard.check_client_id(request):
             return self.refuse("client_id", 400, why)
-        if why := guard.check_host(request, config.allowed_hosts, is_loopback=is_loopback):
+        sites = self._loopback_sites if is_loopback else self._sites
+        site = site_of(request)
+        is_known = site in sites
+        if not is_known and (
+            why := guard.check_host(request, config.allowed_hosts, is_loopback=is_loopback)
+        ):
             return self.refuse("host", 403, "Unauthorized host", why)
         if hooks.csrf_token is not None:
             token = hooks.csrf_token(request)
@@ -170,8 +172,13 @@ class Endpoint:
                 token = yield token
             if not guard.check_token(request, token):
                 return self.refuse("csrf", 403, "Bad CSRF token")
-        if why := guard.check_origin(request, config.allowed_origins):
-            return self.refuse("origin", 403, "Unauthorized origin", why)
+        if not is_known:
+            if why := guard.check_origin(request, config.allowed_origins):
+                return self.refuse("origin", 403, "Unauthorized origin", why)
+            if site is not None:
+                if len(sites) >= MAX_SITES:
+                    sites.clear()
+                sites.add(site)
         if hooks.authorize is not None:
             is_authorized = hooks.authorize(request)
             if is_awaitable(is_authorized):
@@ -304,13 +311,10 @@ class Endpoint:
         inbox: Inbox,
         is_post: bool = False,
     ) -> Connection:
-        request = admission.request
-        if not is_post:
-            request.settle()
         return Connection(
             self._dispatch,
             transport,
-            request,
+            admission.request,
             admission.uid,
             admission.client_id,
             session,

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from base64 import b64decode
 from binascii import Error as Base64Error
-from binascii import b2a_base64
 from email.utils import formatdate
 from functools import lru_cache
-from hashlib import sha1
 from http import HTTPStatus
 from time import time
 from typing import Final
@@ -24,6 +22,7 @@ from httptools import (
     HttpRequestParser,
 )
 
+from chansock._fast.accept import accept_key, switch
 from chansock.request import Request, Response, is_token
 
 __all__ = [
@@ -43,11 +42,6 @@ __all__ = [
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 NOT_ALLOWED: Final = Response(405, "expected GET or POST", headers=(("Allow", "GET, POST"),))
 
-_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
-_SWITCH: Final = (
-    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Accept: %s\r\n\r\n"
-)
 _LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus
 }
@@ -127,11 +121,6 @@ def refuse(status: int, text: str) -> Response:
     return Response(status, text)
 
 
-def accept_key(key: bytes) -> bytes:
-    """Give the Sec-WebSocket-Accept of a Sec-WebSocket-Key (RFC 6455 section 4.2.2)."""
-    return b2a_base64(sha1(key + _GUID, usedforsecurity=False).digest(), newline=False)
-
-
 def _has_token(values: list[str], token: str) -> bool:
     return any(part.strip(" \t").lower() == token for line in values for part in line.split(","))
 
@@ -167,11 +156,6 @@ def check_upgrade(request: Request) -> Response | bytes:
     if len(keys) != 1 or not _is_key(keys[0]):
         return refuse(400, "expected one Sec-WebSocket-Key of 16 bytes in base64")
     return switch(keys[0].encode("latin-1"))
-
-
-def switch(key: bytes) -> bytes:
-    """Make the 101 that answers a Sec-WebSocket-Key (RFC 6455 section 4.2.2)."""
-    return _SWITCH % accept_key(key)
 
 
 def with_extension(switch: bytes, extension: str) -> bytes:

@@ -54,7 +54,9 @@ class Hub:
         self._timeout = timeout
         # A user with one client, nearly every user, costs no table of its own.
         self._users: dict[object, Session | dict[str, Session]] = {}
-        self._on_answered = self.poll_ended  # bound once for all sessions
+        # Bound once for all sessions and connections: one object less of each to be collected.
+        self._on_answered = self.poll_ended
+        self._on_silence = self._look_alive
         self.connections: set[Connection] = set()
         self.away = 0  # sessions without any connection
         self.cut = 0
@@ -88,8 +90,10 @@ class Hub:
 
     def has_room(self, uid: UserId | None, client_id: str) -> str | None:
         """Say why there is no room for one more connection of this client, or None."""
-        session = self.find(uid, client_id)
         limit = self._config.max_connections
+        if limit is None and uid not in self._users:
+            return None  # the first client of a user, as nearly always; or an anonymous one
+        session = self.find(uid, client_id)
         if session is not None and session.ws is None and session.poll is None:
             return None  # it comes back to the place that it has
         if limit is not None and len(self.connections) + self.away + self.strays() >= limit:
@@ -104,22 +108,21 @@ class Hub:
 
     def session(self, uid: UserId | None, client_id: str) -> Session:
         """Give the session of this client, a new one if it has none."""
-        session = self.find(uid, client_id)
-        if session is not None:
-            if session.is_gone:
-                session.is_gone = False
-                self._fanout.join(session)
-                self.away += 1
-            return session
-        session = Session(self._fanout, uid, client_id, self._on_answered)
         member = ANONYMOUS if uid is None else uid
         found = self._users.get(member)
-        if found is None:
-            self._users[member] = session
-        elif isinstance(found, dict):
-            found[client_id] = session
+        session = None if found is None else self.find(uid, client_id)
+        if session is None:
+            session = Session(self._fanout, uid, client_id, self._on_answered)
+            if found is None:
+                self._users[member] = session
+            elif isinstance(found, dict):
+                found[client_id] = session
+            else:
+                self._users[member] = {found.client_id: found, client_id: session}
+        elif session.is_gone:
+            session.is_gone = False
         else:
-            self._users[member] = {found.client_id: found, client_id: session}
+            return session
         self._fanout.join(session)
         self.away += 1
         return session
@@ -128,14 +131,16 @@ class Hub:
 
     def open_ws(self, session: Session, connection: Connection, handshake: Packet) -> None:
         """Make a socket the session's newest connection; the handshake is written first."""
-        self._came(session, connection)
-        self._displace(session)
+        self._came(session)
+        if session.current is not None:
+            self._displace(session, session.current)
         session.ws = session.current = connection
         connection.outbox = session
         self.connections.add(connection)
         session.attach(connection.transport, handshake)
-        self._sweep.cancel(session.grace_ws)
-        session.grace_ws = None
+        if session.grace_ws is not None:
+            self._sweep.cancel(session.grace_ws)
+            session.grace_ws = None
         self._watch(connection)
         if not session.is_ws:
             session.is_ws = True
@@ -152,9 +157,10 @@ class Hub:
 
     def park(self, session: Session, connection: Connection) -> None:
         """Make a poll the session's newest connection; what waits answers it at once."""
-        self._came(session, connection)
+        self._came(session)
         session.was_answered = False
-        self._displace(session)
+        if session.current is not None:
+            self._displace(session, session.current)
         session.poll = session.current = connection
         self.connections.add(connection)
         self._sweep.cancel(session.grace_ajax)
@@ -166,10 +172,7 @@ class Hub:
         if session.poll is connection:
             session.attach(connection.transport)
 
-    def _displace(self, session: Session) -> None:
-        old = session.current
-        if old is None:
-            return
+    def _displace(self, session: Session, old: Connection) -> None:
         session.current = None
         if old is session.ws:
             # It stays open, gets replies from an outbox of its own, and is kept alive.
@@ -239,7 +242,7 @@ class Hub:
 
     # -- coming and going
 
-    def _came(self, session: Session, connection: Connection) -> None:
+    def _came(self, session: Session) -> None:
         if session.ws is None and session.poll is None:
             self.away -= 1
         session.last = None
@@ -326,7 +329,7 @@ class Hub:
 
     def _watch(self, connection: Connection) -> None:
         connection.timer = self._sweep.enter(
-            self._config.ws_ping_interval, self._look_alive, connection
+            self._config.ws_ping_interval, self._on_silence, connection
         )
 
     @staticmethod

@@ -39,10 +39,6 @@ class Users(Set[object]):
         # `connected.ws & friends` gives a plain set: nobody else keeps it up to date.
         return set(it)  # type: ignore[call-overload, no-any-return]
 
-    def _add(self, uid: object) -> bool:
-        self._counts[uid] = count = self._counts.get(uid, 0) + 1
-        return count == 1
-
     def _remove(self, uid: object) -> bool:
         count = self._counts[uid] - 1
         if count:
@@ -65,8 +61,11 @@ class Presence:
     def enter(self, kind: str, uid: UserId | None) -> bool:
         """Count one more session of this kind; True if the user has just come."""
         member = ANONYMOUS if uid is None else uid
-        (self.ws if kind == "ws" else self.ajax)._add(member)
-        return self.any._add(member)
+        counts = self.ws._counts if kind == "ws" else self.ajax._counts
+        counts[member] = counts.get(member, 0) + 1
+        counts = self.any._counts
+        counts[member] = count = counts.get(member, 0) + 1
+        return count == 1
 
     def leave(self, kind: str, uid: UserId | None) -> bool:
         """Count one session of this kind less; True if the user has just gone."""

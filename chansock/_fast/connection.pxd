@@ -12,6 +12,7 @@ from libc.stdint cimport int64_t, uint8_t
 from chansock._fast.deflate cimport Deflate
 from chansock._fast.fanout cimport Link, Transport
 from chansock._fast.frames cimport Frame, Parser
+from chansock._fast.request cimport Request
 from chansock._fast.request_reader cimport RequestReader
 from chansock._fast.socket cimport Memory, Socket
 from chansock._fast.sweep cimport Entry, Sweep
@@ -41,7 +42,9 @@ cdef class Service:
     cdef object forwarded           # call(request): sets who asked, as proxies say; or None
     cdef object extensions          # agree(request) -> Deflate, Response or None; or None
     cdef Memory memory
+    cdef double handshake_timeout
     cdef Py_ssize_t max_body
+    cdef RequestReader spare        # one whose request is done with; or None
     cdef public bint is_loopback    # listens on a loopback address only
     cdef object expire              # call(protocol): no connection has a bound method of it
 
@@ -50,6 +53,7 @@ cdef class Service:
     cdef object when_empty          # called once, when the last has gone
     cdef bint is_stopping
 
+    cdef RequestReader reader(self)
     cdef int add(self, Protocol protocol) except -1
     cdef int discard(self, Protocol protocol) except -1
 
@@ -82,7 +86,7 @@ cdef class Protocol(Socket):
     cdef bint keeps_alive
     cdef bint is_head               # HEAD: no body in the answer
     cdef int64_t had_taken          # by the peer, when the answer's time was last given
-    cdef tuple fields               # that the answer carries besides its own; None: none
+    cdef Request asked              # whose answer carries the channel's fields; or None
 
     # WebSocket, and a parked poll or POST
     cdef Link link
@@ -101,6 +105,7 @@ cdef class Protocol(Socket):
     cdef int _refuse(self, int status, str why) except -1
     cdef int _refuse_early(self, int status, str why) except -1
     cdef object _check_upgrade(self, object request, bytes key)
+    cdef int _settle(self, object result, bytes body, bytes switch) except -1
     cdef int _upgrade(self, bytes switch, object admission) except -1
     cdef int _hold(self, object admission, bytes body) except -1
 

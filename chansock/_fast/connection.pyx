@@ -10,16 +10,17 @@ because HTTP and WebSocket share one state, one flow and one end.
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from chansock._fast cimport frames, request_reader
+from chansock._fast cimport accept, frames, request_reader
 from chansock._fast.dispatch cimport is_awaitable
 from chansock._fast.head cimport asks_for
 from chansock._fast.packet cimport Packet
+from chansock._fast.request cimport Request, request_of
 
 import logging
 from re import compile as pattern
 
 from chansock.errors import FrameError
-from chansock.request import Request, Response
+from chansock.request import Response
 
 log = logging.getLogger("chansock.connection")
 
@@ -67,10 +68,22 @@ cdef class Service:
         self.memory = Memory(4 * <Py_ssize_t>config.max_head_bytes)
         # A percent-encoded packet is up to three times as long.
         self.max_body = 3 * <Py_ssize_t>config.max_message_bytes + FORM_SLACK
+        self.handshake_timeout = config.handshake_timeout
 
     def __len__(self):
         """Give the number of connections."""
         return len(self.protocols)
+
+    cdef RequestReader reader(self):
+        """Give the reader of one request: the spare one, since nearly all come in one read."""
+        cdef RequestReader reader = self.spare
+        self.spare = None
+        if reader is None:
+            reader = RequestReader(
+                self.http1.judge_head, self.config.max_head_bytes,
+                self.config.max_header_fields, self.max_body,
+            )
+        return reader
 
     cdef int add(self, Protocol protocol) except -1:
         protocol.index = len(self.protocols)
@@ -154,6 +167,8 @@ cdef class Protocol(Socket):
     """One connection; an edge makes an asyncio protocol of it: asyncio asks for a subclass of
     BufferedProtocol, uvloop for get_buffer on something that is no asyncio.Protocol."""
 
+    data_received = None        # uvloop looks for it first: the AttributeError would cost 1 us
+
     def __cinit__(self, Service service not None):
         self.kind = "ws"
         self.service = service
@@ -165,9 +180,9 @@ cdef class Protocol(Socket):
 
     def connection_made(self, transport):
         """Start to wait for a head."""
-        Socket.connection_made(self, transport)
+        self.meet(transport)
         self.service.add(self)
-        self._arm(self.service.config.handshake_timeout)
+        self._arm(self.service.handshake_timeout)
 
     def eof_received(self):
         """Let the transport close: a peer that is done sending has left."""
@@ -180,6 +195,7 @@ cdef class Protocol(Socket):
         self.state = GONE
         self.is_awaiting = False        # what a hook or the fallback gives comes too late
         self.transport = self.reader = self.pending = self.message = self.reply = None
+        self.asked = None
         if reply is not None:
             reply.protocol = None
         self.drop_store()
@@ -385,21 +401,19 @@ cdef class Protocol(Socket):
     cdef Py_ssize_t _read_http(self, const uint8_t* data, Py_ssize_t size) except -1:
         cdef RequestReader reader = self.reader
         cdef Py_ssize_t used = 0
-        config = self.service.config
         if reader is None:
-            reader = self.reader = RequestReader(
-                self.service.http1.judge_head, config.max_head_bytes,
-                config.max_header_fields, self.service.max_body,
-            )
+            reader = self.reader = self.service.reader()
             if self.state == IDLE:
                 self.state = READING
-                self._arm(config.handshake_timeout)
+                self._arm(self.service.handshake_timeout)
         cdef int found = reader.feed(data, size, &used)
         if found == request_reader.REQUEST:
             self.reader = None
             self._request_came(reader)
+            reader.head = reader.body = reader.key = None
+            self.service.spare = reader
         elif found == request_reader.HEAD:
-            self._arm(config.body_timeout)
+            self._arm(self.service.config.body_timeout)
             if reader.wants_continue and used == size:
                 self._put(self.service.http1.CONTINUE)
         elif found == request_reader.REFUSED:
@@ -409,8 +423,10 @@ cdef class Protocol(Socket):
 
     cdef int _request_came(self, RequestReader reader) except -1:
         cdef Service service = self.service
-        cdef object request, method, is_upgrade, switch
-        request = Request(reader.head, self.peer(), "https" if self.is_tls else "http")
+        cdef object method, is_upgrade, switch
+        cdef Request request = request_of(
+            reader.head, self.transport, "https" if self.is_tls else "http"
+        )
         self.state = HELD
         self._disarm()
         method = request.method
@@ -428,7 +444,7 @@ cdef class Protocol(Socket):
             fallback = service.fallback
             self._settle(None if fallback is None else fallback(request), None, None)
             return 0
-        self.fields = service.endpoint.answer_fields(request)
+        self.asked = request
         switch, is_upgrade = None, reader.wants_websocket
         if is_upgrade:
             switch = self._check_upgrade(request, reader.key)
@@ -445,7 +461,7 @@ cdef class Protocol(Socket):
         cdef Service service = self.service
         cdef object agreed = None, switch
         # Without a key something is wrong, and that is said in words.
-        switch = service.http1.check_upgrade(request) if key is None else service.http1.switch(key)
+        switch = service.http1.check_upgrade(request) if key is None else accept.switch(key)
         if service.extensions is not None and not isinstance(switch, Response):
             agreed = service.extensions.agree(request)
             if isinstance(agreed, Response):
@@ -455,16 +471,16 @@ cdef class Protocol(Socket):
         self.deflate = agreed
         return switch
 
-    def _settle(self, result, bytes body, bytes switch):
-        # Go on with what the endpoint or the fallback (then body is None) gave, or will give;
-        # while it waits, nothing is read.
+    cdef int _settle(self, object result, bytes body, bytes switch) except -1:
+        """Go on with what the endpoint or the fallback (then body is None) gave, or will give;
+        while it waits, nothing is read."""
         if is_awaitable(result):
             if body is not None:
-                self._arm(self.service.config.handshake_timeout)
+                self._arm(self.service.handshake_timeout)
             self.is_awaiting = True
             self.pause()
             self.service.clock.start(self._await(result, body, switch))
-            return
+            return 0
         self._disarm()
         if isinstance(result, Response):
             self._answer(result)
@@ -476,6 +492,7 @@ cdef class Protocol(Socket):
             self._upgrade(switch, result)
         else:
             self._hold(result, body)
+        return 0
 
     async def _await(self, awaitable, bytes body, bytes switch):
         try:
@@ -515,6 +532,7 @@ cdef class Protocol(Socket):
             max_empty=config.max_empty_fragments,
         )
         self.link = <Link?>self.service.endpoint.open(admission, self)
+        self.asked = None
         self._flush()
         return 0
 
@@ -524,9 +542,9 @@ cdef class Protocol(Socket):
         self.keeps_alive = self.keeps_alive and not self.service.is_stopping
         self._put(self.service.http1.render(
             response, keep_alive=self.keeps_alive, head_only=self.is_head,
-            fields=self.fields or (),
+            fields=() if self.asked is None else self.service.endpoint.answer_fields(self.asked),
         ))
-        self.fields = None
+        self.asked = None
         self.is_awaiting = False
         link, self.link = self.link, None
         self.reply = None
@@ -555,7 +573,7 @@ cdef class Protocol(Socket):
         request = Request(head or b"")
         self.is_head = request.method == "HEAD"
         if request.path == self.service.path:
-            self.fields = self.service.endpoint.answer_fields(request)
+            self.asked = request
         return self._refuse(status, why)
 
     # -- WebSocket

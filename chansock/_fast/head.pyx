@@ -30,11 +30,9 @@ cdef const char* _behind_line(const char* at, const char* end) noexcept:
     return NULL
 
 
-cdef const char* _value(
+cdef const char* field(
     const char* line, const char* end, const char* name, Py_ssize_t size, const char** stop
 ) noexcept:
-    """Find the next field of this name from the end of `line` on; give where its value starts,
-    without blanks around it, and in `stop` where it ends. NULL: there is none."""
     cdef const char* last
     while True:
         line = _behind_line(line, end)
@@ -66,19 +64,17 @@ cdef const char* _bytes_of(object spelled, Py_ssize_t* size) except NULL:
     return PyUnicode_AsUTF8AndSize(spelled, size)
 
 
-def value(bytes head not None, str name not None, default=None):
-    """Return the first value of a field, as latin-1; the default if there is none."""
+cdef object value(bytes head, str name, object default):
     cdef Py_ssize_t size = 0
     cdef object spelled = _spelled(name)
     cdef const char* key = _bytes_of(spelled, &size)
     cdef const char* start = PyBytes_AS_STRING(head)
     cdef const char* stop = NULL
-    cdef const char* found = _value(start, start + PyBytes_GET_SIZE(head), key, size, &stop)
+    cdef const char* found = field(start, start + PyBytes_GET_SIZE(head), key, size, &stop)
     return default if found == NULL else PyUnicode_DecodeLatin1(found, stop - found, NULL)
 
 
-def values(bytes head not None, str name not None):
-    """Return every value of a field, in the order received."""
+cdef list values(bytes head, str name):
     cdef Py_ssize_t size = 0
     cdef object spelled = _spelled(name)
     cdef const char* key = _bytes_of(spelled, &size)
@@ -87,14 +83,13 @@ def values(bytes head not None, str name not None):
     cdef const char* found
     cdef list result = []
     while True:
-        found = _value(at, end, key, size, &at)
+        found = field(at, end, key, size, &at)
         if found == NULL:
             return result
         result.append(PyUnicode_DecodeLatin1(found, at - found, NULL))
 
 
-def method(bytes head not None):
-    """Return the method; "" if there is no request line."""
+cdef object method(bytes head):
     cdef const char* start = PyBytes_AS_STRING(head)
     cdef Py_ssize_t size = PyBytes_GET_SIZE(head)
     cdef const char* space
@@ -104,8 +99,7 @@ def method(bytes head not None):
     return "" if space == NULL else PyUnicode_DecodeLatin1(start, space - start, NULL)
 
 
-def target(bytes head not None):
-    """Return the target, between the two blanks of the request line; b"" if there is none."""
+cdef bytes target(bytes head):
     cdef Py_ssize_t size = 0
     cdef const char* found = target_of(head, &size)
     return PyBytes_FromStringAndSize(found, size)
@@ -125,38 +119,91 @@ cdef const char* target_of(bytes head, Py_ssize_t* size) noexcept:
     return start
 
 
-def add_params(dict into not None, bytes part not None, Py_ssize_t most):
-    """Add the parameters of a query or a form to lists of values, by name; values stay encoded.
-
-    Past `most` of them the rest is not looked at.
-    """
-    cdef const char* at = PyBytes_AS_STRING(part)
-    cdef const char* end = at + PyBytes_GET_SIZE(part)
-    cdef const char* stop
-    cdef const char* equals
-    cdef object name
-    cdef bytes given
-    while at < end and most:
-        most -= 1
-        stop = <const char*>memchr(at, c"&", end - at)
-        if stop == NULL:
-            stop = end
-        if stop > at:
-            equals = <const char*>memchr(at, c"=", stop - at)
-            if equals == NULL:
-                name, given = _decoded(at, stop - at), b""
-            else:
-                name = _decoded(at, equals - at)
-                given = PyBytes_FromStringAndSize(equals + 1, stop - equals - 1)
-            if name in into:
-                (<list>into[name]).append(given)
-            else:
-                into[name] = [given]
-        at = stop + 1
+cdef const char* _next_pair(Pairs* pairs) noexcept:
+    """Go to the next parameter that is not empty; NULL: there is none, or there were enough."""
+    cdef const char* start
+    while pairs.at < pairs.end and pairs.most:
+        start = pairs.at
+        pairs.most -= 1
+        pairs.stop = <const char*>memchr(start, c"&", pairs.end - start)
+        if pairs.stop == NULL:
+            pairs.stop = pairs.end
+        pairs.at = pairs.stop + 1
+        if pairs.stop > start:
+            pairs.equals = <const char*>memchr(start, c"=", pairs.stop - start)
+            if pairs.equals == NULL:
+                pairs.equals = pairs.stop
+            return start
+    return NULL
 
 
-def cookies(bytes head not None):
-    """Return the cookies by name, as sent but for quotes around a value; the first counts."""
+cdef int _start(Pairs* pairs, bytes part, Py_ssize_t most) noexcept:
+    pairs.at = PyBytes_AS_STRING(part)
+    pairs.end = pairs.at + PyBytes_GET_SIZE(part)
+    pairs.most = most
+    return 0
+
+
+cdef bytes _given(Pairs* pairs):
+    if pairs.equals == pairs.stop:
+        return b""
+    return PyBytes_FromStringAndSize(pairs.equals + 1, pairs.stop - pairs.equals - 1)
+
+
+cdef bint _is_spelling(const char* text, Py_ssize_t size, str name) except -1:
+    """Tell whether percent-encoded text is this name."""
+    cdef Py_ssize_t length = 0
+    cdef Py_ssize_t k = 0
+    cdef const char* letters
+    if not PyUnicode_IS_ASCII(name):
+        return decoded(PyBytes_FromStringAndSize(text, size)) == name
+    letters = PyUnicode_AsUTF8AndSize(name, &length)
+    if not length <= size <= 3 * length:
+        return False                # a peer's long names are not decoded for each one asked for
+    while k < size and text[k] not in b"%+":
+        k += 1
+    if k == size:
+        return size == length and memcmp(text, letters, length) == 0
+    return _decoded(text, size) == name
+
+
+cdef bytes param(bytes part, str name, Py_ssize_t most):
+    cdef Pairs pairs
+    cdef const char* start
+    _start(&pairs, part, most)
+    while True:
+        start = _next_pair(&pairs)
+        if start == NULL:
+            return None
+        if _is_spelling(start, pairs.equals - start, name):
+            return _given(&pairs)
+
+
+cdef list params(bytes part, str name, Py_ssize_t most):
+    cdef Pairs pairs
+    cdef const char* start
+    cdef list found = []
+    _start(&pairs, part, most)
+    while True:
+        start = _next_pair(&pairs)
+        if start == NULL:
+            return found
+        if _is_spelling(start, pairs.equals - start, name):
+            found.append(_given(&pairs))
+
+
+cdef int add_names(dict into, bytes part, Py_ssize_t most) except -1:
+    cdef Pairs pairs
+    cdef const char* start
+    _start(&pairs, part, most)
+    while True:
+        start = _next_pair(&pairs)
+        if start == NULL:
+            return 0
+        into.setdefault(_decoded(start, pairs.equals - start))
+
+
+cdef dict cookies(bytes head):
     cdef const char* at = PyBytes_AS_STRING(head)
     cdef const char* end = at + PyBytes_GET_SIZE(head)
     cdef const char* pair
@@ -165,7 +212,7 @@ def cookies(bytes head not None):
     cdef const char* last
     cdef dict result = {}
     while True:
-        pair = _value(at, end, b"cookie", 6, &at)
+        pair = field(at, end, b"cookie", 6, &at)
         if pair == NULL:
             return result
         while pair < at:
@@ -189,9 +236,7 @@ def cookies(bytes head not None):
             pair = stop + 1
 
 
-def decoded(bytes text not None):
-    """Return a percent-encoded name or value as text: UTF-8, `+` is a space, a broken escape
-    stays as it is."""
+cdef object decoded(bytes text):
     return _decoded(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
 
 

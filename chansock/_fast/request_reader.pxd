@@ -23,6 +23,7 @@ cdef class RequestReader:
     cdef Py_ssize_t seen            # bytes of its head that were searched for the end
     cdef bytes head                 # None: its head is not whole
     cdef bytes body
+    cdef bint is_plain              # its syntax leaves nothing to the judge
     cdef bint is_http_1_0
     cdef bint wants_close
     cdef bint wants_continue        # Expect: 100-continue

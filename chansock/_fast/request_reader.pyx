@@ -1,10 +1,11 @@
 # cython: language_level=3
 """Bytes to HTTP/1.1 requests: the end of the head, its syntax, and the body's framing.
 
-Whether a head is well-formed is judged by a function that is handed; how long the body is,
-and which host and path are meant, is decided here and in one place, so that what follows is
-exactly the next request (RFC 9112). Refused is whatever two readers could take for two
-different things. No object is made for a field. No socket, loop, time or route is known.
+Whether a head is well-formed is judged by a function that is handed, but for a GET of plain
+ASCII without a body, which is seen to be; how long the body is, and which host and path are
+meant, is decided here and in one place, so that what follows is exactly the next request
+(RFC 9112). Refused is whatever two readers could take for two different things. No object is
+made for a field. No socket, loop, time or route is known.
 """
 
 cimport cython
@@ -107,7 +108,7 @@ cdef class RequestReader:
         self.key = None
         found = self._scan(data + start, length)
         if found != REFUSED:
-            status = self.judge(self.head)
+            status = 0 if self.is_plain else self.judge(self.head)
             if status:
                 return self._refuse(status, "expected an HTTP/1.1 request")
             used[0] = start + length
@@ -155,6 +156,11 @@ cdef class RequestReader:
         seen.key = NULL
         if self._request_line(line, stop - line) == REFUSED:
             return REFUSED
+        # Of such a head the syntax is seen here at no cost. llhttp, which knows more methods,
+        # bytes and framings, would make a parser and an exception for each.
+        self.is_plain = (
+            seen.is_get and line[4] == c"/" and not self.is_http_1_0 and _is_ascii(head, size)
+        )
         line = stop + 2
         while line < end:
             count += 1
@@ -253,17 +259,20 @@ cdef class RequestReader:
         while size and value[size - 1] in b" \t":
             size -= 1
         length = colon - line
+        self.is_plain = self.is_plain and _is_token(<const uint8_t*>line, length)
         if length == 4 and differ(line, b"host", 4) == 0:
             seen.hosts += 1
             if not _is_host(value, size):
                 return self._refuse(400, "expected a host, or host:port, in Host")
         elif length == 14 and differ(line, b"content-length", 14) == 0:
+            self.is_plain = False
             if seen.length >= 0:
                 return self._refuse(400, "expected one Content-Length")
             seen.length = _decimal(value, size)
             if seen.length < 0:
                 return self._refuse(400, "expected digits in Content-Length")
         elif length == 17 and differ(line, b"transfer-encoding", 17) == 0:
+            self.is_plain = False
             seen.codings += 1
             if seen.codings > 1:
                 return self._refuse(400, "expected one Transfer-Encoding")
@@ -376,18 +385,11 @@ cdef class RequestReader:
     cdef int _trailer(self, const uint8_t* line, Py_ssize_t size) except -1:
         """Check a field behind the last chunk."""
         cdef const uint8_t* colon = <const uint8_t*>memchr(line, c":", size)
-        cdef const uint8_t* at
-        cdef bint is_name = colon != NULL and colon != line
         self.extra += size + 2
         self.trailers += 1
         if self.trailers > self.max_fields:
             return self._refuse(431, f"expected at most {self.max_fields} trailers")
-        if is_name:
-            at = line
-            while at < colon:
-                is_name &= _is_letter(at[0]) or at[0] in b"0123456789!#$%&'*+-.^_`|~"
-                at += 1
-        if not is_name:
+        if colon == NULL or not _is_token(line, colon - line):
             return self._refuse(400, "expected name: value in each trailer")
         return MORE
 
@@ -434,6 +436,24 @@ cdef Py_ssize_t _decimal(const char* text, Py_ssize_t size) noexcept:
 
 cdef inline bint _is_letter(uint8_t char) noexcept:
     return c"a" <= (char | 0x20) <= c"z"
+
+
+cdef bint _is_token(const uint8_t* text, Py_ssize_t size) noexcept:
+    """Tell whether this may name a field (RFC 9110 section 5.6.2)."""
+    cdef Py_ssize_t k
+    for k in range(size):
+        if not (_is_letter(text[k]) or text[k] in b"0123456789!#$%&'*+-.^_`|~"):
+            return False
+    return size > 0
+
+
+cdef bint _is_ascii(const uint8_t* text, Py_ssize_t size) noexcept:
+    """Tell whether this is ASCII without controls, but for CR and LF."""
+    cdef Py_ssize_t k
+    cdef int others = 0
+    for k in range(size):   # without a way out, so that the compiler takes 16 bytes at a time
+        others |= (<uint8_t>(text[k] - 32) > 94) & (text[k] != 13) & (text[k] != 10)
+    return others == 0
 
 
 cdef bint _is_version(const char* text) noexcept:

@@ -56,6 +56,8 @@ cdef class Socket(Transport):
     cdef bint is_paused             # the transport was told to read no more
     cdef Py_ssize_t burst           # bytes read since others had their turn, as a subclass sees to
 
+    cdef int meet(self, object transport) except -1
+
     # Reading. consume is the subclass's: take what can be taken of data, keep the rest.
     cdef int consume(self, uint8_t* data, Py_ssize_t size) except -1
     cdef int keep(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t whole) except -1

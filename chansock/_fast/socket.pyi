@@ -1,12 +1,9 @@
 import sys
-from asyncio import BaseTransport
 from typing import Any, final
 
 from typing_extensions import disjoint_base
 
 from chansock._fast.fanout import Transport
-
-DIRECT: frozenset[str]
 
 @final
 class Window:
@@ -20,7 +17,6 @@ class Memory:
 
 @disjoint_base
 class Socket(Transport):
-    def connection_made(self, transport: BaseTransport) -> None: ...
     def peer(self) -> tuple[str, int] | None: ...
     def get_buffer(self, hint: int) -> Any: ...
     def buffer_updated(self, size: int) -> None: ...

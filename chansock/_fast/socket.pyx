@@ -14,6 +14,7 @@ from libc.errno cimport EAGAIN, EINTR, errno
 from libc.stdint cimport int64_t, uint32_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memmove, memset
+from chansock._fast.request cimport client_of
 
 import sys
 
@@ -49,8 +50,13 @@ cdef enum:
     NOTSENT_BYTES = 36          # tcpi_notsent_bytes: the same
     BYTES_ACKED = 15            # tcpi_bytes_acked: in 64 bits each
 
-# Whose sockets may be written to past the transport.
-DIRECT = frozenset({"uvloop.loop", "asyncio.selector_events"})
+# The transports without TLS whose sockets may be written to past them.
+cdef object DIRECT = frozenset({
+    ("uvloop.loop", "TCPTransport"),
+    ("uvloop.loop", "UnixTransport"),
+    ("asyncio.selector_events", "_SelectorSocketTransport"),
+})
+cdef dict KNOWN = {}            # class of a transport: whether it is one of those
 cdef bint IS_LINUX = sys.platform == "linux"
 
 
@@ -125,6 +131,13 @@ cdef class Memory:
         return 0
 
 
+cdef bint _is_direct(type kind) except -1:
+    found = KNOWN.get(kind)
+    if found is None:
+        found = KNOWN[kind] = (kind.__module__, kind.__name__) in DIRECT
+    return found
+
+
 cdef class Socket(Transport):
     """One accepted socket. A subclass overrides `consume` and `broken`."""
 
@@ -134,23 +147,24 @@ cdef class Socket(Transport):
     def __dealloc__(self):
         free(self.store)
 
-    def connection_made(self, transport):
+    cdef int meet(self, object transport) except -1:
         """Take the transport, and its file descriptor where that may be used."""
         self.transport = transport
-        self.is_tls = transport.get_extra_info("sslcontext") is not None
-        if not self.is_tls and type(transport).__module__ in DIRECT:
+        if _is_direct(type(transport)):
             sock = transport.get_extra_info("socket")
             if sock is not None:
                 self.fd = sock.fileno()
+        else:
+            self.is_tls = transport.get_extra_info("sslcontext") is not None
         if self.fd < 0:
             # pause_writing and resume_writing mean: something waits, nothing does. With a
             # high-water mark of 0 asyncio's TLS pauses even when nothing waits.
             transport.set_write_buffer_limits(1, 0)
+        return 0
 
     def peer(self):
         """Give the peer's (host, port); None for a Unix socket, and when it is gone."""
-        peer = None if self.transport is None else self.transport.get_extra_info("peername")
-        return (peer[0], peer[1]) if isinstance(peer, tuple) and len(peer) >= 2 else None
+        return None if self.transport is None else client_of(self.transport)
 
     # -- reading
 

@@ -14,6 +14,7 @@ log = logging.getLogger("chansock.sweep")
 
 
 @cython.final
+@cython.freelist(64)            # a connection has some one after the other, few for long
 cdef class Entry:
     """Something that becomes due once; `Sweep.enter` gives it, for `cancel`."""
 
