@@ -419,3 +419,43 @@ def test_every_event_is_written_replaced_lost_or_waits_and_order_holds(steps):
             if word.rstrip(b"]").isdigit()
         ]
         assert numbers == sorted(set(numbers))
+
+
+def test_a_broadcast_to_many_goes_out_in_slices_and_in_order():
+    ground = Ground()
+    recorders = [ground.box()[1] for _ in range(1000)]
+    ground.fanout.broadcast(ground.fragment(1))
+    turns = 0
+    while any(recorder.writes == [] for recorder in recorders):
+        before = sum(len(recorder.writes) for recorder in recorders)
+        ground.clock.turn()  # what else is due runs between two of these
+        turns += 1
+        assert 0 < sum(len(recorder.writes) for recorder in recorders) - before < 500
+        if turns == 2:
+            ground.fanout.broadcast(ground.fragment(2))
+    assert turns > 2
+    while ground.clock.soons:
+        ground.clock.turn()
+    for recorder in recorders:
+        assert recorder.writes in ([[batch(1)], [batch(2)]], [[batch(1, 2)]])
+    assert ground.fanout.written == 2000
+
+
+def test_who_is_marked_by_a_write_gets_its_turn():
+    ground = Ground()
+    boxes = [ground.box() for _ in range(600)]
+
+    class Echoing(Recorder):
+        def write(self, packets: list[Packet]) -> bool:
+            if not self.writes:  # as a handler of a peer in the same process might
+                ground.fanout.send(boxes[0][0], ground.fragment(9))
+            return super().write(packets)
+
+    last = Outbox(ground.fanout)
+    ground.fanout.join(last)
+    last.attach(echoing := Echoing())
+    ground.fanout.broadcast(ground.fragment(1))
+    while ground.clock.soons:
+        ground.clock.turn()
+    assert echoing.writes == [[batch(1)]]
+    assert boxes[0][1].writes == [[batch(1)], [batch(9)]]

@@ -299,7 +299,8 @@ class Hub:
             return
         if not session.is_gone:
             session.is_gone = True
-            session.drop("grace")
+            if lost := session.drop("grace"):
+                log.info("events_lost reason=grace events=%d of %r", lost, session)
             self._fanout.leave(session)
             session.last = None
             self.away -= 1
@@ -394,5 +395,5 @@ class Hub:
 
     def drop(self, reason: str) -> None:
         """Empty every outbox."""
-        for session in self.sessions(ALL):
-            session.drop(reason)
+        if lost := sum(session.drop(reason) for session in self.sessions(ALL)):
+            log.warning("events_lost reason=%s events=%d", reason, lost)

@@ -87,7 +87,7 @@ class Session(Outbox):
         if self.current is not None:
             self.current.outbox = None
             self.current = None
-        log.warning(
-            "session_cut reason=%s uid=%r client=%r events=%d",
-            reason, self.uid, self.client_id[:8], events,
-        )  # fmt: skip
+        log.warning("session_cut reason=%s events=%d of %r", reason, events, self)
+
+    def __repr__(self) -> str:
+        return f"Session(uid={self.uid!r:.80}, client={self.client_id[:8]!r})"

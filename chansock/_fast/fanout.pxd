@@ -127,7 +127,6 @@ cdef class Fanout:
     cdef Node joined(self, Node node, Node behind)
     cdef Node without_replies(self, Node node)
     cdef list packets(self, Node node)
-    cdef int flush_all(self, list boxes) except -1
     cdef int cut(self, Outbox box, str reason) except -1
     cdef int cut_largest(self) except -1
     cpdef broadcast(self, Fragment fragment)
