@@ -468,6 +468,23 @@ def test_a_slow_socket_is_cut_1013_and_its_session_keeps_its_grace(presence):
         assert data(client)[-1] == 29
 
 
+def test_a_client_that_was_cut_between_two_polls_is_told_by_503():
+    chsk = ChannelSocket(Config(max_backlog_events=10), user_id=user_id)
+    with World(chsk) as world:
+        client = world.ajax(uid="a", is_polling=False)
+        client.poll()
+        chsk.send("a", "t/e", 0)
+        world.advance(0.2)
+        for number in range(1, 15):
+            chsk.send("a", "t/e", number)
+        assert chsk.stats.lost.too_slow == 11
+        assert [client.poll().status, client.poll().status] == [503, 503]
+        client.shake_hands()
+        assert client.poll().status == 200
+        assert data(client) == [0, 12, 13, 14]
+        assert client.poll().is_parked
+
+
 def test_past_max_clients_per_user_a_handshake_gets_503():
     chsk = ChannelSocket(Config(max_clients_per_user=2), user_id=user_id)
     with World(chsk) as world:

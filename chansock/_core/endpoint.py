@@ -291,6 +291,10 @@ class Endpoint:
             hub.open_ajax(session)
             transport.refuse(Response(503, "expected a handshake first"))
             return None
+        if session.is_behind:
+            # Cut between two polls, maybe, where no 1013 could tell it: a gap lies at a break.
+            transport.refuse(Response(503, "too far behind"))
+            return None
         number = admission.request.params.get("n", "")
         if session.was_answered and number and number == session.polled:
             # A browser asks again by itself if the answer broke off: its events are lost, and

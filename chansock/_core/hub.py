@@ -152,6 +152,7 @@ class Hub:
             # The client asks anew instead of for more: it never saw the last answer.
             session.was_answered = False
             self.cut += 1
+        session.is_behind = False
         if session.poll is None:
             self._start_grace_ajax(session)
 

@@ -35,6 +35,7 @@ class Session(Outbox):
         "grace_ws",
         "inbox",
         "is_ajax",
+        "is_behind",
         "is_gone",
         "is_ws",
         "last",
@@ -67,6 +68,7 @@ class Session(Outbox):
         self.grace_ajax: Entry | None = None
         self.is_ws = False  # counted in presence
         self.is_ajax = False
+        self.is_behind = False  # cut since its last Ajax handshake
         self.is_gone = False  # nothing is sent to it; it is kept for its displaced connections
         self.polled = ""  # the number of its newest poll, if it has one
         self.was_answered = False  # by its last poll, with events; did the client get them?
@@ -84,6 +86,7 @@ class Session(Outbox):
 
     def was_cut(self, reason: str, events: int) -> None:
         """Told by the fanout: too much waited, the outbox is empty, the socket closes 1013."""
+        self.is_behind = True
         if self.current is not None:
             self.current.outbox = None
             self.current = None
