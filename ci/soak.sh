@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# A soak on real sockets: 500 clients, half WebSocket and half Ajax, come, lag, break and come
+# back while the server sends numbered events, a million in half an hour and the floods besides.
+#   ci/soak.sh 30                     for half an hour
+#   ci/soak.sh 1 --seed 7             for a minute, with that seed (it is printed)
+#   ci/soak.sh 1 --clients 100        with fewer clients, and as much less to send
+# What no client may see, and what must add up, stands in tests/soak: numbers rise by one within
+# a connection, none comes twice, and what is missing at a break was either written to it or
+# stands in a counter. Memory must be flat from the second sixth on, descriptors and tables must
+# be at the end what they were at the start. Takes less than one core, server and clients
+# together. Ends with a table, and fails if a rule was broken.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+
+[[ ${1:-} =~ ^[0-9]+(\.[0-9]+)?$ ]] || die "expected MINUTES, got ${1:-nothing}"
+make_venv test
+build_in_place
+cd "$ROOT"
+limit=$(ulimit -n)
+[ "$limit" = unlimited ] || [ "$limit" -ge 4096 ] || ulimit -n 4096
+PYTHONPATH=$ROOT:$ROOT/tests exec "$VENV/bin/python" -P -m soak.run "$@"

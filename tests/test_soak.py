@@ -1,0 +1,133 @@
+"""The soak: each of its rules finds what breaks it, and a short one finds nothing.
+
+`ci/soak.sh` runs a long one.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from soak.account import Account
+
+TESTS = Path(__file__).parent
+
+
+class Ground:
+    """One account, and the faults that it found."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+        self.account = Account("c", lambda text: self.faults.append(text.partition(": ")[2]))
+
+    def shake(
+        self, user: int, meant: int, *, cut: int = 0, grace: int = 0, waiting: int = 0
+    ) -> None:
+        self.account.handshake((user, 0, 0, meant, cut, grace, 0, waiting, 0))
+
+    def take(self, *numbers: int, is_unread: bool = False, broadcast: int = 0) -> None:
+        for number in numbers:
+            self.account.take("u", number, broadcast, is_unread=is_unread)
+
+    def took(self, *numbers: int) -> Ground:
+        """Connect, take these, and be ready for what comes next."""
+        self.shake(0, 0)
+        self.take(*numbers)
+        return self
+
+
+def test_numbers_that_rise_by_one_over_clean_ends_are_no_fault() -> None:
+    ground = Ground().took(1, 2, 3)
+    ground.shake(5, 5, waiting=2)
+    ground.take(4, 5, 6)
+    ground.shake(9, 9, grace=3)
+    ground.take(10)
+    assert ground.faults == []
+    assert (ground.account.received, ground.account.gone, ground.account.breaks) == (7, 0, 0)
+
+
+def test_a_gap_within_a_connection_is_found() -> None:
+    assert Ground().took(1, 2, 4).faults == ["u4 after u2 within a connection"]
+
+
+def test_an_event_that_comes_twice_is_found() -> None:
+    ground = Ground().took(1, 2)
+    ground.shake(2, 2)
+    ground.take(2)
+    assert ground.faults == ["u2 after u2"]
+
+
+def test_more_than_was_written_is_found() -> None:
+    ground = Ground().took(1, 2)
+    ground.shake(2, 1)
+    assert ground.faults == ["1 events more than were written"]
+
+
+def test_what_a_clean_end_did_not_bring_is_found() -> None:
+    ground = Ground().took(1, 2)
+    ground.shake(3, 3)
+    assert ground.faults == ["1 events written before the last clean end did not arrive"]
+
+
+def test_what_was_written_to_a_connection_that_broke_may_be_missing() -> None:
+    ground = Ground().took(1, 2)
+    ground.account.is_clean = False
+    ground.shake(3, 3)
+    ground.take(4)
+    assert ground.faults == []
+    assert (ground.account.gone, ground.account.late, ground.account.moments) == (1, 1, 1)
+
+
+def test_what_the_kernel_had_at_a_reset_must_not_come_again() -> None:
+    ground = Ground().took(1)
+    ground.take(2, 3, is_unread=True)
+    ground.account.is_clean = False
+    ground.shake(3, 3, waiting=1)
+    ground.take(3)
+    assert ground.faults == ["2 events were unread at a reset, but 1 are missing", "u3 after u3"]
+
+
+def test_what_waited_must_come_first_and_all_of_it() -> None:
+    ground = Ground().took(1)
+    ground.shake(4, 4, waiting=3)
+    ground.take(4, 5)
+    assert ground.faults == ["1 events of the 3 that waited came first"]
+
+
+def test_the_first_new_event_is_the_one_after_the_handshake() -> None:
+    ground = Ground().took(1)
+    ground.shake(4, 4, cut=3)
+    ground.take(6)
+    assert ground.faults == ["u6 first, expected u5"]
+
+
+def test_an_event_that_overtakes_a_broadcast_is_found() -> None:
+    ground = Ground().took(1)
+    ground.account.take("b", 1, None, is_unread=False)
+    ground.take(2)
+    assert ground.faults == ["u2 was sent after b0, came after b1"]
+
+
+def test_what_waits_is_replaced_only_by_what_is_later() -> None:
+    ground = Ground().took()
+    for number in (1, 4, 3):
+        ground.account.take("l", number, None, is_unread=False)
+    assert ground.faults == ["l3 after l4"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="there is no /proc")
+def test_a_short_soak_finds_nothing() -> None:
+    paths = [str(TESTS.parent), str(TESTS), os.environ.get("PYTHONPATH", "")]
+    done = subprocess.run(
+        [sys.executable, "-m", "soak.run", "0.1", "--clients", "80", "--seed", "1"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
