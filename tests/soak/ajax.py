@@ -44,8 +44,7 @@ class Ajax(Link):
         else:
             await self._poll()
             await asyncio.wait_for(self.wire.is_readable(), PATIENCE)  # it is parked, and answered
-            await old.fin()
-            client.account.displaced(numbers)
+            await self.displace(old, numbers)
         client.count("connected ajax")
         self.start()
 

@@ -183,6 +183,10 @@ class Client:
 
     async def connect(self, is_ws: bool, old: Link | None = None) -> Link | None:
         """Connect; while an old connection stands, which is then read to its end."""
+        if old is not None and self.random.random() < 0.3:
+            old.stop_reading()
+            await old.flood()
+            await asyncio.sleep(0.3)
         wire = await Wire.connect(self.world.port, SMALL if self.random.random() < 0.5 else 0)
         link = Ws(self, wire) if is_ws else Ajax(self, wire)
         try:

@@ -26,6 +26,7 @@ class Link:
         self.random = client.random
         self.is_open = False
         self.is_ending = False  # by our own will
+        self.saw_close = False  # a close frame
         self.has_lagged = False
         self.is_unread = False  # what comes now is not taken notice of
         self.reading: asyncio.Task[None] | None = None
@@ -79,14 +80,30 @@ class Link:
         """Read nothing, or read on."""
         raise NotImplementedError
 
+    def stop_reading(self) -> None:
+        self.has_lagged = self.client.account.has_lagged = True
+        self.shut(True)
+
+    async def flood(self) -> None:
+        """Have much sent to us."""
+        await self.tell(f":t/flood [{self.random.choice((120, 250, 450))} 800]")
+        self.client.count("floods")
+
+    async def displace(self, old: Link, numbers: list[int]) -> None:
+        """Read a connection to its end that this one displaced, if it was not cut before."""
+        old.shut(False)
+        await old.fin()
+        if old.saw_close:
+            self.client.account.handshake(numbers)
+        else:
+            self.client.account.displaced(numbers)
+
     async def lag(self, is_long: bool = False) -> None:
         """Read nothing for a while, with much to read; then read on, or reset."""
-        random, client = self.random, self.client
-        self.has_lagged = client.account.has_lagged = True
-        self.shut(True)
+        random = self.random
+        self.stop_reading()
         if is_long or random.random() < 0.15:
-            await self.tell(f":t/flood [{random.choice((120, 250, 450))} 800]")
-            client.count("floods")
+            await self.flood()
         await asyncio.sleep(random.uniform(2.5, 5) if is_long else random.uniform(0.3, 1.2))
         if random.random() < 0.3:
             await self.reset()

@@ -24,7 +24,6 @@ class Ws(Link):
         self.parallel: dict[str, tuple[str, int, int]] = {}
         self.is_settled = asyncio.Event()
         self.is_silent = False
-        self.saw_close = False
         self.is_half_closed = False
         key = base64.b64encode(self.random.randbytes(16)).decode()
         fields = [
@@ -41,8 +40,7 @@ class Ws(Link):
         if old is None:
             client.account.handshake(numbers)
         else:
-            await old.fin()
-            client.account.displaced(numbers)
+            await self.displace(old, numbers)
         client.count("connected ws")
         self.start()
 
