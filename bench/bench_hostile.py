@@ -7,7 +7,6 @@ server and all clients share the machine's cores, so its wait is the attacker's 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,13 +19,9 @@ AIM = 0.05  # seconds
 
 
 @pytest.fixture(scope="module")
-def lines(pytestconfig: pytest.Config) -> Iterator[list[str]]:
-    found: list[str] = []
-    yield found
-    plugins = pytestconfig.pluginmanager
-    with plugins.getplugin("capturemanager").global_and_fixture_disabled():
-        print(f"\n\n{'hostile peers':24}{'memory, KiB':>12}{'longest wait, ms':>18}  outcome")
-        print(*found, sep="\n")
+def lines(printed: list[str]) -> list[str]:
+    printed.append(f"{'hostile peers':24}{'memory, KiB':>12}{'longest wait, ms':>18}  outcome")
+    return printed
 
 
 @pytest.mark.parametrize("name", hostile.ATTACKS)

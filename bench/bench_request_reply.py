@@ -15,6 +15,7 @@ import pytest
 from conftest import FLOOR, OURS, PER_ANSWER, Measure
 from load import Dialect, text_frame
 from rivals import EVENTS, PEERS
+from table import Target
 
 EDN = '[[:math/double 21] "2c4461"]'
 TEXTS = {  # what each is asked, and answers
@@ -44,7 +45,7 @@ def test_request_reply(
 ) -> None:
     benchmark.group = f"request/reply, 100 clients x {in_flight} in flight"
     if implementation == OURS:
-        benchmark.extra_info["target"] = ("cpu", TARGETS[in_flight])
+        benchmark.extra_info["targets"] = [Target(TARGETS[in_flight], FLOOR)]
     measure(DIALECTS, clients=100, in_flight=in_flight)
 
 
@@ -56,5 +57,5 @@ def test_request_reply_by_coroutine(
 ) -> None:
     benchmark.group = f"request/reply by a coroutine, 100 clients x {in_flight} in flight"
     if implementation == OURS:
-        benchmark.extra_info["target"] = ("cpu", TARGETS_BY_COROUTINE[in_flight])
+        benchmark.extra_info["targets"] = [Target(TARGETS_BY_COROUTINE[in_flight], FLOOR)]
     measure(BY_COROUTINE, clients=100, in_flight=in_flight)

@@ -1,10 +1,8 @@
-"""How long a message and a connection take on real sockets, beside plain C and other servers.
+"""How long a message takes on real sockets, beside plain C and other servers.
 
-Echo: a binary message comes back as it was sent, by chansock's frames without anything
-above them; python-socketio, which has no messages but events, echoes a text event of that
-size. Connect: a browser's upgrade request, what the server says first, and an end from both
-sides; on chansock with hooks in Python, and a session for each. C is floor.c: what cannot
-be saved, and the proof that the generator keeps up.
+A binary message comes back as it was sent, by chansock's frames without anything above
+them; python-socketio, which has no messages but events, echoes a text event of that size.
+C is floor.c: what cannot be saved, and the proof that the generator keeps up.
 """
 
 from __future__ import annotations
@@ -16,14 +14,15 @@ import pytest
 from conftest import FLOOR, OURS, PER_ANSWER, Measure
 from load import BINARY, Dialect, frame, text_frame
 from rivals import EVENTS, PEERS
+from table import Target
 
 SOCKET_IO = "python-socketio"
 NAMES = (FLOOR, OURS, *PEERS, SOCKET_IO)
-# payload, clients, in flight, and what chansock may take of the floor's
-ECHOES: list[tuple[int, int, int, tuple[str, float] | None]] = [
+# payload, clients, in flight, and what chansock may take
+ECHOES: list[tuple[int, int, int, Target | None]] = [
     (64, 1, 1, None),
-    (64, 100, 1, ("cpu", 1.17)),
-    (64, 100, 16, ("cpu", 1.45)),
+    (64, 100, 1, Target(1.17, FLOOR)),
+    (64, 100, 16, Target(1.45, FLOOR)),
     (1024, 1, 1, None),
     (1024, 100, 1, None),
     (1024, 100, 16, None),
@@ -31,7 +30,7 @@ ECHOES: list[tuple[int, int, int, tuple[str, float] | None]] = [
     (16 << 10, 100, 1, None),
     (16 << 10, 100, 16, None),
     (1 << 20, 1, 1, None),
-    (1 << 20, 4, 1, ("wall", 1.04)),  # not slower, as far as a run can tell
+    (1 << 20, 4, 1, Target(1.04, FLOOR, "wall")),  # not slower, as far as a run can tell
 ]
 
 
@@ -71,28 +70,9 @@ def test_echo(
     payload: int,
     clients: int,
     in_flight: int,
-    target: tuple[str, float] | None,
+    target: Target | None,
 ) -> None:
     benchmark.group = f"echo, {sized(payload)}, {clients} x {in_flight}"
-    if implementation == OURS:
-        benchmark.extra_info["target"] = target
+    if implementation == OURS and target:
+        benchmark.extra_info["targets"] = [target]
     measure(echo_dialects(payload), clients=clients, in_flight=in_flight)
-
-
-CONNECTS = {FLOOR: Dialect(), f"{OURS}, raw": Dialect(server="chansock-echo"), **EVENTS}
-
-
-@PER_ANSWER
-@pytest.mark.parametrize("implementation", CONNECTS)
-def test_connect(measure: Measure, benchmark: Any, implementation: str) -> None:
-    benchmark.group = "connect and greet, 16 at a time"
-    if implementation == OURS:
-        benchmark.extra_info["target"] = ("cpu", 1.75)
-    measure(CONNECTS, clients=16, mode="connect")
-
-
-@PER_ANSWER
-@pytest.mark.parametrize("implementation", CONNECTS)
-def test_visit(measure: Measure, benchmark: Any, implementation: str) -> None:
-    benchmark.group = "connect, greet and close, 16 at a time"
-    measure(CONNECTS, clients=16, mode="visit")

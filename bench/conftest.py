@@ -1,7 +1,8 @@
 """The ground of the benches: a server on one core, the load generator on another.
 
 The clock of pytest-benchmark is the generator's: seconds from the first request of a
-round to the last byte of its last answer, divided by the number of answers. What the
+round to the last byte of its last answer, divided by the number of answers, or of the
+events in them where an answer holds several. What the
 server's CPU spent on them is beside it. All servers of one question are asked in turn,
 round by round, so that what disturbs the machine disturbs them alike; the first test of
 a question runs it, and each reports its own server. Nothing here knows what is asked.
@@ -17,6 +18,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -78,37 +80,59 @@ def generator(compile_c: Compile) -> list[str]:
     return [*pinned(1), compile_c("load")]
 
 
-Start = Callable[[str], tuple[int, int]]
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The servers of the run, by name: NAME of rivals.py, or SCRIPT/NAME."""
+
+    start: Callable[[str], tuple[int, int]]  # gives port and pid; lives until the end of the run
+    stop: Callable[[str], None]
 
 
 @pytest.fixture(scope="session")
-def server(compile_c: Compile) -> Iterator[Start]:
-    """Give start(name) -> (port, pid) of a server, which lives until the end of the run."""
+def server(compile_c: Compile) -> Iterator[Server]:
     running: dict[str, tuple[subprocess.Popen[str], int]] = {}
+
+    def command(name: str) -> list[str]:
+        if name == FLOOR:
+            return [compile_c("floor")]
+        if name == "chansock-echo":
+            return [sys.executable, "-m", "chansock.testing.echo", "--port", "0"]
+        script, _, rival = name.rpartition("/")
+        return [sys.executable, str(HERE / f"{script or 'rivals'}.py"), rival]
+
+    def stop(name: str) -> None:
+        process, _ = running.pop(name)
+        process.kill()
+        process.communicate()
 
     def start(name: str) -> tuple[int, int]:
         if name not in running:
-            if name == FLOOR:
-                command = [compile_c("floor")]
-            elif name == "chansock-echo":
-                command = [sys.executable, "-m", "chansock.testing.echo", "--port", "0"]
-            else:
-                command = [sys.executable, str(HERE / "rivals.py"), name]
-            process = subprocess.Popen([*pinned(0), *command], stdout=subprocess.PIPE, text=True)
+            process = subprocess.Popen(
+                [*pinned(0), *command(name)], stdout=subprocess.PIPE, text=True
+            )
             assert process.stdout is not None
+            running[name] = process, 0
             found = re.search(r"\d+(?=/?$|/\w*$)", process.stdout.readline().strip())
             if found is None:
-                process.kill()
-                process.communicate()
+                stop(name)
                 raise RuntimeError(f"expected a port from the server {name}, got none")
             running[name] = process, int(found[0])
         process, port = running[name]
         return port, process.pid
 
-    yield start
-    for process, _ in running.values():
-        process.kill()
-        process.communicate()
+    yield Server(start, stop)
+    for name in list(running):
+        stop(name)
+
+
+@pytest.fixture(scope="module")
+def printed(pytestconfig: pytest.Config) -> Iterator[list[str]]:
+    """Lines that a bench without answers to count prints at its end."""
+    lines: list[str] = []
+    yield lines
+    plugins = pytestconfig.pluginmanager
+    with plugins.getplugin("capturemanager").global_and_fixture_disabled():
+        print("\n", *lines, sep="\n")
 
 
 Outcome = list[Round] | Exception  # of one implementation
@@ -140,7 +164,7 @@ Measure = Callable[..., None]
 def measure(
     benchmark: Any,
     generator: list[str],
-    server: Start,
+    server: Server,
     outcomes: dict[str, dict[str, Outcome]],
     tmp_path: Path,
     request: pytest.FixtureRequest,
@@ -165,7 +189,7 @@ def measure(
             for name in asked_together(request):
                 dialect = dialects[name]
                 try:
-                    port, pid = server(dialect.server or name)
+                    port, pid = server.start(dialect.server or name)
                     load = Load(
                         generator, dialect, port=port, pid=pid, clients=clients,
                         in_flight=in_flight, mode=mode, folder=tmp_path / name,
@@ -197,13 +221,14 @@ def measure(
             outcomes[benchmark.group] = ask_all(dialects, clients, in_flight, mode)
         implementation = request.node.callspec.params["implementation"]
         rounds = outcomes[benchmark.group][implementation]
+        events = dialects[implementation].events
         if isinstance(rounds, Exception):
             raise rounds
         remaining = iter(rounds)
 
         def one_round() -> None:
             result = next(remaining)
-            METER.total += result.wall / result.answers
+            METER.total += result.wall / (result.answers * events)
 
         def median(figure: Callable[[Round], float]) -> float:
             return statistics.median(map(figure, rounds))
@@ -216,7 +241,7 @@ def measure(
             in_flight=in_flight,
             is_correct=True,  # the generator compares every byte, and stops at a wrong one
             answers=sum(r.answers for r in rounds),
-            cpu=median(lambda r: r.cpu / r.answers),
+            cpu=median(lambda r: r.cpu / (r.answers * events)),
             busy=median(lambda r: r.cpu / r.wall),
             generator_busy=median(lambda r: r.own / r.wall),
             latency=[median(lambda r: r.p50), median(lambda r: r.p99), median(lambda r: r.p999)],

@@ -2,7 +2,8 @@
  *
  * It does what every server has to do and nothing else: takes the handshake with its SHA-1,
  * finds the frames of a read, unmasks them, and sends all answers of one read in one send.
- * A message is answered when it stands whole. No limits, no UTF-8, no fragments, no ping: a
+ * A message is answered when it stands whole. The text "fan N TEXT" brings N messages TEXT to
+ * every open connection, in one send for each. No limits, no UTF-8, no fragments, no ping: a
  * frame that is no single text or binary message closes the connection.
  *
  * Takes a free port of 127.0.0.1, prints it, and serves until the process is ended.
@@ -26,7 +27,8 @@ enum {
     LARGE = 1 << 16,  /* a frame above this that is not whole gets a buffer of its own */
 };
 
-typedef struct {
+typedef struct Connection {
+    struct Connection *next, **link; /* of `all`; link: what points here */
     int fd;
     int is_open;            /* the handshake is done */
     unsigned char *kept;    /* owned: the start of what was not whole; a large frame's own buffer */
@@ -36,7 +38,8 @@ typedef struct {
 } Connection;
 
 static int epoll_fd;
-static unsigned char input[SHARED + LARGE], output[SHARED + LARGE];
+static Connection *all;
+static unsigned char input[SHARED + LARGE], output[SHARED + LARGE], fanned[SHARED];
 
 static void die(const char *what) {
     perror(what);
@@ -92,6 +95,8 @@ static void base64(const unsigned char *data, size_t size, char *to) {
 /* Forget the connection; gives 0, so that a caller can return it. */
 static int close_connection(Connection *c) {
     close(c->fd);
+    *c->link = c->next;
+    if (c->next) c->next->link = c->link;
     free(c->kept);
     free(c->unsent);
     free(c);
@@ -189,6 +194,21 @@ static int keep(Connection *c, const unsigned char *at, size_t left, const Frame
     return 1;
 }
 
+/* Send what "fan N TEXT" asks for; who is gone is noticed when it is read. */
+static void fan(const unsigned char *payload, size_t size) {
+    char *text;
+    long count = strtol((const char *)payload + 4, &text, 10);
+    size_t left = size - (size_t)(++text - (const char *)payload), whole = 0;
+    if ((size_t)count * (left + 4) > sizeof fanned) die("fan");
+    while (count--) {
+        whole += write_header(fanned + whole, 0x81, left);
+        memcpy(fanned + whole, text, left);
+        whole += left;
+    }
+    for (Connection *c = all; c; c = c->next)
+        if (c->is_open && !c->unsent) put(c, fanned, whole);
+}
+
 /* Answer the whole frames of a read, keep the rest; 0 if the peer is gone or at fault. */
 static int take(Connection *c, const unsigned char *at, size_t left) {
     unsigned char *to = output;
@@ -198,7 +218,12 @@ static int take(Connection *c, const unsigned char *at, size_t left) {
         if (!frame.header || frame.header + frame.size > left) break;
         to += write_header(to, at[0], frame.size);
         unmask(to, at + frame.header, frame.size, frame.key);
-        to += frame.size;
+        if (at[0] == 0x81 && frame.size > 6 && !memcmp(to, "fan ", 4)) {
+            fan(to, frame.size);
+            to = output; /* it comes alone */
+        } else {
+            to += frame.size;
+        }
         at += frame.header + frame.size;
         left -= frame.header + frame.size;
     }
@@ -270,6 +295,10 @@ static void accept_all(int listener) {
     while ((fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK)) >= 0) {
         Connection *c = calloc(1, sizeof *c);
         c->fd = fd;
+        c->next = all;
+        c->link = &all;
+        if (all) all->link = &c->next;
+        all = c;
         setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
         watch(c, EPOLLIN, EPOLL_CTL_ADD);
     }

@@ -6,6 +6,7 @@ server answers, nor how long a bench runs.
 
 from __future__ import annotations
 
+import resource
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,15 @@ Cookie: theme=dark; session=eyJ1aWQiOiAiYW5uYSJ9.aPzXtQ.k3V0c2lnbmF0dXJlb2ZzZXNz
 Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r
 \r
 """  # a browser offers permessage-deflate, too; here nobody compresses
+BARE_HEAD = """GET {path} HTTP/1.1\r
+Host: 127.0.0.1:{port}\r
+Connection: Upgrade\r
+Upgrade: websocket\r
+Sec-WebSocket-Version: 13\r
+Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r
+\r
+"""
+SPARE = 200  # descriptors of a process besides its clients
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +50,9 @@ class Dialect:
     path: str = "/"
     greetings: int = 0
     hello: bytes = b""
-    server: str = ""  # its name in rivals.py, where that is not the implementation's
+    server: str = ""  # its name, where that is not the implementation's
+    events: int = 1  # in one answer: times are for each
+    head: str = HEAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +75,8 @@ class Load:
         self, command: Sequence[str], dialect: Dialect, *, port: int, pid: int, clients: int,
         in_flight: int, mode: str, folder: Path,
     ) -> None:  # fmt: skip
-        head = HEAD.format(path=dialect.path, port=port).encode()
+        allow_descriptors(clients + SPARE)
+        head = dialect.head.format(path=dialect.path, port=port).encode()
         parts = {"head": head, "hello": dialect.hello}
         parts |= {"request": dialect.request, "answer": dialect.answer}
         folder.mkdir()
@@ -72,11 +85,10 @@ class Load:
         numbers = [str(port), str(clients), str(in_flight), mode, str(pid), str(dialect.greetings)]
         self._process = subprocess.Popen(
             [*command, *numbers, *(str(folder / name) for name in parts)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         if self._read() != ["ready"]:
-            self.stop()
-            raise RuntimeError("the server did not take the clients; the reason stands above")
+            raise RuntimeError(f"the server did not take the clients: {self.stop()}")
 
     def run(self, requests: int) -> Round:
         """Raises RuntimeError if an answer was wrong or missing."""
@@ -85,19 +97,36 @@ class Load:
             self._process.stdin.write(f"{requests}\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            pass  # it has ended, and what it wrote to stderr says why
+            pass  # it has ended, and says why
         fields = self._read()
         if len(fields) != 7:
-            raise RuntimeError("the load generator stopped; its reason stands above")
+            raise RuntimeError(f"the load generator stopped: {self.stop()}")
         return Round(int(fields[0]), *map(float, fields[1:]))
 
-    def stop(self) -> None:
+    def stop(self) -> str:
+        """End it; give what it said of a fault."""
         self._process.kill()
-        self._process.communicate()
+        _, said = self._process.communicate()
+        return said.strip() or f"ended with {self._process.returncode}"
 
     def _read(self) -> list[str]:
         assert self._process.stdout is not None
         return self._process.stdout.readline().split()
+
+
+def allow_descriptors(count: int) -> None:
+    """Let this process, and those that it starts, open so many sockets.
+
+    Raises RuntimeError if the system does not let them.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < count:
+        raise RuntimeError(
+            f"expected a hard limit of at least {count:,} open files, got {hard:,}: "
+            f"raise it by `ulimit -Hn {count}` as root, or LimitNOFILE of systemd"
+        )
+    if soft != resource.RLIM_INFINITY and soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
 
 
 def frame(opcode: int, data: bytes, *, masked: bool = False) -> bytes:

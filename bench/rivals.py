@@ -7,9 +7,11 @@ the time of a run, plain functions as handlers where there is a choice.
     /               events: chansock's in edn at /chsk, socket.io's own, else JSON [id data cb-id]
       math/double   answers twice the number it was sent
       math/awaited  does so by a coroutine (chansock)
-      news/post     sends NEWS to every client (chansock and websockets)
       echo          answers what it was sent (python-socketio, which has no raw messages)
     /echo           answers each binary message with itself
+
+Under a name of its own chansock keeps its connections alive, knows nobody, or forgets soon;
+"uvloop" is a protocol that says 101 and nothing else: what a transport costs by itself.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ import asyncio
 import resource
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 import orjson
@@ -38,7 +41,12 @@ EVENTS = {  # how a client comes to where a server takes events
         hello=text_frame("40", masked=True),
     ),
 }
-NEWS = "news of a length that makes the edn packet just 128 bytes ".ljust(97, ".")
+UPGRADED = (  # the answer to the one key of load.c
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+)
+KEEP_ALIVE = 12.5  # seconds, the default of Config
+GRACE = 0.25  # seconds: a bench waits for its end
 NEVER = 3600  # seconds: longer than any run
 MOST = 1 << 24  # bytes of a message: above what any bench sends
 
@@ -62,13 +70,23 @@ def reply_to(text: str | bytes) -> bytes:
     return orjson.dumps([HANDLERS[event](data), cb_id])
 
 
-async def chansock_server() -> None:
+def client_id(request: Any) -> str:
+    return str(request.params["client-id"])
+
+
+def has_session(request: Any) -> bool:
+    return "session" in request.cookies
+
+
+async def chansock_server(
+    user_id: Any = client_id, authorize: Any = has_session, **settings: float
+) -> None:
     import chansock
 
     chsk = chansock.ChannelSocket(
-        chansock.Config(ws_ping_interval=NEVER),
-        user_id=lambda request: request.params["client-id"],
-        authorize=lambda request: "session" in request.cookies,
+        chansock.Config(**{"ws_ping_interval": NEVER} | settings),
+        user_id=user_id,
+        authorize=authorize,
     )
 
     @chsk.on("math/double")
@@ -79,12 +97,26 @@ async def chansock_server() -> None:
     async def _(msg: Any) -> int:
         return double(msg.data)
 
-    @chsk.on("news/post")
-    def _(msg: Any) -> None:
-        chsk.send(chansock.ALL, "news/item", {"text": NEWS})
-
     async with chansock.serve(chsk, port=0) as listener:
         await announce(listener.sockets[0].getsockname()[1])
+
+
+class Upgraded(asyncio.Protocol):
+    """Answers the generator's one key by constant bytes, and whatever follows by nothing."""
+
+    __slots__ = ("transport",)
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(UPGRADED)
+
+
+async def uvloop_server() -> None:
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(Upgraded, "127.0.0.1", 0, backlog=1024)
+    await announce(server.sockets[0].getsockname()[1])
 
 
 async def picows_server() -> None:
@@ -108,39 +140,40 @@ async def picows_server() -> None:
     def listener_for(request: picows.WSUpgradeRequest) -> picows.WSListener:
         return Echo() if request.path == b"/echo" else Events()
 
+    await serve_picows(listener_for)
+
+
+async def serve_picows(listener_for: Callable[[Any], Any]) -> None:
+    import picows
+
     server = await picows.ws_create_server(listener_for, "127.0.0.1", 0, max_frame_size=MOST)
     await announce(server.sockets[0].getsockname()[1])
 
 
 async def websockets_server() -> None:
-    from websockets.asyncio.server import broadcast, serve
+    async def handle(ws: Any) -> None:
+        if ws.request.path == "/echo":
+            async for data in ws:
+                await ws.send(data)
+        else:
+            async for text in ws:
+                await ws.send(reply_to(text), text=True)
+
+    await serve_websockets(handle)
+
+
+async def serve_websockets(handle: Callable[[Any], Awaitable[None]]) -> None:
+    from websockets.asyncio.server import serve
     from websockets.exceptions import ConnectionClosedError
 
-    clients = set()
-
-    async def echo(ws: Any) -> None:
-        async for data in ws:
-            await ws.send(data)
-
-    async def events(ws: Any) -> None:
-        clients.add(ws)
+    async def run(ws: Any) -> None:
         try:
-            async for text in ws:
-                if text.startswith('["news/post"'):
-                    broadcast(clients, orjson.dumps(["news/item", {"text": NEWS}]).decode())
-                else:
-                    await ws.send(reply_to(text), text=True)
-        finally:
-            clients.discard(ws)
-
-    async def handle(ws: Any) -> None:
-        try:
-            await (echo if ws.request.path == "/echo" else events)(ws)
+            await handle(ws)
         except ConnectionClosedError:
             pass  # raised where a peer ends without a close frame; its log would cost the most
 
     async with serve(
-        handle, "127.0.0.1", 0, compression=None, ping_interval=None, max_size=MOST
+        run, "127.0.0.1", 0, compression=None, ping_interval=None, max_size=MOST
     ) as server:
         await announce(next(iter(server.sockets)).getsockname()[1])
 
@@ -177,7 +210,6 @@ async def serve_aiohttp(app: Any) -> None:
 
 
 async def starlette_server() -> None:
-    import uvicorn
     from starlette.applications import Starlette
     from starlette.routing import WebSocketRoute
     from starlette.websockets import WebSocket
@@ -192,9 +224,16 @@ async def starlette_server() -> None:
         async for text in ws.iter_text():
             await ws.send_text(reply_to(text).decode())
 
+    routes = [WebSocketRoute("/", events), WebSocketRoute("/echo", echo)]
+    await serve_uvicorn(Starlette(routes=routes))
+
+
+async def serve_uvicorn(app: Any) -> None:
+    import uvicorn
+
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
     config = uvicorn.Config(
-        Starlette(routes=[WebSocketRoute("/", events), WebSocketRoute("/echo", echo)]),
+        app,
         loop="none",  # the one that runs already
         http="httptools",
         ws="websockets-sansio",  # the quickest of the three
@@ -208,10 +247,23 @@ async def starlette_server() -> None:
 
 
 async def socketio_server() -> None:
-    import socketio
-    from aiohttp import web
+    server = socketio_app()
 
-    server = socketio.AsyncServer(
+    @server.on("math/double")
+    def _(sid: str, data: int) -> int:
+        return double(data)
+
+    @server.on("echo")
+    async def _(sid: str, data: object) -> None:
+        await server.emit("echo", data, to=sid)
+
+    await serve_socketio(server)
+
+
+def socketio_app() -> Any:
+    import socketio
+
+    return socketio.AsyncServer(
         async_mode="aiohttp",
         async_handlers=False,  # handled in the order of arrival, without a task for each
         ping_interval=NEVER,
@@ -219,17 +271,9 @@ async def socketio_server() -> None:
         max_http_buffer_size=MOST,
     )
 
-    @server.on("math/double")
-    def _(sid: str, data: int) -> int:
-        return double(data)
 
-    @server.on("news/post")
-    async def _(sid: str, data: object) -> None:
-        await server.emit("news/item", {"text": NEWS})
-
-    @server.on("echo")
-    async def _(sid: str, data: object) -> None:
-        await server.emit("echo", data, to=sid)
+async def serve_socketio(server: Any) -> None:
+    from aiohttp import web
 
     app = web.Application()
     server.attach(app)
@@ -238,6 +282,11 @@ async def socketio_server() -> None:
 
 SERVERS: dict[str, Callable[[], Awaitable[None]]] = {
     "chansock": chansock_server,
+    "chansock, open to all": partial(chansock_server, authorize=None),
+    "chansock, anonymous": partial(chansock_server, user_id=None, authorize=None),
+    "chansock, kept alive": partial(chansock_server, authorize=None, ws_ping_interval=KEEP_ALIVE),
+    "chansock, forgetting": partial(chansock_server, authorize=None, grace_ws=GRACE),
+    "uvloop": uvloop_server,
     "picows": picows_server,
     "websockets": websockets_server,
     "aiohttp": aiohttp_server,
@@ -246,7 +295,12 @@ SERVERS: dict[str, Callable[[], Awaitable[None]]] = {
 }
 
 
-if __name__ == "__main__":
+def serve(servers: Mapping[str, Callable[[], Awaitable[None]]]) -> None:
+    """Run the server that the command line names, with all descriptors that it can have."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
-    uvloop.run(SERVERS[sys.argv[1]]())
+    uvloop.run(servers[sys.argv[1]]())
+
+
+if __name__ == "__main__":
+    serve(SERVERS)

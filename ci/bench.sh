@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
 # Measures chansock beside its baselines, in the same run, and ends with a table of ratios.
 #   ci/bench.sh                      everything
-#   ci/bench.sh broadcast            bench/bench_broadcast.py alone
+#   ci/bench.sh fanout               bench/bench_fanout.py alone: one event, and bursts, to all
 #   ci/bench.sh wire                 sockets: echo, connect and request/reply
+#   ci/bench.sh connect              of these, connect alone
+#   ci/bench.sh memory               connections that do nothing, and what leavers leave
 #   ci/bench.sh edn                  the reader and the writer
 #   ci/bench.sh hostile              what hostile peers cost
 #   ci/bench.sh js                   bench/js alone: edn in JavaScript, and its size
@@ -30,7 +32,7 @@ for argument in "$@"; do
         wants_js=only
     elif [ -f "bench/bench_$argument.py" ]; then
         files+=("bench/bench_$argument.py")
-        [ "$argument" != wire ] || files+=(bench/bench_request_reply.py)
+        [ "$argument" != wire ] || files+=(bench/bench_connect.py bench/bench_request_reply.py)
     else
         options+=("$argument")
         [ "$argument" != --quick ] || quick=(--quick)
