@@ -65,9 +65,10 @@ def rows(groups: Mapping[str, Sequence[Row]], ours: str, floor: str) -> Iterator
     yield f"CPython {platform.python_version()}, {platform.system()} {platform.release()}, " + (
         f"{platform.machine()}; " + ", ".join(_versions())
     )
-    yield f"us for each answer; CPU is the server's; 'x' is against {ours}, 'x {floor}' against"
-    yield "plain C; p50, p99, p99.9: from request to answer; busy: how much of the wall time the"
-    yield "server's core was in use, and the load generator's"
+    yield "us for each answer, or each event in a burst; CPU is the server's; 'x' is against"
+    yield f"{ours}, 'x {floor}' against plain C; p50, p99, p99.9: from request to answer, or to the end"
+    yield "of a burst; busy: how much of the wall time the server's core was in use, and the load"
+    yield "generator's"
     for group, found in groups.items():
         base = next((row for row in found if row.name == ours), None)
         least = next((row for row in found if row.name == floor), None)
@@ -87,21 +88,23 @@ def _us(seconds: float) -> str:
 def _columns(
     found: Sequence[Row], base: Row | None, least: Row | None, floor: str
 ) -> list[tuple[str, int, Callable[[Row], str]]]:
-    def times(value: float | None, of: float | None, digits: int) -> str:
-        return f"{value / of:.{digits}f}" if value and of else "-"
+    def times(value: float | None, of: float | None) -> str:
+        if not value or not of:
+            return "-"
+        return f"{value / of:.2f}" if value < 100 * of else f"{value / of:,.0f}"
 
     columns: list[tuple[str, int, Callable[[Row], str]]] = [
         ("wall", 10, lambda row: _us(row.wall)),
         ("spread", 8, lambda row: f"{row.spread:.0%}"),
-        ("x", 7, lambda row: times(row.wall, base and base.wall, 2)),
+        ("x", 7, lambda row: times(row.wall, base and base.wall)),
     ]
     if any(row.cpu is not None for row in found):
         columns += [
             ("cpu", 10, lambda row: "-" if row.cpu is None else _us(row.cpu)),
-            ("x", 7, lambda row: times(row.cpu, base and base.cpu, 2)),
+            ("x", 7, lambda row: times(row.cpu, base and base.cpu)),
         ]
     if least:
-        columns.append((f"x {floor}", 7, lambda row: times(row.cpu, least.cpu, 2)))
+        columns.append((f"x {floor}", 7, lambda row: times(row.cpu, least.cpu)))
     columns.append(("per second", 13, lambda row: f"{1 / row.wall:,.0f}"))
     if any(row.payload >= 1 << 20 for row in found):
         columns.append(("GB/s", 7, lambda row: f"{row.payload / row.wall / 1e9:.2f}"))
