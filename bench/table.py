@@ -65,10 +65,10 @@ def rows(groups: Mapping[str, Sequence[Row]], ours: str, floor: str) -> Iterator
     yield f"CPython {platform.python_version()}, {platform.system()} {platform.release()}, " + (
         f"{platform.machine()}; " + ", ".join(_versions())
     )
-    yield "us for each answer, or each event in a burst; CPU is the server's; 'x' is against"
-    yield f"{ours}, 'x {floor}' against plain C; p50, p99, p99.9: from request to answer, or to the end"
-    yield "of a burst; busy: how much of the wall time the server's core was in use, and the load"
-    yield "generator's"
+    yield "us for each answer, or each event of a burst; CPU is the server's; 'x' is against"
+    yield f"{ours}, 'x {floor}' against plain C; p50, p99, p99.9: from request to answer, or to a"
+    yield "burst's last byte; busy: how much of the wall time the server's core was in use, and"
+    yield "the load generator's"
     for group, found in groups.items():
         base = next((row for row in found if row.name == ours), None)
         least = next((row for row in found if row.name == floor), None)
