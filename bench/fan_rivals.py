@@ -70,8 +70,8 @@ async def chansock_server(by_user: bool) -> None:
     def _(msg: Any) -> None:
         for text in texts(*msg.data):
             if by_user:
-                for uid in chsk.connected.ws:
-                    chsk.send(uid, "news/item", {"text": text})
+                for user in chsk.connected.ws:
+                    chsk.send(user, "news/item", {"text": text})
             else:
                 chsk.send(chansock.ALL, "news/item", {"text": text})
 
@@ -100,8 +100,8 @@ async def picows_server(by_user: bool) -> None:
                 return
             for text in wanted(frame.get_payload_as_memoryview()):
                 if by_user:
-                    for uid in users:
-                        users[uid].send(picows.WSMsgType.TEXT, packet(text).encode())
+                    for user in users:
+                        users[user].send(picows.WSMsgType.TEXT, packet(text).encode())
                 else:
                     data = packet(text).encode()
                     for each in users.values():
@@ -122,8 +122,8 @@ async def websockets_server(by_user: bool) -> None:
             async for request in ws:
                 for text in wanted(request):
                     if by_user:
-                        for uid in list(users):
-                            await users[uid].send(packet(text))
+                        for user in list(users):
+                            await users[user].send(packet(text))
                     else:
                         broadcast(users.values(), packet(text))
         finally:
@@ -146,8 +146,8 @@ async def starlette_server(by_user: bool) -> None:
             async for request in ws.iter_text():
                 for text in wanted(request):
                     if by_user:
-                        for uid in list(users):
-                            await users[uid].send_text(packet(text))
+                        for user in list(users):
+                            await users[user].send_text(packet(text))
                     else:
                         data = packet(text)
                         for each in list(users.values()):
@@ -176,8 +176,8 @@ async def socketio_server(by_user: bool) -> None:
     async def _(sid: str, data: list[int]) -> None:
         for text in texts(*data):
             if by_user:
-                for uid in list(users):
-                    await server.emit("news/item", {"text": text}, to=users[uid])
+                for user in list(users):
+                    await server.emit("news/item", {"text": text}, to=users[user])
             else:
                 await server.emit("news/item", {"text": text})
 
@@ -210,9 +210,9 @@ async def channels_server(by_user: bool) -> None:
         async def receive(self, text_data: str = "", bytes_data: bytes = b"") -> None:
             for text in wanted(text_data):
                 if by_user:
-                    for uid in list(users):
+                    for user in list(users):
                         message = {"type": "news.item", "packet": packet(text)}
-                        await self.channel_layer.send(users[uid], message)
+                        await self.channel_layer.send(users[user], message)
                 else:
                     message = {"type": "news.item", "packet": packet(text)}
                     await self.channel_layer.group_send("news", message)
@@ -223,7 +223,7 @@ async def channels_server(by_user: bool) -> None:
     await serve_uvicorn(News.as_asgi())
 
 
-KINDS: dict[str, Callable[[bool], Awaitable[None]]] = {
+KINDS: dict[str, Callable[[bool], Awaitable[None]]] = {  # called with by_user
     "chansock": chansock_server,
     "picows": picows_server,
     "websockets": websockets_server,
@@ -232,6 +232,10 @@ KINDS: dict[str, Callable[[bool], Awaitable[None]]] = {
     CHANNELS: channels_server,
 }
 FLOOR = "C"
+PATHS = {
+    "chansock": EVENTS["chansock"].path,
+    "python-socketio": EVENTS["python-socketio"].path + "&client-id=c{n}",
+}
 
 
 def dialect(name: str, events: int, size: int) -> Dialect:
@@ -248,13 +252,9 @@ def dialect(name: str, events: int, size: int) -> Dialect:
         request, heard = f"42{asked}]", [f"42{packet(text)}" for text in said]
     else:
         request, heard = f"{asked},null]", [packet(text) for text in said]
-    base = EVENTS.get(kind, Dialect())
-    query = (
-        "" if kind == "chansock" else "&client-id=c{n}" if "?" in base.path else "?client-id=c{n}"
-    )
     return replace(
-        base,
-        path=base.path + query,
+        EVENTS.get(kind, Dialect()),
+        path=PATHS.get(kind, "/?client-id=c{n}"),
         request=text_frame(request, masked=True),
         answer=b"".join(map(text_frame, heard)),
         server=kind if kind == FLOOR else f"fan_rivals/{name}",
