@@ -24,7 +24,8 @@ from table import verdict
 
 KIB = 1024
 BARE, CHROMIUM = "bare head", "a Chromium's head"
-OPEN, OPEN_IF_HEAVY, QUICK_OPEN = 10_000, 3_000, 1_000
+OPEN, QUICK_OPEN = 10_000, 5_000
+OPEN_IF_HEAVY, QUICK_OPEN_IF_HEAVY = 3_000, 1_000
 HEAVY = ("Starlette on uvicorn", "python-socketio")
 FEW = 100  # connections that come first: what they make a server allocate once is not counted
 ANONYMOUS = f"{OURS}, anonymous"
@@ -112,9 +113,10 @@ def measured(printed: list[str]) -> Measured:
 def test_memory_of_an_idle_connection(
     ground: Ground, measured: Measured, printed: list[str], head: str, implementation: str
 ) -> None:
-    clients = OPEN_IF_HEAVY if implementation in HEAVY else OPEN
-    if ground.is_quick:
-        clients = QUICK_OPEN
+    if implementation in HEAVY:
+        clients = QUICK_OPEN_IF_HEAVY if ground.is_quick else OPEN_IF_HEAVY
+    else:
+        clients = QUICK_OPEN if ground.is_quick else OPEN
     dialect = replace(DIALECTS[implementation], head=HEADS[head])
     with ExitStack() as stack:
         at = stack.enter_context(ground.fresh(dialect.server or implementation))

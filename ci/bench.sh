@@ -8,7 +8,7 @@
 #   ci/bench.sh edn                  the reader and the writer
 #   ci/bench.sh hostile              what hostile peers cost
 #   ci/bench.sh js                   bench/js alone: edn in JavaScript, and its size
-#   ci/bench.sh --quick              few and short rounds: two minutes
+#   ci/bench.sh --quick              few and short rounds, and fewer questions: some minutes
 # Other arguments go to pytest. Servers run on core 0 and the load generator on core 1,
 # where taskset is there; close other programs, and trust ratios rather than times.
 set -euo pipefail
