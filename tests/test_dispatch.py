@@ -508,6 +508,19 @@ def test_a_post_that_a_browser_sends_again_by_itself_is_handled_once(chsk, world
     assert seen == [1, 2]
 
 
+def test_a_post_that_broke_before_its_turn_is_handled_when_it_is_sent_again(chsk, world):
+    seen = []
+    chsk.on("t/e", lambda msg: seen.append(msg.data))
+    client = connect(world, "ajax", is_polling=False)
+    client.shake_hands("77")
+    number(client, 2, 2)
+    client.drop()
+    number(client, 1, 1)
+    assert number(client, 2, 2).status == 200
+    assert number(client, 3, 3).status == 200
+    assert seen == [1, 2, 3]
+
+
 def test_a_post_numbered_by_a_handshake_that_is_over_is_410_and_not_handled(chsk, world):
     seen = []
     chsk.on("t/e", lambda msg: seen.append(msg.data))

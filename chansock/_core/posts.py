@@ -185,9 +185,10 @@ class Posts:
 
     def _place_waiting(self, order: PostOrder) -> None:
         while (post := order.pop_next()) is not None:
+            if post.connection.is_answered:
+                break  # its peer has gone, and may send it again: it is missing
             order.pass_by(post.number)
-            if not post.connection.is_answered:
-                self._hand_on(post)
+            self._hand_on(post)
         if not order.waiting:
             self._sweep.cancel(order.timer)
             order.timer = None

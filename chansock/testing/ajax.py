@@ -64,6 +64,7 @@ class AjaxClient(Client):
         super().__init__(*args)
         self.is_polling = False
         self.polls: list[Poll] = []  # all GETs so far
+        self._posts: list[tuple[Connection, RecordingTransport]] = []  # not answered at once
 
     # -- GET
 
@@ -88,12 +89,16 @@ class AjaxClient(Client):
         return self.polls[-1] if self.polls and self.polls[-1].is_parked else None
 
     def drop(self) -> None:
-        """Break the connections of all parked polls, as a page that is left."""
+        """Break the connections of all parked polls and POSTs, as a page that is left."""
         self.is_polling = False
+        requests, self._posts = self._posts, []
         for poll in self.polls:
-            connection, poll.connection = poll.connection, None
-            if connection is not None and poll.transport.is_open:
-                poll.transport.is_open = False
+            if poll.connection is not None:
+                requests.append((poll.connection, poll.transport))
+                poll.connection = None
+        for connection, transport in requests:
+            if transport.is_open:
+                transport.is_open = False
                 self.world.inside(partial(self.world.endpoint.closed, connection, 1006))
 
     def _get(self, params: Params) -> Poll:
@@ -178,5 +183,7 @@ class AjaxClient(Client):
             transport.refuse(admitted)
         else:
             endpoint = self.world.endpoint
-            self.world.inside(lambda: endpoint.post(admitted, body, transport))
+            connection = self.world.inside(lambda: endpoint.post(admitted, body, transport))
+            if connection is not None:
+                self._posts.append((connection, transport))
         return reply
