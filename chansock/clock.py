@@ -84,11 +84,14 @@ class LoopClock:
             self._timer.cancel()
             self._timer = None
         self._workers.stop()
-        tasks = (self._tasks | self._workers.tasks) - {asyncio.current_task()}
-        if not tasks:
-            return
-        _, late = await asyncio.wait(tasks, timeout=timeout)
+        end = self._loop.time() + timeout
+        late: set[asyncio.Task[Any]] = set()
+        while not late and (tasks := self._running()):  # one that ends may have begun others
+            _, late = await asyncio.wait(tasks, timeout=max(0.0, end - self._loop.time()))
         for task in late:
             task.cancel()
         if late:
             await asyncio.wait(late, timeout=1.0)
+
+    def _running(self) -> set[asyncio.Task[Any]]:
+        return {*self._tasks, *self._workers.tasks} - {asyncio.current_task()}
