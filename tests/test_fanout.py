@@ -256,6 +256,39 @@ def test_the_sockets_own_buffer_counts_towards_the_limit():
     assert recorder.code == 1013
 
 
+def test_a_backlog_made_by_a_flush_counts_for_what_follows_in_the_same_turn():
+    ground = Ground(max_bytes=1000)
+    box, recorder = ground.box()
+    ground.fanout.send(box, ground.fragment(0))
+    recorder.waiting = 999
+    box.flush_now()
+    ground.fanout.send(box, ground.fragment(1))
+    assert recorder.code == 1013
+
+
+def test_the_total_holds_for_one_who_left_in_the_same_turn():
+    one = len(b"[:t/e 1]")
+    ground = Ground(max_total=4 * one)
+    box, _ = ground.box()
+    ground.fanout.send(box, ground.fragment(0))
+    box.detach()
+    for n in range(1, 9):
+        ground.fanout.send(box, ground.fragment(n))
+        assert ground.fanout.waiting == box.waiting_bytes <= 4 * one
+
+
+def test_replies_lost_with_their_socket_are_no_bytes_that_wait():
+    ground = Ground()
+    box, recorder = ground.box()
+    recorder.waiting = 1
+    ground.fanout.send(box, ground.fragment(0))
+    ground.clock.turn()
+    box.put(Packet(b"r", False))
+    assert ground.fanout.waiting == 1
+    box.detach()
+    assert ground.fanout.waiting == 0
+
+
 def test_past_the_total_the_largest_wait_is_cut_first():
     one = len(b"[:t/e 1]")
     ground = Ground(max_total=10 * one)

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from chansock import ALL, ANONYMOUS, ChannelSocket, Config, HandshakeRefused
+from chansock import ALL, ANONYMOUS, LATER, ChannelSocket, Config, HandshakeRefused
 from chansock.testing import RecordingTransport, World, user_id
 
 W, T = 12.5, 10.0  # ws_ping_interval, ws_ping_timeout
@@ -150,6 +150,33 @@ def test_an_event_between_handshake_and_first_poll_is_delivered(chsk, world):
     assert data(client) == [1]
 
 
+def test_who_has_left_gets_nothing_that_is_sent_when_that_is_told(chsk):
+    @chsk.on("chsk/uidport-close")
+    def left(msg):
+        chsk.send(ALL, "t/left", msg.data)
+        chsk.send(msg.data, "t/e")
+
+    with World(chsk) as world:
+        other = world.ws(uid="b")
+        world.ws(uid="a").close()
+        world.advance(3)
+        assert data(other) == ["a"]
+        assert (chsk.stats.sent, chsk.stats.nobody, chsk.stats.lost.grace) == (1, 1, 0)
+
+
+def test_what_waits_for_a_first_poll_is_not_lost_to_what_the_open_handler_sends():
+    chsk = ChannelSocket(Config(max_backlog_events=2), user_id=user_id)
+    chsk.on("chsk/uidport-open", lambda msg: chsk.send(msg.data, "t/e", "welcome"))
+    with World(chsk) as world:
+        client = world.ajax(uid="a", is_polling=False)
+        chsk.send("a", "t/e", 1)
+        chsk.send("a", "t/e", 2)
+        client.poll()
+        assert data(client) == [1, 2]
+        client.poll()
+        assert data(client) == ["welcome"]
+
+
 def test_a_user_on_both_transports_closes_once(world, presence):
     ws, ajax = world.ws(uid="a"), world.ajax(uid="a")
     ws.close()
@@ -175,6 +202,70 @@ def test_a_displaced_socket_stays_open_gets_no_pushes_and_its_replies(chsk, worl
     old.close()
     world.advance(10)
     assert "a" in chsk.connected.ws
+
+
+def test_a_reply_behind_a_backlog_stays_with_its_socket_when_that_is_displaced(chsk, world):
+    chsk.on("t/req", lambda msg: msg.data)
+    old = world.ws("tab", uid="a")
+    old.transport.is_slow = True
+    chsk.send("a", "t/e", 1)
+    world.turn()
+    reply = old.ask("t/req", 42)
+    chsk.send("a", "t/e", 2)
+    new = world.ws("tab", uid="a")
+    second = old.ask("t/req", 43)
+    world.turn()
+    assert data(new) == [2]
+    assert len(old.transport.writes) == 2  # handshake and first push; no more until it drains
+    old.drain()
+    world.turn()
+    assert (data(old), reply.value, second.value) == ([1], 42, 43)
+    assert chsk.stats.reply_lost == 0
+
+
+def test_a_reply_that_waits_for_a_displaced_socket_stays_when_its_polls_are_gone(chsk, world):
+    chsk.on("t/req", lambda msg: msg.data)
+    socket = world.ws("tab", uid="a")
+    socket.transport.is_slow = True
+    chsk.send("a", "t/e", 1)
+    world.turn()
+    poll = world.ajax("tab", uid="a")
+    reply = socket.ask("t/req", 42)
+    poll.drop()
+    chsk.send("a", "t/e", 2)
+    world.advance(6)
+    assert len(socket.transport.writes) == 2
+    socket.drain()
+    assert (data(socket), reply.value) == ([1, 2], 42)
+
+
+@pytest.mark.parametrize("is_stop", [False, True])
+def test_a_displaced_socket_gets_its_reply_before_it_is_closed(chsk, world, is_stop):
+    asked = []
+    chsk.on("t/later", lambda msg: asked.append(msg) or LATER)
+    old = world.ws("tab", uid="a")
+    reply = old.ask("t/later")
+    world.ws("tab", uid="a")
+    assert world.inside(lambda: asked[0].reply(7))
+    chsk.stop() if is_stop else chsk.disconnect("a")
+    world.turn()
+    assert reply.value == 7
+
+
+def test_the_end_of_a_poll_that_broke_leaves_a_newer_socket_alone():
+    chsk = ChannelSocket(Config(max_backlog_events=2), user_id=user_id)
+    with World(chsk) as world:
+        poll = world.ajax("tab", uid="a", is_polling=False)
+        poll.poll().transport.is_open = False  # and its edge does not know yet
+        for number in range(4):
+            chsk.send("a", "t/e", number)
+        assert chsk.stats.lost.too_slow
+        socket = world.ws("tab", uid="a")
+        world.advance(20.1)
+        socket.take()
+        chsk.send("a", "t/e", 9)
+        world.turn()
+        assert data(socket) == [9]
 
 
 def test_closing_the_newer_socket_does_not_reinstate_the_older(chsk, world, presence):
@@ -591,6 +682,33 @@ def test_stop_flushes_closes_1012_and_ends_polls_503(chsk):
     assert client.transport.closed_with == (1012, "service restart")
     assert parked.status == 503
     assert chsk.stats.lost.stopped == 1
+
+
+def test_a_stop_waits_for_those_who_overlap_behind_a_handler_that_ends_after_it(chsk):
+    done = []
+
+    async def handler(msg):
+        await asyncio.sleep(1)
+        done.append(msg.data)
+
+    chsk.on("t/wait", handler)
+    chsk.on("t/overlap", handler, parallel=True)
+    with World(chsk) as world:
+        client = world.ws(uid="a")
+        client.send("t/wait", 1)
+        client.send("t/overlap", 2)
+    assert done == [1, 2]
+
+
+def test_after_a_stop_nobody_leaves_while_handlers_end(chsk, presence):
+    @chsk.on("t/long")
+    async def long(msg):
+        await asyncio.sleep(9)
+
+    with World(chsk) as world:
+        world.ws(uid="a").send("t/long")
+    assert presence == [("open", "a")]
+    assert "a" in chsk.connected.any
 
 
 def test_handshake_data_is_in_the_handshake():

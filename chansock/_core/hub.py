@@ -61,6 +61,7 @@ class Hub:
         self.away = 0  # sessions without any connection
         self.cut = 0
         self.closed_by_code: dict[int, int] = {}
+        self.is_stopped = False
 
     # -- finding
 
@@ -167,6 +168,8 @@ class Hub:
         self._sweep.cancel(session.grace_ajax)
         session.grace_ajax = None
         connection.timer = self._sweep.enter(self._config.poll_timeout, self._poll_due, connection)
+        if session.waiting_events:
+            session.attach(connection.transport)  # before a handler below adds to it
         if not session.is_ajax:
             session.is_ajax = True
             self._entered("ajax", session, connection)
@@ -178,15 +181,16 @@ class Hub:
         if old is session.ws:
             # It stays open, gets replies from an outbox of its own, and is kept alive.
             session.flush_now()
-            old.outbox = Outbox(self._fanout)
-            old.outbox.attach(old.transport)
+            old.outbox = own = Outbox(self._fanout)
+            session.detach(own)
+            own.attach(old.transport)
         else:
             session.poll = None  # stays parked until it is due
             self._start_grace_ajax(session)
+            session.detach()
         if session.displaced is None:
             session.displaced = []
         session.displaced.append(old)
-        session.detach()
 
     # -- closing
 
@@ -219,17 +223,8 @@ class Hub:
 
     def poll_ended(self, session: Session) -> None:
         """Note that the session's parked poll has its answer."""
-        connection = session.poll
-        if connection is None:
-            return
-        self.connections.discard(connection)
-        self._sweep.cancel(connection.timer)
-        connection.timer = None
-        session.poll = None
-        if session.current is connection:
-            session.current = None
-        self._start_grace_ajax(session)
-        self._went(session, connection)
+        if session.poll is not None:
+            self.closed(session.poll, 1000)
 
     def _not_displaced(self, session: Session, connection: Connection) -> None:
         if session.displaced is not None and connection in session.displaced:
@@ -257,46 +252,44 @@ class Hub:
         if self._presence.enter(kind, session.uid):
             self._announce(True, session.uid, connection)
 
-    def _left(self, kind: str, session: Session) -> None:
-        if self._presence.leave(kind, session.uid) and session.last is not None:
-            self._announce(False, session.uid, session.last)
-
     # -- what is due
 
     def _ws_gone(self, session: Session) -> None:
         session.grace_ws = None
-        if session.is_ws:
-            session.is_ws = False
-            self._left("ws", session)
-        self._end_if_gone(session)
+        was_counted, session.is_ws = session.is_ws, False
+        self._grace_over(session, "ws", was_counted)
 
     def _ajax_gone(self, session: Session) -> None:
         session.grace_ajax = None
         if session.was_answered:
             session.was_answered = False
             self.cut += 1
-        if session.is_ajax:
-            session.is_ajax = False
-            self._left("ajax", session)
         if session.ws is not None and session.current is None:
             # Its polls displaced this socket and are gone: it is the newest again.
             self._reinstate(session, session.ws)
-        self._end_if_gone(session)
+        was_counted, session.is_ajax = session.is_ajax, False
+        self._grace_over(session, "ajax", was_counted)
+
+    def _grace_over(self, session: Session, kind: str, was_counted: bool) -> None:
+        if self.is_stopped:
+            return  # presence stays as it was then
+        has_left = was_counted and self._presence.leave(kind, session.uid)
+        last = session.last
+        self._end_if_gone(session)  # first: who has left is meant by no send any more
+        if has_left and last is not None:
+            self._announce(False, session.uid, last)
 
     def _reinstate(self, session: Session, connection: Connection) -> None:
         own = connection.outbox
         if own is not None and own is not session:
-            own.flush_now()
-            own.drop("grace")
+            own.precede(session)
         self._not_displaced(session, connection)
         session.current = connection
         connection.outbox = session
         session.attach(connection.transport)
 
     def _end_if_gone(self, session: Session) -> None:
-        if session.ws is not None or session.poll is not None:
-            return
-        if session.grace_ws is not None or session.grace_ajax is not None:
+        if session.ws or session.poll or session.grace_ws or session.grace_ajax:
             return
         if not session.is_gone:
             session.is_gone = True
@@ -319,15 +312,9 @@ class Hub:
             del self._users[member]
 
     def _poll_due(self, connection: Connection) -> None:
-        session: Session = connection.session
         connection.timer = None
         connection.transport.write([self._timeout])
-        if session.poll is connection:
-            session.detach()
-            self.poll_ended(session)
-        else:
-            self.connections.discard(connection)
-            self._not_displaced(session, connection)
+        self.closed(connection, 1000)
 
     def _watch(self, connection: Connection) -> None:
         connection.timer = self._sweep.enter(
@@ -382,6 +369,8 @@ class Hub:
                     self._close(found, code, reason)
 
     def _close(self, connection: Connection, code: int, reason: str) -> None:
+        if connection.outbox is not None:
+            connection.outbox.flush_now()  # a displaced socket has its own
         connection.transport.close(code, reason)
         if connection.transport.kind == "ajax":
             self.closed(connection, code)  # a socket's end is told by its edge
@@ -393,6 +382,7 @@ class Hub:
         for connection in list(self.connections):
             self._close(connection, code, reason)
         self.drop("stopped")
+        self.is_stopped = True
 
     def drop(self, reason: str) -> None:
         """Empty every outbox."""

@@ -125,7 +125,7 @@ cdef class Fanout:
     cdef Node add(self, Node node, object entry)
     cdef list entries(self, Node node)
     cdef Node joined(self, Node node, Node behind)
-    cdef Node without_replies(self, Node node)
+    cdef Node part(self, Node node, bint of_events)
     cdef list packets(self, Node node)
     cdef int cut(self, Outbox box, str reason) except -1
     cdef int cut_largest(self) except -1

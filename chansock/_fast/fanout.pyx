@@ -123,6 +123,8 @@ cdef class Outbox:
             or node.events + node.replies > self.fanout.max_events
         ):
             self.overflow()
+        elif self.transport is None or self.is_blocked:
+            self.hold()
         elif not self.is_dirty:
             self.mark()
         return 0
@@ -148,17 +150,17 @@ cdef class Outbox:
             or self.tail.events + self.tail.replies > self.fanout.max_events
         ):
             self.overflow()
+        elif self.transport is None or self.is_blocked:
+            self.hold()
         elif not self.is_dirty:
             self.mark()
         return 0
 
     cdef int mark(self) except -1:
-        """See to it that what was appended goes out, or count it as held."""
+        """See to it that what was appended goes out."""
         cdef Fanout fanout = self.fanout
         cdef double delay
         cdef list late
-        if self.transport is None or self.is_blocked:
-            return self.hold()
         if self.transport.kind == "ws":
             delay, late = fanout.delay_ws, fanout.late_ws
         else:
@@ -175,6 +177,7 @@ cdef class Outbox:
         return 0
 
     cdef int hold(self) except -1:
+        """Count what waits as held: nobody can be written to now."""
         cdef Fanout fanout = self.fanout
         fanout.waiting += self.tail.nbytes - self.held
         self.held = self.tail.nbytes
@@ -254,10 +257,11 @@ cdef class Outbox:
         cdef Node node = self.tail
         cdef list packets = []
         self.transport = transport
-        self.is_blocked = False
+        self.is_blocked = transport.backlog() > 0   # a socket that was displaced may have one
         self.is_dirty = False       # the list it stands in may have another's delay
         if first is None:
-            self.flush()
+            if node is not fanout.root:
+                self.hold() if self.is_blocked else self.flush()
             return self.transport is not None or self.tail is fanout.root
         packets.append(first)
         if node is not fanout.root:
@@ -272,19 +276,27 @@ cdef class Outbox:
         self.is_blocked = transport.backlog() > 0
         return True
 
-    def detach(self):
+    def detach(self, Outbox heir=None):
         """Write to nobody: what comes waits.
 
-        Replies that were not written are lost: they were for a socket, and the next
-        connection may be a poll.
+        Replies that were not written are for that socket alone: they go to `heir`, which
+        is its own outbox from now on, and are lost without one.
         """
         self.transport = None
         self.is_blocked = False
         if self.tail.replies:
-            self.fanout.reply_lost += self.tail.replies
-            self.tail = self.fanout.without_replies(self.tail)
-        if self.tail is not self.fanout.root:
-            self.hold()
+            if heir is None:
+                self.fanout.reply_lost += self.tail.replies
+            else:
+                heir.tail = self.fanout.part(self.tail, False)
+            self.tail = self.fanout.part(self.tail, True)
+        self.hold()
+
+    def precede(self, Outbox other not None):
+        """Let what waits here wait in `other`, before what waits there."""
+        other.tail = self.fanout.joined(self.tail, other.tail)
+        self.tail = self.fanout.root
+        self.release()
 
     def drained(self):
         """Go on writing: the transport has no backlog any more."""
@@ -448,11 +460,11 @@ cdef class Fanout:
             node = self.add(node, entry)
         return node
 
-    cdef Node without_replies(self, Node node):
-        """The path with its events alone."""
+    cdef Node part(self, Node node, bint of_events):
+        """The path with its events alone, or without them."""
         cdef Node kept = self.root
         for entry in self.entries(node):
-            if type(entry) is Fragment:
+            if (type(entry) is Fragment) == of_events:
                 kept = self.add(kept, entry)
         return kept
 
