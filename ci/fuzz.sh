@@ -6,6 +6,8 @@
 # corpus, from which the next run goes on, and for each failure its input, and in INPUT.txt
 # how to reproduce it and the report. Ends at the first failure. What leaks is found by
 # tests/fuzz/leaks.py.
+#   ci/fuzz.sh model 60                          sessions against tests/model.py, for an hour
+# No bytes there but steps, which Hypothesis draws; it prints the fewest that fail.
 set -euo pipefail
 VENV=${VENV:-$(cd "$(dirname "$0")/.." && pwd)/.venv-fuzz}
 . "$(dirname "$0")/lib.sh"
@@ -14,10 +16,18 @@ VENV=${VENV:-$(cd "$(dirname "$0")/.." && pwd)/.venv-fuzz}
 [ $# -ge 2 ] || die "expected TARGET MINUTES or TARGET FILE..., got $# arguments"
 target=$1
 shift
-[ -f "$ROOT/tests/fuzz/fuzz_$target.py" ] || die "expected deflate, edn, frames or http, got $target"
+[ "$target" = model ] || [ -f "$ROOT/tests/fuzz/fuzz_$target.py" ] ||
+    die "expected deflate, edn, frames, http or model, got $target"
 
 make_venv test fuzz
 build_sanitized
+if [ "$target" = model ]; then
+    cd "$ROOT"
+    export MODEL_MINUTES=$1
+    sanitized "$VENV/bin/python" -P -m pytest -q -o pythonpath= -p no:cacheprovider \
+        --capture=sys tests/test_model.py
+    exit
+fi
 if [ -f "$1" ]; then
     sanitized "$VENV/bin/python" -P -m fuzz.run "$target" "$@"
     exit

@@ -1,0 +1,483 @@
+"""What a channel owes its clients, in plain lists: the model of tests/test_model.py.
+
+Written from what is specified, not from the code. Each call tells the model what happens
+just before the channel is told; what the channel then writes is looked at by `observe`,
+packet by packet. Nothing of chansock is in it but its targets and errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from chansock import ALL, ANONYMOUS, Config
+from chansock.target import ClientTarget
+
+SLACK = 1e-3  # seconds; less than any time drawn
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """An event or a reply that waits."""
+
+    value: Any  # an event's data, or a reply's value
+    size: int
+    is_event: bool
+    key: str | None = None
+    since: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class Line:
+    """One connection: a socket or a parked poll. `peer` is what the test holds of it."""
+
+    kind: str
+    session: Session
+    peer: Any = None  # has a RecordingTransport in `transport`
+    own: list[Item] = field(default_factory=list)  # to be written on this one alone
+    written: list[Any] = field(default_factory=list)
+    seen: int = 0  # packets looked at
+    groups: int = 0  # writes looked at
+    buffered: int = 0  # bytes that its peer has not read
+    due: Any = None  # of a poll: its end
+    is_broken: bool = False  # takes nothing, and nobody has noticed
+    is_closing: bool = False  # by the channel
+    owed: list[Item] = field(default_factory=list)  # what has to be written before
+    is_cut: bool = False
+    has_ended: bool = False
+
+    @property
+    def can_take(self) -> bool:
+        return not (self.buffered or self.is_broken or self.is_closing or self.has_ended)
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """One client-id of one user."""
+
+    uid: Any
+    client_id: str
+    box: list[Item] = field(default_factory=list)  # what waits, for whichever is the newest
+    current: Line | None = None
+    ws: Line | None = None  # the newest socket that is open
+    poll: Line | None = None  # the newest that is parked
+    displaced: list[Line] = field(default_factory=list)
+    grace: dict[str, Any] = field(default_factory=dict)  # kind -> timer
+    shown: set[str] = field(default_factory=set)  # in presence, by kind
+    was_answered: bool = False
+    is_behind: bool = False  # cut since its last Ajax handshake
+
+    @property
+    def is_here(self) -> bool:
+        return bool(self.ws or self.poll or self.grace)
+
+    @property
+    def member(self) -> Any:
+        return ANONYMOUS if self.uid is None else self.uid
+
+    @property
+    def lines(self) -> list[Line]:
+        return [line for line in (self.ws, self.poll, *self.displaced) if line is not None]
+
+
+class Model:
+    """The channel as it should be. `later(seconds, call)` and `soon(call)` are the loop's."""
+
+    def __init__(
+        self,
+        config: Config,
+        now: Callable[[], float],
+        later: Callable[..., Any],
+        soon: Callable[..., Any],
+    ) -> None:
+        self.config, self.now, self.later, self.soon = config, now, later, soon
+        self.sessions: dict[tuple[Any, str], Session] = {}
+        self.lines: list[Line] = []
+        self.presence: dict[str, set[Any]] = {"ws": set(), "ajax": set(), "any": set()}
+        self.told: dict[Any, list[str]] = {}
+        self.sent = self.written = self.replaced = self.nobody = self.cut = self.reply_lost = 0
+        self.lost = {"too_slow": 0, "budget": 0, "grace": 0, "stopped": 0}
+        self.closed_by_code: dict[int, int] = {}
+        self.is_stopped = False
+
+    # -- who is meant
+
+    def session(self, uid: Any, client_id: str) -> Session:
+        return self.sessions.setdefault((uid, client_id), Session(uid, client_id))
+
+    def meant(self, to: Any) -> Iterator[Session]:
+        """All sessions that `to` names, gone ones too if a socket of theirs is left."""
+        for session in list(self.sessions.values()):
+            if to is ALL or to == (
+                ClientTarget(session.uid, session.client_id)
+                if isinstance(to, ClientTarget)
+                else session.member
+            ):
+                yield session
+
+    # -- connections come
+
+    def open_ws(self, uid: Any, client_id: str) -> Line:
+        self.observe()
+        session = self.session(uid, client_id)
+        self.displace(session)
+        line = session.ws = session.current = Line("ws", session)
+        self.lines.append(line)
+        self.end_grace(session, "ws")
+        self.show(session, "ws")
+        return line
+
+    def handshake(self, uid: Any, client_id: str) -> None:
+        self.observe()
+        session = self.session(uid, client_id)
+        if session.was_answered:  # what the last poll got may not have arrived
+            session.was_answered = False
+            self.cut += 1
+        session.is_behind = False
+        if session.poll is None:
+            self.start_grace(session, "ajax")
+
+    def park(self, uid: Any, client_id: str) -> Line | str:
+        """A poll comes; if it is not parked: what it is answered."""
+        self.observe()
+        session = self.session(uid, client_id)
+        if session.poll is None and "ajax" not in session.grace:
+            self.handshake(uid, client_id)
+            return "handshake"
+        if session.is_behind:
+            return "503"
+        session.was_answered = False
+        self.displace(session)
+        line = session.poll = session.current = Line("ajax", session)
+        line.own, session.box = session.box, []  # answers it at once
+        self.lines.append(line)
+        self.end_grace(session, "ajax")
+        line.due = self.later(self.config.poll_timeout, self.poll_due, line)
+        self.show(session, "ajax")
+        return line
+
+    def displace(self, session: Session) -> None:
+        """Pushes go to the newest; the former stays open, with what was for it alone."""
+        old, session.current = session.current, None
+        if old is None:
+            return
+        if old.kind == "ws":
+            goes = list(session.box) if old.can_take else replies(session.box)
+            old.own += goes
+            session.box = [item for item in session.box if item not in goes]
+        else:
+            session.poll = None
+            self.start_grace(session, "ajax")
+        session.displaced.append(old)
+
+    # -- connections go
+
+    def ended(self, line: Line, code: int) -> None:
+        """A socket or poll is closed, and the channel knows."""
+        if line.has_ended:
+            return
+        self.observe()
+        line.has_ended = True
+        if line.due is not None:
+            line.due.cancel()
+        session = line.session
+        late = [item for item in line.owed if item in line.own]
+        assert not late, f"expected {late} to be written before the close"
+        assert not events(line.own), f"expected {line.own} to be written"
+        self.reply_lost += len(line.own)
+        line.own = []
+        if line in session.displaced:
+            session.displaced.remove(line)
+        if session.current is line:
+            session.current = None
+            self.reply_lost += len(replies(session.box))
+            session.box = events(session.box)
+        if line.kind == "ws":
+            self.closed_by_code[code] = self.closed_by_code.get(code, 0) + 1
+            self.cut += code == 1006
+        if session.ws is line:
+            session.ws = None
+            self.start_grace(session, "ws")
+        elif session.poll is line:
+            session.poll = None
+            self.start_grace(session, "ajax")
+        self.settle(session)
+
+    def poll_answered(self, line: Line) -> None:
+        line.has_ended = True
+        line.due.cancel()
+        session = line.session
+        if session.poll is line:
+            session.poll = None
+            self.start_grace(session, "ajax")
+        if session.current is line:
+            session.current = None
+        if line in session.displaced:
+            session.displaced.remove(line)
+        self.settle(session)
+
+    def poll_due(self, line: Line) -> None:
+        """`[:chsk/timeout nil]`"""
+        if not line.has_ended:
+            self.poll_answered(line)
+
+    def start_grace(self, session: Session, kind: str) -> None:
+        self.end_grace(session, kind)
+        seconds = self.config.grace_ws if kind == "ws" else self.config.grace_ajax
+        session.grace[kind] = self.later(seconds, self.grace_over, session, kind)
+
+    def end_grace(self, session: Session, kind: str) -> None:
+        timer = session.grace.pop(kind, None)
+        if timer is not None:
+            timer.cancel()
+
+    def grace_over(self, session: Session, kind: str) -> None:
+        if self.is_stopped or kind not in session.grace:
+            return
+        del session.grace[kind]
+        if kind == "ajax":
+            self.cut += session.was_answered
+            session.was_answered = False
+        if kind in session.shown:
+            session.shown.remove(kind)
+            self.recount(session.member)
+        if kind == "ajax" and session.ws is not None and session.current is None:
+            # The polls that displaced this socket are gone, so it is the newest again.
+            session.current = session.ws
+            if session.ws in session.displaced:
+                session.displaced.remove(session.ws)
+            session.box = session.ws.own + session.box
+            session.ws.own = []
+        self.settle(session)
+
+    def settle(self, session: Session) -> None:
+        """Forget a session that is gone; what waits for it is lost."""
+        if session.is_here:
+            return
+        self.lost["grace"] += len(events(session.box))
+        session.box = []
+        if not session.displaced:
+            self.sessions.pop((session.uid, session.client_id), None)
+
+    # -- presence
+
+    def show(self, session: Session, kind: str) -> None:
+        if kind not in session.shown:
+            session.shown.add(kind)
+            self.recount(session.member)
+
+    def recount(self, member: Any) -> None:
+        shown = {
+            kind for session in self.sessions.values() if session.member == member
+            for kind in session.shown
+        }  # fmt: skip
+        was_any = member in self.presence["any"]
+        for kind, members in self.presence.items():
+            if kind in shown or (kind == "any" and shown):
+                members.add(member)
+            else:
+                members.discard(member)
+        if was_any != bool(shown):
+            self.told.setdefault(member, []).append("open" if shown else "close")
+
+    # -- pushes and replies
+
+    def send(self, to: Any, data: Any, size: int, key: str | None) -> None:
+        self.observe()
+        found = [session for session in self.meant(to) if session.is_here]
+        self.nobody += not found
+        for session in found:
+            self.sent += 1
+            for older in session.box:
+                if key is not None and older.key == key:
+                    session.box.remove(older)
+                    self.replaced += 1
+                    break
+            item = Item(data, size, True, key, self.now())
+            session.box.append(item)
+            self.limit(session.box, session.current, session)
+
+    def reply(self, line: Line, value: Any, size: int) -> bool:
+        """Answer on the socket that asked, or on its session's newest; else it is lost."""
+        self.observe()
+        session = line.session
+        if line.has_ended or line.is_cut:
+            line = session.ws  # type: ignore[assignment]
+        if line is None or line.has_ended or line.is_cut:
+            self.reply_lost += 1
+            return False
+        box = session.box if session.current is line else line.own
+        box.append(Item(value, size, False, since=self.now()))
+        self.limit(box, line, session)
+        return True
+
+    def limit(self, box: list[Item], line: Line | None, session: Session) -> None:
+        """Past the limits all that waits is lost, and the socket closed; not if it can take it."""
+        if line is not None and line.can_take:
+            return
+        size = sum(item.size for item in box) + (line.buffered if line is not None else 0)
+        if size > self.config.max_backlog_bytes or len(box) > self.config.max_backlog_events:
+            self.lose(box, len(events(box)), "too_slow", line, session)
+
+    def lose(
+        self, box: list[Item], count: int, reason: str, line: Line | None, session: Session
+    ) -> None:
+        self.lost[reason] += count
+        self.reply_lost += len(replies(box))
+        box[:] = events(box)[count:]
+        session.is_behind |= box is session.box
+        if line is None:
+            return
+        if session.current is line:
+            session.current = None
+            line.is_cut = True
+        self.close(line, 1013)
+
+    def was_over_budget(self, uid: Any, client_id: str, count: int) -> None:
+        """Told by the log: this session had the most waiting, `count` events of it are lost."""
+        self.observe()
+        session = self.sessions[uid, client_id]
+        size = sum(item.size for item in session.box[:count])
+        for other in self.sessions.values():
+            if other is not session and not (other.current and other.current.can_take):
+                least = sum(item.size for item in other.box[:-1])
+                assert least <= size, f"expected the largest to be cut, got {size} before {least}"
+        assert count in (len(events(session.box)), len(events(session.box)) - 1)
+        self.lose(session.box, count, "budget", session.current, session)
+
+    # -- closing from the channel's side
+
+    def disconnect(self, to: Any, code: int) -> None:
+        self.observe()
+        for session in self.meant(to):
+            for line in session.lines:
+                self.close(line, code)
+
+    def close(self, line: Line, code: int) -> None:
+        """What waits is written first, where that can be done."""
+        if line.has_ended or line.is_closing:
+            return
+        session = line.session
+        if line.can_take:
+            if session.current is line:
+                line.own += session.box
+                session.box = []
+            line.owed = list(line.own)
+        was_open = not line.is_broken
+        line.is_closing = True
+        if line.kind == "ajax":
+            if not line.own:
+                self.ended(line, code)  # 503
+        elif was_open:
+            self.soon(self.ended, line, code)  # the peer's close frame takes a turn
+
+    def stop(self) -> None:
+        self.observe()
+        for session in list(self.sessions.values()):
+            for line in session.lines:
+                self.close(line, 1012)
+        self.is_stopped = True
+
+    def stopped(self) -> None:
+        """After the stop: what nobody took is lost."""
+        self.observe()
+        for session in self.sessions.values():
+            self.lost["stopped"] += len(events(session.box))
+            session.box = []
+
+    # -- what the channel did
+
+    def observe(self) -> None:
+        """Look at all that was written since the last look."""
+        for line in self.lines:
+            if line.peer is not None:
+                self.observe_line(line)
+        self.lines = [line for line in self.lines if not line.has_ended]
+
+    def observe_line(self, line: Line) -> None:
+        transport = line.peer.transport
+        while line.groups < len(transport.writes):
+            count = transport.writes[line.groups]
+            line.groups += 1
+            assert not line.buffered or self.is_stopped, "wrote to one that has a backlog"
+            assert not line.is_broken, "wrote to one that takes nothing"
+            for packet in transport.written[line.seen : line.seen + count]:
+                self.observe_packet(line, *line.peer.unpack(packet))
+                if transport.is_slow:
+                    line.buffered += len(packet)
+            line.seen += count
+
+    def observe_packet(self, line: Line, value: Any, cb_id: Any) -> None:
+        is_first = not line.written
+        line.written.append(value)
+        if line.kind == "ws" and is_first:
+            assert value[0] == "chsk/handshake"
+            return
+        if value == "chsk/timeout" and line.kind == "ajax":
+            assert abs(self.now() - line.due.when()) < SLACK, "a poll ended at another time"
+            self.poll_answered(line)
+            return
+        if cb_id is not None:
+            item = self.take_next(line)
+            assert (item.is_event, item.value) == (False, value)
+            return
+        box = line.own or line.session.box
+        got = [data for _, data in value]
+        for data in got:
+            item = self.take_next(line)
+            assert (item.is_event, item.value) == (True, data), f"expected {item}, got {got}"
+            self.written += 1
+        if line.kind == "ajax":
+            assert not box, "a poll's answer takes all that waits"
+            line.session.was_answered = True
+            self.poll_answered(line)
+
+    def take_next(self, line: Line) -> Item:
+        session = line.session
+        box = line.own or (session.box if session.current is line else [])
+        assert box, f"wrote what was not for it, or twice: {line.written[-1]}"
+        return box.pop(0)
+
+    # -- what must be so
+
+    def boxes(self) -> Iterator[tuple[Line | None, list[Item]]]:
+        """All that waits, and for whom, if there is somebody."""
+        yield from ((line, line.own) for line in self.lines)
+        yield from ((session.current, session.box) for session in self.sessions.values())
+
+    @property
+    def waiting(self) -> int:
+        """Events that wait."""
+        return sum(len(events(box)) for _, box in self.boxes())
+
+    def waiting_bytes(self) -> tuple[int, int]:
+        """What waits for those who cannot be written to, between turns: at least, at most.
+
+        Of one that takes nothing any more the channel learns when it writes to it.
+        """
+        least = unsure = 0
+        for line, box in self.boxes():
+            size = sum(item.size for item in box)
+            if line is not None and (line.is_broken or line.is_closing):
+                unsure += size
+            elif line is None or not line.can_take:
+                least += size
+        return least, least + unsure
+
+    def check_written(self) -> None:
+        """Between turns nothing waits for who can be written to, but for the flush delay."""
+        config = self.config
+        for line, box in self.boxes():
+            if line is not None and line.can_take:
+                delay = config.flush_delay_ws if line.kind == "ws" else config.flush_delay_ajax
+                for item in box:
+                    assert delay and item.since + delay > self.now() - SLACK, f"{item} waits"
+
+
+def events(items: list[Item]) -> list[Item]:
+    return [item for item in items if item.is_event]
+
+
+def replies(items: list[Item]) -> list[Item]:
+    return [item for item in items if not item.is_event]
