@@ -22,6 +22,7 @@ from chansock._core import http1
 from chansock._core.extensions import Extensions
 from chansock._core.forwarded import Proxies
 from chansock._fast.connection import Protocol, Service
+from chansock._fast.epoll import IS_AVAILABLE, Poller
 from chansock.channel import ChannelSocket
 from chansock.clock import LoopClock
 from chansock.config import Config
@@ -38,6 +39,7 @@ BACKLOG: Final = 2048  # of connections not yet accepted: a restart brings all c
 # Bytes unsent in the kernel before it takes no more. By itself it took 4 MB for a client that
 # does not read, where no limit of ours and no `latest` sees them; now 0.3 MB, at no cost.
 UNSENT: Final = 128 * 1024
+USES_EPOLL = IS_AVAILABLE
 
 
 class ServerProtocol(Protocol, asyncio.BufferedProtocol):
@@ -49,7 +51,7 @@ class ServerProtocol(Protocol, asyncio.BufferedProtocol):
 class Listener:
     """What a server listens on, and how to end it before its `async with` does."""
 
-    def __init__(self, server: asyncio.Server, scheme: str, path: str) -> None:
+    def __init__(self, server: asyncio.Server | EpollServer, scheme: str, path: str) -> None:
         self._server = server
         self._scheme = scheme
         self._path = path
@@ -185,25 +187,77 @@ async def _listen(
     config: Config,
     sock: socket.socket | None,
     unix: str | os.PathLike[str] | None,
-) -> asyncio.Server:
-    options: dict[str, Any] = {"backlog": BACKLOG, "ssl": ssl}
+) -> asyncio.Server | EpollServer:
+    options: dict[str, Any] = {}
     if ssl is not None:
+        options["ssl"] = ssl
         options["ssl_handshake_timeout"] = config.handshake_timeout
         # The transport is closed behind an answer that may be long, and its reader slow.
         options["ssl_shutdown_timeout"] = config.http_idle_timeout
 
     accept = protocol_factory(loop, service)
     if unix is not None:
+        options["backlog"] = BACKLOG
         return await loop.create_unix_server(accept, os.fspath(unix), **options)
     if _is_unix(sock):
+        options["backlog"] = BACKLOG
         return await loop.create_unix_server(accept, sock=sock, **options)
-    if sock is not None:
-        server = await loop.create_server(accept, sock=sock, **options)
-    else:
-        server = await loop.create_server(accept, host, port, reuse_address=True, **options)
+    server = await create_server(loop, accept, host, port, sock=sock, **options)
     for bound in server.sockets:
         _bound_unsent(bound.fileno())
     return server
+
+
+async def create_server(
+    loop: asyncio.AbstractEventLoop,
+    accept: Callable[[], Any],
+    host: str,
+    port: int,
+    *,
+    sock: socket.socket | None = None,
+    **options: Any,
+) -> asyncio.Server | EpollServer:
+    """Listen as `loop.create_server` does, by epoll where there is one and no TLS."""
+    where = {"sock": sock} if sock is not None else {"host": host, "port": port}
+    if "ssl" in options or not USES_EPOLL:
+        return await loop.create_server(accept, **where, backlog=BACKLOG, **options)
+    if sock is not None:
+        sock.listen(BACKLOG)
+        return EpollServer(loop, [sock], accept)
+    # What a name means, and on how many sockets, is for the loop to say.
+    bound = await loop.create_server(accept, **where, start_serving=False)
+    sockets = [socket.socket(fileno=os.dup(each.fileno())) for each in bound.sockets]
+    bound.close()
+    try:
+        for each in sockets:
+            each.listen(BACKLOG)
+    except OSError:
+        for each in sockets:
+            each.close()
+        raise
+    return EpollServer(loop, sockets, accept)
+
+
+class EpollServer:
+    """What listens on epoll, with as much of asyncio.Server as is needed here."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sockets: list[socket.socket],
+        accept: Callable[[], Any],
+    ) -> None:
+        self.sockets = sockets
+        self._poller = Poller(loop)
+        self._acceptors = [self._poller.listen(each, accept) for each in sockets]
+
+    def close(self) -> None:
+        """Accept no further connection; those that are open stay."""
+        for acceptor in self._acceptors:
+            acceptor.close()
+        self._poller.close()
+        for each in self.sockets:
+            each.close()
 
 
 def protocol_factory(loop: asyncio.AbstractEventLoop, service: Service) -> Callable[[], Any]:

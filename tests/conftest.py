@@ -1,7 +1,8 @@
 """The loops on which the suite runs. Everything else a test needs stands in its own file.
 
 `run(coro)` drives a coroutine to its end on a fresh loop of each kind, so a test that
-takes it runs twice: on asyncio's own loop and on uvloop (skipped where there is none).
+takes it runs three times: on asyncio's own loop, on uvloop (skipped where there is none), and
+on uvloop with sockets served by epoll.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from chansock._fast.epoll import IS_AVAILABLE
+
 try:
     import uvloop
 except ImportError:
@@ -20,17 +23,21 @@ except ImportError:
 LIMIT = 20.0  # a test that hangs fails by itself, well before the CI job is killed
 
 
-@pytest.fixture(params=["asyncio", "uvloop"])
-def loop_kind(request: pytest.FixtureRequest) -> str:
-    if request.param == "uvloop" and uvloop is None:
+@pytest.fixture(params=["asyncio", "uvloop", "epoll"])
+def loop_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Name a loop whose own transports serve; or uvloop with those of `_fast/epoll`."""
+    if request.param != "asyncio" and uvloop is None:
         pytest.skip("uvloop is not installed")
+    if request.param == "epoll" and not IS_AVAILABLE:
+        pytest.skip("there is no epoll on this system")
+    monkeypatch.setattr("chansock.server.USES_EPOLL", request.param == "epoll")
     return request.param
 
 
 @pytest.fixture
 def run(loop_kind: str) -> Callable[[Coroutine[Any, Any, Any]], Any]:
     """Give run(coro) -> result: a fresh loop for each call, at most 20 s."""
-    factory = uvloop.new_event_loop if loop_kind == "uvloop" else asyncio.new_event_loop
+    factory = asyncio.new_event_loop if loop_kind == "asyncio" else uvloop.new_event_loop
 
     def run(coro: Coroutine[Any, Any, Any]) -> Any:
         async def limited() -> Any:

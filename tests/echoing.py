@@ -16,7 +16,7 @@ from raw_ground import KEY, UPGRADE, Client
 from chansock._fast.connection import Service
 from chansock._fast.frames import frame
 from chansock.config import Config
-from chansock.server import ServerProtocol
+from chansock.server import ServerProtocol, create_server
 from chansock.testing.echo import service
 
 
@@ -56,7 +56,7 @@ async def echoing(**settings: Any) -> AsyncIterator[Place]:
         place.protocols.append(ServerProtocol(shared))
         return place.protocols[-1]
 
-    server = await loop.create_server(accept, "127.0.0.1", 0)
+    server = await create_server(loop, accept, "127.0.0.1", 0)
     place = Place(server.sockets[0].getsockname()[1], shared)
     try:
         yield place

@@ -23,6 +23,7 @@ from chansock._fast.sweep import Sweep
 from chansock.clock import LoopClock
 from chansock.config import Config
 from chansock.request import Request, Response
+from chansock.server import create_server
 
 KEY = b"\x37\xfa\x21\x3d"
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
@@ -245,7 +246,9 @@ async def ground(
         extensions=Extensions(config),
     )
     context = server_tls() if tls else None
-    server = await loop.create_server(lambda: Socket(service), "127.0.0.1", 0, ssl=context)
+    server = await create_server(
+        loop, lambda: Socket(service), "127.0.0.1", 0, **({"ssl": context} if tls else {})
+    )
     place = Ground(service, door, server.sockets[0].getsockname()[1], tls)
     try:
         yield place

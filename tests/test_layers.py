@@ -66,7 +66,7 @@ ENGINE = (  # each stage may import those before it, and its own without a cycle
     ("packet",),
     ("fanout",),
     ("dispatch",),
-    ("socket", "connection", "echo"),
+    ("socket", "epoll", "connection", "echo"),
 )
 EDGE_USES_EDGE = {("django", "asgi")}
 CLIENT_ROWS = 2  # the client knows no server: words, engine, codecs

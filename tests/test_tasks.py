@@ -366,7 +366,7 @@ def test_what_is_no_coroutine_is_not_begun(prepared: Prepared, run: Run) -> None
 def test_nothing_is_begun_while_the_loop_does_not_run(loop_kind: str) -> None:
     import uvloop
 
-    loop = uvloop.new_event_loop() if loop_kind == "uvloop" else asyncio.new_event_loop()
+    loop = asyncio.new_event_loop() if loop_kind == "asyncio" else uvloop.new_event_loop()
     workers = Workers(loop)
     coro = name()
     try:

@@ -52,6 +52,7 @@ cdef enum:
 
 # The transports without TLS whose sockets may be written to past them.
 cdef object DIRECT = frozenset({
+    ("chansock._fast.epoll", "EpollTransport"),
     ("uvloop.loop", "TCPTransport"),
     ("uvloop.loop", "UnixTransport"),
     ("asyncio.selector_events", "_SelectorSocketTransport"),
@@ -170,22 +171,30 @@ cdef class Socket(Transport):
 
     def get_buffer(self, Py_ssize_t hint):
         """Give the memory for the next read: never of size 0, or the loop hangs up."""
-        cdef Memory memory = self.memory
-        cdef Window window = memory.window
-        if self.is_direct:
-            window.data = self.store + self.stored
-            window.size = self.capacity - self.stored
-        else:
-            if self.stored:
-                # In front, so that one read takes the rest of it and all that follows.
-                memcpy(memory.buffer, self.store, self.stored)
-            window.data = memory.buffer + self.stored
-            window.size = memory.size - self.stored
+        cdef Window window = self.memory.window
+        self.room(&window.data, &window.size)
         # asyncio's TLS slices what it gets.
         return memoryview(window) if self.is_tls else window
 
     def buffer_updated(self, Py_ssize_t size):
         """Take what was read."""
+        self.took(size)
+
+    cdef int room(self, uint8_t** data, Py_ssize_t* size) except -1:
+        """Give the memory for the next read."""
+        cdef Memory memory = self.memory
+        if self.is_direct:
+            data[0] = self.store + self.stored
+            size[0] = self.capacity - self.stored
+        else:
+            if self.stored:
+                # In front, so that one read takes the rest of it and all that follows.
+                memcpy(memory.buffer, self.store, self.stored)
+            data[0] = memory.buffer + self.stored
+            size[0] = memory.size - self.stored
+        return 0
+
+    cdef int took(self, Py_ssize_t size) except -1:
         self.heard = True
         self.burst += size
         if self.is_direct:
@@ -193,6 +202,7 @@ cdef class Socket(Transport):
             self.consume(self.store, self.stored)
         else:
             self.consume(self.memory.buffer, self.stored + size)
+        return 0
 
     cdef int consume(self, uint8_t* data, Py_ssize_t size) except -1:
         raise NotImplementedError

@@ -21,7 +21,7 @@ from chansock._fast.sweep import Sweep
 from chansock.clock import LoopClock
 from chansock.config import Compression, Config
 from chansock.request import Request, Response
-from chansock.server import loop_factory, protocol_factory
+from chansock.server import create_server, loop_factory, protocol_factory
 
 __all__ = ["EchoEndpoint", "main", "service"]
 
@@ -84,12 +84,12 @@ def service(loop: asyncio.AbstractEventLoop, config: Config | None = None) -> Se
 async def _serve(arguments: argparse.Namespace) -> None:
     loop = asyncio.get_running_loop()
     shared = service(loop, replace(ROOMY, compression=EVERY) if arguments.deflate else ROOMY)
-    server = await loop.create_server(
-        protocol_factory(loop, shared), arguments.host, arguments.port, backlog=2048
+    server = await create_server(
+        loop, protocol_factory(loop, shared), arguments.host, arguments.port
     )
     host, port = server.sockets[0].getsockname()[:2]
     print(f"listening on ws://{host}:{port}/", flush=True)  # noqa: T201
-    await server.serve_forever()
+    await asyncio.Event().wait()
 
 
 def main() -> None:

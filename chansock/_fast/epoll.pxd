@@ -1,0 +1,68 @@
+# Plain TCP connections on epoll: what a loop's own transports do, in C.
+#
+#   loop --readable--> Poller.turn --recv--> Socket.took
+#                             \--accept--> factory() --> connection_made
+#   Socket.send --send(2)--> kernel;  what that does not take --> EpollTransport.write --> queue
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from chansock._fast.socket cimport Socket
+
+cdef extern from "epoll.h":
+    ctypedef struct chansock_event:
+        pass
+    ctypedef struct Peer "chansock_peer":
+        uint8_t[16] bytes
+        uint32_t flow
+        uint32_t scope
+        uint16_t port
+        uint8_t family              # 4, 6, or 0: an address without a name
+
+cdef enum:
+    MAX_EVENTS = 256                # of a turn
+
+
+cdef class Watched:
+    cdef Poller poller
+    cdef int fd                     # owned; -1: closed
+    cdef uint32_t mask              # what epoll watches it for; 0: epoll does not know it
+    cdef uint32_t generation        # tells it from others that had this descriptor
+
+    cdef int ready(self, uint32_t mask) except -1
+    cdef int failed(self) except -1
+    cdef int watch(self, uint32_t mask) except -1
+    cdef int shut(self) except -1
+
+
+cdef class EpollTransport(Watched):
+    cdef Socket protocol
+    cdef Peer peer
+    # what the kernel did not take
+    cdef object queue               # deque of bytes; None: nothing waits
+    cdef Py_ssize_t sent            # of the first of them
+    cdef Py_ssize_t waiting         # bytes of all, without those
+    # where it stands
+    cdef bint is_reading
+    cdef bint is_closed             # nothing is read or taken any more
+    cdef bint is_ending             # the peer is told so once nothing waits
+    cdef bint is_lost               # connection_lost was called, or is about to be
+
+    cdef int _update(self) except -1
+    cdef int _read(self) except -1
+    cdef int _write(self) except -1
+    cdef int _lose(self, object error) except -1
+
+
+cdef class Acceptor(Watched):
+    cdef object factory
+
+
+cdef class Poller:
+    cdef readonly object loop
+    cdef int fd                     # owned; -1: closed
+    cdef list watched               # by descriptor, with None between
+    cdef readonly Py_ssize_t count  # of those
+    cdef uint32_t generation
+    cdef bint is_closing            # it ends with the last of them
+    cdef chansock_event[MAX_EVENTS] events
+
+    cdef int add(self, Watched watched) except -1

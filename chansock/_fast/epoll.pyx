@@ -1,0 +1,377 @@
+# cython: language_level=3
+"""Plain TCP connections on Linux's epoll, in place of the loop's own transports.
+
+The loop watches one descriptor for all of them. When that is readable, a turn accepts, reads
+and writes whatever is ready, up to a bound; nothing is called through Python before a
+protocol has its bytes, and no connection has an object of the loop's. To protocols these
+are asyncio transports, as far as `socket` and `connection` make use of one. TLS, Unix
+sockets and other systems stay with the loop. No byte is looked at here.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.errno cimport EAGAIN, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
+
+import logging
+import os
+from collections import deque
+from ipaddress import IPv4Address, IPv6Address
+
+cdef extern from "epoll.h":
+    enum:
+        EPOLLIN
+        EPOLLOUT
+        EPOLLERR
+        EPOLLHUP
+        CHANSOCK_EPOLL
+    int epoll_create "chansock_epoll_create" ()
+    int epoll_watch "chansock_epoll_watch" (
+        int epoll, int fd, uint32_t mask, uint32_t before, uint64_t mark
+    )
+    int epoll_ready "chansock_epoll_ready" (int epoll, chansock_event* events, int most)
+    uint64_t event_mark "chansock_event_mark" (const chansock_event* event)
+    uint32_t event_mask "chansock_event_mask" (const chansock_event* event)
+    int accept "chansock_accept" (int fd, Peer* peer)
+    int no_delay "chansock_no_delay" (int fd)
+    int end_sending "chansock_end_sending" (int fd)
+    Py_ssize_t receive "chansock_receive" (int fd, void* data, Py_ssize_t size)
+    Py_ssize_t send "chansock_send" (int fd, const void* data, Py_ssize_t size)
+    int c_close "chansock_close" (int fd)
+
+log = logging.getLogger("chansock.epoll")
+
+# Whether this system has epoll; without it nothing here can be made.
+IS_AVAILABLE = bool(CHANSOCK_EPOLL)
+
+cdef enum:
+    MAX_ACCEPTS = 64        # of one listener in a turn
+    MAX_READS = 4           # of one connection in a turn, as long as they fill its buffer
+    ACCEPT_AGAIN = 1        # seconds, when there were no descriptors or no memory
+
+
+cdef object _error():
+    return OSError(errno, os.strerror(errno))
+
+
+cdef class Watched:
+    """A descriptor that epoll knows."""
+
+    def __cinit__(self, *args, **kwargs):
+        self.fd = -1
+
+    def __dealloc__(self):
+        if self.fd >= 0:
+            c_close(self.fd)
+
+    def fileno(self):
+        """Give the descriptor; -1: closed."""
+        return self.fd
+
+    cdef int ready(self, uint32_t mask) except -1:
+        raise NotImplementedError
+
+    cdef int failed(self) except -1:
+        """End it, since `ready` has raised and would again."""
+        return self.shut()
+
+    cdef int watch(self, uint32_t mask) except -1:
+        cdef uint64_t mark = (<uint64_t>self.generation << 32) | <uint32_t>self.fd
+        if mask != self.mask and self.fd >= 0:
+            if epoll_watch(self.poller.fd, self.fd, mask, self.mask, mark) < 0:
+                raise _error()
+            self.mask = mask
+        return 0
+
+    cdef int shut(self) except -1:
+        cdef int fd = self.fd
+        if fd >= 0:
+            # A fork may hold the descriptor open, and epoll with it.
+            self.watch(0)
+            self.fd = -1
+            c_close(fd)
+            self.poller.watched[fd] = None
+            self.poller.count -= 1
+            if self.poller.is_closing:
+                self.poller.close()
+        return 0
+
+
+@cython.final
+cdef class EpollTransport(Watched):
+    """One connection, as the transport that a protocol knows."""
+
+    cdef int ready(self, uint32_t mask) except -1:
+        if mask & EPOLLOUT:
+            self._write()
+        if self.is_reading and mask & (EPOLLIN | EPOLLERR | EPOLLHUP):
+            self._read()
+        return 0
+
+    cdef int failed(self) except -1:
+        return self._lose(None)
+
+    cdef int _update(self) except -1:
+        return self.watch((EPOLLIN if self.is_reading else 0) | (EPOLLOUT if self.waiting else 0))
+
+    # -- reading
+
+    cdef int _read(self) except -1:
+        cdef Socket protocol = self.protocol
+        cdef uint8_t* data
+        cdef Py_ssize_t size, got
+        cdef int k
+        for k in range(MAX_READS):
+            protocol.room(&data, &size)
+            got = receive(self.fd, data, size)
+            if got <= 0:
+                if got == 0:
+                    self._ended()
+                elif errno != EAGAIN and errno != EINTR:
+                    self._lose(_error())
+                break
+            protocol.took(got)
+            if got < size or not self.is_reading:
+                break
+        return 0
+
+    def _ended(self):
+        # by the peer
+        if self.protocol.eof_received():
+            self.pause_reading()
+        else:
+            self.close()
+
+    def pause_reading(self):
+        """Read no more."""
+        self.is_reading = False
+        self._update()
+
+    def resume_reading(self):
+        """Read on."""
+        if not self.is_closed:
+            self.is_reading = True
+            self._update()
+
+    # -- writing
+
+    def write(self, bytes data not None):
+        """Send data behind what waits; the protocol is told if it has to wait itself."""
+        cdef Py_ssize_t sent = 0, size = PyBytes_GET_SIZE(data)
+        if self.is_closed:
+            return
+        if self.waiting:
+            self.queue.append(data)
+            self.waiting += size
+            return
+        sent = send(self.fd, PyBytes_AS_STRING(data), size)
+        if sent == size:
+            return
+        if sent < 0:
+            if errno != EAGAIN and errno != EINTR:
+                self._lose(_error())
+                return
+            sent = 0
+        self.queue = deque((data,))
+        self.sent = sent
+        self.waiting = size - sent
+        self._update()
+        self.protocol.pause_writing()
+
+    cdef int _write(self) except -1:
+        cdef bytes first
+        cdef Py_ssize_t sent, size
+        while self.waiting:
+            first = self.queue[0]
+            size = PyBytes_GET_SIZE(first) - self.sent
+            sent = send(self.fd, PyBytes_AS_STRING(first) + self.sent, size)
+            if sent < 0:
+                if errno != EAGAIN and errno != EINTR:
+                    self._lose(_error())
+                return 0
+            self.waiting -= sent
+            self.sent += sent
+            if sent < size:
+                return 0
+            self.sent = 0
+            self.queue.popleft()
+        self.queue = None
+        self._update()
+        self.protocol.resume_writing()
+        if self.waiting or self.is_lost:
+            return 0
+        if self.is_closed:
+            self._lose(None)
+        elif self.is_ending:
+            end_sending(self.fd)
+        return 0
+
+    def get_write_buffer_size(self):
+        """Give the bytes that wait."""
+        return self.waiting
+
+    def set_write_buffer_limits(self, high=None, low=None):
+        """Change nothing: the protocol is told as soon as one byte waits, and when none does."""
+
+    def can_write_eof(self):
+        """Tell that this side can end alone."""
+        return True
+
+    def write_eof(self):
+        """Tell the peer that nothing follows what waits."""
+        self.is_ending = True
+        if self.waiting == 0 and self.fd >= 0 and end_sending(self.fd) < 0:
+            raise _error()
+
+    # -- the end
+
+    def close(self):
+        """Read no more, and close behind what waits."""
+        if not self.is_closed:
+            self.is_closed = True
+            self.is_reading = False
+            self._update()
+            if self.waiting == 0:
+                self._lose(None)
+
+    def abort(self):
+        """Close at once."""
+        self._lose(None)
+
+    def is_closing(self):
+        """Tell whether it is closed, or will be."""
+        return self.is_closed
+
+    cdef int _lose(self, object error) except -1:
+        if not self.is_lost:
+            self.is_lost = self.is_closed = True
+            self.is_reading = False
+            self.queue = None
+            self.waiting = 0
+            self._update()
+            self.poller.loop.call_soon(self._lost, error)
+        return 0
+
+    def _lost(self, error):
+        try:
+            self.protocol.connection_lost(error)
+        finally:
+            self.protocol = None
+            self.shut()
+
+    def get_extra_info(self, name, default=None):
+        """Give `peername`; as `socket` something that has its fileno."""
+        if name == "socket":
+            return self
+        if name == "peername" and self.peer.family == 4:
+            packed = PyBytes_FromStringAndSize(<char*>self.peer.bytes, 4)
+            return str(IPv4Address(packed)), self.peer.port
+        if name == "peername" and self.peer.family == 6:
+            packed = PyBytes_FromStringAndSize(<char*>self.peer.bytes, 16)
+            return str(IPv6Address(packed)), self.peer.port, self.peer.flow, self.peer.scope
+        return default
+
+
+@cython.final
+cdef class Acceptor(Watched):
+    """One socket that listens."""
+
+    cdef int ready(self, uint32_t mask) except -1:
+        cdef EpollTransport transport
+        cdef Peer peer
+        cdef int k, fd
+        for k in range(MAX_ACCEPTS):
+            if self.fd < 0:
+                break                   # closed by what a protocol did
+            fd = accept(self.fd, &peer)
+            if fd >= 0:
+                transport = EpollTransport.__new__(EpollTransport)
+                transport.poller = self.poller
+                transport.fd = fd
+                transport.peer = peer
+                self.poller.add(transport)
+                transport.protocol = self.factory()
+                transport.is_reading = True
+                transport.protocol.connection_made(transport)
+                transport._update()
+            elif errno == EAGAIN:
+                break
+            elif errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
+                log.error("accept_error %s", os.strerror(errno))
+                self.watch(0)
+                self.poller.loop.call_later(ACCEPT_AGAIN, self._go_on)
+                break
+            # else that one has left already
+        return 0
+
+    cdef int failed(self) except -1:
+        return 0
+
+    def _go_on(self):
+        self.watch(EPOLLIN)
+
+    def close(self):
+        """Accept no more."""
+        self.shut()
+
+
+@cython.final
+cdef class Poller:
+    """One epoll and what it watches; a loop gives it its turns."""
+
+    def __cinit__(self, loop):
+        self.loop = loop
+        self.watched = []
+        self.fd = epoll_create()
+        if self.fd < 0:
+            raise _error()
+        loop.add_reader(self.fd, self.turn)
+
+    def __dealloc__(self):
+        if self.fd >= 0:
+            c_close(self.fd)
+
+    cdef int add(self, Watched watched) except -1:
+        while len(self.watched) <= watched.fd:
+            self.watched.append(None)
+        self.watched[watched.fd] = watched
+        self.count += 1
+        self.generation += 1
+        watched.generation = self.generation
+        return 0
+
+    def listen(self, sock, factory):
+        """Accept what comes to a listening socket: factory() makes the protocol of each."""
+        cdef Acceptor acceptor = Acceptor.__new__(Acceptor)
+        acceptor.poller = self
+        acceptor.factory = factory
+        acceptor.fd = os.dup(sock.fileno())
+        self.add(acceptor)
+        os.set_blocking(acceptor.fd, False)
+        no_delay(acceptor.fd)           # those that it accepts inherit that
+        acceptor.watch(EPOLLIN)
+        return acceptor
+
+    def turn(self):
+        """Serve what is ready; the loop calls it."""
+        cdef Watched watched
+        cdef uint64_t mark
+        cdef int k, count = epoll_ready(self.fd, self.events, MAX_EVENTS)
+        for k in range(count):
+            mark = event_mark(&self.events[k])
+            watched = self.watched[<Py_ssize_t>(mark & 0xFFFFFFFF)]
+            # What was ready before it may have closed it, and its descriptor be another's.
+            if watched is None or watched.generation != mark >> 32:
+                continue
+            try:
+                watched.ready(event_mask(&self.events[k]))
+            except Exception:
+                log.exception("epoll_error")
+                watched.failed()
+
+    def close(self):
+        """End as soon as nothing is watched any more."""
+        self.is_closing = True
+        if self.count == 0 and self.fd >= 0:
+            self.loop.remove_reader(self.fd)
+            c_close(self.fd)
+            self.fd = -1
