@@ -1,0 +1,181 @@
+"""What of `_fast/epoll` the other suites do not see: they run on it as on the loops' own
+transports (conftest's `loop_kind`). Here is what only a system that runs short shows."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import resource
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import pytest
+import uvloop
+from echoing import client
+from raw_ground import TEXT, UPGRADE
+
+from chansock import ChannelSocket, Config, Request, Response, serve
+from chansock._fast.epoll import IS_AVAILABLE
+from chansock.server import EpollServer, ServerProtocol, create_server
+from chansock.testing.echo import service
+
+pytestmark = pytest.mark.skipif(not IS_AVAILABLE, reason="there is no epoll on this system")
+
+LOOPS = pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+
+
+@asynccontextmanager
+async def serving(host: str = "127.0.0.1", made: Any = ServerProtocol) -> AsyncIterator[Any]:
+    loop = asyncio.get_running_loop()
+    shared = service(loop, Config())
+    server = await create_server(loop, lambda: made(shared), host, 0)
+    assert isinstance(server, EpollServer)
+    try:
+        yield server.sockets[0].getsockname(), shared
+    finally:
+        server.close()
+        shared.abort()
+        while len(shared):
+            await asyncio.sleep(0)
+
+
+async def upgraded(address: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    reader, writer = await asyncio.open_connection(*address[:2])
+    writer.write(UPGRADE)
+    assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
+    return reader, writer
+
+
+@LOOPS
+def test_it_serves_on_every_loop_and_leaves_no_descriptor(factory: Any) -> None:
+    async def main() -> None:
+        async with serving() as (address, _):
+            for _ in range(3):
+                reader, writer = await upgraded(address)
+                writer.write(client(TEXT, b"hello"))
+                assert await reader.readexactly(7) == b"\x81\x05hello"
+                writer.close()
+                await writer.wait_closed()
+        await asyncio.sleep(0)
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+        before = set(os.listdir("/proc/self/fd"))
+        runner.run(main())
+        assert set(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_peer_has_its_address(host: str) -> None:
+    seen = []
+
+    def fallback(request: Request) -> Response:
+        seen.append(request.client)
+        return Response(200, "")
+
+    async def main() -> None:
+        async with serve(ChannelSocket(), host, 0, fallback=fallback) as listener:
+            reader, writer = await asyncio.open_connection(host, listener.port)
+            writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            assert (await reader.read()).startswith(b"HTTP/1.1 200 ")
+            assert seen == [writer.get_extra_info("sockname")[:2]]
+            writer.close()
+
+    if host == "::1" and not has_ipv6():
+        pytest.skip("there is no IPv6 on this system")
+    asyncio.run(main())
+
+
+def test_what_a_protocol_raises_ends_its_connection_alone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Faulty(ServerProtocol):
+        __slots__ = ()
+
+        def eof_received(self) -> bool:
+            raise KeyError("ours")
+
+    async def main() -> None:
+        async with serving(made=Faulty) as (address, shared):
+            reader, writer = await upgraded(address)
+            other_reader, other_writer = await upgraded(address)
+            writer.write_eof()
+            assert await reader.read() == b""
+            other_writer.write(client(TEXT, b"still"))
+            assert await other_reader.readexactly(7) == b"\x81\x05still"
+            assert len(shared) == 1
+            writer.close()
+            other_writer.close()
+
+    asyncio.run(main())
+    assert [record.getMessage() for record in caplog.records] == ["epoll_error"]
+
+
+def test_who_was_aborted_is_not_heard_any_more() -> None:
+    # Both have sent before the loop looks.
+    heard: list[bytes] = []
+
+    async def main() -> None:
+        async with serving() as (address, shared):
+            pairs = [await upgraded(address) for _ in range(2)]
+            for _, writer in pairs:
+                os.write(writer.get_extra_info("socket").fileno(), client(TEXT, b"x"))
+            shared.abort()
+            for reader, writer in pairs:
+                with suppress(ConnectionResetError):
+                    heard.append(await reader.read())
+                writer.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+    assert b"".join(heard) == b""
+
+
+def test_without_descriptors_it_waits_and_then_accepts_again() -> None:
+    program = subprocess.Popen(
+        [sys.executable, "-m", "chansock.testing.echo", "--port", "0"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    try:
+        assert program.stdout is not None and program.stderr is not None
+        port = int(re.search(r":(\d+)/", program.stdout.readline())[1])  # type: ignore[index]
+        used = len(os.listdir(f"/proc/{program.pid}/fd"))
+        resource.prlimit(program.pid, resource.RLIMIT_NOFILE, (used + 5, used + 5))
+        peers = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(8)]
+        for peer in peers:
+            peer.sendall(UPGRADE)
+        assert all(peer.recv(12) == b"HTTP/1.1 101" for peer in peers[:5])
+        assert "accept_error" in program.stderr.readline()
+        before = cpu_of(program.pid)
+        peers[7].settimeout(0.3)
+        with pytest.raises(TimeoutError):
+            peers[7].recv(12)
+        assert cpu_of(program.pid) - before < 0.2, "it does not spin meanwhile"
+        for peer in peers[:5]:
+            peer.close()
+        peers[7].settimeout(10)
+        assert peers[7].recv(12) == b"HTTP/1.1 101"
+        for peer in peers:
+            peer.close()
+    finally:
+        program.kill()
+        program.communicate()
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+def cpu_of(pid: int) -> float:
+    with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
