@@ -119,8 +119,8 @@ cdef class EpollTransport(Watched):
         cdef Socket protocol = self.protocol
         cdef uint8_t* data
         cdef Py_ssize_t size, got
-        cdef int k
-        for k in range(MAX_READS):
+        cdef int _try
+        for _try in range(MAX_READS):
             protocol.room(&data, &size)
             got = receive(self.fd, data, size)
             if got <= 0:
@@ -278,8 +278,8 @@ cdef class Acceptor(Watched):
     cdef int ready(self, uint32_t mask) except -1:
         cdef EpollTransport transport
         cdef Peer peer
-        cdef int k, fd
-        for k in range(MAX_ACCEPTS):
+        cdef int _try, fd
+        for _try in range(MAX_ACCEPTS):
             if self.fd < 0:
                 break                   # closed by what a protocol did
             fd = accept(self.fd, &peer)

@@ -58,7 +58,8 @@ cdef class Socket(Transport):
 
     cdef int meet(self, object transport) except -1
 
-    # Reading: where the next one goes, and how much it was. consume is the subclass's: take what can be taken of data, keep the rest.
+    # Reading: where the next one goes, and how much it was. consume is the subclass's: take what
+    # can be taken of data, keep the rest.
     cdef int room(self, uint8_t** data, Py_ssize_t* size) except -1
     cdef int took(self, Py_ssize_t size) except -1
     cdef int consume(self, uint8_t* data, Py_ssize_t size) except -1
