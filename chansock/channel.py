@@ -27,7 +27,7 @@ from chansock.config import Config
 from chansock.errors import ChannelClosed, ConfigError, InvalidEvent
 from chansock.request import Response
 from chansock.stats import Lost, Stats
-from chansock.target import ALL, ANONYMOUS, ClientTarget, Target, UserId
+from chansock.target import ALL, ANONYMOUS, ClientTarget, Target, UserId, is_user_id
 
 __all__ = ["ChannelSocket"]
 
@@ -99,9 +99,11 @@ class ChannelSocket:
         Raises InvalidEvent for an id, a target or a size that cannot be, EdnEncodeError
         for data that cannot be written, ChannelClosed before the start and after the end.
         """
-        core = self._running()
+        core = self._core
+        if core is None or self._is_stopped:
+            core = self._running()
         keyword = event.check_id(event_id)
-        if not (to is ALL or to is ANONYMOUS or type(to) is ClientTarget):
+        if not (to is ALL or to is ANONYMOUS or type(to) is ClientTarget or is_user_id(to)):
             event.check_user_id(to)
         if latest is not None:
             hash(latest)
@@ -126,13 +128,12 @@ class ChannelSocket:
             if self._is_stopped:
                 core.hub.drop("stopped")
             return
-        found = False
-        for session in core.hub.sessions(to):
-            found = True
+        sessions = core.hub.sessions(to)
+        for session in sessions:
             core.fanout.send(session, fragment)
             if flush:
                 session.flush_now()
-        if not found:
+        if not sessions:
             self._nobody += 1
         if self._is_stopped:
             # Accepted from a thread before the stop, and too late for it.

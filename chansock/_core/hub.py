@@ -8,7 +8,7 @@ come from the sweep. No request is checked here, no value encoded, no socket kno
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from chansock._core.presence import Presence
@@ -74,11 +74,14 @@ class Hub:
             return found.get(client_id)
         return found if found.client_id == client_id else None
 
-    def sessions(self, to: Target) -> Iterable[Session]:
+    def sessions(self, to: Target) -> Collection[Session]:
         """Give the sessions that a target means, now: those that something is sent to."""
         if to is ALL:
-            return iter(self._fanout)  # type: ignore[return-value]
-        return (session for session in self._sessions(to) if not session.is_gone)
+            return list(self._fanout)  # type: ignore[arg-type]
+        found = None if isinstance(to, ClientTarget) else self._users.get(to)
+        if type(found) is Session:  # a user with one client, as nearly always
+            return () if found.is_gone else (found,)
+        return [session for session in self._sessions(to) if not session.is_gone]
 
     def _sessions(self, to: Target) -> tuple[Session, ...]:
         if isinstance(to, ClientTarget):
