@@ -116,6 +116,29 @@ def test_what_a_protocol_raises_ends_its_connection_alone(
     assert [record.getMessage() for record in caplog.records] == ["epoll_error"]
 
 
+def test_one_that_cannot_begin_is_closed_and_the_next_one_is_served(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    made = []
+
+    def faulty(shared: Any) -> ServerProtocol:
+        made.append(1)
+        if len(made) == 1:
+            raise KeyError("ours")
+        return ServerProtocol(shared)
+
+    async def main() -> None:
+        async with serving(made=faulty) as (address, _):
+            reader, writer = await asyncio.open_connection(*address[:2])
+            assert await reader.read() == b""
+            writer.close()
+            _, writer = await upgraded(address)
+            writer.close()
+
+    asyncio.run(main())
+    assert [record.getMessage() for record in caplog.records] == ["accept_error"]
+
+
 def test_who_was_aborted_is_not_heard_any_more() -> None:
     # Both have sent before the loop looks.
     heard: list[bytes] = []

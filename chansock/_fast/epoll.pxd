@@ -55,6 +55,8 @@ cdef class EpollTransport(Watched):
 cdef class Acceptor(Watched):
     cdef object factory
 
+    cdef int _begin(self, EpollTransport transport) except -1
+
 
 cdef class Poller:
     cdef readonly object loop

@@ -10,7 +10,7 @@ sockets and other systems stay with the loop. No byte is looked at here.
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.errno cimport EAGAIN, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
+from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EPERM, errno
 
 import logging
 import os
@@ -289,18 +289,27 @@ cdef class Acceptor(Watched):
                 transport.fd = fd
                 transport.peer = peer
                 self.poller.add(transport)
-                transport.protocol = self.factory()
-                transport.is_reading = True
-                transport.protocol.connection_made(transport)
-                transport._update()
+                self._begin(transport)
             elif errno == EAGAIN:
                 break
-            elif errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
+            elif not (errno == ECONNABORTED or errno == EINTR or errno == EPERM):
+                # Not that peer's fault: there are no descriptors, or no memory.
                 log.error("accept_error %s", os.strerror(errno))
                 self.watch(0)
                 self.poller.loop.call_later(ACCEPT_AGAIN, self._go_on)
                 break
-            # else that one has left already
+        return 0
+
+    cdef int _begin(self, EpollTransport transport) except -1:
+        try:
+            transport.protocol = self.factory()
+            transport.is_reading = True
+            transport.protocol.connection_made(transport)
+            transport._update()
+        except Exception:
+            log.exception("accept_error")
+            transport.is_lost = transport.is_closed = True
+            transport.shut()
         return 0
 
     cdef int failed(self) except -1:
