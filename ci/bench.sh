@@ -7,6 +7,7 @@
 #   ci/bench.sh memory               connections that do nothing, and what leavers leave
 #   ci/bench.sh edn                  the reader and the writer
 #   ci/bench.sh hostile              what hostile peers cost
+#   ci/bench.sh slow                 what clients that read nothing cost
 #   ci/bench.sh js                   bench/js alone: edn in JavaScript, and its size
 #   ci/bench.sh --quick              few and short rounds, and fewer questions: some minutes
 # Other arguments go to pytest. Servers run on core 0 and the load generator on core 1,
