@@ -364,7 +364,8 @@ cdef class Socket(Transport):
             self.memory.gatherer = <PyObject*>self
         out.put(head, head_size)
         if size <= MAX_COPIED:
-            out.put(data, size)
+            if size:
+                out.put(data, size)
             return 1
         self.memory.gatherer = NULL
         is_open = self.send_pair(out.data, out.size, data, size)
