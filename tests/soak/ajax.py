@@ -49,6 +49,7 @@ class Ajax(Link):
         self.start()
 
     async def _get(self, more: str) -> None:
+        self.client.was_sure = self.client.sure
         self.udt = f"{time.time_ns() // 1000}"
         target = f"{self.client.target}&udt={self.udt}{more}"
         await self.wire.send(peer.request("GET", target, host="localhost"))

@@ -32,6 +32,7 @@ class Ws(Link):
             ("Sec-WebSocket-Version", "13"),
             ("Sec-WebSocket-Key", key),
         ]
+        client.was_sure = client.sure
         await self.wire.send(peer.request("GET", client.target, fields, host="localhost"))
         found = await peer.read_answer(self.wire)
         if found.status != 101 or found.header("sec-websocket-accept") != peer.accept_of(key):
