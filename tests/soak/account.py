@@ -52,6 +52,7 @@ class Account:
         self.snapshot: Snapshot | None = None
         self.old = 0  # that came on this connection, and were sent before its handshake
         self.wants_old: int | None = 0
+        self.is_displacing = False  # behind a connection that another one displaced
 
     def fault(self, text: str) -> None:
         self._fault(f"{self.name} after {self.after}: {text}")
@@ -68,6 +69,7 @@ class Account:
         """Go on, on a connection that displaced one which was read to its end since."""
         self.snapshot = Snapshot(*numbers)
         self.wants_old = None
+        self.is_displacing = True
 
     def settle(self, snapshot: Snapshot) -> None:
         """Hold what came against the ledger."""
@@ -84,7 +86,7 @@ class Account:
         self.breaks += fresh > 0
         self.gone = gone
         self.unread = 0
-        self.is_clean, self.has_lagged = True, False
+        self.is_clean, self.has_lagged, self.is_displacing = True, False, False
 
     def take(self, kind: str, number: int, broadcast: int | None, *, is_unread: bool) -> None:
         """Note one event; `is_unread`: it was in the kernel when the connection was reset."""

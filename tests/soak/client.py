@@ -62,7 +62,7 @@ class Client:
         self.is_steady = is_steady
         self.is_alone = is_alone  # no other client of this user
         self.random = Random(f"{world.seed}/{name}")
-        self.account = Account(name, world.fault)
+        self.account = Account(name, self.judge)
         self.questions: deque[tuple[int, int]] = deque()  # (number of the event, question)
         self.calls = 0  # callback ids so far
         # Asked on a socket that ended: a later one of the same client may bring the reply.
@@ -80,6 +80,14 @@ class Client:
 
     def late(self, text: str) -> None:
         self.world.late(f"{self.name}: {text}")
+
+    def judge(self, text: str) -> None:
+        """Tell what the account found: behind a displaced socket that may be for time's sake.
+
+        The server gives a socket its pushes back when the polls that displaced it are gone,
+        which one that stands still for longer than grace sees in no order.
+        """
+        (self.world.late if self.account.is_displacing else self.world.fault)(text)
 
     # -- what comes
 

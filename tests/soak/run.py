@@ -199,6 +199,7 @@ class Soak:
         for text in report["faults"]:
             self.fault(f"server: {text}")
         stalls = self.stalls + report["stalls"]
+        self.lates += [(at, f"server: {text}") for at, text in report["lates"]]
         for at, text in self.lates:
             if not any(at - PATIENCE - 5 < stall < at + 1 for stall in stalls):
                 self.fault(text)

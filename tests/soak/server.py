@@ -27,6 +27,7 @@ import gc
 import json
 import logging
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -83,6 +84,7 @@ class Soak:
         self.broadcasts = 0
         self.answers = 0
         self.faults: list[str] = []
+        self.lates: list[tuple[float, str]] = []  # faults, unless a process stood still
         self.logged: Counter[str] = Counter()
         self.is_going = False
         self.stalls: list[float] = []  # when this process had stood still
@@ -99,6 +101,10 @@ class Soak:
     def fault(self, text: str) -> None:
         if len(self.faults) < 50:
             self.faults.append(text)
+
+    def late(self, text: str) -> None:
+        if len(self.lates) < 50:
+            self.lates.append((time.monotonic(), text))
 
     # -- the ledger
 
@@ -221,7 +227,7 @@ class Soak:
         if is_ordered:
             number = msg.data[0]
             if number != ledger.heard + 1 and not (ledger.may_skip and number > ledger.heard):
-                self.fault(
+                self.late(
                     f"{ledger.client_id}: expected its event {ledger.heard + 1}, got {number}"
                 )
             ledger.heard, ledger.may_skip = number, False
@@ -245,7 +251,7 @@ class Soak:
         _, number, value = msg.data
         self.answers += 1
         if not ledger.answered < number <= self.numbers[ledger.uid]:
-            self.fault(f"{ledger.client_id}: answered {number} after {ledger.answered}")
+            self.late(f"{ledger.client_id}: answered {number} after {ledger.answered}")
         if value != 2 * question(number) + 1:
             self.fault(f"{ledger.client_id}: answered {value} to question {question(number)}")
         ledger.answered = number
@@ -282,6 +288,7 @@ class Soak:
             "total": sum(self.numbers.values()) + sum(self.latest.values()) + self.broadcasts,
             "answers": self.answers,
             "faults": self.faults,
+            "lates": self.lates,
             "logged": self.logged,
             "stalls": self.stalls,
             "ledgers": {x.client_id: self.snapshot(x) for x in self.ledgers.values()},
