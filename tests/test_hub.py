@@ -501,6 +501,18 @@ def test_pushes_to_a_dead_client_are_no_life(chsk, world):
     assert client.close_code == 1011
 
 
+def test_a_ping_that_no_longer_went_out_is_no_lost_reply(chsk, world):
+    client = world.ws(uid="a")
+    client.transport.is_slow = True
+    chsk.send("a", "t/e", 1)
+    world.turn()
+    chsk.on("t/req", lambda msg: msg.data)
+    client.ask("t/req", 1)
+    world.advance(2 * W + 0.1)
+    client.cut()
+    assert chsk.stats.reply_lost == 1
+
+
 def test_a_client_that_sends_is_not_pinged(chsk, world):
     chsk.on("t/e", lambda msg: None)
     client = world.ws(uid="a")
@@ -574,6 +586,38 @@ def test_a_client_that_was_cut_between_two_polls_is_told_by_503():
         assert client.poll().status == 200
         assert data(client) == [0, 12, 13, 14]
         assert client.poll().is_parked
+
+
+def test_what_goes_from_poll_to_poll_at_once_counts_for_no_limit():
+    chsk = ChannelSocket(Config(max_total_backlog_bytes=10), user_id=user_id)
+    with World(chsk) as world:
+        client = world.ajax(uid="a", is_polling=False)
+        client.poll()
+        chsk.send("a", "t/e", 1)
+        chsk.send("a", "t/e", 2)
+        client.poll()
+        assert data(client) == [1, 2]
+        assert chsk.stats.lost.budget == 0
+
+
+def test_replies_that_wait_for_displaced_sockets_count_for_the_total_and_cost_nobody_else():
+    chsk = ChannelSocket(Config(max_total_backlog_bytes=1000), user_id=user_id)
+    chsk.on("t/req", lambda msg: "x" * 300)
+    with World(chsk) as world:
+        away = world.ws(uid="b")
+        away.close()
+        chsk.send("b", "t/e", 1)
+        sockets = []
+        for _ in range(9):
+            sockets.append(world.ws("tab", uid="a"))
+            sockets[-1].transport.is_slow = True
+            chsk.send("a", "t/e")
+            world.turn()
+            sockets[-1].ask("t/req")
+            assert chsk.stats.waiting_bytes <= 1000
+        world.turn()
+        assert [socket.close_code for socket in sockets].count(1013) == 6
+        assert chsk.stats.lost.budget == 0
 
 
 def test_past_max_clients_per_user_a_handshake_gets_503():

@@ -50,7 +50,7 @@ class Hub:
         self._fanout = fanout
         self._presence = presence
         self._announce = announce
-        self._ping = ping
+        self._ping = fanout.ping = ping
         self._timeout = timeout
         # A user with one client, nearly every user, costs no table of its own.
         self._users: dict[object, Session | dict[str, Session]] = {}
@@ -190,7 +190,6 @@ class Hub:
         else:
             session.poll = None  # stays parked until it is due
             self._start_grace_ajax(session)
-            session.detach()
         if session.displaced is None:
             session.displaced = []
         session.displaced.append(old)

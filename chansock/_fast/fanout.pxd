@@ -106,9 +106,11 @@ cdef class Fanout:
     cdef Py_ssize_t max_total
     cdef double delay_ws
     cdef double delay_ajax
+    cdef public Packet ping             # of the keep-alive: no reply where it is lost
     # who is there
     cdef Node root
     cdef list boxes                     # the outbox of every session
+    cdef set aside                      # those of displaced sockets that hold something
     # what is to be written: at the end of the turn, and after a delay
     cdef list dirty
     cdef list late_ws
@@ -125,6 +127,7 @@ cdef class Fanout:
     cdef Node add(self, Node node, object entry)
     cdef list entries(self, Node node)
     cdef Node joined(self, Node node, Node behind)
+    cdef Py_ssize_t replies(self, Node node) except -1
     cdef Node part(self, Node node, bint of_events)
     cdef list packets(self, Node node)
     cdef int cut(self, Outbox box, str reason) except -1

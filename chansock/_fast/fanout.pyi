@@ -49,6 +49,7 @@ class Fanout:
     waiting: int
     lost: dict[str, int]
     reply_lost: int
+    ping: Packet | None
     def __init__(
         self,
         clock: Clock,

@@ -181,6 +181,8 @@ cdef class Outbox:
         cdef Fanout fanout = self.fanout
         fanout.waiting += self.tail.nbytes - self.held
         self.held = self.tail.nbytes
+        if self.index < 0 and self.held:
+            fanout.aside.add(self)
         if (
             self.transport is not None
             and self.held + self.transport.backlog() > fanout.max_bytes
@@ -193,6 +195,8 @@ cdef class Outbox:
     cdef int release(self) except -1:
         self.fanout.waiting -= self.held
         self.held = 0
+        if self.index < 0:
+            self.fanout.aside.discard(self)
         return 0
 
     cdef int overflow(self) except -1:
@@ -217,11 +221,7 @@ cdef class Outbox:
         cdef Node node = self.tail
         cdef Transport transport = self.transport
         cdef bint is_taken = False
-        if node is fanout.root:
-            return 0
-        if transport is None or self.is_blocked:
-            fanout.waiting += node.nbytes - self.held
-            self.held = node.nbytes
+        if node is fanout.root or transport is None or self.is_blocked:
             return 0
         # Empty before the write, which may call drained() and so come here again.
         self.tail = fanout.root
@@ -286,7 +286,7 @@ cdef class Outbox:
         self.is_blocked = False
         if self.tail.replies:
             if heir is None:
-                self.fanout.reply_lost += self.tail.replies
+                self.fanout.reply_lost += self.fanout.replies(self.tail)
             else:
                 heir.tail = self.fanout.part(self.tail, False)
             self.tail = self.fanout.part(self.tail, True)
@@ -311,7 +311,8 @@ cdef class Outbox:
         self.release()
         if node.events:
             fanout.lost[reason] += node.events
-        fanout.reply_lost += node.replies
+        if node.replies:
+            fanout.reply_lost += fanout.replies(node)
         return node.events
 
     cpdef answered(self):
@@ -353,6 +354,7 @@ cdef class Fanout:
         self.delay_ajax = delay_ajax
         self.root = Node()
         self.boxes = []
+        self.aside = set()
         self.dirty = []
         self.late_ws = []
         self.late_ajax = []
@@ -460,6 +462,12 @@ cdef class Fanout:
             node = self.add(node, entry)
         return node
 
+    cdef Py_ssize_t replies(self, Node node) except -1:
+        """How many replies are on the path, without pings, which stand among them."""
+        return sum(
+            type(entry) is Packet and entry is not self.ping for entry in self.entries(node)
+        )
+
     cdef Node part(self, Node node, bint of_events):
         """The path with its events alone, or without them."""
         cdef Node kept = self.root
@@ -540,7 +548,7 @@ cdef class Fanout:
         cdef Outbox box, largest
         while self.waiting > self.max_total:
             largest = None
-            for box in self.boxes:
+            for box in (*self.boxes, *self.aside):
                 if box.held and (largest is None or box.held > largest.held):
                     largest = box
             if largest is None:
