@@ -242,7 +242,8 @@ class Model:
         if kind in session.shown:
             session.shown.remove(kind)
             self.recount(session.member)
-        if kind == "ajax" and session.ws is not None and session.current is None:
+        is_open = session.ws is not None and not session.ws.is_cut
+        if kind == "ajax" and is_open and session.current is None:
             # The polls that displaced this socket are gone, so it is the newest again.
             session.current = session.ws
             if session.ws in session.displaced:

@@ -346,6 +346,23 @@ def test_a_socket_that_a_poll_displaced_gets_pushes_again_when_the_polls_are_gon
     assert "a" not in chsk.connected.ajax
 
 
+def test_a_socket_that_was_cut_does_not_get_pushes_again_when_the_polls_are_gone():
+    chsk = ChannelSocket(Config(max_backlog_events=2), user_id=user_id)
+    with World(chsk) as world:
+        asked = []
+        chsk.on("t/later", lambda msg: asked.append(msg) or LATER)
+        socket = world.ws("tab", uid="a")
+        socket.ask("t/later")
+        socket.transport.is_open = False  # it broke, and its edge does not know yet
+        for number in range(3):
+            chsk.send("a", "t/e", number)
+        assert chsk.stats.lost.too_slow == 3
+        world.ajax("tab", uid="a", is_polling=False)
+        world.advance(6)
+        assert not world.inside(lambda: asked[0].reply(1))
+        assert chsk.stats.reply_lost == 1
+
+
 def test_a_poll_that_a_socket_displaced_leaves_presence_after_its_grace(chsk, world, presence):
     poll = world.ajax("tab", uid="a", is_polling=False)
     poll.poll()

@@ -266,9 +266,10 @@ class Hub:
         if session.was_answered:
             session.was_answered = False
             self.cut += 1
-        if session.ws is not None and session.current is None:
-            # Its polls displaced this socket and are gone: it is the newest again.
-            self._reinstate(session, session.ws)
+        socket = session.ws
+        if session.current is None and socket is not None and socket.outbox is not None:
+            # Its polls displaced this socket, which was not cut, and are gone: it is the newest.
+            self._reinstate(session, socket)
         was_counted, session.is_ajax = session.is_ajax, False
         self._grace_over(session, "ajax", was_counted)
 
