@@ -23,7 +23,7 @@ CONNECTS = {FLOOR: Dialect(), f"{OURS}, raw": Dialect(server="chansock-echo"), *
 def test_connect(measure: Measure, benchmark: Any, implementation: str) -> None:
     benchmark.group = "connect and greet, 16 at a time"
     if implementation == OURS:
-        benchmark.extra_info["targets"] = [Target(1.75, FLOOR)]
+        benchmark.extra_info["targets"] = [Target(1.75, FLOOR), Target(0.4, "picows")]
     measure(CONNECTS, clients=16, mode="connect")
 
 
