@@ -265,3 +265,28 @@ def test_malformed_requests_are_answered_alike_however_they_are_cut(case: str) -
     assert outcome([data[k : k + 1] for k in range(len(data))]) == whole
     for k in range(len(HEAD) + 1, len(data), 7):
         assert outcome([data[:k], data[k:]]) == whole, f"split at {k}"
+
+
+def wake_late(place: Place, late: float) -> None:
+    """Let the loop stand still, and then see what is due."""
+    due, call = place.clock.wakes.pop()
+    place.clock.time = due + late
+    call()
+
+
+def test_a_deadline_that_the_loop_missed_itself_is_put_off_once() -> None:
+    # What came in time may still be unread then; a 408 would be our fault, not the peer's.
+    place = Place()
+    place.feed(HEAD[:20])
+    wake_late(place, 3.0)
+    assert place.status is None
+    place.feed(HEAD[20:])
+    assert (place.status, place.wire.ended) == (404, "")
+
+
+def test_a_loop_that_is_always_late_still_ends_what_is_due() -> None:
+    place = Place()
+    place.feed(HEAD[:20])
+    wake_late(place, 3.0)
+    wake_late(place, 3.0)
+    assert (place.status, place.wire.ended) == (408, "eof")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
-from typing import Final
 
 from chansock._core.presence import Presence
 from chansock._core.session import Session
@@ -23,8 +22,6 @@ from chansock.target import ALL, ANONYMOUS, ClientTarget, Target, UserId
 __all__ = ["Hub"]
 
 log = logging.getLogger("chansock.hub")
-
-LAG_THAT_COUNTS: Final = 0.05  # seconds; below it a late wake is the ordinary noise of a loop
 
 
 class Hub:
@@ -347,10 +344,9 @@ class Hub:
         if self._was_heard(connection):
             self._watch(connection)
             return
-        lag = self._sweep.lag
-        if lag > LAG_THAT_COUNTS:
+        if self._sweep.is_late:
             # We were late ourselves: what the client sent may not be read yet.
-            connection.timer = self._sweep.enter(lag, self._pong_due, connection)
+            connection.timer = self._sweep.enter(self._sweep.lag, self._pong_due, connection)
             return
         connection.timer = None
         log.info("ping_timeout uid=%r client=%r", connection.uid, connection.client_id[:8])

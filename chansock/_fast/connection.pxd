@@ -69,6 +69,7 @@ cdef class Protocol(Socket):
     cdef Py_ssize_t index           # in service.protocols
     cdef int state
     cdef Entry entry                # how long this state may last
+    cdef bint is_put_off            # for once, by the loop's own lag
 
     # Flow
     cdef bint is_running            # within consume

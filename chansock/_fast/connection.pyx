@@ -672,6 +672,7 @@ cdef class Protocol(Socket):
     cdef int _arm(self, double delay) except -1:
         """Bound the time that the present state may last."""
         self._disarm()
+        self.is_put_off = False
         self.entry = self.service.sweep.enter(delay, self.service.expire, self)
         return 0
 
@@ -684,6 +685,11 @@ cdef class Protocol(Socket):
     def expired(self):
         """End a state that lasted too long; the sweep calls it."""
         self.entry = None
+        if self.service.sweep.is_late and not self.is_put_off:
+            # We were late ourselves: what the peer sent in time may not be read yet.
+            self._arm(self.service.sweep.lag)
+            self.is_put_off = True
+            return
         if self.state == HELD:
             self._refuse(503, "the server took too long")
         elif self.state == READING and self.reader is not None:

@@ -25,6 +25,7 @@ cdef class Sweep:
     cdef double planned             # when the clock will wake us; < 0: it will not
     cdef bint is_running
     cdef readonly double lag        # seconds that the last wake came late
+    cdef readonly bint is_late      # and that is more than a loop's ordinary noise
 
     cpdef Entry enter(self, double delay, object call, object arg)
     cpdef cancel(self, Entry entry)

@@ -12,6 +12,8 @@ import logging
 
 log = logging.getLogger("chansock.sweep")
 
+cdef double NOISE = 0.05        # seconds
+
 
 @cython.final
 @cython.freelist(64)            # a connection has some one after the other, few for long
@@ -113,6 +115,7 @@ cdef class Sweep:
         cdef double now = self.clock.now()
         if self.planned >= 0:
             self.lag = max(0.0, now - self.planned)
+            self.is_late = self.lag > NOISE
         self.planned = -1.0
         self.is_running = True
         try:
