@@ -94,4 +94,6 @@ class LoopClock:
             await asyncio.wait(late, timeout=1.0)
 
     def _running(self) -> set[asyncio.Task[Any]]:
-        return {*self._tasks, *self._workers.tasks} - {asyncio.current_task()}
+        # One that was cancelled before its first step could not take itself out.
+        tasks = {*self._tasks, *self._workers.tasks} - {asyncio.current_task()}
+        return {task for task in tasks if not task.done()}

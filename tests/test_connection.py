@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import socket
@@ -402,5 +403,26 @@ def test_what_is_too_deep_to_be_logged_costs_no_connection(packet: str, run: Run
             wire = await place.ws()
             wire.send_text(packet, '[[:t/echo 7] "a"]')
             assert await wire.frame() == (TEXT, b'[7 "a"]')
+
+    run(main())
+
+
+def test_a_read_that_was_broken_off_ends_its_connection_alone(run: Run) -> None:
+    class Ours(BaseException):
+        pass
+
+    def bad(msg: Any) -> None:
+        raise Ours
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)
+        async with ground() as place:
+            place.door.on("t/bad", bad)
+            client, other = await place.ws(), await place.ws()
+            client.send_text('[[:t/echo 1] "a"]', "[[:t/bad] nil]", '[[:t/echo 2] "b"]')
+            with contextlib.suppress(ConnectionResetError):
+                assert await client.eof() == b""
+            other.send_text('[[:t/echo 3] "c"]')
+            assert await other.frame() == (TEXT, b'[3 "c"]')
 
     run(main())

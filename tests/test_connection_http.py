@@ -396,3 +396,18 @@ async def test_requests_behind_a_parked_poll_are_kept_to_a_limit(place: Ground) 
     assert await client.response() == (200, b"x")
     for _ in range(100):
         assert await client.response() == (200, b"")
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_who_asked_is_known_when_the_connection_is_gone(tls: bool, run: Run) -> None:
+    async def main() -> None:
+        async with ground(tls=tls) as place:
+            client = await place.client(UPGRADE)
+            await client.head()
+            name = client.writer.get_extra_info("sockname")
+            client.reset()
+            await place.gone()
+            await asyncio.sleep(0)
+            assert place.door.requests[0].client == name
+
+    run(main())

@@ -807,3 +807,26 @@ def test_a_push_and_a_reply_stand_in_the_order_in_which_they_were_made(chsk, wor
         b"[[[:t/push 2]] nil]",
     ]
     assert client.transport.writes == [1, 3]  # all of one read in one send
+
+
+def test_what_no_handler_may_catch_does_not_hold_what_comes_behind_it(chsk, world):
+    class Ours(BaseException):
+        pass
+
+    handled = []
+
+    @chsk.on("t/bad")
+    async def bad(msg):
+        raise Ours
+
+    @chsk.on("t/good")
+    async def good(msg):
+        handled.append(msg.data)
+
+    client = connect(world, "ws")
+    with pytest.raises(Ours):
+        client.send("t/bad")
+    again = connect(world, "ws", client_id=client.client_id)
+    again.send("t/good", 1)
+    world.turn()
+    assert handled == [1]

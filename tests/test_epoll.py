@@ -4,6 +4,7 @@ transports (conftest's `loop_kind`). Here is what only a system that runs short 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import re
 import resource
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 import uvloop
 from echoing import client
+from raw import Run
 from raw_ground import TEXT, UPGRADE
 
 from chansock import ChannelSocket, Config, Request, Response, serve
@@ -27,6 +29,8 @@ from chansock.testing.echo import service
 pytestmark = pytest.mark.skipif(not IS_AVAILABLE, reason="there is no epoll on this system")
 
 LOOPS = pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop])
+
+VAR: contextvars.ContextVar[str] = contextvars.ContextVar("var", default="unset")
 
 
 @asynccontextmanager
@@ -202,3 +206,54 @@ def cpu_of(pid: int) -> float:
     with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
         fields = stat.read().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_what_a_connection_sets_in_its_context_no_other_one_sees(run: Run, loop_kind: str) -> None:
+    if loop_kind == "uvloop":
+        pytest.skip("all of its own transports share one context")
+    seen: list[str] = []
+
+    def fallback(request: Request) -> Response:
+        seen.append(VAR.get())
+        VAR.set(request.path)
+        return Response(200, "")
+
+    async def main() -> None:
+        async with serve(ChannelSocket(), port=0, fallback=fallback) as listener:
+            pairs = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(2)]
+            for path in (b"/one", b"/two"):
+                for number, (reader, writer) in enumerate(pairs):
+                    writer.write(b"GET %s/%d HTTP/1.1\r\nHost: localhost\r\n\r\n" % (path, number))
+                    await reader.readuntil(b"\r\n\r\n")
+            for _, writer in pairs:
+                writer.close()
+
+    run(main())
+    assert seen == ["unset", "unset", "/one/0", "/one/1"]
+
+
+def test_a_peer_of_a_socket_for_both_families_is_named_as_the_system_does() -> None:
+    seen = []
+
+    def fallback(request: Request) -> Response:
+        seen.append(request.client)
+        return Response(200, "")
+
+    async def main() -> None:
+        bound = socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True)
+        port = bound.getsockname()[1]
+        with socket.socket(fileno=os.dup(bound.fileno())) as twin:
+            peer = socket.create_connection(("127.0.0.1", port))
+            accepted, name = twin.accept()
+            accepted.close()
+            peer.close()
+        async with serve(ChannelSocket(), sock=bound, fallback=fallback):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            await reader.read()
+            writer.close()
+            assert seen == [(name[0], seen[0][1])]
+
+    if not has_ipv6():
+        pytest.skip("there is no IPv6 on this system")
+    asyncio.run(main())

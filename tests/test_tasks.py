@@ -17,8 +17,10 @@ import pytest
 from raw import Run
 
 from chansock._fast.tasks import NOT_BEGUN, WAITS, Workers
+from chansock.clock import LoopClock
 
 VAR: contextvars.ContextVar[str] = contextvars.ContextVar("var", default="unset")
+ODD: contextvars.ContextVar[Any] = contextvars.ContextVar("odd")
 
 
 class Begin:
@@ -419,3 +421,58 @@ def test_a_loop_that_ends_takes_idle_tasks_along(
     gc.collect()
     assert begin() is None
     assert caplog.records == []
+
+
+def test_a_worker_cancelled_before_its_first_step_is_no_worker(run: Run) -> None:
+    async def main() -> None:
+        outer = asyncio.all_tasks()
+        clock = LoopClock(asyncio.get_running_loop())
+        for task in asyncio.all_tasks() - outer:
+            task.cancel()
+        await asyncio.sleep(0)
+
+        async def begun() -> Any:
+            coro = name()
+            outcome = clock.begin(coro, None, None)
+            coro.close()
+            await asyncio.sleep(0)
+            return outcome
+
+        assert await begun() is NOT_BEGUN
+        assert await begun() is not NOT_BEGUN, "another one was hired"
+        for task in asyncio.all_tasks() - outer:
+            task.cancel()
+        await clock.stop(1.0)
+        assert asyncio.all_tasks() == outer
+
+    run(main())
+
+
+def test_a_stop_does_not_wait_for_a_worker_that_was_cancelled(run: Run) -> None:
+    async def main() -> None:
+        outer = asyncio.all_tasks()
+        clock = LoopClock(asyncio.get_running_loop())
+        for task in asyncio.all_tasks() - outer:
+            task.cancel()
+        await asyncio.sleep(0)
+        await clock.stop(1.0)
+
+    run(main())
+
+
+def test_a_context_that_cannot_be_compared_is_not_used_again(prepared: Prepared, run: Run) -> None:
+    class Odd:
+        def __eq__(self, other: object) -> bool:
+            raise ValueError("ours")
+
+    async def main() -> None:
+        ODD.set(Odd())
+        begin = await prepared()
+
+        async def sets() -> str:
+            ODD.set(Odd())
+            return "done"
+
+        assert await begin(sets()) == "done"
+
+    run(main())

@@ -234,7 +234,8 @@ cdef class Protocol(Socket):
                 self._go_on()
         except Exception:
             self._failed()
-        self.memory.gatherer = NULL
+        finally:
+            self.memory.gatherer = NULL     # borrowed: another one may come to lie there
         return 0
 
     cdef int _consume(self, uint8_t* data, Py_ssize_t size) except -1:
@@ -309,7 +310,8 @@ cdef class Protocol(Socket):
                 self.resume()
         except Exception:
             self._failed()
-        self.memory.gatherer = NULL
+        finally:
+            self.memory.gatherer = NULL
 
     cdef int _put(self, bytes data) except -1:
         if self.is_gathering():
@@ -427,6 +429,8 @@ cdef class Protocol(Socket):
         cdef Request request = request_of(
             reader.head, self.transport, "https" if self.is_tls else "http"
         )
+        if self.is_tls:
+            request.client = self.peer()    # what lies below TLS forgets it
         self.state = HELD
         self._disarm()
         method = request.method

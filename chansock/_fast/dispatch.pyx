@@ -474,21 +474,23 @@ cdef class Dispatch:
     cdef int _begin(self, EventMsg msg, object awaitable, object go_on) except -1:
         # Of handlers that are coroutines most never wait, and those need no task.
         cdef object result
-        cdef Inbox inbox = msg.inbox
+        cdef bint is_over = True
         try:
-            result = self.begin(awaitable, go_on, msg)
-        except BaseException as error:
-            self.fail(msg, error)
-            if not isinstance(error, (Exception, CancelledError)):
-                raise
-        else:
-            if result is NOT_BEGUN:
-                self.clock.start(go_on(msg, awaitable))
-            if result is NOT_BEGUN or result is WAITS:
-                return 0
-            self.finish(msg, result)
-        if go_on is drain:
-            self.work_off(inbox)
+            try:
+                result = self.begin(awaitable, go_on, msg)
+            except BaseException as error:
+                self.fail(msg, error)
+                if not isinstance(error, (Exception, CancelledError)):
+                    raise
+            else:
+                if result is NOT_BEGUN:
+                    self.clock.start(go_on(msg, awaitable))
+                is_over = result is not NOT_BEGUN and result is not WAITS
+                if is_over:
+                    self.finish(msg, result)
+        finally:
+            if is_over and go_on is drain:
+                self.work_off(msg.inbox)    # also behind what no handler may catch
         return 0
 
     cdef int work_off(self, Inbox inbox) except -1:

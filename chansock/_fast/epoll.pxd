@@ -36,6 +36,7 @@ cdef class Watched:
 cdef class EpollTransport(Watched):
     cdef Socket protocol
     cdef Peer peer
+    cdef object context             # its own, once something is set in it; None: the poller's
     # what the kernel did not take
     cdef object queue               # deque of bytes; None: nothing waits
     cdef Py_ssize_t sent            # of the first of them
@@ -64,6 +65,8 @@ cdef class Poller:
     cdef list watched               # by descriptor, with None between
     cdef readonly Py_ssize_t count  # of those
     cdef uint32_t generation
+    cdef object context             # where it was made
+    cdef object untouched           # a copy, for those that have set nothing
     cdef bint is_closing            # it ends with the last of them
     cdef chansock_event[MAX_EVENTS] events
 

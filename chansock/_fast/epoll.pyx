@@ -11,11 +11,17 @@ sockets and other systems stay with the loop. No byte is looked at here.
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EPERM, errno
+from chansock._fast.tasks cimport is_same_context
 
 import logging
 import os
 from collections import deque
-from ipaddress import IPv4Address, IPv6Address
+from contextvars import copy_context
+from socket import AF_INET, AF_INET6, inet_ntop
+
+cdef extern from "Python.h":
+    int PyContext_Enter(object context) except -1
+    int PyContext_Exit(object context) except -1
 
 cdef extern from "epoll.h":
     enum:
@@ -101,10 +107,19 @@ cdef class EpollTransport(Watched):
     """One connection, as the transport that a protocol knows."""
 
     cdef int ready(self, uint32_t mask) except -1:
-        if mask & EPOLLOUT:
-            self._write()
-        if self.is_reading and mask & (EPOLLIN | EPOLLERR | EPOLLHUP):
-            self._read()
+        cdef Poller poller = self.poller
+        cdef object context = poller.untouched if self.context is None else self.context
+        PyContext_Enter(context)
+        try:
+            if mask & EPOLLOUT:
+                self._write()
+            if self.is_reading and mask & (EPOLLIN | EPOLLERR | EPOLLHUP):
+                self._read()
+        finally:
+            PyContext_Exit(context)
+            if self.context is None and not is_same_context(context, poller.context):
+                self.context = context
+                poller.untouched = poller.context.copy()
         return 0
 
     cdef int failed(self) except -1:
@@ -264,10 +279,10 @@ cdef class EpollTransport(Watched):
             return self
         if name == "peername" and self.peer.family == 4:
             packed = PyBytes_FromStringAndSize(<char*>self.peer.bytes, 4)
-            return str(IPv4Address(packed)), self.peer.port
+            return inet_ntop(AF_INET, packed), self.peer.port
         if name == "peername" and self.peer.family == 6:
             packed = PyBytes_FromStringAndSize(<char*>self.peer.bytes, 16)
-            return str(IPv6Address(packed)), self.peer.port, self.peer.flow, self.peer.scope
+            return inet_ntop(AF_INET6, packed), self.peer.port, self.peer.flow, self.peer.scope
         return default
 
 
@@ -330,6 +345,8 @@ cdef class Poller:
     def __cinit__(self, loop):
         self.loop = loop
         self.watched = []
+        self.context = copy_context()
+        self.untouched = self.context.copy()
         self.fd = epoll_create()
         if self.fd < 0:
             raise _error()
@@ -373,9 +390,11 @@ cdef class Poller:
                 continue
             try:
                 watched.ready(event_mask(&self.events[k]))
-            except Exception:
+            except BaseException as error:
+                watched.failed()        # what it was at may be lost
+                if not isinstance(error, Exception):
+                    raise
                 log.exception("epoll_error")
-                watched.failed()
 
     def close(self):
         """End as soon as nothing is watched any more."""

@@ -6,6 +6,9 @@
 # Nothing here knows what the coroutines do.
 
 
+cdef bint is_same_context(object context, object other) except -1
+
+
 cdef class Worker:
     # An idle task, and what it awaits meanwhile: as asyncio sees it, a future.
     cdef Workers pool
@@ -36,7 +39,7 @@ cdef class Workers:
     cdef object context                 # which each worker has a copy of
     cdef list idle                      # parked
     cdef readonly set tasks             # of those that are not
-    cdef bint is_hiring                 # one is on its way
+    cdef object hired                   # a task that is on its way to be idle; or None
     cdef bint is_within                 # there may be a current task when one begins
     cdef bint is_stopped
 

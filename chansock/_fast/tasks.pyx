@@ -40,6 +40,14 @@ cdef extern from "Python.h":
     void Py_DECREF(PyObject* owned) noexcept
     Py_ssize_t references "Py_REFCNT"(PyObject* borrowed) noexcept
 
+cdef bint is_same_context(object context, object other) except -1:
+    """Tell whether the same is set in both; values that cannot be compared differ."""
+    try:
+        return context == other
+    except Exception:
+        return False
+
+
 cdef object current_task = asyncio.current_task
 cdef object enter_task = asyncio.tasks._enter_task      # for who makes tasks of his own
 cdef object leave_task = asyncio.tasks._leave_task
@@ -111,7 +119,8 @@ cdef class Worker:
         self.wakeup = callback
         self.pool.tasks.discard(self.task)
         self.pool.idle.append(self)
-        self.pool.is_hiring = False
+        if self.pool.hired is self.task:
+            self.pool.hired = None
 
     def result(self):
         if self.is_cancelled:
@@ -150,7 +159,7 @@ cdef class Worker:
         """Whether nothing is left of the coroutine that the task was lent to."""
         return (
             not self.is_touched
-            and self.context == self.pool.context
+            and is_same_context(self.context, self.pool.context)
             and weak_references(<PyObject*>self.task) == self.weakrefs
         )
 
@@ -244,9 +253,10 @@ cdef class Workers:
     cdef int hire(self) except -1:
         """See to it that there will be an idle worker."""
         cdef Worker worker
-        if self.is_hiring:
-            return 0
-        self.is_hiring = True
+        if self.hired is not None:
+            if not self.hired.done():
+                return 0
+            self.tasks.discard(self.hired)      # cancelled before its first step
         worker = Worker.__new__(Worker)
         worker.pool = self
         worker.context = self.context.copy()
@@ -254,6 +264,7 @@ cdef class Workers:
         worker.task = task
         worker.weakrefs = weak_references(<PyObject*>task)
         self.tasks.add(task)
+        self.hired = task
         return 0
 
     def begin(self, coro, go_on, arg):
