@@ -22,7 +22,7 @@ from chansock._core import http1
 from chansock._core.extensions import Extensions
 from chansock._core.forwarded import Proxies
 from chansock._fast.connection import Protocol, Service
-from chansock._fast.epoll import IS_AVAILABLE, Poller
+from chansock._fast.epoll import IS_AVAILABLE, Acceptor, Poller
 from chansock.channel import ChannelSocket
 from chansock.clock import LoopClock
 from chansock.config import Config
@@ -203,8 +203,12 @@ async def _listen(
         options["backlog"] = BACKLOG
         return await loop.create_unix_server(accept, sock=sock, **options)
     server = await create_server(loop, accept, host, port, sock=sock, **options)
-    for bound in server.sockets:
-        _bound_unsent(bound.fileno())
+    try:
+        for bound in server.sockets:
+            _bound_unsent(bound.fileno())
+    except OSError:
+        server.close()
+        raise
     return server
 
 
@@ -226,16 +230,18 @@ async def create_server(
         return EpollServer(loop, [sock], accept)
     # What a name means, and on how many sockets, is for the loop to say.
     bound = await loop.create_server(accept, **where, start_serving=False)
-    sockets = [socket.socket(fileno=os.dup(each.fileno())) for each in bound.sockets]
-    bound.close()
+    sockets: list[socket.socket] = []
     try:
-        for each in sockets:
-            each.listen(BACKLOG)
+        for each in bound.sockets:
+            sockets.append(socket.socket(fileno=os.dup(each.fileno())))
+            sockets[-1].listen(BACKLOG)
+        return EpollServer(loop, sockets, accept)
     except OSError:
-        for each in sockets:
-            each.close()
+        for own in sockets:
+            own.close()
         raise
-    return EpollServer(loop, sockets, accept)
+    finally:
+        bound.close()
 
 
 class EpollServer:
@@ -249,7 +255,13 @@ class EpollServer:
     ) -> None:
         self.sockets = sockets
         self._poller = Poller(loop)
-        self._acceptors = [self._poller.listen(each, accept) for each in sockets]
+        self._acceptors: list[Acceptor] = []
+        try:
+            for each in sockets:
+                self._acceptors.append(self._poller.listen(each, accept))
+        except OSError:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Accept no further connection; those that are open stay."""

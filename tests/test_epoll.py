@@ -11,8 +11,8 @@ import resource
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -257,3 +257,53 @@ def test_a_peer_of_a_socket_for_both_families_is_named_as_the_system_does() -> N
     if not has_ipv6():
         pytest.skip("there is no IPv6 on this system")
     asyncio.run(main())
+
+
+@LOOPS
+@pytest.mark.parametrize("is_given", [True, False])
+def test_a_start_that_fails_leaves_nobody_who_listens(factory: Any, is_given: bool) -> None:
+    async def started(left: int) -> bool:
+        given = socket.create_server(("127.0.0.1", 0)) if is_given else None
+        with without_descriptors(left):
+            starting = serve(ChannelSocket(), port=0, sock=given)
+            try:
+                await starting.__aenter__()
+            except OSError:
+                if given is not None:
+                    given.close()
+                return False
+        await starting.__aexit__(None, None, None)
+        return True
+
+    async def main() -> None:
+        assert await started(20)
+        await asyncio.sleep(0.0)
+        before = set(os.listdir("/proc/self/fd"))
+        faults = 0
+        while not await started(faults):
+            faults += 1
+            await asyncio.sleep(0)
+            assert set(os.listdir("/proc/self/fd")) == before
+        assert faults > 2
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+
+
+@contextmanager
+def without_descriptors(left: int) -> Iterator[None]:
+    """Leave the process no more than these."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64 + len(os.listdir("/proc/self/fd")), limits[1]))
+    try:
+        with suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        for _ in range(left):
+            os.close(taken.pop())
+        yield
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
