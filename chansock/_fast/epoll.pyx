@@ -172,8 +172,8 @@ cdef class EpollTransport(Watched):
     def write(self, bytes data not None):
         """Send data behind what waits; the protocol is told if it has to wait itself."""
         cdef Py_ssize_t sent = 0, size = PyBytes_GET_SIZE(data)
-        if self.is_closed:
-            return
+        if self.is_lost:
+            return                      # closed alone, it still takes what goes behind the rest
         if self.waiting:
             self.queue.append(data)
             self.waiting += size
