@@ -143,6 +143,32 @@ def test_one_that_cannot_begin_is_closed_and_the_next_one_is_served(
     assert [record.getMessage() for record in caplog.records] == ["accept_error"]
 
 
+def test_what_is_written_behind_a_backlog_comes_before_the_end() -> None:
+    kept: list[Any] = []
+
+    class Kept(ServerProtocol):
+        __slots__ = ()
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            kept.append(transport)
+
+    async def main() -> None:
+        async with serving(made=Kept) as (address, _):
+            reader, writer = await asyncio.open_connection(*address[:2])
+            while not kept:
+                await asyncio.sleep(0)
+            kept[0].write(b"x" * (32 << 20))
+            assert kept[0].get_write_buffer_size() > 0
+            kept[0].close()
+            kept[0].write(b"last")
+            got = await reader.read()
+            assert (len(got), got[-5:]) == ((32 << 20) + 4, b"xlast")
+            writer.close()
+
+    asyncio.run(main())
+
+
 def test_who_was_aborted_is_not_heard_any_more() -> None:
     # Both have sent before the loop looks.
     heard: list[bytes] = []
