@@ -46,6 +46,7 @@ class Line:
     owed: list[Item] = field(default_factory=list)  # what has to be written before
     is_cut: bool = False
     has_ended: bool = False
+    gaps: int = 0  # of its session when it opened
 
     @property
     def can_take(self) -> bool:
@@ -67,6 +68,7 @@ class Session:
     shown: set[str] = field(default_factory=set)  # in presence, by kind
     was_answered: bool = False
     is_behind: bool = False  # cut since its last Ajax handshake
+    gaps: int = 0  # how often events of it were lost
 
     @property
     def is_here(self) -> bool:
@@ -122,7 +124,7 @@ class Model:
         self.observe()
         session = self.session(uid, client_id)
         self.displace(session)
-        line = session.ws = session.current = Line("ws", session)
+        line = session.ws = session.current = Line("ws", session, gaps=session.gaps)
         self.lines.append(line)
         self.end_grace(session, "ws")
         self.show(session, "ws")
@@ -245,12 +247,18 @@ class Model:
         is_open = session.ws is not None and not session.ws.is_cut
         if kind == "ajax" and is_open and session.current is None:
             # The polls that displaced this socket are gone, so it is the newest again.
-            session.current = session.ws
-            if session.ws in session.displaced:
-                session.displaced.remove(session.ws)
-            session.box = session.ws.own + session.box
-            session.ws.own = []
+            if session.is_behind:
+                self.close(session.ws, 1013)  # else it had a gap
+            else:
+                self.reinstate(session, session.ws)
         self.settle(session)
+
+    def reinstate(self, session: Session, line: Line) -> None:
+        session.current = line
+        if line in session.displaced:
+            session.displaced.remove(line)
+        session.box = line.own + session.box
+        line.own = []
 
     def settle(self, session: Session) -> None:
         """Forget a session that is gone; what waits for it is lost."""
@@ -328,6 +336,7 @@ class Model:
         self.reply_lost += len(replies(box))
         box[:] = events(box)[count:]
         session.is_behind |= box is session.box
+        session.gaps += count > 0
         if line is None:
             return
         if session.current is line:
@@ -434,6 +443,7 @@ class Model:
         for data in got:
             item = self.take_next(line)
             assert (item.is_event, item.value) == (True, data), f"expected {item}, got {got}"
+            assert line.kind == "ajax" or line.gaps == line.session.gaps, "a gap in a connection"
             self.written += 1
         if line.kind == "ajax":
             assert not box, "a poll's answer takes all that waits"

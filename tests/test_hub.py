@@ -363,6 +363,21 @@ def test_a_socket_that_was_cut_does_not_get_pushes_again_when_the_polls_are_gone
         assert chsk.stats.reply_lost == 1
 
 
+def test_a_socket_whose_polls_lost_events_is_closed_when_they_are_gone():
+    chsk = ChannelSocket(Config(max_backlog_events=2), user_id=user_id)
+    with World(chsk) as world:
+        socket, poll = world.ws("tab", uid="a"), world.ajax("tab", uid="a")
+        poll.drop()
+        for number in range(3):
+            chsk.send("a", "t/e", number)
+        assert chsk.stats.lost.too_slow == 3
+        chsk.send("a", "t/e", 3)
+        world.advance(6)  # it is the newest again; what it would get lies behind a gap
+        assert data(socket) == []
+        assert socket.transport.closed_with == (1013, "too far behind")
+        assert data(world.ws("tab", uid="a")) == [3]
+
+
 def test_a_poll_that_a_socket_displaced_leaves_presence_after_its_grace(chsk, world, presence):
     poll = world.ajax("tab", uid="a", is_polling=False)
     poll.poll()

@@ -334,6 +334,14 @@ class Channel(RuleBasedStateMachine):
                 self.end_poll(peer)
         client.drop()
 
+    @rule(key=KEYS, count=st.integers(0, 5))
+    def poll_and_leave(self, key: tuple[Any, str], count: int) -> None:
+        """Its socket, if it has one, is the newest again after grace; until then events wait."""
+        self.shake_hands_and_poll(key)
+        self.leave_page(key)
+        for _ in range(count):
+            self.push(ClientTarget(*key))
+
     @precondition(has_socket)
     @rule(number=NUMBERS)
     def break_socket(self, number: int) -> None:

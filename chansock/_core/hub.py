@@ -266,7 +266,11 @@ class Hub:
         socket = session.ws
         if session.current is None and socket is not None and socket.outbox is not None:
             # Its polls displaced this socket, which was not cut, and are gone: it is the newest.
-            self._reinstate(session, socket)
+            if session.is_behind:
+                # They lost something, and no poll came to be told so: a gap lies at a break.
+                self._close(socket, 1013, "too far behind")
+            else:
+                self._reinstate(session, socket)
         was_counted, session.is_ajax = session.is_ajax, False
         self._grace_over(session, "ajax", was_counted)
 
