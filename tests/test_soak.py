@@ -26,7 +26,7 @@ class Ground:
     def shake(
         self, user: int, meant: int, *, cut: int = 0, grace: int = 0, waiting: int = 0
     ) -> None:
-        self.account.handshake((user, 0, 0, meant, cut, grace, 0, waiting, 0))
+        self.account.handshake((user, 0, 0, meant, cut, grace, 0, waiting, 0, 0))
 
     def take(self, *numbers: int, is_unread: bool = False, broadcast: int = 0) -> None:
         for number in numbers:
@@ -116,6 +116,69 @@ def test_what_waits_is_replaced_only_by_what_is_later() -> None:
     for number in (1, 4, 3):
         ground.account.take("l", number, None, is_unread=False)
     assert ground.faults == ["l3 after l4"]
+
+
+class Displacing(Ground):
+    """An account whose connection got 1 and 2, and is displaced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.took(1, 2)
+
+    def displaced(self, theirs: list[int], ours: list[int]) -> bool:
+        lists = ([("u", number, 0) for number in numbers] for numbers in (theirs, ours))
+        return self.account.displaced((2, 0, 0, 2, 0, 0, 0, 0, 0, 1), *lists)
+
+
+def test_who_displaces_a_connection_goes_on_where_it_ended() -> None:
+    ground = Displacing()
+    assert not ground.displaced([3], [4])
+    ground.take(5)
+    ground.shake(5, 5)
+    assert ground.faults == []
+
+
+@pytest.mark.parametrize(("theirs", "ours", "fault"), [
+    ([3], [5], "u5 after u3 within a connection"),
+    ([3, 4], [4], "u4 after u4"),
+    ([], [4], "u4 after u2 within a connection"),
+])  # fmt: skip
+def test_what_is_lost_or_doubled_where_one_displaces_another_is_found(theirs, ours, fault) -> None:
+    ground = Displacing()
+    ground.displaced(theirs, ours)
+    assert ground.faults == [fault]
+
+
+def test_a_socket_that_its_polls_gave_back_goes_on_behind_what_they_got() -> None:
+    ground = Displacing()
+    assert ground.displaced([3, 5, 6], [4])
+    assert ground.faults == []
+    ground = Displacing()
+    assert ground.displaced([3, 6], [4])
+    assert ground.faults == ["u6 after u4 within a connection"]
+
+
+def test_an_event_and_a_broadcast_tell_which_of_two_connections_had_the_first() -> None:
+    ground = Displacing()
+    theirs = [("b", 1, None), ("u", 4, 1)]
+    assert ground.account.displaced((2, 0, 0, 2, 0, 0, 0, 0, 0, 1), theirs, [("u", 3, 0)])
+    assert ground.faults == []
+
+
+def test_who_comes_when_the_old_one_was_over_begins_behind_what_was_lost() -> None:
+    ground = Displacing()
+    ground.account.displaced((4, 0, 0, 4, 2, 0, 0, 0, 0, 0), [], [("u", 5, 0)])
+    ground.shake(5, 5, cut=2)
+    assert ground.faults == []
+
+
+def test_who_displaces_what_broke_misses_only_what_was_written() -> None:
+    for lost, faults in ((2, []), (1, ["2 did not come, but 1 of those written are missing"])):
+        ground = Displacing()
+        ground.account.is_clean = False
+        ground.displaced([], [5])
+        ground.shake(5, 3 + lost)
+        assert ground.faults == faults
 
 
 @pytest.mark.slow

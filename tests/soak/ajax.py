@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 import peer
 
+from soak import SETTINGS, STALL
 from soak.link import PATIENCE, Link
 from soak.wire import Wire
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
 FORM = ("content-type", "application/x-www-form-urlencoded;charset=UTF-8")
 TIMEOUT = b"[:chsk/timeout nil]"
+HANDSHAKE = b"[[:chsk/handshake "
 DUMMY = b"[:chsk/dummy-cb-200 nil]"
 
 
@@ -42,11 +45,42 @@ class Ajax(Link):
         if old is None:
             client.account.handshake(numbers)
         else:
-            await self._poll()
-            await asyncio.wait_for(self.wire.is_readable(), PATIENCE)  # it is parked, and answered
-            await self.displace(old, numbers)
+            await self._displace(old, numbers)
         client.count("connected ajax")
         self.start()
+
+    async def _displace(self, old: Link, numbers: list[int]) -> None:
+        """Displace a connection: not the handshake does so, but a poll that is parked."""
+        client, account = self.client, self.client.account
+        account.hold()
+        try:
+            while True:
+                sent = time.monotonic()
+                await self._poll()
+                answer = await asyncio.wait_for(peer.read_answer(self.wire), PATIENCE)
+                if not answer.body.startswith(HANDSHAKE):
+                    break
+                client.count("polls answered by a handshake")
+                numbers = self._shook(answer.body)
+            if self.random.random() < 0.2:
+                old.shut(False)
+                if self.random.random() < 0.3:
+                    await old.flood()
+                await old.is_closed_within(SETTINGS["grace_ajax"] + 0.5)
+            await old.read_out()
+        except BaseException:
+            account.is_clean = False  # what the poll was answered is not taken
+            for event in account.release():
+                account.take(*event, is_unread=False)
+            raise
+        theirs = account.release()
+        account.hold()
+        self.is_ending = not self._take(answer)
+        if account.displaced(numbers, theirs, account.release()):
+            client.count("sockets that were the newest again")
+            client.questions = deque(sorted(client.questions))
+            if time.monotonic() - sent < SETTINGS["grace_ajax"] - STALL:
+                client.late("a displaced socket got pushes before its polls were gone")
 
     async def _get(self, more: str) -> None:
         self.client.was_sure = self.client.sure
@@ -76,24 +110,31 @@ class Ajax(Link):
                         return
                     await self._poll()
                 answer = await peer.read_answer(self.wire)
-                self.is_parked = False
-                if answer.status == 503:
-                    client.count("polls answered 503")
-                    clean = True
-                    return
-                if answer.status != 200:
-                    raise ValueError(f"{client.name}: poll answered {answer!r}")
-                if answer.body.startswith(b"[[:chsk/handshake "):
+                if answer.body.startswith(HANDSHAKE):
+                    self.is_parked = False
                     client.count("polls answered by a handshake")
                     client.account.handshake(self._shook(answer.body))
-                elif answer.body != TIMEOUT:
-                    client.batch(answer.body, is_unread=self.is_unread)
+                elif not self._take(answer):
+                    clean = True
+                    return
         except asyncio.IncompleteReadError as error:
             clean = self.is_ending and not (error.partial or self.wire.was_cut or self.is_unread)
         finally:
             if not clean:
                 client.account.is_clean = False
             self.close()
+
+    def _take(self, answer: peer.Answer) -> bool:
+        """Take what a poll was answered. False: 503, the session was cut between two polls."""
+        self.is_parked = False
+        if answer.status == 503:
+            self.client.count("polls answered 503")
+            return False
+        if answer.status != 200:
+            raise ValueError(f"{self.client.name}: poll answered {answer!r}")
+        if answer.body != TIMEOUT:
+            self.client.batch(answer.body, is_unread=self.is_unread)
+        return True
 
     async def _post(self, wire: Wire, packet: str, number: str) -> bytes:
         """POST one packet; give the body of the answer, empty if it broke."""

@@ -12,7 +12,7 @@ from collections import Counter, deque
 from random import Random
 from typing import Protocol
 
-from soak.account import Account
+from soak.account import Account, Snapshot
 from soak.ajax import Ajax
 from soak.link import Link
 from soak.wire import Wire
@@ -62,7 +62,7 @@ class Client:
         self.is_steady = is_steady
         self.is_alone = is_alone  # no other client of this user
         self.random = Random(f"{world.seed}/{name}")
-        self.account = Account(name, self.judge)
+        self.account = Account(name, world.fault)
         self.questions: deque[tuple[int, int]] = deque()  # (number of the event, question)
         self.calls = 0  # callback ids so far
         # Asked on a socket that ended: a later one of the same client may bring the reply.
@@ -81,14 +81,6 @@ class Client:
     def late(self, text: str) -> None:
         self.world.late(f"{self.name}: {text}")
 
-    def judge(self, text: str) -> None:
-        """Tell what the account found: behind a displaced socket that may be for time's sake.
-
-        The server gives a socket its pushes back when the polls that displaced it are gone,
-        which one that stands still for longer than grace sees in no order.
-        """
-        (self.world.late if self.account.is_displacing else self.world.fault)(text)
-
     # -- what comes
 
     def shake(self, text: bytes) -> list[int]:
@@ -96,7 +88,7 @@ class Client:
         if found is None or found[1].decode() != self.uid:
             raise ValueError(f"{self.name}: expected a handshake, got {text[:200]!r}")
         numbers = [int(word) for word in found[2].split()]
-        heard = numbers[-1]
+        heard = Snapshot(*numbers).heard
         if not self.was_sure <= heard <= self.sent:
             self.fault(f"the server heard {heard}, expected {self.was_sure} to {self.sent}")
         return numbers

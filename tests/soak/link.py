@@ -89,14 +89,10 @@ class Link:
         await self.tell(f":t/flood [{self.random.choice((120, 250, 450))} 800]")
         self.client.count("floods")
 
-    async def displace(self, old: Link, numbers: list[int]) -> None:
-        """Read a connection to its end that this one displaced, if it was not cut before."""
-        old.shut(False)
-        await old.fin()
-        if old.saw_close:
-            self.client.account.handshake(numbers)
-        else:
-            self.client.account.displaced(numbers)
+    async def read_out(self) -> None:
+        """Read to the end, now that another connection displaced this one."""
+        self.shut(False)
+        await self.fin()
 
     async def lag(self, is_long: bool = False) -> None:
         """Read nothing for a while, with much to read; then read on, or reset."""

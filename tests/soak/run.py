@@ -294,6 +294,7 @@ def table(soak: Soak, found: dict[str, Any]) -> str:
         *((name, count) for name, count in ends),
         *((n, counts[n]) for n in ("back at once", "back within grace", "back after grace")),
         ("polls answered by a handshake", counts["polls answered by a handshake"]),
+        ("polls outlived by their socket", counts["sockets that were the newest again"]),
         ("polls answered 503", counts["polls answered 503"]),
         ("closed, by code", stats["closed"]),
         ("floods", counts["floods"]),

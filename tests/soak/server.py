@@ -42,7 +42,7 @@ TICK = 0.02  # seconds between two rounds of sending
 LOOK = 0.1  # between two looks at all sessions; below every grace
 BROADCASTS = 0.5  # a second
 GRACE = "events_lost reason=grace events=%d of %r"
-LIST_OF_LEDGER = ("meant", "cut", "grace", "replaced", "waiting", "heard")
+LIST_OF_LEDGER = ("meant", "cut", "grace", "replaced", "waiting", "heard", "is_open")
 
 
 @dataclass(slots=True)
@@ -57,6 +57,7 @@ class Ledger:
     replaced: int = 0
     waiting: int = 0  # at the last look
     heard: int = 0  # k of the last event that came from it
+    is_open: int = 0  # 1: a connection took its pushes at the last look
     may_skip: bool = True  # since its handshake nothing came
     answered: int = 0  # number of the last event that it answered
 
@@ -112,9 +113,10 @@ class Soak:
         """Note whether the client has a session, and what waits for it; give the session."""
         session = self.chsk._core.hub.find(ledger.uid, ledger.client_id)
         if session is None or session.is_gone:
-            ledger.waiting = 0
+            ledger.waiting = ledger.is_open = 0
             return None
         ledger.waiting = session.waiting_events
+        ledger.is_open = int(session.current is not None)
         return session
 
     def handshake_data(self, request: chansock.Request) -> list[int]:

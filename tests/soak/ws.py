@@ -41,7 +41,8 @@ class Ws(Link):
         if old is None:
             client.account.handshake(numbers)
         else:
-            await self.displace(old, numbers)
+            await old.read_out()
+            client.account.displaced(numbers)
         client.count("connected ws")
         self.start()
 
