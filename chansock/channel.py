@@ -108,10 +108,10 @@ class ChannelSocket:
         if latest is not None:
             hash(latest)
         fragment = Fragment(self.packer.fragment((keyword, data)), latest)
-        if len(fragment) > self.config.max_backlog_bytes:
+        if fragment.nbytes > self.config.max_backlog_bytes:
             raise InvalidEvent(
                 f"expected at most {self.config.max_backlog_bytes} bytes (max_backlog_bytes) "
-                f"for {event_id!r}, got {len(fragment)}"
+                f"for {event_id!r}, got {fragment.nbytes}"
             )
         if core.dispatch.is_own_thread():
             self._deliver(core, to, fragment, flush)

@@ -15,6 +15,7 @@ from chansock import ALL, ANONYMOUS, Config
 from chansock.target import ClientTarget
 
 SLACK = 1e-3  # seconds; less than any time drawn
+AROUND_EVENT, AROUND_REPLY = 176, 224  # bytes that count besides an item's own
 
 
 @dataclass(slots=True, eq=False)
@@ -303,7 +304,7 @@ class Model:
                     session.box.remove(older)
                     self.replaced += 1
                     break
-            item = Item(data, size, True, key, self.now())
+            item = Item(data, size + AROUND_EVENT, True, key, self.now())
             session.box.append(item)
             self.limit(session.box, session.current, session)
 
@@ -317,7 +318,7 @@ class Model:
             self.reply_lost += 1
             return False
         box = session.box if session.current is line else line.own
-        box.append(Item(value, size, False, since=self.now()))
+        box.append(Item(value, size + AROUND_REPLY, False, since=self.now()))
         self.limit(box, line, session)
         return True
 
@@ -473,7 +474,7 @@ class Model:
 
         Of one that takes nothing any more the channel learns when it writes to it.
         """
-        least = unsure = 0
+        least, unsure = self.buffered(), 0
         for line, box in self.boxes():
             size = sum(item.size for item in box)
             if line is not None and (line.is_broken or line.is_closing):
@@ -481,6 +482,10 @@ class Model:
             elif line is None or not line.can_take:
                 least += size
         return least, least + unsure
+
+    def buffered(self) -> int:
+        """Bytes that the transports of open sockets hold."""
+        return sum(line.buffered for line in self.lines)
 
     def check_written(self) -> None:
         """Between turns nothing waits for who can be written to, but for the flush delay."""

@@ -200,6 +200,7 @@ class Hub:
         self.connections.discard(connection)
         self._sweep.cancel(connection.timer)
         connection.timer = None
+        self._fanout.ended(connection.transport)
         session: Session = connection.session
         if connection.outbox is not None and connection.outbox is not session:
             connection.outbox.drop("grace")

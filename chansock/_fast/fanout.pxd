@@ -49,6 +49,13 @@ cdef class Link:
     cdef int cork(self) except -1
 
 
+cdef enum:
+    # What stands around the bytes of something that waits, and counts with them: its node, the
+    # object that holds them, its head and theirs, and what the allocators round up.
+    AROUND_EVENT = 176
+    AROUND_REPLY = 224
+
+
 cdef class Fragment:
     # One encoded event on its way to however many.
     cdef bytes data
@@ -59,15 +66,15 @@ cdef class Node:
     # what waits: the path from the root to here
     cdef Node parent
     cdef object entry                   # Fragment, or Packet (a reply); None at the root
-    cdef Py_ssize_t nbytes
-    cdef Py_ssize_t events
-    cdef Py_ssize_t replies
+    cdef Py_ssize_t nbytes              # with what stands around each
+    cdef int events
+    cdef int replies
     cdef bint has_keys
+    cdef bint replaced                  # an older event with the same key was taken out
     # the newest child, and whose newest child this is: both borrowed, each cleared by the
     # other's death
     cdef PyObject* follower
     cdef PyObject* precursor
-    cdef int replaced                   # 1: an older event with the same key was taken out
     # the packets of the path, made when first written
     cdef list packed
 
@@ -76,6 +83,7 @@ cdef class Outbox:
     # what waits
     cdef Node tail
     cdef Py_ssize_t held                # bytes counted in fanout.waiting: nobody to write to
+    cdef Py_ssize_t behind              # of these, in the transport
     # where it goes
     cdef Fanout fanout
     cdef Transport transport            # None: away
@@ -111,12 +119,14 @@ cdef class Fanout:
     cdef Node root
     cdef list boxes                     # the outbox of every session
     cdef set aside                      # those of displaced sockets that hold something
+    cdef dict closing                   # transports that were cut: bytes that they held then
     # what is to be written: at the end of the turn, and after a delay
     cdef list dirty
     cdef list late_ws
     cdef list late_ajax
     # counted
-    cdef readonly Py_ssize_t waiting    # bytes that wait for somebody to write to
+    cdef readonly Py_ssize_t waiting    # bytes that wait for somebody to write to, or for a
+                                        # peer to take them: of outboxes, and of transports
     cdef public Py_ssize_t sent
     cdef readonly Py_ssize_t written
     cdef readonly Py_ssize_t replaced
@@ -134,3 +144,4 @@ cdef class Fanout:
     cdef int cut_largest(self) except -1
     cpdef broadcast(self, Fragment fragment)
     cpdef send(self, Outbox box, Fragment fragment)
+    cpdef ended(self, Transport transport)

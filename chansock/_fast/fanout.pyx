@@ -73,8 +73,10 @@ cdef class Fragment:
         self.data = data
         self.key = key
 
-    def __len__(self):
-        return len(self.data)
+    @property
+    def nbytes(self):
+        """What it counts while it waits: its bytes, and what stands around them."""
+        return PyBytes_GET_SIZE(self.data) + AROUND_EVENT
 
 
 # No cycles: a node owns its parent and bytes. Without the collector's header a waiting
@@ -177,16 +179,16 @@ cdef class Outbox:
         return 0
 
     cdef int hold(self) except -1:
-        """Count what waits as held: nobody can be written to now."""
+        """Count what waits as held, here and in the transport: nobody can be written to now."""
         cdef Fanout fanout = self.fanout
-        fanout.waiting += self.tail.nbytes - self.held
-        self.held = self.tail.nbytes
+        cdef Py_ssize_t behind = 0 if self.transport is None else self.transport.backlog()
+        # A transport keeps the whole of what is sent in part.
+        self.behind = 0 if self.transport is None else max(behind, self.behind)
+        fanout.waiting += self.tail.nbytes + self.behind - self.held
+        self.held = self.tail.nbytes + self.behind
         if self.index < 0 and self.held:
             fanout.aside.add(self)
-        if (
-            self.transport is not None
-            and self.held + self.transport.backlog() > fanout.max_bytes
-        ):
+        if self.transport is not None and self.tail.nbytes + behind > fanout.max_bytes:
             self.overflow()
         elif fanout.waiting > fanout.max_total:
             fanout.cut_largest()
@@ -194,7 +196,7 @@ cdef class Outbox:
 
     cdef int release(self) except -1:
         self.fanout.waiting -= self.held
-        self.held = 0
+        self.held = self.behind = 0
         if self.index < 0:
             self.fanout.aside.discard(self)
         return 0
@@ -239,6 +241,8 @@ cdef class Outbox:
         fanout.written += node.events
         if transport.kind == "ws":
             self.is_blocked = transport.backlog() > 0
+            if self.is_blocked:
+                self.hold()
         else:
             self.transport = None
             self.answered()
@@ -257,11 +261,11 @@ cdef class Outbox:
         cdef Node node = self.tail
         cdef list packets = []
         self.transport = transport
+        self.behind = 0
         self.is_blocked = transport.backlog() > 0   # a socket that was displaced may have one
         self.is_dirty = False       # the list it stands in may have another's delay
         if first is None:
-            if node is not fanout.root:
-                self.hold() if self.is_blocked else self.flush()
+            self.hold() if self.is_blocked else self.flush()
             return self.transport is not None or self.tail is fanout.root
         packets.append(first)
         if node is not fanout.root:
@@ -274,6 +278,8 @@ cdef class Outbox:
         self.release()
         fanout.written += node.events
         self.is_blocked = transport.backlog() > 0
+        if self.is_blocked:
+            self.hold()
         return True
 
     def detach(self, Outbox heir=None):
@@ -301,7 +307,9 @@ cdef class Outbox:
     def drained(self):
         """Go on writing: the transport has no backlog any more."""
         self.is_blocked = False
-        self.flush()
+        if self.transport is not None:
+            self.release()
+            self.flush()
 
     def drop(self, str reason not None):
         """Empty the outbox; its events are counted as lost for `reason`. Gives their number."""
@@ -355,6 +363,7 @@ cdef class Fanout:
         self.root = Node()
         self.boxes = []
         self.aside = set()
+        self.closing = {}
         self.dirty = []
         self.late_ws = []
         self.late_ajax = []
@@ -406,11 +415,11 @@ cdef class Fanout:
         child.has_keys = node.has_keys
         if type(entry) is Fragment:
             child.events += 1
-            child.nbytes = node.nbytes + len((<Fragment>entry).data)
+            child.nbytes = node.nbytes + PyBytes_GET_SIZE((<Fragment>entry).data) + AROUND_EVENT
             child.has_keys |= (<Fragment>entry).key is not None
         else:
             child.replies += 1
-            child.nbytes = node.nbytes + (<Packet>entry).size
+            child.nbytes = node.nbytes + (<Packet>entry).size + AROUND_REPLY
         return child
 
     cdef Node grow(self, Node node, Fragment fragment):
@@ -535,23 +544,33 @@ cdef class Fanout:
 
     cdef int cut(self, Outbox box, str reason) except -1:
         cdef Transport transport = box.transport
-        cdef Py_ssize_t events
+        cdef Py_ssize_t events, behind
         box.transport = None
         box.is_blocked = False
         events = box.drop(reason)
         box.was_cut(reason, events)
         if transport is not None:
             transport.close(1013, "too far behind")
+            behind = transport.backlog()
+            if behind:
+                self.closing[transport] = behind
+                self.waiting += behind
         return 0
+
+    cpdef ended(self, Transport transport):
+        """Count no more what a transport held that was closed because too much waited."""
+        if self.closing:
+            self.waiting -= self.closing.pop(transport, 0)
 
     cdef int cut_largest(self) except -1:
         cdef Outbox box, largest
         while self.waiting > self.max_total:
             largest = None
             for box in (*self.boxes, *self.aside):
-                if box.held and (largest is None or box.held > largest.held):
+                # What a transport took stays there until it has gone.
+                if box.held and (largest is None or box.tail.nbytes > largest.tail.nbytes):
                     largest = box
-            if largest is None:
+            if largest is None or largest.tail is self.root:
                 break
             self.cut(largest, "budget")
         return 0
