@@ -125,8 +125,8 @@ cdef class Fanout:
     cdef list late_ws
     cdef list late_ajax
     # counted
-    cdef readonly Py_ssize_t waiting    # bytes that wait for somebody to write to, or for a
-                                        # peer to take them: of outboxes, and of transports
+    # bytes that wait for somebody to write to, in outboxes, or for a peer, in transports
+    cdef readonly Py_ssize_t waiting
     cdef public Py_ssize_t sent
     cdef readonly Py_ssize_t written
     cdef readonly Py_ssize_t replaced
