@@ -57,6 +57,10 @@ _COMPRESSION_RANGES = (
 class Config:
     """Limits and times of one ChannelSocket.
 
+    What waits to go out counts as the memory that it takes: an event as its encoded bytes and
+    192 around them, a reply as its bytes and 224, and what a socket was given and its peer has
+    not taken as its bytes. An event that waits for several sessions counts for each.
+
     Raises ConfigError if a value has the wrong type or range.
     """
 

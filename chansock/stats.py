@@ -38,5 +38,5 @@ class Stats:
     forged: int = 0  # events in the namespace chsk
     refused: Mapping[str, int] = field(default_factory=dict)  # requests, by reason
     closed: Mapping[int, int] = field(default_factory=dict)  # sockets, by close code
-    waiting_bytes: int = 0  # for sessions that cannot be written to now
+    waiting_bytes: int = 0  # for whom cannot be written to now, as max_total_backlog_bytes counts
     lag: float = 0.0  # seconds that the loop's last wake came late

@@ -15,7 +15,7 @@ from chansock import ALL, ANONYMOUS, Config
 from chansock.target import ClientTarget
 
 SLACK = 1e-3  # seconds; less than any time drawn
-AROUND_EVENT, AROUND_REPLY = 176, 224  # bytes that count besides an item's own
+AROUND_EVENT, AROUND_REPLY = 192, 224  # bytes that count besides an item's own
 
 
 @dataclass(slots=True, eq=False)

@@ -350,7 +350,7 @@ def test_what_waits_is_counted_as_what_the_allocator_gave_for_it(kind: str, size
     grown = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     # It tells what was asked for; what is rounded up to 16 bytes, and kept beside, is not in it.
-    assert 0.8 * box.waiting_bytes <= grown <= box.waiting_bytes - 16 * count
+    assert 0.75 * box.waiting_bytes <= grown <= box.waiting_bytes - 16 * count
 
 
 def test_past_the_total_the_largest_wait_is_cut_first():

@@ -6,6 +6,10 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
 
+# The same bytes, in memory of their size: for what is kept.
+cdef bytes exact(bytes data)
+
+
 @cython.final
 cdef class WriteBuffer:
     # Grows by doubling; owns nothing before the first byte. A pointer into it dies at

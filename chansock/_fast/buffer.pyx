@@ -3,7 +3,7 @@
 
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport free, realloc
 
@@ -11,6 +11,15 @@ cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
 
 cdef Py_ssize_t SMALLEST = 256      # holds the usual message and its frame
+cdef Py_ssize_t SMALL = 479         # bytes for which CPython's own allocator has places of a size
+
+
+cdef bytes exact(bytes data):
+    # Encoders ask for more room than they use and give the rest back. Holes between such pieces
+    # are too small for the next, and would never be filled.
+    if data is None or PyBytes_GET_SIZE(data) <= SMALL:
+        return data
+    return PyBytes_FromStringAndSize(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
 
 
 @cython.final

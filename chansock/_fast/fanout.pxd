@@ -52,7 +52,7 @@ cdef class Link:
 cdef enum:
     # What stands around the bytes of something that waits, and counts with them: its node, the
     # object that holds them, its head and theirs, and what the allocators round up.
-    AROUND_EVENT = 176
+    AROUND_EVENT = 192
     AROUND_REPLY = 224
 
 
@@ -60,6 +60,7 @@ cdef class Fragment:
     # One encoded event on its way to however many.
     cdef bytes data
     cdef object key                     # of `latest`; None: no key
+    cdef bint is_kept                   # it waited once, and data has memory of its size
 
 
 cdef class Node:

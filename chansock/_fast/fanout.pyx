@@ -11,6 +11,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_REFCNT
 from libc.stdint cimport uint8_t
+from chansock._fast.buffer cimport exact
 from chansock._fast.packet cimport Packet, Packer
 from chansock._fast.sweep cimport Sweep
 
@@ -77,6 +78,15 @@ cdef class Fragment:
     def nbytes(self):
         """What it counts while it waits: its bytes, and what stands around them."""
         return PyBytes_GET_SIZE(self.data) + AROUND_EVENT
+
+
+cdef int _keep(object entry) except -1:
+    if type(entry) is Packet:
+        (<Packet>entry).payload = exact((<Packet>entry).payload)
+    elif entry is not None and not (<Fragment>entry).is_kept:
+        (<Fragment>entry).data = exact((<Fragment>entry).data)
+        (<Fragment>entry).is_kept = True
+    return 0
 
 
 # No cycles: a node owns its parent and bytes. Without the collector's header a waiting
@@ -184,6 +194,7 @@ cdef class Outbox:
         cdef Py_ssize_t behind = 0 if self.transport is None else self.transport.backlog()
         # A transport keeps the whole of what is sent in part.
         self.behind = 0 if self.transport is None else max(behind, self.behind)
+        _keep(self.tail.entry)
         fanout.waiting += self.tail.nbytes + self.behind - self.held
         self.held = self.tail.nbytes + self.behind
         if self.index < 0 and self.held:
