@@ -271,7 +271,9 @@ cdef class Protocol(Socket):
             self.drop_store()
         if self.link is not None and self.state == FRAMES:
             self.link.cork()
-        if self.is_gathering() or (self.pending is not None and not self.has_backlog):
+        if self.is_gathering():
+            self.end_gathering()
+        elif self.pending is not None and not self.has_backlog:
             self._flush()
         return 0
 
@@ -728,6 +730,7 @@ cdef class Protocol(Socket):
         self.reader = None
         self.message = None
         self.is_stalled = False
+        self.send_put_off()
         self.fd = -1
         try:
             self.transport.write_eof()
@@ -738,6 +741,7 @@ cdef class Protocol(Socket):
 
     cdef int _hang_up(self, bint at_once) except -1:
         """Close the transport: after what it holds, or at once."""
+        self.send_put_off()
         self.fd = -1
         self.state = GONE
         if self.transport is not None:

@@ -85,16 +85,6 @@ static inline int chansock_no_delay(int fd)
 
 static inline int chansock_end_sending(int fd) { return shutdown(fd, SHUT_WR); }
 
-static inline ssize_t chansock_receive(int fd, void *data, ssize_t size)
-{
-    return recv(fd, data, (size_t)size, MSG_DONTWAIT);
-}
-
-static inline ssize_t chansock_send(int fd, const void *data, ssize_t size)
-{
-    return send(fd, data, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL);
-}
-
 static inline int chansock_close(int fd) { return close(fd); }
 #else
 #define CHANSOCK_EPOLL 0
@@ -114,8 +104,6 @@ typedef struct {
 #define chansock_accept CHANSOCK_NONE
 #define chansock_no_delay CHANSOCK_NONE
 #define chansock_end_sending CHANSOCK_NONE
-#define chansock_receive CHANSOCK_NONE
-#define chansock_send CHANSOCK_NONE
 #define chansock_close CHANSOCK_NONE
 #endif
 #endif

@@ -1,11 +1,12 @@
 # Plain TCP connections on epoll: what a loop's own transports do, in C.
 #
-#   loop --readable--> Poller.turn --recv--> Socket.took
+#   loop --readable--> Poller.turn --recv of one--> Socket.took
+#                             \--recv of several--> Socket.took_ahead of each --> their sends
 #                             \--accept--> factory() --> connection_made
 #   Socket.send --send(2)--> kernel;  what that does not take --> EpollTransport.write --> queue
 
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from chansock._fast.socket cimport Socket
+from chansock._fast.socket cimport Memory, Socket
 
 cdef extern from "epoll.h":
     ctypedef struct chansock_event:
@@ -47,8 +48,12 @@ cdef class EpollTransport(Watched):
     cdef bint is_ending             # the peer is told so once nothing waits
     cdef bint is_lost               # connection_lost was called, or is about to be
 
+    cdef int take(self, uint8_t* data, Py_ssize_t got) except -1
+    cdef object _enter(self)
+    cdef int _leave(self, object context) except -1
     cdef int _update(self) except -1
     cdef int _read(self) except -1
+    cdef int _read_none(self, Py_ssize_t why) except -1
     cdef int _write(self) except -1
     cdef int _lose(self, object error) except -1
 
@@ -69,5 +74,10 @@ cdef class Poller:
     cdef object untouched           # a copy, for those that have set nothing
     cdef bint is_closing            # it ends with the last of them
     cdef chansock_event[MAX_EVENTS] events
+    cdef Py_ssize_t[MAX_EVENTS] got # for those that were read ahead: bytes, 0, or -errno
 
     cdef int add(self, Watched watched) except -1
+    cdef Watched _of(self, chansock_event* event)
+    cdef int _read_ahead(self, int first, int end) except -1
+    cdef int _take_ahead(self, int first, int end) except -1
+    cdef int _failed(self, Watched watched, object error) except -1

@@ -30,6 +30,10 @@ cdef class Memory:
     # What one read makes, until its end; and whose it is (borrowed: looked at, not into)
     cdef WriteBuffer gathered
     cdef PyObject* gatherer
+    # Of several reads: what was made before the last of them, by whom, and whether it is to wait
+    cdef Py_ssize_t begun           # bytes of it; those of the gatherer lie behind
+    cdef list late                  # of Socket
+    cdef bint puts_off
 
     # Large stores of frames that are done with, owned
     cdef uint8_t* spares[SPARES]
@@ -38,6 +42,7 @@ cdef class Memory:
 
     cdef uint8_t* lend(self, Py_ssize_t* size) except NULL      # of at least size, which it sets
     cdef int take_back(self, uint8_t* store, Py_ssize_t size) noexcept
+    cdef int send_put_off(self) except -1
 
 
 cdef class Socket(Transport):
@@ -47,6 +52,9 @@ cdef class Socket(Transport):
     cdef int fd                     # -1: no send(2) here (TLS, an odd transport, closing, gone)
     cdef bint is_tls
     cdef bint has_backlog           # the transport holds bytes: everything goes behind them
+
+    cdef Py_ssize_t put_off         # bytes of memory.gathered that go before all others
+    cdef Py_ssize_t put_off_at
 
     # What was read and not taken, or the beginning of a large frame; owned
     cdef uint8_t* store
@@ -62,6 +70,9 @@ cdef class Socket(Transport):
     # can be taken of data, keep the rest.
     cdef int room(self, uint8_t** data, Py_ssize_t* size) except -1
     cdef int took(self, Py_ssize_t size) except -1
+    cdef inline bint is_empty(self) noexcept:   # what is read next may lie anywhere
+        return not (self.stored or self.is_direct)
+    cdef int took_ahead(self, uint8_t* data, Py_ssize_t size) except -1
     cdef int consume(self, uint8_t* data, Py_ssize_t size) except -1
     cdef int keep(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t whole) except -1
     cdef int drop_store(self) noexcept
@@ -77,7 +88,7 @@ cdef class Socket(Transport):
     cdef int send_bytes(self, bytes data) except -1
     cdef int send_all(self, list pieces) except -1
 
-    # Put aside until send_gathered, which the end of a read must call. 0: broken.
+    # Put aside until the end of a read, which must call end_gathering. 0: broken.
     cdef inline bint is_gathering(self) noexcept:
         return self.memory.gatherer == <PyObject*>self
     cdef int gather(
@@ -85,6 +96,8 @@ cdef class Socket(Transport):
     ) except -1
     cdef int send_gathered(self) except -1
     cdef bytes take_gathered(self)
+    cdef int end_gathering(self) except -1
+    cdef int send_put_off(self) except -1
     cdef Py_ssize_t _sent_in_part(self, Py_ssize_t sent) except -2
     cdef int64_t taken(self) except -1
     cdef int broken(self) except -1     # the subclass's: what to do about it

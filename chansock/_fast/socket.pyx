@@ -24,9 +24,11 @@ cdef extern from "sys/socket.h" nogil:
     struct msghdr:
         iovec* msg_iov
         size_t msg_iovlen
-    ssize_t c_send "send" (int fd, const void* data, size_t size, int flags)
     ssize_t sendmsg(int fd, const msghdr* message, int flags)
     int getsockopt(int fd, int level, int name, void* value, unsigned int* size)
+
+cdef extern from "calls.h" nogil:
+    Py_ssize_t c_send "chansock_send" (int fd, const void* data, Py_ssize_t size)
 
 cdef extern from "sys/uio.h" nogil:
     struct iovec:
@@ -82,6 +84,7 @@ cdef class Memory:
     def __cinit__(self, Py_ssize_t least=0):
         self.size = max(<Py_ssize_t>READ_SIZE, least)
         self.window = Window()
+        self.late = []
         self.gathered = WriteBuffer()
         self.buffer = <uint8_t*>malloc(self.size)
         self.scratch = <uint8_t*>malloc(SCRATCH_SIZE)
@@ -129,6 +132,21 @@ cdef class Memory:
             )
             self.spares[SPARES - 1] = store
             self.spare_sizes[SPARES - 1] = size
+        return 0
+
+
+    cdef int send_put_off(self) except -1:
+        """Send what sockets have made while they were told to put it off, each its own."""
+        cdef list late = self.late
+        cdef Socket socket
+        self.late = []
+        for socket in late:
+            try:
+                socket.send_put_off()
+            except Exception:
+                socket.broken()         # something is missing now: nothing may follow it
+        self.begun = 0
+        self.gathered.cut(0)
         return 0
 
 
@@ -204,6 +222,12 @@ cdef class Socket(Transport):
             self.consume(self.memory.buffer, self.stored + size)
         return 0
 
+    cdef int took_ahead(self, uint8_t* data, Py_ssize_t size) except -1:
+        """Take what was read for it into the shared buffer, somewhere."""
+        self.heard = True
+        self.burst += size
+        return self.consume(data, size)
+
     cdef int consume(self, uint8_t* data, Py_ssize_t size) except -1:
         raise NotImplementedError
 
@@ -277,10 +301,10 @@ cdef class Socket(Transport):
         `whole` is the object whose content data is, or None.
         """
         cdef Py_ssize_t sent = 0
-        if self.transport is None:
+        if self.transport is None or (self.put_off and not self.send_put_off()):
             return 0
         if self.fd >= 0 and not self.has_backlog:
-            sent = c_send(self.fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL)
+            sent = c_send(self.fd, data, size)
             if sent == size:
                 return 1
             sent = self._sent_in_part(sent)
@@ -297,7 +321,7 @@ cdef class Socket(Transport):
         cdef Py_ssize_t sent = 0
         cdef iovec[2] parts
         cdef msghdr message
-        if self.transport is None:
+        if self.transport is None or (self.put_off and not self.send_put_off()):
             return 0
         if self.fd >= 0 and not self.has_backlog:
             memset(&message, 0, sizeof(message))
@@ -353,37 +377,61 @@ cdef class Socket(Transport):
         self, const uint8_t* head, Py_ssize_t head_size, const uint8_t* data, Py_ssize_t size
     ) except -1:
         """Put head and data aside, or send what was put aside and them."""
-        cdef WriteBuffer out = self.memory.gathered
+        cdef Memory memory = self.memory
+        cdef WriteBuffer out = memory.gathered
         cdef int is_open
         if not self.is_gathering():
-            out.cut(0)                  # what one that broke in its read has left
-            self.memory.gatherer = <PyObject*>self
+            out.cut(memory.begun)       # what one that broke in its read has left
+            if memory.begun > MAX_GATHERED // 2:
+                memory.send_put_off()
+            memory.gatherer = <PyObject*>self
         elif out.size + size > MAX_GATHERED:
             if not self.send_gathered():
                 return 0
-            self.memory.gatherer = <PyObject*>self
+            memory.gatherer = <PyObject*>self
         out.put(head, head_size)
         if size <= MAX_COPIED:
             if size:
                 out.put(data, size)
             return 1
-        self.memory.gatherer = NULL
-        is_open = self.send_pair(out.data, out.size, data, size)
-        out.cut(0)
+        memory.gatherer = NULL
+        is_open = self.send_pair(out.data + memory.begun, out.size - memory.begun, data, size)
+        out.cut(memory.begun)
         return is_open
 
     cdef int send_gathered(self) except -1:
         """Send what was put aside. 0: broken."""
-        cdef WriteBuffer out = self.memory.gathered
-        cdef Py_ssize_t size = out.size
-        self.memory.gatherer = NULL
-        out.cut(0)
-        return self.send(out.data, size, None) if size else 1
+        cdef Memory memory = self.memory
+        cdef Py_ssize_t size = memory.gathered.size - memory.begun
+        memory.gatherer = NULL
+        memory.gathered.cut(memory.begun)
+        return self.send(memory.gathered.data + memory.begun, size, None) if size else 1
 
     cdef bytes take_gathered(self):
         """Give what was put aside; to be sent with more."""
-        self.memory.gatherer = NULL
-        return self.memory.gathered.take()
+        cdef Memory memory = self.memory
+        cdef Py_ssize_t size = memory.gathered.size - memory.begun
+        memory.gatherer = NULL
+        memory.gathered.cut(memory.begun)
+        return PyBytes_FromStringAndSize(<char*>memory.gathered.data + memory.begun, size)
+
+    cdef int end_gathering(self) except -1:
+        """Send what was put aside, or leave it where it is until others have been read too."""
+        cdef Memory memory = self.memory
+        if not memory.puts_off:
+            return self.send_gathered()
+        memory.gatherer = NULL
+        self.put_off_at = memory.begun
+        self.put_off = memory.gathered.size - memory.begun
+        memory.begun = memory.gathered.size
+        memory.late.append(self)
+        return 1
+
+    cdef int send_put_off(self) except -1:
+        """Send what was left until later, since more is to be sent now, or the end is near."""
+        cdef Py_ssize_t size = self.put_off
+        self.put_off = 0
+        return self.send(self.memory.gathered.data + self.put_off_at, size, None) if size else 1
 
     cdef int64_t taken(self) except -1:
         """Count what the peer took, from some number on, while more waits for it; 0: none does.
