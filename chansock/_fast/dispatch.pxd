@@ -6,6 +6,7 @@
 # the inbox, and one task (drain) works it off. Nothing here knows users, hooks or presence.
 
 from libc.stdint cimport uint8_t
+from chansock._fast.buffer cimport WriteBuffer
 from chansock._fast.fanout cimport Fanout, Link, Outbox, Transport
 from chansock._fast.packet cimport Packet, Packer
 
@@ -47,7 +48,8 @@ cdef class Connection(Link):
     cdef int has_complained             # bits: which faults of it are logged already
 
     # take and cork are Link's. Junk is taken: a PacketError never comes out of a socket's.
-    cdef bint send_reply(self, bytes payload) except -1
+    # The packet is `whole`, or if that is None what `out` holds.
+    cdef bint send_reply(self, WriteBuffer out, bytes whole) except -1
 
 
 cdef class EventMsg:
@@ -63,7 +65,7 @@ cdef class EventMsg:
     cdef bint is_later                  # the handler returned LATER
 
     cpdef reply(self, value=*)
-    cpdef bint _send(self, bytes payload) except -1
+    cpdef bint _send(self, WriteBuffer out, bytes whole) except -1
 
 
 cdef class Dispatch:
@@ -86,13 +88,16 @@ cdef class Dispatch:
     cdef object pong
     cdef object error
     cdef readonly set posts             # POSTs whose response is still to come
+    cdef WriteBuffer written            # a reply on its way, if it is short
     # counted
     cdef readonly Py_ssize_t bad_packet
     cdef readonly Py_ssize_t bad_event
     cdef readonly Py_ssize_t forged
     cdef public Py_ssize_t unclaimed_count
 
-    cdef EventMsg event(self, Connection connection, object value, object cb_id, Py_ssize_t size)
+    cdef EventMsg event(
+        self, Connection connection, int length, object event_id, object data, object cb_id
+    )
     cdef bint can_write(self, object cb_id) except -1
     cdef int lose_reply(self, Connection connection, object cb_id) except -1
     cdef int admit(self, EventMsg msg, Inbox inbox) except -1

@@ -10,6 +10,7 @@ presence, no socket: a Transport is told to read or not, and an Outbox gets the 
 cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
+from chansock._fast.buffer cimport WriteBuffer
 from chansock._fast.edn_source cimport owned
 from chansock._fast.fanout cimport Fanout, Link, Outbox, Transport
 from chansock._fast.packet cimport Packet, Packer
@@ -22,7 +23,6 @@ from functools import partial
 from chansock._fast import tasks
 from chansock.errors import PacketError
 from chansock.target import ClientTarget
-from chansock.values import Keyword
 
 cdef extern from *:
     """
@@ -123,8 +123,8 @@ cdef class Connection(Link):
         cdef Dispatch dispatch = self.dispatch
         cdef Inbox inbox = self.inbox
         cdef EventMsg msg
-        cdef PyObject* value
-        cdef PyObject* cb_id
+        cdef PyObject* parts[3]
+        cdef int length
         # Whoever waits for room already comes first, even if some was made meanwhile.
         if inbox.stalled is not None or inbox.events and (
             inbox.events >= dispatch.max_events or inbox.nbytes + size > dispatch.max_bytes
@@ -134,22 +134,19 @@ cdef class Connection(Link):
             return 0
         try:
             if is_text == dispatch.packer.binary:
-                raise PacketError(
-                    "expected a %s frame, got a %s one" % (
-                        ("binary", "text") if dispatch.packer.binary else ("text", "binary")
-                    )
-                )
-            dispatch.packer.unpack_span(data, size, &value, &cb_id)
+                kinds = ("binary", "text") if is_text else ("text", "binary")
+                raise PacketError("expected a %s frame, got a %s one" % kinds)
+            length = dispatch.packer.unpack_event(data, size, parts)
         except PacketError as error:
             dispatch.bad_packet += 1
             self._complain(BAD_PACKET, "bad_packet", "expected a packet", error)
             if self.is_post:
                 raise
             return 1
-        msg = dispatch.event(self, owned(value), owned(cb_id), size)
-        if msg is None:
-            return 1
-        dispatch.admit(msg, inbox)
+        msg = dispatch.event(self, length, owned(parts[0]), owned(parts[1]), owned(parts[2]))
+        if msg is not None:
+            msg.size = size
+            dispatch.admit(msg, inbox)
         return 1
 
     def read_on(self):
@@ -175,10 +172,11 @@ cdef class Connection(Link):
         """Send all that a read made, in one send; for edges in Python."""
         self.cork()
 
-    cdef bint send_reply(self, bytes payload) except -1:
+    cdef bint send_reply(self, WriteBuffer out, bytes whole) except -1:
         cdef Outbox box = self.outbox
         if self.is_post:
-            if self.answer(Packet(payload, self.dispatch.packer.binary)):
+            whole = out.take() if whole is None else whole
+            if self.answer(Packet(whole, self.dispatch.packer.binary)):
                 return True
             self.dispatch.fanout.reply_lost += 1
             return False
@@ -190,7 +188,7 @@ cdef class Connection(Link):
         if box is None:
             self.dispatch.fanout.reply_lost += 1
             return False
-        box.put_reply(payload)
+        box.put_reply(out, whole)
         return True
 
     def put(self, Packet packet not None):
@@ -284,25 +282,28 @@ cdef class EventMsg:
         called from any thread. Raises EdnEncodeError if value cannot be written.
         """
         cdef Dispatch dispatch = self.connection.dispatch
-        cdef bytes payload = None
+        cdef bint is_own = PyThread_get_thread_ident() == dispatch.thread
+        cdef WriteBuffer out = dispatch.written if is_own else WriteBuffer()
+        cdef bytes whole = None
         cdef object cb_id = None if self.connection.is_post else self.cb_id
         if self.cb_id is None or self.is_replied:
             return False
         try:
-            payload = dispatch.packer.packet(value, cb_id)
+            whole = dispatch.packer.packet_into(value, cb_id, out)
         except Exception:
             if dispatch.can_write(cb_id):
                 raise
+            out = None
         self.is_replied = True
-        if PyThread_get_thread_ident() != dispatch.thread:
-            dispatch.clock.from_thread(partial(self._send, payload))
-            return payload is not None and not self.connection.is_answered
-        return self._send(payload)
+        if is_own:
+            return self._send(out, whole)
+        dispatch.clock.from_thread(partial(self._send, out, whole))
+        return out is not None and not self.connection.is_answered
 
-    cpdef bint _send(self, bytes payload) except -1:
+    cpdef bint _send(self, WriteBuffer out, bytes whole) except -1:
         cdef Connection connection = self.connection
-        cdef bint is_sent = payload is not None and connection.send_reply(payload)
-        if payload is None:
+        cdef bint is_sent = out is not None and connection.send_reply(out, whole)
+        if out is None:
             connection.dispatch.lose_reply(connection, self.cb_id)
         if self.is_later:
             connection.dispatch.done(self)
@@ -346,6 +347,7 @@ cdef class Dispatch:
         self.pong = wire.PONG
         self.error = wire.ERROR
         self.posts = set()
+        self.written = WriteBuffer()
         self.thread = PyThread_get_thread_ident()
 
     def is_own_thread(self):
@@ -354,41 +356,39 @@ cdef class Dispatch:
 
     # -- a packet becomes an event
 
-    cdef EventMsg event(self, Connection connection, object value, object cb_id, Py_ssize_t size):
+    cdef EventMsg event(
+        self, Connection connection, int length, object event_id, object data, object cb_id
+    ):
         """Make the message that a handler gets; None if there is nothing to hand on."""
         cdef EventMsg msg
-        cdef object event_id, route
-        cdef Py_ssize_t length = len(<list>value) if type(value) is list else 0
-        if not 1 <= length <= 2 or type((<list>value)[0]) is not Keyword:
-            return self._bad_event(connection, value, cb_id)
-        event_id = (<list>value)[0]
+        cdef object route
+        if length == 0:
+            return self._bad_event(connection, event_id, cb_id)
         route = self.routes.get(event_id)
         if route is None:
             if event_id.startswith("chsk/"):
-                route = self._own_route(connection, value, cb_id)
+                route = self._own_route(connection, length, event_id, cb_id)
                 if route is None:
                     return None
             elif not event_id.namespace:
-                return self._bad_event(connection, value, cb_id)
+                return self._bad_event(connection, [event_id, data][:length], cb_id)
         msg = EventMsg.__new__(EventMsg)
         msg.id = event_id
-        msg.data = (<list>value)[1] if length == 2 else None
+        msg.data = data
         msg.connection = connection
         msg.cb_id = cb_id
-        msg.size = size
         msg.route = route
         if cb_id is not None:
             if connection.is_post:
                 connection.asked = msg
             else:
-                msg.is_replied = len(<list>value) == 1 and event_id == self.ws_ping
+                msg.is_replied = length == 1 and event_id == self.ws_ping
         return msg
 
-    def _own_route(self, Connection connection not None, list value not None, cb_id):
+    def _own_route(self, Connection connection not None, int length, event_id not None, cb_id):
         # Ping and pong, the only events in `chsk` that a client may send.
-        cdef object event_id = value[0]
         if event_id == self.ws_ping:
-            if len(value) == 1 and cb_id is not None and not connection.is_post:
+            if length == 1 and cb_id is not None and not connection.is_post:
                 self._reply(connection, self.pong, cb_id)
         elif event_id != self.ws_pong:
             self.forged += 1
@@ -418,7 +418,7 @@ cdef class Dispatch:
         except Exception:
             self.lose_reply(connection, cb_id)
             return
-        connection.send_reply(payload)
+        connection.send_reply(self.written, payload)
 
     cdef bint can_write(self, object cb_id) except -1:
         """Whether a reply can carry cb_id: some can be read and not written."""

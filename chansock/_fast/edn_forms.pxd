@@ -9,6 +9,9 @@ from chansock._fast.edn_source cimport Source
 cdef int skip(Source* s) except -2
 # The form at s.pos, whose first byte is c, as `skip` gives it.
 cdef object read_form(Source* s, int c)
-# The first two members of the vector or list at s.pos, owned by the caller; nil where one is
-# missing. The others are read and dropped.
-cdef int read_two(Source* s, int c, PyObject** first, PyObject** second) except -1
+# The first two members of the vector or list at s.pos, as an event and its callback id:
+# `[[:id data] cb-id]`. Gives the event's size, and its parts without a list around them: the
+# keyword, the data, the callback id. If the first member is anything else, gives 0, and it is
+# the first part. All three are the caller's; nil where one is missing. Other members are read
+# and dropped.
+cdef int read_event(Source* s, int c, PyObject** parts) except -1

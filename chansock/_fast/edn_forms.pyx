@@ -13,7 +13,7 @@ from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport uint8_t
 from libc.string cimport memcmp
 
-from chansock._fast.borrowed cimport PyDict_GET_SIZE
+from chansock._fast.borrowed cimport PyDict_GET_SIZE, Py_TYPE
 from chansock._fast.edn_keys cimport Crowd, admit
 from chansock._fast.edn_literals cimport begins, instant, uuid_of
 from chansock._fast.edn_numbers cimport read_number, read_symbolic
@@ -47,21 +47,34 @@ cdef extern from "Python.h":
 cdef enum:
     LONGEST_NAMESPACE = 255     # bytes: it stands in the text once, in the value at each key
 
+cdef PyTypeObject* KEYWORD = <PyTypeObject*>Keyword
+
 
 cdef object read_form(Source* s, int c):
     return owned(_form(s, c, False))
 
 
-cdef int read_two(Source* s, int c, PyObject** first, PyObject** second) except -1:
-    cdef Py_ssize_t base = s.count
-    _members(s, c']' if c == c'[' else c')', False)
-    while s.count > base + 2:
+cdef int read_event(Source* s, int c, PyObject** parts) except -1:
+    cdef const uint8_t* start = s.pos
+    cdef Py_ssize_t base = s.count, size = 0, behind
+    cdef int close = c']' if c == c'[' else c')'
+    _enter(s, close)
+    if _skip(s) == c'[':
+        _members(s, c']', False)
+        size = s.count - base
+        if not 1 <= size <= 2 or Py_TYPE(s.items[base]) != KEYWORD:
+            push(s, _take_list(s, base))
+            size = 0
+    behind = base + (size or 1)
+    _rest(s, start, close, False)
+    while s.count > behind + 1:
         s.count -= 1
         release(s.items[s.count])
-    first[0] = s.items[base] if s.count > base else given(None)
-    second[0] = s.items[base + 1] if s.count > base + 1 else given(None)
+    parts[0] = s.items[base] if s.count > base else given(None)
+    parts[1] = s.items[base + 1] if size == 2 else given(None)
+    parts[2] = s.items[behind] if s.count > behind else given(None)
     s.count = base
-    return 0
+    return <int>size
 
 
 # -- between the forms --
@@ -192,10 +205,15 @@ cdef int _unclosed(Source* s, const uint8_t* start, int c, int close) except -1:
 
 
 cdef inline int _members(Source* s, int close, bint hashed) except -1:
-    # Push all up to the closing bracket.
+    # Push all that the bracket at s.pos opens.
     cdef const uint8_t* start = s.pos
-    cdef int c
     _enter(s, close)
+    return _rest(s, start, close, hashed)
+
+
+cdef inline int _rest(Source* s, const uint8_t* start, int close, bint hashed) except -1:
+    # Push all up to the closing bracket; the opening one is at start.
+    cdef int c
     while True:
         c = _skip(s)
         if c == close:
@@ -218,13 +236,14 @@ cdef PyObject* _take_tuple(Source* s, Py_ssize_t base, PyTypeObject* kind) excep
 
 
 cdef PyObject* _vector(Source* s, bint hashed) except NULL:
-    cdef Py_ssize_t i, size, base = s.count
-    cdef PyObject* result
+    cdef Py_ssize_t base = s.count
     _members(s, c']', hashed)
-    if hashed:
-        return _take_tuple(s, base, NULL)
-    size = s.count - base
-    result = new_list(size)
+    return _take_tuple(s, base, NULL) if hashed else _take_list(s, base)
+
+
+cdef inline PyObject* _take_list(Source* s, Py_ssize_t base) except NULL:
+    cdef Py_ssize_t i, size = s.count - base
+    cdef PyObject* result = new_list(size)
     for i in range(size):
         fill_list(result, i, s.items[base + i])
     s.count = base

@@ -26,9 +26,9 @@ cdef class Reader:
     # was nothing but whitespace, comments and discarded forms.
     cdef object read_from(
         self, const uint8_t* data, Py_ssize_t size, Py_ssize_t pos, Py_ssize_t* end)
-    # The first two elements of the vector or list that data begins with, owned by the caller;
-    # nil where one is missing, and for both if the form is nil.
+    # What read_event of edn_forms gives of the vector or list that data begins with; nil for
+    # all if the form is nil.
     cdef Found read_pair(
-        self, const uint8_t* data, Py_ssize_t size, PyObject** first, PyObject** second
+        self, const uint8_t* data, Py_ssize_t size, int* length, PyObject** parts
     ) except READ_FAILED
     cdef void _open(self, Source* s, const uint8_t* data, Py_ssize_t size) noexcept

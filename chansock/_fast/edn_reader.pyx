@@ -8,7 +8,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t
 from libc.string cimport memcmp
 
-from chansock._fast.edn_forms cimport read_form, read_two, skip
+from chansock._fast.edn_forms cimport read_event, read_form, skip
 from chansock._fast.edn_source cimport (
     PyObject, Source, cut, drop_source, fail, given, open_source, shown)
 
@@ -43,7 +43,7 @@ cdef class Reader:
         return _decode_one(self, buffer, pos)
 
     cdef Found read_pair(
-        self, const uint8_t* data, Py_ssize_t size, PyObject** first, PyObject** second
+        self, const uint8_t* data, Py_ssize_t size, int* length, PyObject** parts
     ) except READ_FAILED:
         cdef Source s
         cdef int c
@@ -54,7 +54,7 @@ cdef class Reader:
             if c < 0:
                 return NO_FORM
             if c == c'[' or c == c'(':
-                read_two(&s, c, first, second)
+                length[0] = read_event(&s, c, parts)
                 return PAIR
             form = read_form(&s, c)     # with metadata, or of a reader function
         finally:
@@ -63,8 +63,10 @@ cdef class Reader:
             form = ()
         elif not isinstance(form, (list, List)):
             return NO_PAIR
-        first[0] = given(form[0] if form else None)
-        second[0] = given(form[1] if len(form) > 1 else None)
+        length[0] = 0
+        parts[0] = given(form[0] if form else None)
+        parts[1] = given(None)
+        parts[2] = given(form[1] if len(form) > 1 else None)
         return PAIR
 
     cdef object read_from(

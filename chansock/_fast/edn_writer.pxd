@@ -4,6 +4,7 @@ cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
 
+from chansock._fast.buffer cimport WriteBuffer
 from chansock._fast.edn_records cimport Shape
 from chansock._fast.edn_spelling cimport Sheet
 
@@ -35,8 +36,9 @@ cdef class Writer:
     cdef readonly object default        # what gives a writable value for any other, or None
 
     # `[first second]`, each as if it stood alone. With is_named the first is a str and
-    # stands as a keyword, and a second that is None is left out.
-    cdef bytes encode_pair(self, object first, object second, bint is_named)
+    # stands as a keyword, and a second that is None is left out. It is put into `out`, in
+    # place of what that holds, and None given; what is long, and all without `out`, is given.
+    cdef bytes put_pair(self, object first, object second, bint is_named, WriteBuffer out)
 
     cdef bytes _alone(self, object value, int place)
 

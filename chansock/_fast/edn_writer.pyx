@@ -22,6 +22,7 @@ from chansock._fast.borrowed cimport (
     PyFloat_AS_DOUBLE, PyFloat_Type, PyList_Type, PyLong_AsLongLongAndOverflow, PyLong_Type,
     PySequence_Fast_GET_ITEM, PySequence_Fast_GET_SIZE, PyTuple_Type, PyUnicode_DATA,
     PyUnicode_GET_LENGTH, PyUnicode_IS_COMPACT_ASCII, PyUnicode_Type, is_small, small_value)
+from chansock._fast.buffer cimport WriteBuffer
 from chansock._fast.edn_names cimport (
     LONGEST_TEXT, Known, known, write_keyword, write_symbol, write_tag)
 from chansock._fast.edn_records cimport Shape, shape_of
@@ -212,7 +213,7 @@ cdef class Writer:
             free(w.marks)
         return close_sheet(&w.sheet, at)
 
-    cdef bytes encode_pair(self, object first, object second, bint is_named):
+    cdef bytes put_pair(self, object first, object second, bint is_named, WriteBuffer out):
         cdef uint8_t[ROOM] memory
         cdef uint8_t* at = memory
         cdef Walk w
@@ -234,7 +235,11 @@ cdef class Writer:
         finally:
             free(w.marks)
         at[0] = c']'
-        return close_sheet(&w.sheet, at + 1)
+        if out is None or w.sheet.store is not NULL:
+            return close_sheet(&w.sheet, at + 1)
+        out.cut(0)
+        out.put(memory, at + 1 - memory)
+        return None
 
     cdef uint8_t* _value(self, Walk* w, uint8_t* at, PyObject* value) except NULL:
         cdef PyTypeObject* kind = Py_TYPE(value)

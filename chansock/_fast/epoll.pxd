@@ -74,7 +74,7 @@ cdef class Poller:
     cdef object untouched           # a copy, for those that have set nothing
     cdef bint is_closing            # it ends with the last of them
     cdef chansock_event[MAX_EVENTS] events
-    cdef Py_ssize_t[MAX_EVENTS] got # for those that were read ahead: bytes, 0, or -errno
+    cdef Py_ssize_t[MAX_EVENTS] got  # for those that were read ahead: bytes, 0, or -errno
 
     cdef int add(self, Watched watched) except -1
     cdef Watched _of(self, chansock_event* event)

@@ -12,6 +12,7 @@
 
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
+from chansock._fast.buffer cimport WriteBuffer
 from chansock._fast.packet cimport Packet, Packer
 from chansock._fast.sweep cimport Sweep, Entry
 
@@ -93,7 +94,7 @@ cdef class Outbox:
     cdef Py_ssize_t index               # in fanout.boxes; -1: of one displaced socket only
 
     cdef int append(self, Fragment fragment) except -1
-    cdef int put_reply(self, bytes payload) except -1
+    cdef int put_reply(self, WriteBuffer out, bytes whole) except -1
     cdef int put_packet(self, Packet packet) except -1
     cdef int flush(self) except -1
     cdef int mark(self) except -1

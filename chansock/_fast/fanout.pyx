@@ -7,11 +7,10 @@ replaced and lost, so that sent = written + replaced + lost + what still waits.
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_REFCNT
 from libc.stdint cimport uint8_t
-from chansock._fast.buffer cimport exact
+from chansock._fast.buffer cimport WriteBuffer, exact
 from chansock._fast.packet cimport Packet, Packer
 from chansock._fast.sweep cimport Sweep
 
@@ -141,18 +140,20 @@ cdef class Outbox:
             self.mark()
         return 0
 
-    cdef int put_reply(self, bytes payload) except -1:
+    cdef int put_reply(self, WriteBuffer out, bytes whole) except -1:
         cdef bint is_binary = self.fanout.packer.binary
+        cdef const uint8_t* data = out.data
+        cdef Py_ssize_t size = out.size
+        if whole is not None:
+            data, size = <const uint8_t*>whole, len(whole)
         # Nothing waits before it: an answer to what is being read needs no place in the tree.
         if (
             self.tail is self.fanout.root and self.transport is not None
             and not self.is_blocked
-            and self.transport.gather_reply(
-                <const uint8_t*>PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), is_binary
-            )
+            and self.transport.gather_reply(data, size, is_binary)
         ):
             return 0
-        return self.put_packet(Packet(payload, is_binary))
+        return self.put_packet(Packet(out.take() if whole is None else whole, is_binary))
 
     cdef int put_packet(self, Packet packet) except -1:
         # It is one client's own, so no other outbox will ask for this node.

@@ -5,7 +5,7 @@ cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
 
-from chansock._fast.buffer cimport Span
+from chansock._fast.buffer cimport Span, WriteBuffer
 from chansock._fast.deflate cimport Deflate
 from chansock._fast.edn_reader cimport Reader
 from chansock._fast.edn_writer cimport Writer
@@ -40,9 +40,14 @@ cdef class Packer:
     cpdef bytes fragment(self, object event)
     cpdef bytes batch(self, list fragments)
     cpdef bytes packet(self, object value, object cb_id)
-    # Both are the caller's; raises PacketError. The memory is borrowed until it returns.
-    cdef int unpack_span(
-        self, const uint8_t* data, Py_ssize_t size, PyObject** value, PyObject** cb_id
+    # packet, into `out` in place of what that holds; None. What is long is given instead.
+    cdef bytes packet_into(self, object value, object cb_id, WriteBuffer out)
+    # The packet of an event, `[[:id data] cb-id]`: gives the event's size, 1 or 2, and as its
+    # parts the keyword, the data and the callback id; or 0, and the value that is no event as
+    # the first part. All three are the caller's; raises PacketError. The memory is borrowed
+    # until it returns.
+    cdef int unpack_event(
+        self, const uint8_t* data, Py_ssize_t size, PyObject** parts
     ) except -1
 
 

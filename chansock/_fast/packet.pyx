@@ -9,7 +9,7 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
 from chansock._fast cimport frames
-from chansock._fast.buffer cimport Span
+from chansock._fast.buffer cimport Span, WriteBuffer
 from chansock._fast.deflate cimport Deflate
 from chansock._fast.borrowed cimport Py_False
 from chansock._fast.edn_reader cimport NO_FORM, NO_PAIR, Found, Reader
@@ -17,6 +17,7 @@ from chansock._fast.edn_source cimport given, owned, release
 from chansock._fast.edn_writer cimport Writer
 
 from chansock.errors import EdnDecodeError, PacketError
+from chansock.values import Keyword
 
 
 # -- frames --
@@ -95,22 +96,26 @@ cdef class Packer:
         """Return the packet of one value; cb_id None: it answers nothing."""
         raise NotImplementedError(f"{type(self).__name__}.packet")
 
-    cdef int unpack_span(
-        self, const uint8_t* data, Py_ssize_t size, PyObject** value, PyObject** cb_id
+    cdef bytes packet_into(self, object value, object cb_id, WriteBuffer out):
+        return self.packet(value, cb_id)
+
+    cdef int unpack_event(
+        self, const uint8_t* data, Py_ssize_t size, PyObject** parts
     ) except -1:
         raise NotImplementedError(f"{type(self).__name__}.unpack")
 
     def unpack(self, view):
         """Return (value, cb_id) of the packet in view; raises PacketError if it is none."""
         cdef Py_buffer memory
-        cdef PyObject* value
-        cdef PyObject* cb_id
+        cdef PyObject* parts[3]
+        cdef int length
         PyObject_GetBuffer(view, &memory, PyBUF_SIMPLE)
         try:
-            self.unpack_span(<const uint8_t*>memory.buf, memory.len, &value, &cb_id)
+            length = self.unpack_event(<const uint8_t*>memory.buf, memory.len, parts)
         finally:
             PyBuffer_Release(&memory)
-        return owned(value), owned(cb_id)
+        value, data, cb_id = owned(parts[0]), owned(parts[1]), owned(parts[2])
+        return [value, data][:length] if length else value, cb_id
 
 
 @cython.final
@@ -144,7 +149,7 @@ cdef class EdnPacker(Packer):
     cpdef bytes fragment(self, object event):
         """Return `[:id data]`, or `[:id]` without data."""
         name, data = event
-        return self.writer.encode_pair(name, data, True)
+        return self.writer.put_pair(name, data, True, None)
 
     cpdef bytes batch(self, list fragments):
         """Return `[[event ...] nil]`."""
@@ -168,19 +173,23 @@ cdef class EdnPacker(Packer):
 
     cpdef bytes packet(self, object value, object cb_id):
         """Return `[value cb-id]`."""
-        return self.writer.encode_pair(value, cb_id, False)
+        return self.writer.put_pair(value, cb_id, False, None)
 
-    cdef int unpack_span(
-        self, const uint8_t* data, Py_ssize_t size, PyObject** value, PyObject** cb_id
+    cdef bytes packet_into(self, object value, object cb_id, WriteBuffer out):
+        return self.writer.put_pair(value, cb_id, False, out)
+
+    cdef int unpack_event(
+        self, const uint8_t* data, Py_ssize_t size, PyObject** parts
     ) except -1:
         # Sente destructures whatever it reads: a missing element is nil, more than two are
         # ignored, and so is text after the first form. Empty text is nil; blank text is not.
         cdef Found found
+        cdef int length = 0
         if size == 0:
-            value[0], cb_id[0] = given(None), given(None)
+            parts[0], parts[1], parts[2] = given(None), given(None), given(None)
             return 0
         try:
-            found = self.reader.read_pair(data, size, value, cb_id)
+            found = self.reader.read_pair(data, size, &length, parts)
         except EdnDecodeError as error:
             raise PacketError(f"expected a packet `[value cb-id]` in edn, got none: "
                               f"{error.message} at byte {error.position}") from error
@@ -188,8 +197,8 @@ cdef class EdnPacker(Packer):
             raise PacketError("expected a packet `[value cb-id]`, got nothing but whitespace")
         if found == NO_PAIR:
             raise PacketError(f"expected a packet `[value cb-id]`, got {_shown(data, size)}")
-        _none_if_false(cb_id)
-        return 0
+        _none_if_false(&parts[2])
+        return length
 
 
 @cython.final
@@ -215,14 +224,15 @@ cdef class ForeignPacker(Packer):
     cpdef bytes packet(self, object value, object cb_id):
         return self.packer.packet(value, cb_id)
 
-    cdef int unpack_span(
-        self, const uint8_t* data, Py_ssize_t size, PyObject** value, PyObject** cb_id
+    cdef int unpack_event(
+        self, const uint8_t* data, Py_ssize_t size, PyObject** parts
     ) except -1:
+        cdef Py_ssize_t length = 0
         cdef Span span = Span.__new__(Span)
         span.aim(<uint8_t*>data if size else <uint8_t*>b"", size, True)
         view = memoryview(span)
         try:
-            first, second = self.packer.unpack(view)
+            value, asked = self.packer.unpack(view)
         except PacketError:
             raise
         except Exception as error:
@@ -233,9 +243,14 @@ cdef class ForeignPacker(Packer):
         if span.exports:
             # what was kept shows other messages later on
             raise PacketError(f"expected {self.packer!r} to copy what it keeps, got an open view")
-        value[0], cb_id[0] = given(first), given(second)
-        _none_if_false(cb_id)
-        return 0
+        parts[2] = given(asked)
+        _none_if_false(&parts[2])
+        if type(value) is list and 1 <= len(<list>value) <= 2 and type(value[0]) is Keyword:
+            length = len(<list>value)
+            parts[0], parts[1] = given(value[0]), given(value[1] if length == 2 else None)
+        else:
+            parts[0], parts[1] = given(value), given(None)
+        return <int>length
 
 
 cdef inline int _none_if_false(PyObject** cb_id) noexcept:

@@ -134,7 +134,6 @@ cdef class Memory:
             self.spare_sizes[SPARES - 1] = size
         return 0
 
-
     cdef int send_put_off(self) except -1:
         """Send what sockets have made while they were told to put it off, each its own."""
         cdef list late = self.late
