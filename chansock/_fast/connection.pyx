@@ -730,7 +730,6 @@ cdef class Protocol(Socket):
         self.reader = None
         self.message = None
         self.is_stalled = False
-        self.send_put_off()
         self.fd = -1
         try:
             self.transport.write_eof()
@@ -741,7 +740,6 @@ cdef class Protocol(Socket):
 
     cdef int _hang_up(self, bint at_once) except -1:
         """Close the transport: after what it holds, or at once."""
-        self.send_put_off()
         self.fd = -1
         self.state = GONE
         if self.transport is not None:

@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/types.h>
+#include <time.h>
 
 /* A peer's address as it came; family 4 or 6, or 0 for one that has none. */
 typedef struct {
@@ -86,6 +87,14 @@ static inline int chansock_no_delay(int fd)
 static inline int chansock_end_sending(int fd) { return shutdown(fd, SHUT_WR); }
 
 static inline int chansock_close(int fd) { return close(fd); }
+
+/* The time, as cheap as it comes: in steps of 1 to 10 ms. */
+static inline int64_t chansock_tick(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
 #else
 #define CHANSOCK_EPOLL 0
 #define CHANSOCK_NONE(...) (errno = ENOSYS, -1)
@@ -105,5 +114,6 @@ typedef struct {
 #define chansock_no_delay CHANSOCK_NONE
 #define chansock_end_sending CHANSOCK_NONE
 #define chansock_close CHANSOCK_NONE
+#define chansock_tick CHANSOCK_NONE
 #endif
 #endif

@@ -5,7 +5,7 @@
 #                             \--accept--> factory() --> connection_made
 #   Socket.send --send(2)--> kernel;  what that does not take --> EpollTransport.write --> queue
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from chansock._fast.socket cimport Memory, Socket
 
 cdef extern from "epoll.h":

@@ -41,6 +41,7 @@ cdef extern from "epoll.h":
     int no_delay "chansock_no_delay" (int fd)
     int end_sending "chansock_end_sending" (int fd)
     int c_close "chansock_close" (int fd)
+    int64_t tick "chansock_tick" ()
 
 cdef extern from "calls.h":
     Py_ssize_t receive "chansock_receive" (int fd, void* data, Py_ssize_t size)
@@ -465,11 +466,15 @@ cdef class Poller:
         return at - first
 
     cdef int _take_ahead(self, int first, int end) except -1:
-        """Hand on what was read ahead for these; what they answer is sent behind the last."""
+        """Hand on what was read ahead for these, and send behind the last what they answer.
+
+        Or before, if it takes so long that somebody might notice.
+        """
         cdef EpollTransport transport = <EpollTransport>self._of(&self.events[first])
         cdef Memory memory = transport.protocol.memory
         cdef uint8_t* data = memory.buffer
         cdef object raised = None
+        cdef int64_t now, since = tick()
         cdef int at
         memory.puts_off = True
         for at in range(first, end):
@@ -482,6 +487,10 @@ cdef class Poller:
                 if not isinstance(error, Exception):
                     raised = error      # the others' bytes are no more where they came from
             data += max(self.got[at], 0)
+            now = tick()
+            if now != since:
+                since = now
+                memory.send_put_off()
         memory.puts_off = False
         memory.send_put_off()
         if raised is not None:

@@ -427,7 +427,7 @@ cdef class Socket(Transport):
         return 1
 
     cdef int send_put_off(self) except -1:
-        """Send what was left until later, since more is to be sent now, or the end is near."""
+        """Send what was left until later: it goes before all that is sent now."""
         cdef Py_ssize_t size = self.put_off
         self.put_off = 0
         return self.send(self.memory.gathered.data + self.put_off_at, size, None) if size else 1
