@@ -7,6 +7,7 @@ replaced and lost, so that sent = written + replaced + lost + what still waits.
 """
 
 cimport cython
+from cpython.bytes cimport PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_REFCNT
 from libc.stdint cimport uint8_t
