@@ -37,7 +37,8 @@ cdef class Begun:
 cdef class Workers:
     cdef readonly object loop
     cdef object context                 # which each worker has a copy of
-    cdef list idle                      # parked
+    cdef Worker first                   # one that is parked; or None
+    cdef list idle                      # the others: a list of one would be grown at each return
     cdef readonly set tasks             # of those that are not
     cdef object hired                   # a task that is on its way to be idle; or None
     cdef bint is_within                 # there may be a current task when one begins
@@ -45,4 +46,6 @@ cdef class Workers:
 
     cdef int hire(self) except -1
     cdef Worker take(self)
+    cdef Worker _next(self)
+    cdef int park(self, Worker worker) except -1
     cdef int put_back(self, Worker worker) except -1

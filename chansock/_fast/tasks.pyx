@@ -118,7 +118,7 @@ cdef class Worker:
     def add_done_callback(self, callback, *, context=None):
         self.wakeup = callback
         self.pool.tasks.discard(self.task)
-        self.pool.idle.append(self)
+        self.pool.park(self)
         if self.pool.hired is self.task:
             self.pool.hired = None
 
@@ -129,9 +129,12 @@ cdef class Worker:
 
     def cancel(self, msg=None):
         """End the task, if it is idle; the coroutine it is lent to hears of it from the task."""
-        if self not in self.pool.idle:
+        if self is self.pool.first:
+            self.pool.first = None
+        elif self in self.pool.idle:
+            self.pool.idle.remove(self)
+        else:
             return False
-        self.pool.idle.remove(self)
         self.is_cancelled = True
         self.dismiss()
         return True
@@ -291,7 +294,7 @@ cdef class Workers:
             try:
                 enter_task(self.loop, worker.task)
             except RuntimeError:
-                self.idle.append(worker)
+                self.park(worker)
                 if self.is_within:
                     return NOT_BEGUN    # the loop does not run
                 self.is_within = True
@@ -323,16 +326,28 @@ cdef class Workers:
     cdef Worker take(self):
         """Give an idle worker, or None."""
         cdef Worker worker
-        while self.idle:
-            worker = self.idle.pop()
-            if references(<PyObject*>worker.task) <= IDLE_REFS:
+        while True:
+            worker = self._next()
+            if worker is None or references(<PyObject*>worker.task) <= IDLE_REFS:
                 return worker
             worker.dismiss()
-        return None
+
+    cdef Worker _next(self):
+        worker, self.first = self.first, None
+        if worker is None and self.idle:
+            worker = self.idle.pop()
+        return worker
+
+    cdef int park(self, Worker worker) except -1:
+        if self.first is None:
+            self.first = worker
+        else:
+            self.idle.append(worker)
+        return 0
 
     cdef int put_back(self, Worker worker) except -1:
         if references(<PyObject*>worker.task) <= IDLE_REFS and worker.is_as_new():
-            self.idle.append(worker)
+            self.park(worker)
         else:
             worker.dismiss()
         return 0
@@ -341,6 +356,8 @@ cdef class Workers:
         """Begin nothing any more, and let the idle tasks end: `tasks` are all that do not yet."""
         cdef Worker worker
         self.is_stopped = True
-        while self.idle:
-            worker = self.idle.pop()
+        while True:
+            worker = self._next()
+            if worker is None:
+                break
             worker.dismiss()
