@@ -66,14 +66,6 @@ class Wire:
             await self._more(None)
         return await self.readexactly(at + len(separator))
 
-    async def is_readable(self) -> None:
-        """Wait until there is something to read."""
-        if self.is_over or self.buffer:
-            return
-        self._waiter = self.loop.create_future()
-        self.loop.add_reader(self.fd, self._wake)
-        await self._waiter
-
     def _wake(self) -> None:
         if self._waiter is not None:
             self.loop.remove_reader(self.fd)
