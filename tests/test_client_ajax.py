@@ -250,14 +250,16 @@ async def test_four_posts_at_once_and_the_fifth_waits_for_a_place(played):
         assert await asyncio.gather(*sends) == [0, 1, "two", 3, "four", 2]
 
 
-@scripted
+@scripted_in_turned_time
 async def test_post_that_times_out_gives_its_place_back(played):
+    loop = asyncio.get_running_loop()
     client = ajax(played)
     async with over_ajax(played, client):
-        waits = [client.send("test/n", i, timeout=0.05) for i in range(4)]
+        waits = [asyncio.create_task(client.send("test/n", i, timeout=5)) for i in range(4)]
+        held = [await played.accept() for _ in range(4)]
+        loop.turn(5)
         results = await asyncio.gather(*waits, return_exceptions=True)
         assert [type(result) for result in results] == [ReplyTimeout] * 4
-        held = [await played.accept() for _ in range(4)]
         asking = asyncio.create_task(client.send("test/n", 4, timeout=5))
         connection = await played.accept()
         assert (await connection.request()).form["n"].endswith("-5")

@@ -11,6 +11,7 @@ import resource
 import socket
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
@@ -21,7 +22,7 @@ from echoing import client
 from raw import Run
 from raw_ground import TEXT, UPGRADE
 
-from chansock import ChannelSocket, Config, Request, Response, serve
+from chansock import ALL, ChannelSocket, Config, Request, Response, serve
 from chansock._fast.epoll import IS_AVAILABLE
 from chansock.server import EpollServer, ServerProtocol, create_server
 from chansock.testing.echo import service
@@ -333,3 +334,41 @@ def without_descriptors(left: int) -> Iterator[None]:
         for fd in taken:
             os.close(fd)
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_who_do_not_read_wait_for_one_frame_and_have_no_copies() -> None:
+    size = 512 << 10
+    peers = 40
+
+    async def main() -> int:
+        chsk = ChannelSocket(user_id=lambda request: request.params["client-id"])
+        async with serve(chsk, port=0) as listener:
+            wires = []
+            for number in range(peers):
+                wire = socket.socket()
+                wire.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+                wire.connect(("127.0.0.1", listener.port))
+                head = UPGRADE.replace(b"=a ", b"=%d " % number)
+                wire.sendall(head.replace(b"Host: h", b"Host: localhost"))
+                wires.append(wire)
+            while len(chsk.connected.ws) < peers:
+                await asyncio.sleep(0)
+            tracemalloc.start()
+            chsk.send(ALL, "test/large", "x" * size, flush=True)
+            grown = tracemalloc.get_traced_memory()[0]
+            tracemalloc.stop()
+            for wire in wires:
+                assert await asyncio.to_thread(length_until, wire, b'"]] nil]') > size
+                wire.close()
+        return grown
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(main()) < 5 * size
+
+
+def length_until(wire: socket.socket, end: bytes) -> int:
+    wire.settimeout(20)
+    got = b""
+    while not got.endswith(end):
+        got += wire.recv(1 << 16)
+    return len(got)

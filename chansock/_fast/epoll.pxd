@@ -55,6 +55,7 @@ cdef class EpollTransport(Watched):
     cdef int _read(self) except -1
     cdef int _read_none(self, Py_ssize_t why) except -1
     cdef int _write(self) except -1
+    cdef int _wait(self, bytes data, Py_ssize_t sent) except -1
     cdef int _lose(self, object error) except -1
 
 

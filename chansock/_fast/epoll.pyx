@@ -218,11 +218,23 @@ cdef class EpollTransport(Watched):
                 self._lose(_error())
                 return
             sent = 0
+        self._wait(data, sent)
+
+    def write_rest(self, bytes data not None, Py_ssize_t sent):
+        """Send data from `sent` on, which the kernel has just not taken; nothing else waits.
+
+        It is kept whole, and so shared with others that wait for it.
+        """
+        if not self.is_lost:
+            self._wait(data, sent)
+
+    cdef int _wait(self, bytes data, Py_ssize_t sent) except -1:
         self.queue = deque((data,))
         self.sent = sent
-        self.waiting = size - sent
+        self.waiting = PyBytes_GET_SIZE(data) - sent
         self._update()
         self.protocol.pause_writing()
+        return 0
 
     cdef int _write(self) except -1:
         cdef bytes first

@@ -50,6 +50,7 @@ cdef class Socket(Transport):
     cdef Memory memory
     cdef object transport           # asyncio's; None: not connected
     cdef int fd                     # -1: no send(2) here (TLS, an odd transport, closing, gone)
+    cdef bint shares                # the transport is epoll's, and has write_rest
     cdef bint is_tls
     cdef bint has_backlog           # the transport holds bytes: everything goes behind them
 

@@ -172,6 +172,7 @@ cdef class Socket(Transport):
             sock = transport.get_extra_info("socket")
             if sock is not None:
                 self.fd = sock.fileno()
+                self.shares = sock is transport
         else:
             self.is_tls = transport.get_extra_info("sslcontext") is not None
         if self.fd < 0:
@@ -309,6 +310,10 @@ cdef class Socket(Transport):
             sent = self._sent_in_part(sent)
             if sent < 0:
                 return 0
+            if whole is not None and self.shares and size - sent >= sent:
+                # Many may wait for the rest of the same frame: none of them has a copy.
+                self.transport.write_rest(whole, sent)
+                return 1
         if sent or whole is None:
             whole = PyBytes_FromStringAndSize(<const char*>data + sent, size - sent)
         self.transport.write(whole)
