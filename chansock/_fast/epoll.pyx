@@ -424,7 +424,7 @@ cdef class Poller:
     cdef Watched _of(self, chansock_event* event):
         """Give what an event is of; None: what was ready before it has closed that."""
         cdef uint64_t mark = event_mark(event)
-        cdef Watched watched = self.watched[<Py_ssize_t>(mark & 0xFFFFFFFF)]
+        cdef Watched watched = self.watched[<uint32_t>mark]
         # Its descriptor may be another's by now.
         return None if watched is None or watched.generation != mark >> 32 else watched
 
