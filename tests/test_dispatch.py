@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from chansock import ALL, LATER, ChannelClosed, ChannelSocket, Config, InvalidEvent, Keyword
+from chansock.packers import EDN
 from chansock.testing import World, user_id
 
 BOTH = pytest.mark.parametrize("transport", ["ws", "ajax"])
@@ -124,6 +125,73 @@ def test_a_reply_that_cannot_be_written_is_the_handlers_failure(chsk, world, tra
     world.turn()
     assert reply.value == "chsk/error"
     assert "EdnEncodeError" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        '[^:m [:t/e 1] "cb"]',
+        '[#^{:m 1} [:t/e 1] "cb"]',
+        '^:m [[:t/e 1] "cb"]',
+        '^"m" (^m ^:n [:t/e 1] "cb")',
+    ],
+)
+def test_an_event_with_metadata_is_an_event(chsk, world, packet):
+    chsk.on("t/e", lambda msg: msg.data)
+    client = connect(world, "ws")
+    client.feed(packet)
+    assert client.transport.written[-1] == b'[1 "cb"]'
+    assert chsk.stats.bad_event == 0
+
+
+def test_of_two_replies_at_once_there_is_one():
+    def answers_itself(value):
+        return kept[0].reply("first")
+
+    kept = []
+    chsk = ChannelSocket(user_id=user_id, packer=EDN(default=answers_itself))
+    chsk.on("t/e", lambda msg: kept.append(msg) or LATER)
+    with World(chsk) as own:
+        client = connect(own, "ws")
+        client.ask("t/e")
+        before = len(client.transport.written)
+        assert not kept[0].reply(object())
+        own.turn()
+        assert [text[:8] for text in client.transport.written[before:]] == [b'["first"']
+
+
+def test_replies_within_a_reply_are_each_their_own():
+    kept = []
+    chsk = ChannelSocket(user_id=user_id, packer=EDN(default=lambda value: kept.pop().reply("in")))
+    chsk.on("t/later", lambda msg: kept.append(msg) or LATER)
+    chsk.on("t/e", lambda msg: [object(), object(), "out"])
+    with World(chsk) as own:
+        clients = [connect(own, "ws") for _ in range(3)]
+        replies = [client.ask("t/later") for client in clients[:2]]
+        replies.append(clients[2].ask("t/e"))
+        own.turn()
+        assert [reply.value for reply in replies] == ["in", "in", [True, True, "out"]]
+
+
+def test_a_packer_that_gives_no_bytes_for_a_reply_is_the_handlers_failure():
+    class Packs:
+        binary = False
+        unpack = staticmethod(EDN().unpack)
+        fragment = staticmethod(EDN().fragment)
+        batch = staticmethod(EDN().batch)
+
+        def packet(self, value, cb_id):
+            return None if value == "nothing" else EDN().packet(value, cb_id)
+
+    failures = []
+    chsk = ChannelSocket(user_id=user_id, packer=Packs())
+    chsk.on("t/e", lambda msg: "nothing")
+    chsk.on_error(lambda msg, error: failures.append(type(error)))
+    with World(chsk) as world:
+        client = connect(world, "ws")
+        client.feed('[[:t/e 1] "cb"]')
+        assert client.transport.written[-1] == b'[:chsk/error "cb"]'
+        assert failures == [TypeError]
 
 
 def test_an_unanswered_post_gets_chsk_timeout_after_20_s(chsk, world):

@@ -226,10 +226,8 @@ cdef class Connection(Link):
                 got = "%.80r" % (got,)
             except RecursionError:      # as deep as the reader lets it be
                 got = type(got).__name__
-            log.warning(
-                "%s uid=%r client=%r: %s, got %s",
-                log_id, self.uid, self.client_id[:8], expected, got,
-            )
+            log.warning("%s uid=%r client=%r: %s, got %s",
+                        log_id, self.uid, self.client_id[:8], expected, got)
 
 
 @cython.freelist(64)
@@ -294,6 +292,8 @@ cdef class EventMsg:
             if dispatch.can_write(cb_id):
                 raise
             out = None
+        if self.is_replied:             # meanwhile, by what the packer called or another thread
+            return False
         self.is_replied = True
         if is_own:
             return self._send(out, whole)

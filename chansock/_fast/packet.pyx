@@ -97,7 +97,10 @@ cdef class Packer:
         raise NotImplementedError(f"{type(self).__name__}.packet")
 
     cdef bytes packet_into(self, object value, object cb_id, WriteBuffer out):
-        return self.packet(value, cb_id)
+        cdef bytes packed = self.packet(value, cb_id)
+        if packed is None:
+            raise TypeError(f"expected a packet from {self!r}, got None")
+        return packed
 
     cdef int unpack_event(
         self, const uint8_t* data, Py_ssize_t size, PyObject** parts
@@ -198,7 +201,7 @@ cdef class EdnPacker(Packer):
         if found == NO_PAIR:
             raise PacketError(f"expected a packet `[value cb-id]`, got {_shown(data, size)}")
         _none_if_false(&parts[2])
-        return length
+        return length or _take_apart(parts)     # one with metadata is an event as well
 
 
 @cython.final
@@ -227,7 +230,6 @@ cdef class ForeignPacker(Packer):
     cdef int unpack_event(
         self, const uint8_t* data, Py_ssize_t size, PyObject** parts
     ) except -1:
-        cdef Py_ssize_t length = 0
         cdef Span span = Span.__new__(Span)
         span.aim(<uint8_t*>data if size else <uint8_t*>b"", size, True)
         view = memoryview(span)
@@ -243,14 +245,23 @@ cdef class ForeignPacker(Packer):
         if span.exports:
             # what was kept shows other messages later on
             raise PacketError(f"expected {self.packer!r} to copy what it keeps, got an open view")
-        parts[2] = given(asked)
+        parts[0], parts[1], parts[2] = given(value), given(None), given(asked)
         _none_if_false(&parts[2])
-        if type(value) is list and 1 <= len(<list>value) <= 2 and type(value[0]) is Keyword:
-            length = len(<list>value)
-            parts[0], parts[1] = given(value[0]), given(value[1] if length == 2 else None)
-        else:
-            parts[0], parts[1] = given(value), given(None)
-        return <int>length
+        return _take_apart(parts)
+
+
+cdef int _take_apart(PyObject** parts) except -1:
+    # Put the parts of an event in place of the list that holds them; gives its size, or 0.
+    cdef object value = <object>parts[0]
+    cdef Py_ssize_t size = len(<list>value) if type(value) is list else 0
+    if not 1 <= size <= 2 or type((<list>value)[0]) is not Keyword:
+        return 0
+    release(parts[0])
+    parts[0] = given((<list>value)[0])
+    if size == 2:
+        release(parts[1])
+        parts[1] = given((<list>value)[1])
+    return <int>size
 
 
 cdef inline int _none_if_false(PyObject** cb_id) noexcept:
