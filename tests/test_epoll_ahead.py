@@ -4,6 +4,8 @@ then sends what they made. To each of them that must look as if it were alone.""
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import os
 import random
 import select
@@ -182,6 +184,44 @@ def test_what_one_breaks_costs_the_others_nothing(caplog: pytest.LogCaptureFixtu
             assert await four.frames(1) == [(TEXT, b'[8 "c"]')]
 
     on_both(main)
+
+
+class Full(logging.Handler):
+    """A log that cannot be written to, and says so to whoever tries."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        raise OSError("no space left")
+
+
+def test_a_log_that_raises_costs_the_others_nothing() -> None:
+    async def main() -> None:
+        chsk = channel()
+        chsk.on("test/ask")(lambda msg: msg.data)
+        chsk.on("test/bad")(lambda msg: 1 / 0)
+        # what leaves the turn in the end is for the loop to tell
+        asyncio.get_running_loop().set_exception_handler(lambda loop, told: left.append(told))
+        async with tabs(chsk, "one", "two", "three") as (one, two, three):
+            one.put(ask("test/ask", "1", "a"))
+            two.put(ask("test/bad", "2", "b"))
+            three.put(ask("test/ask", "3", "c"))
+            assert await three.frames(1) == [(TEXT, b'[3 "c"]')]
+            assert await one.frames(1) == [(TEXT, b'[1 "a"]')]
+            with contextlib.suppress(ConnectionError):
+                assert await two.reader.read() == b""
+            two.writer.close()
+            one.put(ask("test/ask", "4", "d"))
+            three.put(ask("test/ask", "5", "e"))
+            assert await three.frames(1) == [(TEXT, b'[5 "e"]')]
+            assert await one.frames(1) == [(TEXT, b'[4 "d"]')]
+
+    left: list[Any] = []
+    log, full = logging.getLogger("chansock"), Full()
+    log.addHandler(full)
+    try:
+        on_both(main)
+    finally:
+        log.removeHandler(full)
+    assert left
 
 
 def test_what_no_handler_may_catch_stops_the_loop_behind_the_others() -> None:

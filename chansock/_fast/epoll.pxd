@@ -81,4 +81,4 @@ cdef class Poller:
     cdef Watched _of(self, chansock_event* event)
     cdef int _read_ahead(self, int first, int end) except -1
     cdef int _take_ahead(self, int first, int end) except -1
-    cdef int _failed(self, Watched watched, object error) except -1
+    cdef object _failed(self, Watched watched, object error)

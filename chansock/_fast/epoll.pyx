@@ -431,6 +431,7 @@ cdef class Poller:
     def turn(self):
         """Serve what is ready; the loop calls it."""
         cdef Watched watched
+        cdef object raised
         cdef int at = 0, ahead, count = epoll_ready(self.fd, self.events, MAX_EVENTS)
         while at < count:
             # One alone has nothing to gain from that.
@@ -444,9 +445,9 @@ cdef class Poller:
                 if watched is not None:
                     watched.ready(event_mask(&self.events[at]))
             except BaseException as error:
-                self._failed(watched, error)
-                if not isinstance(error, Exception):
-                    raise
+                raised = self._failed(watched, error)
+                if raised is not None:
+                    raise raised
             at += 1
 
     cdef int _read_ahead(self, int first, int end) except -1:
@@ -485,35 +486,42 @@ cdef class Poller:
         cdef EpollTransport transport = <EpollTransport>self._of(&self.events[first])
         cdef Memory memory = transport.protocol.memory
         cdef uint8_t* data = memory.buffer
-        cdef object raised = None
+        cdef object failed, raised = None
         cdef int64_t now, since = tick()
         cdef int at
         memory.puts_off = True
-        for at in range(first, end):
-            transport = <EpollTransport>self._of(&self.events[at])
-            try:
-                if transport is not None:
-                    transport.take(data, self.got[at])
-            except BaseException as error:
-                self._failed(transport, error)
-                if not isinstance(error, Exception):
-                    raised = error      # the others' bytes are no more where they came from
-            data += max(self.got[at], 0)
-            now = tick()
-            if now != since:
-                since = now
-                memory.send_put_off()
-        memory.puts_off = False
+        try:
+            for at in range(first, end):
+                transport = <EpollTransport>self._of(&self.events[at])
+                try:
+                    if transport is not None:
+                        transport.take(data, self.got[at])
+                except BaseException as error:
+                    failed = self._failed(transport, error)
+                    if failed is not None:
+                        raised = failed     # the others' bytes are no more where they came from
+                data += max(self.got[at], 0)
+                now = tick()
+                if now != since:
+                    since = now
+                    memory.send_put_off()
+        finally:
+            memory.puts_off = False
         memory.send_put_off()
         if raised is not None:
             raise raised
         return 0
 
-    cdef int _failed(self, Watched watched, object error) except -1:
-        watched.failed()                # what it was at may be lost
-        if isinstance(error, Exception):
+    cdef object _failed(self, Watched watched, object error):
+        """End what has raised, since what it was at may be lost; give what is to leave the turn."""
+        try:
+            watched.failed()
+            if not isinstance(error, Exception):
+                return error
             log.error("epoll_error", exc_info=error)
-        return 0
+        except BaseException as worse:  # of a handler of the log, for one
+            return worse
+        return None
 
     def close(self):
         """End as soon as nothing is watched any more."""

@@ -138,8 +138,9 @@ cdef class Memory:
         """Send what sockets have made while they were told to put it off, each its own."""
         cdef list late = self.late
         cdef Socket socket
-        self.late = []
-        for socket in late:
+        late.reverse()
+        while late:
+            socket = late.pop()         # what is left still knows where its bytes lie
             try:
                 socket.send_put_off()
             except Exception:
