@@ -2,6 +2,7 @@
 
 import threading
 import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ class Recorder(Transport):
         self.waiting = 0
         self.is_closed = False
         self.code: int | None = None
+        self.when_closed: Callable[[], object] = lambda: None
 
     def write(self, packets: list[Packet]) -> bool:
         if self.is_closed:
@@ -35,6 +37,7 @@ class Recorder(Transport):
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         self.code = code
+        self.when_closed()
 
     def backlog(self) -> int:
         return self.waiting
@@ -319,6 +322,18 @@ def test_what_a_transport_holds_that_was_cut_counts_until_it_has_ended():
     assert ground.fanout.waiting == 700 + box.waiting_bytes
     ground.fanout.ended(recorder)
     assert ground.fanout.waiting == box.waiting_bytes
+
+
+def test_a_transport_that_ends_as_it_is_cut_holds_nothing_any_more():
+    ground = Ground(max_events=1)
+    box, recorder = ground.box()
+    recorder.waiting = 700
+    recorder.when_closed = lambda: ground.fanout.ended(recorder)
+    for n in range(3):
+        ground.fanout.send(box, ground.fragment(n))
+        ground.clock.turn()
+    assert recorder.code == 1013
+    assert ground.fanout.waiting == box.waiting_bytes == 0
 
 
 def test_nobody_is_cut_for_what_transports_hold():

@@ -563,11 +563,11 @@ cdef class Fanout:
         events = box.drop(reason)
         box.was_cut(reason, events)
         if transport is not None:
-            transport.close(1013, "too far behind")
             behind = transport.backlog()
             if behind:
                 self.closing[transport] = behind
                 self.waiting += behind
+            transport.close(1013, "too far behind")     # it may have ended by that
         return 0
 
     cpdef ended(self, Transport transport):
