@@ -347,6 +347,25 @@ def test_nobody_is_cut_for_what_transports_hold():
     assert (large[1].code, small[1].code) == (None, 1013)
 
 
+def test_while_transports_hold_the_total_what_comes_for_others_is_lost():
+    ground = Ground(max_total=1000)
+    slow, away = ground.box(), ground.box(None)[0]
+    slow[1].waiting = 900
+    ground.fanout.send(slow[0], ground.fragment(0))
+    ground.clock.turn()
+    slow[1].waiting = 1100
+    for n in range(1, 3):
+        ground.fanout.send(away, ground.fragment(n))
+    assert ground.fanout.lost["budget"] == 2 - away.waiting_events
+    ground.fanout.send(slow[0], ground.fragment(3))
+    assert (away.waiting_events, slow[0].waiting_events) == (0, 0)
+    assert ground.fanout.waiting == 1100
+    ground.fanout.ended(slow[1])
+    assert ground.fanout.waiting == 0
+    ground.fanout.send(away, ground.fragment(4))
+    assert away.waiting_events == 1
+
+
 @pytest.mark.parametrize("size", [10, 450, 1000, 5000])
 @pytest.mark.parametrize("kind", ["event", "reply"])
 def test_what_waits_is_counted_as_what_the_allocator_gave_for_it(kind: str, size: int):
@@ -521,6 +540,11 @@ def test_every_event_is_written_replaced_lost_or_waits_and_order_holds(steps):
         fanout = ground.fanout
         assert fanout.sent == fanout.written + fanout.replaced + ground.lost() + waiting
         assert fanout.waiting <= 10 * ONE
+    for box, recorder in pairs:
+        ground.fanout.ended(recorder)
+        box.detach()
+        box.drop("grace")
+    assert ground.fanout.waiting == 0
     for recorders in seen:
         numbers = [
             int(word.rstrip(b"]"))

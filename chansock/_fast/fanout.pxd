@@ -129,6 +129,7 @@ cdef class Fanout:
     # counted
     # bytes that wait for somebody to write to, in outboxes, or for a peer, in transports
     cdef readonly Py_ssize_t waiting
+    cdef Py_ssize_t taken               # of these, by transports
     cdef public Py_ssize_t sent
     cdef readonly Py_ssize_t written
     cdef readonly Py_ssize_t replaced
@@ -143,7 +144,7 @@ cdef class Fanout:
     cdef Node part(self, Node node, bint of_events)
     cdef list packets(self, Node node)
     cdef int cut(self, Outbox box, str reason) except -1
-    cdef int cut_largest(self) except -1
+    cdef int cut_largest(self, Outbox last) except -1
     cpdef broadcast(self, Fragment fragment)
     cpdef send(self, Outbox box, Fragment fragment)
     cpdef ended(self, Transport transport)

@@ -195,7 +195,9 @@ cdef class Outbox:
         cdef Fanout fanout = self.fanout
         cdef Py_ssize_t behind = 0 if self.transport is None else self.transport.backlog()
         # A transport keeps the whole of what is sent in part.
+        fanout.taken -= self.behind
         self.behind = 0 if self.transport is None else max(behind, self.behind)
+        fanout.taken += self.behind
         _keep(self.tail.entry)
         fanout.waiting += self.tail.nbytes + self.behind - self.held
         self.held = self.tail.nbytes + self.behind
@@ -204,11 +206,12 @@ cdef class Outbox:
         if self.transport is not None and self.tail.nbytes + behind > fanout.max_bytes:
             self.overflow()
         elif fanout.waiting > fanout.max_total:
-            fanout.cut_largest()
+            fanout.cut_largest(self)
         return 0
 
     cdef int release(self) except -1:
         self.fanout.waiting -= self.held
+        self.fanout.taken -= self.behind
         self.held = self.behind = 0
         if self.index < 0:
             self.fanout.aside.discard(self)
@@ -274,6 +277,7 @@ cdef class Outbox:
         cdef Node node = self.tail
         cdef list packets = []
         self.transport = transport
+        fanout.taken -= self.behind
         self.behind = 0
         self.is_blocked = transport.backlog() > 0   # a socket that was displaced may have one
         self.is_dirty = False       # the list it stands in may have another's delay
@@ -567,22 +571,29 @@ cdef class Fanout:
             if behind:
                 self.closing[transport] = behind
                 self.waiting += behind
+                self.taken += behind
             transport.close(1013, "too far behind")     # it may have ended by that
         return 0
 
     cpdef ended(self, Transport transport):
         """Count no more what a transport held that was closed because too much waited."""
-        if self.closing:
-            self.waiting -= self.closing.pop(transport, 0)
+        cdef Py_ssize_t behind = self.closing.pop(transport, 0) if self.closing else 0
+        self.waiting -= behind
+        self.taken -= behind
 
-    cdef int cut_largest(self) except -1:
+    cdef int cut_largest(self, Outbox last) except -1:
+        """Empty outboxes until the total holds, or all are empty; `last` is who made it too much.
+
+        What a transport took stays there until it has gone.
+        """
         cdef Outbox box, largest
-        while self.waiting > self.max_total:
-            largest = None
-            for box in (*self.boxes, *self.aside):
-                # What a transport took stays there until it has gone.
-                if box.held and (largest is None or box.tail.nbytes > largest.tail.nbytes):
-                    largest = box
+        while self.waiting > self.max_total and self.waiting > self.taken:
+            # Not searched for where it is the only one: transports may hold the total for long.
+            largest = last if self.waiting - self.taken == last.tail.nbytes else None
+            if largest is None:
+                for box in (*self.boxes, *self.aside):
+                    if box.held and (largest is None or box.tail.nbytes > largest.tail.nbytes):
+                        largest = box
             if largest is None or largest.tail is self.root:
                 break
             self.cut(largest, "budget")
