@@ -48,6 +48,7 @@ class Line:
     is_cut: bool = False
     has_ended: bool = False
     gaps: int = 0  # of its session when it opened
+    is_behind: bool = False  # a socket: its session was cut since polls displaced it
 
     @property
     def can_take(self) -> bool:
@@ -248,7 +249,7 @@ class Model:
         is_open = session.ws is not None and not session.ws.is_cut
         if kind == "ajax" and is_open and session.current is None:
             # The polls that displaced this socket are gone, so it is the newest again.
-            if session.is_behind:
+            if session.ws.is_behind:
                 self.close(session.ws, 1013)  # else it had a gap
             else:
                 self.reinstate(session, session.ws)
@@ -336,7 +337,10 @@ class Model:
         self.lost[reason] += count
         self.reply_lost += len(replies(box))
         box[:] = events(box)[count:]
-        session.is_behind |= box is session.box
+        if box is session.box:
+            session.is_behind = True
+            if session.ws is not None and session.ws is not session.current:
+                session.ws.is_behind = True
         session.gaps += count > 0
         if line is None:
             return

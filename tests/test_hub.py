@@ -363,7 +363,8 @@ def test_a_socket_that_was_cut_does_not_get_pushes_again_when_the_polls_are_gone
         assert chsk.stats.reply_lost == 1
 
 
-def test_a_socket_whose_polls_lost_events_is_closed_when_they_are_gone():
+@pytest.mark.parametrize("are_told", [False, True])
+def test_a_socket_whose_polls_lost_events_is_closed_when_they_are_gone(are_told):
     chsk = ChannelSocket(Config(max_backlog_events=2), user_id=user_id)
     with World(chsk) as world:
         socket, poll = world.ws("tab", uid="a"), world.ajax("tab", uid="a")
@@ -371,6 +372,8 @@ def test_a_socket_whose_polls_lost_events_is_closed_when_they_are_gone():
         for number in range(3):
             chsk.send("a", "t/e", number)
         assert chsk.stats.lost.too_slow == 3
+        if are_told:  # by a handshake of theirs: the socket is none the wiser
+            world.ajax("tab", uid="a", is_polling=False)
         chsk.send("a", "t/e", 3)
         world.advance(6)  # it is the newest again; what it would get lies behind a gap
         assert data(socket) == []

@@ -62,6 +62,14 @@ def test_chunks_are_joined_and_trailers_left_out() -> None:
     assert read(CHUNKED + body + GET) == [(CHUNKED, b"abc0123456789"), (GET, b"")]
 
 
+def test_why_a_chunk_is_refused_does_not_hang_on_how_it_was_cut() -> None:
+    for line in (b"^3\rx", b"^\n", b"\r\n", b"3^\rx", b"3\rx\n", b"\n", b"^" * 200):
+        whole = read(CHUNKED + line)
+        assert whole[-1][0] == 400
+        for step in range(1, len(CHUNKED + line)):
+            assert read(CHUNKED + line, step=step) == whole
+
+
 def test_an_empty_chunked_body_is_empty() -> None:
     assert read(CHUNKED + b"0\r\n\r\n" + GET) == [(CHUNKED, b""), (GET, b"")]
 

@@ -136,6 +136,7 @@ class Hub:
         if session.current is not None:
             self._displace(session, session.current)
         session.ws = session.current = connection
+        session.is_ws_behind = False
         connection.outbox = session
         self.connections.add(connection)
         session.attach(connection.transport, handshake)
@@ -267,8 +268,8 @@ class Hub:
         socket = session.ws
         if session.current is None and socket is not None and socket.outbox is not None:
             # Its polls displaced this socket, which was not cut, and are gone: it is the newest.
-            if session.is_behind:
-                # They lost something, and no poll came to be told so: a gap lies at a break.
+            if session.is_ws_behind:
+                # Meanwhile something was lost, of which it was not told: a gap lies at a break.
                 self._close(socket, 1013, "too far behind")
             else:
                 self._reinstate(session, socket)

@@ -38,6 +38,7 @@ class Session(Outbox):
         "is_behind",
         "is_gone",
         "is_ws",
+        "is_ws_behind",
         "last",
         "on_answered",
         "poll",
@@ -69,6 +70,7 @@ class Session(Outbox):
         self.is_ws = False  # counted in presence
         self.is_ajax = False
         self.is_behind = False  # cut since its last Ajax handshake
+        self.is_ws_behind = False  # the same since polls displaced its socket
         self.is_gone = False  # nothing is sent to it; it is kept for its displaced connections
         self.polled = ""  # the number of its newest poll, if it has one
         self.was_answered = False  # by its last poll, with events; did the client get them?
@@ -87,6 +89,7 @@ class Session(Outbox):
     def was_cut(self, reason: str, events: int) -> None:
         """Told by the fanout: too much waited, the outbox is empty, the socket closes 1013."""
         self.is_behind = True
+        self.is_ws_behind |= self.ws is not None and self.ws is not self.current
         if self.current is not None:
             self.current.outbox = None
             self.current = None

@@ -339,10 +339,11 @@ cdef class RequestReader:
                 self.part = IN_CHUNK_SIZE
             end = <const uint8_t*>memchr(data + at, 10, min(size - at, MAX_CHUNK_LINE))
             taken = min(size - at, MAX_CHUNK_LINE) if end == NULL else end - (data + at)
-            if not _is_line(data + at, taken, end == NULL):
-                return self._refuse(400, "expected lines ended by CR LF in a chunked body")
+            # By the first byte first, so that nothing hangs on how many have come.
             if self.part == IN_CHUNK_SIZE and taken and hex_digit(data[at]) < 0:
                 return self._refuse(400, "expected the size of a chunk in hex")
+            if not _is_line(data + at, taken, end == NULL):
+                return self._refuse(400, "expected lines ended by CR LF in a chunked body")
             if end == NULL:
                 if taken == MAX_CHUNK_LINE:
                     return self._refuse(431, "expected shorter lines in a chunked body")
