@@ -95,7 +95,8 @@ class Model:
         later: Callable[..., Any],
         soon: Callable[..., Any],
     ) -> None:
-        self.config, self.now, self.later, self.soon = config, now, later, soon
+        self.config, self.now, self.call_later, self.soon = config, now, later, soon
+        self.timers: dict[Any, Callable[[], None]] = {}
         self.sessions: dict[tuple[Any, str], Session] = {}
         self.lines: list[Line] = []
         self.presence: dict[str, set[Any]] = {"ws": set(), "ajax": set(), "any": set()}
@@ -104,6 +105,26 @@ class Model:
         self.lost = {"too_slow": 0, "budget": 0, "grace": 0, "stopped": 0}
         self.closed_by_code: dict[int, int] = {}
         self.is_stopped = False
+
+    # -- time
+
+    def later(self, seconds: float, call: Callable[..., None], *args: Any) -> Any:
+        def due() -> None:
+            del self.timers[timer]
+            call(*args)
+
+        timer = self.call_later(seconds, due)
+        self.timers[timer] = due
+        return timer
+
+    def catch_up(self) -> None:
+        """Do what is due now: the channel is at that too, in an order of its own."""
+        for timer, due in sorted(self.timers.items(), key=lambda item: item[0].when()):
+            if timer.cancelled():
+                self.timers.pop(timer, None)
+            elif timer.when() < self.now() + SLACK:
+                timer.cancel()
+                due()
 
     # -- who is meant
 

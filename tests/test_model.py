@@ -260,7 +260,9 @@ class Channel(RuleBasedStateMachine):
         peer = line.peer = Peer(client, client, line)
         self.peers.append(peer)
         close = client.transport.on_close
-        client.transport.on_close = lambda: (self.model.observe(), close())
+        client.transport.on_close = lambda: (
+            self.model.catch_up(), self.model.observe(), close()
+        )  # fmt: skip
 
     def ajax_client(self, key: tuple[Any, str]) -> AjaxClient:
         uid, client_id = key
@@ -280,6 +282,10 @@ class Channel(RuleBasedStateMachine):
         poll = client.poll()
         if isinstance(line, str):
             assert line == "503" if poll.status == 503 else poll.value[0] == f"chsk/{line}"
+            return
+        if poll.status == 503:  # a handler of its coming has sent too much
+            assert line.session.is_behind and line.session.current is None
+            self.model.ended(line, 1013)
             return
         line.peer = Peer(client, poll, line)
         self.polls.append(line.peer)

@@ -174,8 +174,10 @@ class Hub:
         if not session.is_ajax:
             session.is_ajax = True
             self._entered("ajax", session, connection)
-        if session.poll is connection:
+        if session.current is connection:
             session.attach(connection.transport)
+        elif session.poll is connection and session.is_behind:
+            self._close(connection, 1013, "too far behind")  # what the handler sent was too much
 
     def _displace(self, session: Session, old: Connection) -> None:
         session.current = None
