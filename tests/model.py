@@ -382,7 +382,11 @@ class Model:
             if box is not session.box and (line is None or line.buffered):
                 least = sum(item.size for item in box[:-1])
                 assert least <= size, f"expected the largest to be cut, got {size} before {least}"
-        self.lose(session.box, count, "budget", session.current, session)
+        line = session.current
+        if line is not None and line.kind == "ws" and line.peer is None:
+            line.gaps += count > 0  # it opens behind that: what was lost is of the one before
+            line = None
+        self.lose(session.box, count, "budget", line, session)
 
     # -- closing from the channel's side
 

@@ -169,15 +169,17 @@ class Hub:
         self._sweep.cancel(session.grace_ajax)
         session.grace_ajax = None
         connection.timer = self._sweep.enter(self._config.poll_timeout, self._poll_due, connection)
-        if session.waiting_events:
+        if session.waiting_events and not session.is_behind:
             session.attach(connection.transport)  # before a handler below adds to it
         if not session.is_ajax:
             session.is_ajax = True
             self._entered("ajax", session, connection)
-        if session.current is connection:
+        if session.is_behind:
+            # Cut meanwhile: by what a displaced socket did not take, or what the handler sent.
+            if session.poll is connection:
+                self._close(connection, 1013, "too far behind")
+        elif session.current is connection:
             session.attach(connection.transport)
-        elif session.poll is connection and session.is_behind:
-            self._close(connection, 1013, "too far behind")  # what the handler sent was too much
 
     def _displace(self, session: Session, old: Connection) -> None:
         session.current = None
