@@ -363,6 +363,24 @@ def test_a_socket_that_was_cut_does_not_get_pushes_again_when_the_polls_are_gone
         assert chsk.stats.reply_lost == 1
 
 
+def test_a_poll_whose_session_is_cut_while_it_comes_is_told_so():
+    chsk = ChannelSocket(Config(max_total_backlog_bytes=300), user_id=user_id)
+
+    @chsk.on("chsk/uidport-open")
+    def greet(msg):
+        chsk.send(msg.data, "t/e", 1)
+        chsk.send(msg.data, "t/e", 2)
+
+    with World(chsk) as world:
+        client = world.ajax(uid="a", is_polling=False)
+        assert client.poll().status == 503
+        assert chsk.stats.lost.budget == 2
+        client.shake_hands()
+        chsk.send("a", "t/e", 3)
+        client.poll()
+        assert data(client) == [3]
+
+
 @pytest.mark.parametrize("are_told", [False, True])
 def test_a_socket_whose_polls_lost_events_is_closed_when_they_are_gone(are_told):
     chsk = ChannelSocket(Config(max_backlog_events=2), user_id=user_id)
