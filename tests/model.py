@@ -45,6 +45,7 @@ class Line:
     is_broken: bool = False  # takes nothing, and nobody has noticed
     is_closing: bool = False  # by the channel
     owed: list[Item] = field(default_factory=list)  # what has to be written before
+    code: int = 0  # it was closed with that
     is_cut: bool = False
     has_ended: bool = False
     gaps: int = 0  # of its session when it opened
@@ -70,6 +71,8 @@ class Session:
     shown: set[str] = field(default_factory=set)  # in presence, by kind
     was_answered: bool = False
     is_behind: bool = False  # cut since its last Ajax handshake
+    # replies that went along with the one that was displaced last, and took nothing
+    moved: tuple[Line | None, list[Item]] = (None, [])
     gaps: int = 0  # how often events of it were lost
 
     @property
@@ -185,10 +188,13 @@ class Model:
     def displace(self, session: Session) -> None:
         """Pushes go to the newest; the former stays open, with what was for it alone."""
         old, session.current = session.current, None
+        session.moved = None, []
         if old is None:
             return
         if old.kind == "ws":
             goes = list(session.box) if old.can_take else replies(session.box)
+            if not old.can_take:
+                session.moved = old, goes
             old.own += goes
             session.box = [item for item in session.box if item not in goes]
         else:
@@ -375,17 +381,28 @@ class Model:
         """Told by the log: this session had the most waiting, `count` events of it are lost."""
         self.observe()
         session = self.sessions[uid, client_id]
+        line = session.current
+        if line is not None and line.peer is None:
+            # It is just coming, and has had nothing yet: what is lost is of the one before.
+            old, moved = session.moved
+            if old is not None:
+                old.own = [item for item in old.own if item not in moved]
+            session.box = moved + line.own + session.box
+            session.moved, line.own = (None, []), []
+            line.gaps += count > 0
         came_later = len(events(session.box)) - count  # this send's, if others had it first
         assert came_later in (0, 1)
         size = sum(item.size for item in session.box[: len(session.box) - came_later])
-        for line, box in self.boxes():
-            if box is not session.box and (line is None or line.buffered):
+        for other, box in self.boxes():
+            if box is not session.box and (
+                other is None or (other.buffered and not other.is_broken)  # else cut, unseen
+            ):
                 least = sum(item.size for item in box[:-1])
                 assert least <= size, f"expected the largest to be cut, got {size} before {least}"
-        line = session.current
         if line is not None and line.kind == "ws" and line.peer is None:
-            line.gaps += count > 0  # it opens behind that: what was lost is of the one before
             line = None
+        elif line is not None and line.kind == "ws" and line.peer.transport.closed_with is None:
+            line.code = 1013  # though another close of it may be under way
         self.lose(session.box, count, "budget", line, session)
 
     # -- closing from the channel's side
@@ -408,11 +425,12 @@ class Model:
             line.owed = list(line.own)
         was_open = not line.is_broken
         line.is_closing = True
+        line.code = code
         if line.kind == "ajax":
             if not line.own:
                 self.ended(line, code)  # 503
         elif was_open:
-            self.soon(self.ended, line, code)  # the peer's close frame takes a turn
+            self.soon(lambda: self.ended(line, line.code))  # the peer's close frame takes a turn
 
     def stop(self) -> None:
         self.observe()
@@ -503,7 +521,12 @@ class Model:
 
         Of one that takes nothing any more the channel learns when it writes to it.
         """
-        least, unsure = self.buffered(), 0
+        least = unsure = 0
+        for line in self.lines:
+            if line.is_broken or line.is_closing:
+                unsure += line.buffered  # counts until it has ended
+            else:
+                least += line.buffered
         for line, box in self.boxes():
             size = sum(item.size for item in box)
             if line is not None and (line.is_broken or line.is_closing):
