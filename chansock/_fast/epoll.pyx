@@ -453,8 +453,8 @@ cdef class Poller:
     cdef int _read_ahead(self, int first, int end) except -1:
         """Read for events from the first on, as far as they are such that can; count them.
 
-        A kernel's call leaves nothing of ours in the processor's caches: what is done for all
-        between two of them costs a third of what it costs for each between two.
+        A call into the kernel leaves little of ours in the processor's caches, so what is done
+        for all between two of them costs less than what is done for each.
         """
         cdef EpollTransport transport
         cdef Watched watched

@@ -54,7 +54,8 @@ cdef class Socket(Transport):
     cdef bint is_tls
     cdef bint has_backlog           # the transport holds bytes: everything goes behind them
 
-    cdef Py_ssize_t put_off         # bytes of memory.gathered that go before all others
+    # Bytes that lie in memory.gathered until others have been read, and go before all that is sent
+    cdef Py_ssize_t put_off
     cdef Py_ssize_t put_off_at
 
     # What was read and not taken, or the beginning of a large frame; owned
