@@ -42,6 +42,9 @@ class Line:
     groups: int = 0  # writes looked at
     buffered: int = 0  # bytes that its peer has not read
     due: Any = None  # of a poll: its end
+    grace: float = 0.0  # of a poll: when its session's Ajax grace had ended without it
+    is_news: bool = False  # of a poll: the first that its session shows of Ajax
+    is_coming: bool = True  # the channel is at it
     is_broken: bool = False  # takes nothing, and nobody has noticed
     is_closing: bool = False  # by the channel
     owed: list[Item] = field(default_factory=list)  # what has to be written before
@@ -180,10 +183,27 @@ class Model:
         line = session.poll = session.current = Line("ajax", session)
         line.own, session.box = session.box, []  # answers it at once
         self.lines.append(line)
-        self.end_grace(session, "ajax")
         line.due = self.later(self.config.poll_timeout, self.poll_due, line)
+        line.grace = session.grace["ajax"].when()
+        self.end_grace(session, "ajax")
+        line.is_news = "ajax" not in session.shown
         self.show(session, "ajax")
         return line
+
+    def refused(self, line: Line) -> None:
+        """A poll was not parked: while it came, its session was cut."""
+        session = line.session
+        assert session.is_behind and line.is_cut and not line.own
+        line.has_ended = True
+        line.due.cancel()
+        session.poll = None
+        self.start_grace(session, "ajax", line.grace - self.now())
+        if line.is_news:
+            told = list(self.told.get(session.member, ()))
+            session.shown.remove("ajax")
+            self.recount(session.member)
+            if told != self.told.get(session.member, []):  # neither came nor went
+                self.told[session.member] = told[:-1]
 
     def displace(self, session: Session) -> None:
         """Pushes go to the newest; the former stays open, with what was for it alone."""
@@ -253,9 +273,10 @@ class Model:
         if not line.has_ended:
             self.poll_answered(line)
 
-    def start_grace(self, session: Session, kind: str) -> None:
+    def start_grace(self, session: Session, kind: str, left: float | None = None) -> None:
         self.end_grace(session, kind)
         seconds = self.config.grace_ws if kind == "ws" else self.config.grace_ajax
+        seconds = seconds if left is None else left
         session.grace[kind] = self.later(seconds, self.grace_over, session, kind)
 
     def end_grace(self, session: Session, kind: str) -> None:
@@ -295,8 +316,9 @@ class Model:
             return
         self.lost["grace"] += len(events(session.box))
         session.box = []
-        if not session.displaced:
-            self.sessions.pop((session.uid, session.client_id), None)
+        key = session.uid, session.client_id
+        if not session.displaced and self.sessions.get(key) is session:
+            del self.sessions[key]
 
     # -- presence
 
@@ -382,7 +404,7 @@ class Model:
         self.observe()
         session = self.sessions[uid, client_id]
         line = session.current
-        if line is not None and line.peer is None:
+        if line is not None and line.is_coming:
             # It is just coming, and has had nothing yet: what is lost is of the one before.
             old, moved = session.moved
             if old is not None:
@@ -399,7 +421,7 @@ class Model:
             ):
                 least = sum(item.size for item in box[:-1])
                 assert least <= size, f"expected the largest to be cut, got {size} before {least}"
-        if line is not None and line.kind == "ws" and line.peer is None:
+        if line is not None and line.kind == "ws" and line.is_coming:
             line = None
         elif line is not None and line.kind == "ws" and line.peer.transport.closed_with is None:
             line.code = 1013  # though another close of it may be under way

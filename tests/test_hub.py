@@ -363,7 +363,7 @@ def test_a_socket_that_was_cut_does_not_get_pushes_again_when_the_polls_are_gone
         assert chsk.stats.reply_lost == 1
 
 
-def test_a_poll_whose_session_is_cut_while_it_comes_is_told_so():
+def test_a_poll_gets_what_the_handler_of_its_coming_sends():
     chsk = ChannelSocket(Config(max_total_backlog_bytes=300), user_id=user_id)
 
     @chsk.on("chsk/uidport-open")
@@ -372,9 +372,22 @@ def test_a_poll_whose_session_is_cut_while_it_comes_is_told_so():
         chsk.send(msg.data, "t/e", 2)
 
     with World(chsk) as world:
+        client = world.ajax(uid="a")
+        world.advance(0.1)
+        assert data(client) == [1, 2]  # though two that wait are past the budget
+
+
+def test_a_poll_is_not_parked_if_its_session_is_cut_while_it_comes():
+    chsk = ChannelSocket(Config(max_total_backlog_bytes=300), user_id=user_id)
+    with World(chsk) as world:
+        socket = world.ws(uid="a")
         client = world.ajax(uid="a", is_polling=False)
+        socket.transport.is_open = False  # nobody has noticed
+        chsk.send("a", "t/e", "x" * 300)
         assert client.poll().status == 503
-        assert chsk.stats.lost.budget == 2
+        assert chsk.stats.lost.budget == 1
+        assert "a" not in chsk.connected.ajax
+        assert client.poll().status == 503
         client.shake_hands()
         chsk.send("a", "t/e", 3)
         client.poll()

@@ -29,7 +29,9 @@ from hypothesis.stateful import (
 from model import Line, Model
 
 from chansock import ALL, ANONYMOUS, LATER, ChannelSocket, Config
+from chansock._core.endpoint import Admission
 from chansock.packers import EDN
+from chansock.request import Response
 from chansock.target import ClientTarget
 from chansock.testing import AjaxClient, Poll, Reply, World, WsClient, user_id
 from chansock.values import Keyword
@@ -68,6 +70,17 @@ class Peer:
     @staticmethod
     def unpack(packet: bytes) -> tuple[Any, Any]:
         return PACKER.unpack(memoryview(packet))
+
+
+class PollingClient(AjaxClient):
+    """Shows a poll to the model before the channel is asked."""
+
+    line: Line | str = ""  # of the next poll; or what it is answered
+
+    def _open(self, poll: Poll, admitted: Admission | Response) -> None:
+        if isinstance(self.line, Line):
+            self.line.peer, self.line = Peer(self, poll, self.line), ""
+        super()._open(poll, admitted)
 
 
 class Ask:
@@ -155,7 +168,7 @@ class Channel(RuleBasedStateMachine):
         self.count = 0
         self.peers: list[Peer] = []  # sockets
         self.polls: list[Peer] = []
-        self.ajax: dict[Any, AjaxClient] = {}
+        self.ajax: dict[Any, PollingClient] = {}
         self.asks: list[Ask] = []
         self.later: list[tuple[Any, Ask]] = []
         for name in ("echo", "later", "push", "kick", "fail"):
@@ -258,6 +271,7 @@ class Channel(RuleBasedStateMachine):
         uid, client_id = key
         line = self.model.open_ws(uid, client_id)
         client = self.world.ws(client_id, uid=uid)
+        line.is_coming = False
         peer = line.peer = Peer(client, client, line)
         self.peers.append(peer)
         close = client.transport.on_close
@@ -265,10 +279,10 @@ class Channel(RuleBasedStateMachine):
             self.model.catch_up(), self.model.observe(), close()
         )  # fmt: skip
 
-    def ajax_client(self, key: tuple[Any, str]) -> AjaxClient:
+    def ajax_client(self, key: tuple[Any, str]) -> PollingClient:
         uid, client_id = key
         if key not in self.ajax:
-            self.ajax[key] = AjaxClient(self.world, client_id, (), (), uid)
+            self.ajax[key] = PollingClient(self.world, client_id, (), (), uid)
         return self.ajax[key]
 
     @rule(key=KEYS)
@@ -278,17 +292,16 @@ class Channel(RuleBasedStateMachine):
 
     @rule(key=KEYS)
     def poll(self, key: tuple[Any, str]) -> None:
-        line = self.model.park(*key)
         client = self.ajax_client(key)
+        line = client.line = self.model.park(*key)
         poll = client.poll()
         if isinstance(line, str):
             assert line == "503" if poll.status == 503 else poll.value[0] == f"chsk/{line}"
             return
-        if poll.status == 503:  # a handler of its coming has sent too much
-            assert line.session.is_behind and line.session.current is None
-            self.model.ended(line, 1013)
+        line.is_coming = False
+        if poll.status == 503:
+            self.model.refused(line)
             return
-        line.peer = Peer(client, poll, line)
         self.polls.append(line.peer)
         arrive = poll.transport.on_arrival
         poll.transport.on_arrival = lambda: (self.model.observe(), arrive())

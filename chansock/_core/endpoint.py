@@ -291,10 +291,6 @@ class Endpoint:
             hub.open_ajax(session)
             transport.refuse(Response(503, "expected a handshake first"))
             return None
-        if session.is_behind:
-            # Cut between two polls, maybe, where no 1013 could tell it: a gap lies at a break.
-            transport.refuse(Response(503, "too far behind"))
-            return None
         number = admission.request.params.get("n", "")
         if session.was_answered and number and number == session.polled:
             # A browser asks again by itself if the answer broke off: its events are lost, and
@@ -304,7 +300,10 @@ class Endpoint:
             return None
         session.polled = number
         connection = self._connection(admission, transport, session, session.inbox)
-        hub.park(session, connection)
+        if session.is_behind or not hub.park(session, connection):
+            # Cut between two polls, maybe, where no 1013 could tell it: a gap lies at a break.
+            transport.refuse(Response(503, "too far behind"))
+            return None
         return connection
 
     def _connection(

@@ -158,28 +158,27 @@ class Hub:
         if session.poll is None:
             self._start_grace_ajax(session)
 
-    def park(self, session: Session, connection: Connection) -> None:
-        """Make a poll the session's newest connection; what waits answers it at once."""
+    def park(self, session: Session, connection: Connection) -> bool:
+        """Make a poll the session's newest connection; what waits answers it at once.
+
+        False: it is not, for the session was just cut, by what a displaced socket did not take.
+        """
         self._came(session)
         session.was_answered = False
         if session.current is not None:
             self._displace(session, session.current)
+        if session.is_behind:
+            return False
         session.poll = session.current = connection
         self.connections.add(connection)
         self._sweep.cancel(session.grace_ajax)
         session.grace_ajax = None
         connection.timer = self._sweep.enter(self._config.poll_timeout, self._poll_due, connection)
-        if session.waiting_events and not session.is_behind:
-            session.attach(connection.transport)  # before a handler below adds to it
+        session.attach(connection.transport)
         if not session.is_ajax:
             session.is_ajax = True
             self._entered("ajax", session, connection)
-        if session.is_behind:
-            # Cut meanwhile: by what a displaced socket did not take, or what the handler sent.
-            if session.poll is connection:
-                self._close(connection, 1013, "too far behind")
-        elif session.current is connection:
-            session.attach(connection.transport)
+        return True
 
     def _displace(self, session: Session, old: Connection) -> None:
         session.current = None
