@@ -41,6 +41,7 @@ class Line:
     seen: int = 0  # packets looked at
     groups: int = 0  # writes looked at
     buffered: int = 0  # bytes that its peer has not read
+    drained: int = 0  # bytes that it read too late: the channel counts them until it has ended
     due: Any = None  # of a poll: its end
     grace: float = 0.0  # of a poll: when its session's Ajax grace had ended without it
     is_news: bool = False  # of a poll: the first that its session shows of Ajax
@@ -184,7 +185,8 @@ class Model:
         line.own, session.box = session.box, []  # answers it at once
         self.lines.append(line)
         line.due = self.later(self.config.poll_timeout, self.poll_due, line)
-        line.grace = session.grace["ajax"].when()
+        if "ajax" in session.grace:
+            line.grace = session.grace["ajax"].when()
         self.end_grace(session, "ajax")
         line.is_news = "ajax" not in session.shown
         self.show(session, "ajax")
@@ -526,6 +528,13 @@ class Model:
         assert box, f"wrote what was not for it, or twice: {line.written[-1]}"
         return box.pop(0)
 
+    def has_read(self, line: Line) -> None:
+        """Its peer has read all that was written."""
+        self.observe()
+        if line.is_broken or line.is_closing:
+            line.drained += line.buffered
+        line.buffered = 0
+
     # -- what must be so
 
     def boxes(self) -> Iterator[tuple[Line | None, list[Item]]]:
@@ -546,7 +555,7 @@ class Model:
         least = unsure = 0
         for line in self.lines:
             if line.is_broken or line.is_closing:
-                unsure += line.buffered  # counts until it has ended
+                unsure += line.buffered + line.drained
             else:
                 least += line.buffered
         for line, box in self.boxes():
@@ -559,7 +568,7 @@ class Model:
 
     def buffered(self) -> int:
         """Bytes that the transports of open sockets hold."""
-        return sum(line.buffered for line in self.lines)
+        return sum(line.buffered + line.drained for line in self.lines)
 
     def check_written(self) -> None:
         """Between turns nothing waits for who can be written to, but for the flush delay."""

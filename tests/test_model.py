@@ -388,9 +388,7 @@ class Channel(RuleBasedStateMachine):
     @rule(number=NUMBERS, stays_slow=st.booleans())
     def read_again(self, number: int, stays_slow: bool) -> None:
         peer = self.of(self.peers, number)
-        self.model.observe()
-        if not (peer.line.is_broken or peer.line.is_closing):  # else it counts until it has ended
-            peer.line.buffered = 0
+        self.model.has_read(peer.line)
         if stays_slow:
             peer.transport.drain()
             self.world.inside(lambda: self.world.endpoint.drained(peer.client.connection))
@@ -521,9 +519,7 @@ class Channel(RuleBasedStateMachine):
     def leave(self) -> None:
         """Everybody goes, and nothing is left behind."""
         for peer in self.live(self.peers):
-            self.model.observe()
-            if not (peer.line.is_broken or peer.line.is_closing):
-                peer.line.buffered = 0
+            self.model.has_read(peer.line)
             peer.client.drain()
         self.advance(100.0)
         self.compare()
