@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from chansock.packers.edn import EDN
+from chansock.packers.gzip import Gzip
 
-__all__ = ["EDN", "Packer"]
+__all__ = ["EDN", "Gzip", "Packer"]
 
 
 class Packer(Protocol):

@@ -159,14 +159,19 @@ class AjaxClient(Client):
         return self.post(self._event(event_id, data, Keyword("ajax")))
 
     def post(self, packet: bytes | str, fields: Pairs = ()) -> Reply:
-        """POST a packet as the form field `ppstr`, with further fields."""
+        """POST a packet, with further fields: in a form as `ppstr`, or a binary one as the body."""
         reply = Reply()
-        text = as_bytes(packet).decode()
-        form = [("udt", self.world.udt()), ("client-id", self.client_id), ("ppstr", text), *fields]
-        body = urlencoded(form).encode()
-        kind = "application/x-www-form-urlencoded;charset=UTF-8"
-        request = self._request("POST", (), [("Content-Type", kind)])
-        request.set_form(body)
+        fields = [("udt", self.world.udt()), ("client-id", self.client_id), *fields]
+        is_binary = self.world.packer.binary
+        if is_binary:
+            body = as_bytes(packet)
+            query, kind = [*fields, ("binary?", "true")], "application/octet-stream"
+        else:
+            body = urlencoded([*fields, ("ppstr", as_bytes(packet).decode())]).encode()
+            query, kind = [], "application/x-www-form-urlencoded;charset=UTF-8"
+        request = self._request("POST", query, [("Content-Type", kind)])
+        if not is_binary:
+            request.set_form(body)
         transport = RecordingTransport("ajax")
 
         def answered() -> None:

@@ -97,8 +97,10 @@ class WsClient(Client):
         """Send `[[:chsk/ws-ping] cb-id]`; the answer is the string "pong"."""
         return self.ask("chsk/ws-ping")
 
-    def feed(self, *packets: bytes | str, is_text: bool = True) -> None:
-        """Let these messages come in, in one read."""
+    def feed(self, *packets: bytes | str, is_text: bool | None = None) -> None:
+        """Let these messages come in, in one read; by default of the packer's own kind."""
+        if is_text is None:
+            is_text = not self.world.packer.binary
         self._unread.extend((as_bytes(packet), is_text) for packet in packets)
         self.world.inside(self._pump)
 

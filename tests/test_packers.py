@@ -1,0 +1,112 @@
+"""Every packer on both transports: the channel's own words and an application's events, between
+a real server and a real client, and in turned time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from chansock import ALL, ANONYMOUS, ChannelSocket, ReplyError, packers, testing
+from chansock.client import connect
+from chansock.server import serve
+from chansock.values import Keyword
+
+Run = Callable[[Any], Any]
+
+PACKERS = {
+    "edn": packers.EDN(),
+    "gzip": packers.Gzip(packers.EDN()),
+}
+packed = pytest.mark.parametrize("packer", PACKERS.values(), ids=list(PACKERS))
+both = pytest.mark.parametrize("kind", ["ws", "ajax"])
+
+DATA = {"text": "hi é漢😀 " * 400, "list": [1, -1.5, None, True, {"n": 2**40}], "empty": {}}
+
+
+def channel(packer: packers.Packer, **hooks: Any) -> ChannelSocket:
+    chsk = ChannelSocket(packer=packer, **hooks)
+
+    @chsk.on("test/echo")
+    def echo(msg: Any) -> Any:
+        return msg.data
+
+    @chsk.on("test/say")
+    def say(msg: Any) -> None:
+        chsk.send(ALL, "test/said", msg.data)
+        chsk.send(ALL, "test/said-more")
+
+    @chsk.on("test/fail")
+    def fail(msg: Any) -> None:
+        raise RuntimeError("as asked")
+
+    return chsk
+
+
+@packed
+@both
+def test_events_replies_and_pushes_pass(run: Run, packer: packers.Packer, kind: Any) -> None:
+    async def main() -> None:
+        chsk = channel(packer, handshake_data=lambda request: DATA)
+        async with (
+            serve(chsk, port=0) as listener,
+            connect(listener.url, transport=kind, packer=packer) as client,
+        ):
+            assert (client.state.uid, client.state.handshake_data) == (None, DATA)
+            assert await client.send("test/echo", DATA, timeout=5) == DATA
+            assert await client.send("test/echo", timeout=5) is None
+            with pytest.raises(ReplyError):
+                await client.send("test/fail", timeout=5)
+            await client.send("test/say", DATA)
+            said = [await anext(client), await anext(client)]
+            assert [(event.id, event.data) for event in said] == [
+                ("test/said", DATA),
+                ("test/said-more", None),
+            ]
+
+    run(main())
+
+
+@packed
+@both
+def test_the_words_of_the_channel_pass(packer: packers.Packer, kind: str) -> None:
+    chsk = channel(packer, user_id=testing.user_id)
+    with testing.World(chsk, packer=packer) as world:
+        client = world.ws() if kind == "ws" else world.ajax()
+        assert type(client.handshake.uid) is Keyword
+        assert client.handshake == (Keyword("sente/nil-uid"), None)
+        assert client.ask("test/echo", [1]).value == [1]
+        failed = client.ask("test/fail").value
+        assert (type(failed), failed) == (Keyword, "chsk/error")
+        chsk.send(ANONYMOUS, "test/note", [1])
+        chsk.send(ANONYMOUS, "test/note")
+        if kind == "ws":
+            assert client.ping().value == "pong"
+            world.advance(1)
+            assert client.take() == [("test/note", [1]), ("test/note", None)]
+            world.advance(60)
+            assert client.pings
+            assert client.is_open
+        else:
+            posted = client.send("test/say", 1).value
+            assert (type(posted), posted) == (Keyword, "chsk/dummy-cb-200")
+            world.advance(1)
+            assert len(client.take()) == 4
+            polls = len(client.polls)
+            world.advance(30)
+            timed_out = client.polls[polls - 1].value
+            assert (type(timed_out), timed_out) == (Keyword, "chsk/timeout")
+
+
+@packed
+def test_what_is_no_packet_is_dropped_and_a_post_of_it_gets_400(packer: packers.Packer) -> None:
+    chsk = channel(packer)
+    with testing.World(chsk, packer=packer) as world:
+        client, poller = world.ws(), world.ajax()
+        for packet in (b"\x01[", b"\xff\xff", b"[[", b"\x00[["):
+            client.feed(packet)
+        assert client.is_open
+        assert client.ask("test/echo", 1).value == 1
+        assert chsk.stats.bad_packet == 4
+        assert poller.post(b"[[").status == 400
