@@ -2,14 +2,17 @@
 
 Records come as `Record`s in the order of the file. Payloads past 3,000 characters were
 cut when they were written down; in the scenario `big` they are digits and the end of
-the message, so they can be made to their length. Nothing is sent or compared here.
+the message, so they can be made to their length. What a middlebox did, and not one of
+the two sides, is left out. Nothing is sent or compared here.
 """
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 FOLDER = Path(__file__).parent / "data" / "transcripts"
 
@@ -20,53 +23,95 @@ DIGITS = "0123456789"
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One line of a recording. `text`: a frame's payload or a body, whole."""
+    """One line of a recording. `text`: a frame's payload or a body, whole; `binary`: the
+    same where it was no text."""
 
     line: int
     kind: str
+    time: float = 0.0  # seconds since the first connection
     conn: int = 0
     client: bool = False  # the client's side did it
     text: str = ""
+    binary: bytes = b""
     opcode: int = 0
     fin: bool = True
+    rsv: int = 0
+    is_masked: bool = False
     size: int = 0  # of a frame's payload, characters (the cut ones are ASCII)
     code: int | None = None
     close_reason: str = ""
     method: str = ""
     target: str = ""
+    version: str = ""
     status: int = 0
     reason: str = ""
     headers: tuple[tuple[str, str], ...] = ()
+    how: str = ""  # a connection ended: "fin" or "rst"
     cut: bool = False
+
+    @property
+    def payload(self) -> bytes:
+        return self.binary or self.text.encode()
+
+
+# What says what a client thought or where a probe begins, and is no traffic.
+SILENT = ("note", "client-state", "case", "app-event")
 
 
 def load(name: str) -> list[Record]:
-    """Give the records of one recording, whole, without its meta line."""
-    text = (FOLDER / f"{name}.jsonl").read_text(encoding="utf-8")
-    lines = [json.loads(line) for line in text.split("\n") if line]
-    records = [_record(number, line) for number, line in enumerate(lines[1:], 2)]
+    """Give the records of one recording, whole: what the two sides sent, and no more."""
+    lines = _lines(name)[1:]
+    boxed = {line["conn"] for line in lines if _is_boxed(line)}
+    records = [
+        record_of(number, line)
+        for number, line in enumerate(lines, 2)
+        if line["kind"] not in SILENT and line["conn"] not in boxed
+    ]
     return _whole(records)
 
 
-def _record(number: int, line: dict[str, object]) -> Record:
-    of: dict[str, object] = {
+def packer(name: str) -> str:
+    """Name the packer of both sides, as Sente calls it."""
+    found: str = _lines(name)[0]["packer"]
+    return found
+
+
+def _lines(name: str) -> list[dict[str, Any]]:
+    text = (FOLDER / f"{name}.jsonl").read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.split("\n") if line]
+
+
+def _is_boxed(line: dict[str, Any]) -> bool:
+    """Tell that this connection never came to the server: a middlebox ended it."""
+    return line.get("by") == "middlebox" or line.get("text", "").startswith("answered by the mi")
+
+
+def record_of(number: int, line: dict[str, Any]) -> Record:
+    """Make the record of one line of the file."""
+    of: dict[str, Any] = {
+        "time": line["t"],
+        "binary": base64.b64decode(line.get("b64", line.get("body_b64", ""))),
         "text": line.get("text", line.get("body", "")),
         "headers": tuple((n, v) for n, v in line.get("headers", ())),
         "client": line.get("dir") == "c>s",
         "cut": bool(line.get("truncated") or line.get("body_truncated")),
         "size": line.get("len", line.get("body_len", 0)),
         "fin": bool(line.get("fin", 1)),
+        "is_masked": bool(line.get("masked")),
+        "close_reason": line.get("close_reason") or "",
     }
     same = (
         "kind",
         "conn",
         "opcode",
         "code",
-        "close_reason",
+        "rsv",
         "method",
         "target",
+        "version",
         "status",
         "reason",
+        "how",
     )
     return Record(line=number, **of, **{key: line[key] for key in same if key in line})
 

@@ -7,12 +7,13 @@ caused tell the server's. Pure: records in, an order out.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import replace
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from recording import Record
-from same import event, values
+from same import event, is_batch
 
 # Sente keeps a batch that finds no poll for another try, and later ones overtake it; ours
 # come in the order of the sends. Recording -> (line of the overtaken batch, line of the
@@ -39,7 +40,14 @@ def is_poll(record: Record) -> bool:
     return "udt" in query and "handshake?" not in query
 
 
-def ranks(records: list[Record]) -> dict[int, int]:
+def posted(record: Record) -> bytes:
+    """Give the packet of a POST: its form field, or the whole body of a binary packer."""
+    if record.binary:
+        return record.binary
+    return parse_qs(record.text)["ppstr"][0].encode()
+
+
+def ranks(records: list[Record], read: Callable[[bytes], tuple[Any, Any]]) -> dict[int, int]:
     """Line of a POSTed echo -> its place in the order in which the server took them.
 
     Empty where there is nothing to order.
@@ -54,12 +62,13 @@ def ranks(records: list[Record]) -> dict[int, int]:
         if record.kind == "http-request":
             asked[record.conn] = record
         if record.method == "POST":
-            form = parse_qs(record.text)
-            what, cb = values(form["ppstr"][0])
+            what, cb = read(posted(record))
             if cb is None:
                 posts.append((record.line, event(what)))
         elif record.kind == "http-response" and is_poll(asked[record.conn]):
-            pushes.extend(map(event, values(record.text)[0]))
+            batch, _ = read(record.payload)
+            if is_batch(batch):
+                pushes.extend(map(event, batch))
     if Counter(pushes) != Counter(what for _, what in posts):
         return {}
     places: dict[int, int] = {}

@@ -8,32 +8,128 @@ from typing import Any
 
 import pytest
 import sente_app
-from recording import NAMES, Record, load
+from recorded_servers import channel, reader, scenario
+from recording import FOLDER, NAMES, Record, load
 from recording_order import OVERTAKEN, ranks
 from replay import LOST_IN_A_DROPPED_POLL, MAY_DIFFER, Replay
 from same import Mismatch, values
+from timed_replay import SocketLoop, TimedReplay
 
 import chansock
+from chansock._fast.epoll import IS_AVAILABLE
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 
 SLOW = pytest.mark.slow  # each poll waits for flush_delay_ajax, as Sente's did
 
+SCENARIOS = {
+    "edn": "a session: an echo, a request, three pushes, a broadcast",
+    "values-edn": "values of all kinds, there and back",
+    "big-edn": "messages of 2,000, 70,000 and 1,000,000 characters",
+    "params": "the user by a parameter of the URL",
+    "headers": "the user by a header",
+    "handshake-data": "data in the handshake",
+    "csrf": "a token that is right",
+    "csrf-bad": "a token that is wrong",
+    "csrf-none": "no token",
+    "close-me": "the application closes the user",
+    "reconnect": "the client closes, comes back, breaks off",
+    "same-id": "two clients of one client-id",
+    "two-tabs": "two clients of one user",
+    "fallback-403": "what follows after a middlebox refused the WebSocket, whose own answer is "
+    "left out: no server can act it",
+    "fallback-close": "the same after a middlebox closed the connection",
+}
+# Played at their own times, on a turned loop: time-outs and pings are the point.
+TIMED = {
+    "idle": "polls that time out",
+    "idle-defaults": "both sides' pings",
+    "idle-latency": "the same for two minutes",
+    "server-ping": "the server's ping alone",
+    "kalive-4s": "the server's ping by a setting",
+    "no-reply": "requests that nobody answers",
+    "outage": "the network goes down and comes back: what the server's side sees of it",
+    "long-outage": "the same for 100 s",
+    "fin": "every connection ends, by a middlebox that says so to both sides",
+    "stall": "the network holds everything back for 37 s",
+}
+
+UNTIMED_NAMES = [name for name in NAMES if scenario(name) not in TIMED]
+TIMED_NAMES = [name for name in NAMES if scenario(name) in TIMED]
+
+
+def test_every_recording_in_the_folder_is_replayed() -> None:
+    assert {path.name for path in FOLDER.iterdir()} == {
+        "README.md",
+        *(f"{name}.jsonl" for name in NAMES),
+    }
+    assert {scenario(name) for name in NAMES} == {*SCENARIOS, *TIMED}
+    assert not SCENARIOS.keys() & TIMED.keys()
+    assert len(NAMES) == 104
+    assert sorted([*UNTIMED_NAMES, *TIMED_NAMES]) == NAMES
+
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=SLOW) if "ajax" in name or "big" in name else name for name in NAMES],
+    [
+        pytest.param(name, marks=SLOW)
+        if "ajax" in name or "fallback" in name or "big" in name
+        else name
+        for name in UNTIMED_NAMES
+    ],
 )
 def test_recorded_client_gets_what_sente_gave_it(name: str, run: Run) -> None:
     async def main() -> None:
-        uid = sente_app.user_of_param if name.endswith("params") else sente_app.user_of_client_id
-        chsk = sente_app.make(user_id=uid)
+        chsk = channel(name)
         async with chansock.serve(chsk, port=0) as listener:
             await Replay(name, listener.port).play()
         assert chsk.stats.bad_packet == chsk.stats.bad_event == 0
 
     run(main())
+
+
+def play_timed(name: str, **settings: Any) -> None:
+    async def main() -> None:
+        chsk = channel(name, **settings)
+        async with chansock.serve(chsk, port=0) as listener:
+            replay = TimedReplay(
+                name,
+                listener.port,
+                chsk.config.ws_ping_interval,
+                is_stalled=scenario(name) == "stall",
+            )
+            await replay.play()
+
+    loop = SocketLoop()
+    try:
+        loop.run(main())
+    finally:
+        loop.close()
+
+
+@pytest.mark.parametrize("uses_epoll", [False, IS_AVAILABLE])
+@pytest.mark.parametrize("name", TIMED_NAMES)
+def test_recorded_client_gets_it_when_sente_gave_it(
+    name: str, uses_epoll: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chansock.server.USES_EPOLL", uses_epoll)
+    play_timed(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("jvm-server-ping", {"ws_ping_interval": 25.0}),
+        ("node-ajax-idle", {"poll_timeout": 10.0}),
+        ("node-ajax-idle", {"poll_timeout": 30.0}),
+        ("jvm-ws-kalive-4s", {"ws_ping_interval": 1.0}),
+        ("jvm-ws-stall", {"ws_ping_timeout": None}),
+    ],
+)
+def test_timed_replay_tells_another_time(name: str, settings: dict[str, Any]) -> None:
+    with pytest.raises(Mismatch, match=name):
+        play_timed(name, **settings)
 
 
 # One record of a recording is made different; the replay must say so at that line.
@@ -75,22 +171,6 @@ def test_replay_tells_a_difference(case: str, run: Run) -> None:
     run(main())
 
 
-def test_the_recordings_are_those_of_seven_scenarios_and_big() -> None:
-    kinds = {tuple(name.split("-", 2)) for name in NAMES}
-    what = {
-        "edn",
-        "values-edn",
-        "params",
-        "close-me",
-        "reconnect",
-        "same-id",
-        "two-tabs",
-        "big-edn",
-    }
-    clients = [("jvm", "ws"), *((c, t) for c in ("node", "chromium") for t in ("ws", "ajax"))]
-    assert kinds == {(*client, scenario) for client in clients for scenario in what}
-
-
 def test_what_may_differ_is_what_was_agreed() -> None:
     assert list(MAY_DIFFER) == [
         "date",
@@ -102,6 +182,9 @@ def test_what_may_differ_is_what_was_agreed() -> None:
         "batch boundaries",
         "reply among pushes",
         "end of a poll by [:chsk/close]",
+        "close code of a silent client",
+        "pings",
+        "answers to who has left",
         "pushes that Sente lost",
     ]
     assert {name for name, _ in LOST_IN_A_DROPPED_POLL} <= set(NAMES)
@@ -111,7 +194,7 @@ def test_what_may_differ_is_what_was_agreed() -> None:
 def test_overtaken_batch_was_answered_before_the_overtaking_one_was_sent(name: str) -> None:
     late, first = OVERTAKEN[name]
     records = load(name)
-    taken = ranks(records)  # by the order in which Sente's pushes came out
+    taken = ranks(records, reader(name))  # by the order in which Sente's pushes came out
     sizes = {r.line: len(values(r.text)[0]) for r in records if r.line in (late, first)}
     before = sum(
         len(values(r.text)[0])

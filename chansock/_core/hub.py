@@ -143,6 +143,7 @@ class Hub:
         if session.grace_ws is not None:
             self._sweep.cancel(session.grace_ws)
             session.grace_ws = None
+        connection.transport.heard = False  # silence is counted from here, not from its request
         self._watch(connection)
         if not session.is_ws:
             session.is_ws = True
