@@ -157,7 +157,7 @@ async def test_what_cannot_be_sent_raises_and_sends_nothing(played):
         assert (await connection.frame()).text == "[[:chat/say 1] nil]"
 
 
-@pytest.mark.parametrize("bad", [*NO_IDS, "chsk/recv", "chsk/foo", "chsk/state"])
+@pytest.mark.parametrize("bad", [*NO_IDS, "chsk/recv", "chsk/foo", "chsk/timeout"])
 def test_id_that_no_event_can_have_gets_no_handler(bad):
     with pytest.raises(InvalidEvent, match="expected"):
         connect("ws://h/chsk").on(bad)

@@ -13,6 +13,7 @@ from chansock.values import Keyword
 
 __all__ = [
     "AJAX",
+    "CLOSED",
     "DUMMY_CB_200",
     "ERROR",
     "HANDSHAKE",
@@ -32,6 +33,7 @@ WS_PONG: Final = Keyword("chsk/ws-pong")  # [[:chsk/ws-pong] nil], the answer to
 PONG: Final = "pong"  # ["pong" cb-id], the answer to a client's ping: a string
 TIMEOUT: Final = Keyword("chsk/timeout")  # [:chsk/timeout nil]: a poll, or a POST's reply
 ERROR: Final = Keyword("chsk/error")  # [:chsk/error cb-id]: the handler failed
+CLOSED: Final = Keyword("chsk/closed")  # a reply that Sente's clients make for themselves
 DUMMY_CB_200: Final = Keyword("chsk/dummy-cb-200")  # a POST that asked for no reply
 AJAX: Final = Keyword("ajax")  # callback id of a POST that asks for one
 NIL_UID: Final = Keyword("sente/nil-uid")  # no user id, on the wire

@@ -1,13 +1,15 @@
 """The Python client of a channel socket: `connect`, and what it gives.
 
 Uses the words, the engine and the codecs; knows no server, hub or face. Inside: `client`
-(face and state machine); the two transports, `socket` (with dial) and `ajax` (with posts
-and http); `inbox` and `pending`, what waits; the rest is pure.
+(face and state machine, with watch and beside); the two transports, `socket` (with dial,
+pinger and backlog) and `ajax` (with posts and http); `inbox` and `pending`, what waits; the
+rest is pure.
 """
 
 from __future__ import annotations
 
 import ssl as ssl_module
+from collections.abc import Callable
 
 from chansock import packers
 from chansock._fast.packet import adapt
@@ -15,13 +17,24 @@ from chansock.client import backoff as backoffs
 from chansock.client import inbox, keepalive
 from chansock.client import link as links
 from chansock.client.address import Pairs
-from chansock.client.client import Client, StateHandler, Transport
+from chansock.client.client import Client, Transport
 from chansock.client.credentials import Credentials, Source
 from chansock.client.packets import Event
-from chansock.client.state import Reason, State
+from chansock.client.state import Close, Reason, State, WsClose, WsError
+from chansock.client.watch import StateHandler
 from chansock.errors import ConfigError
 
-__all__ = ["Client", "Event", "Reason", "State", "StateHandler", "connect"]
+__all__ = [
+    "Client",
+    "Close",
+    "Event",
+    "Reason",
+    "State",
+    "StateHandler",
+    "WsClose",
+    "WsError",
+    "connect",
+]
 
 
 def connect(
@@ -37,8 +50,9 @@ def connect(
     connect_timeout: float = links.CONNECT_TIMEOUT,
     close_timeout: float = links.CLOSE_TIMEOUT,
     ajax_timeout: float = links.AJAX_TIMEOUT,
-    ws_ping_interval: float = keepalive.PING_INTERVAL,
+    ws_ping_interval: float | None = keepalive.PING_INTERVAL,
     ws_ping_timeout: float = keepalive.PING_TIMEOUT,
+    backoff: Callable[[int], float] | None = None,
     max_backoff: float = backoffs.MAX_DELAY,
     max_message_bytes: int = links.MAX_MESSAGE_BYTES,
     max_inbox_events: int = inbox.MAX_EVENTS,
@@ -52,6 +66,8 @@ def connect(
     `params` and `csrf_token` are values, or functions (plain or async) that are called anew for
     each attempt. `packer` must be the server's; edn by default. `client_id` names this process
     to the server, across reconnects; random by default, and best kept secret. Times in seconds.
+    `ws_ping_interval` None: never ping. `backoff(n)` gives the seconds before the n-th attempt
+    (2, 3, ...; the first after a close is made at once); Sente's by default, up to `max_backoff`.
 
     Raises ConfigError for a setting that cannot be; connects only inside `async with`.
     """
@@ -60,6 +76,8 @@ def connect(
     credentials = Credentials(
         url, headers=headers, params=params, csrf_token=csrf_token, client_id=client_id
     )
+    if backoff is not None and not callable(backoff):
+        raise ConfigError(f"backoff: expected a function of the attempt, got {backoff!r:.80}")
     for name, number in (
         ("connect_timeout", connect_timeout),
         ("close_timeout", close_timeout),
@@ -70,6 +88,8 @@ def connect(
         ("max_message_bytes", max_message_bytes),
         ("max_inbox_events", max_inbox_events),
     ):
+        if number is None and name == "ws_ping_interval":
+            continue
         if isinstance(number, bool) or not isinstance(number, int | float) or not number > 0:
             raise ConfigError(f"{name}: expected a positive number, got {number!r:.80}")
     settings = links.Settings(
@@ -83,4 +103,4 @@ def connect(
         max_message_bytes=max_message_bytes,
         max_inbox_events=max_inbox_events,
     )
-    return Client(credentials, settings, backoffs.Backoff(max_backoff), transport)
+    return Client(credentials, settings, backoffs.Backoff(max_backoff, given=backoff), transport)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import time
 
-from chansock._core.wire import AJAX, ERROR, TIMEOUT
+from chansock._core.wire import AJAX
 from chansock.client.address import Attempt
 from chansock.client.http import HttpConnection, Response
 from chansock.client.link import Owner, Settings
-from chansock.client.packets import Events, Handshake, Inbound, is_keyword, read_packet
+from chansock.client.packets import Events, Handshake, Inbound, read_packet, reply_error
 from chansock.client.posts import Posts
 from chansock.client.state import Reason, ReasonKind, TransportType, http_reason, said
 from chansock.errors import ChannelClosed, PacketError, ReplyError, ReplyTimeout
@@ -78,6 +78,11 @@ class AjaxLink:
     def stop(self, reason: Reason, /) -> None:
         """End it at once; Ajax has no word for goodbye but the dropped poll."""
         self._end(reason)
+
+    def break_off(self, code: int, /, *, is_noticed: bool) -> None:
+        """Drop the poll; that is noticed at once, whatever is asked."""
+        if self._poller is not None:
+            self._poller.close()
 
     async def send(self, value: object, timeout: float | None, /) -> object:
         """POST an event; with a timeout, the response is its reply."""
@@ -209,10 +214,8 @@ class AjaxLink:
             value, _ = self._settings.packer.unpack(memoryview(response.body))
         except PacketError as exc:
             raise ReplyError(str(exc)) from exc
-        if is_keyword(value, ERROR):
-            raise ReplyError("the server's handler failed (:chsk/error)")
-        if is_keyword(value, TIMEOUT):
-            raise ReplyTimeout("expected a reply, got the server's own time-out (:chsk/timeout)")
+        if (error := reply_error(value)) is not None:
+            raise error
         return value
 
     def _end(self, reason: Reason) -> None:

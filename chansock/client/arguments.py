@@ -13,10 +13,10 @@ from chansock._core import event
 from chansock.errors import EdnEncodeError, InvalidEvent
 from chansock.values import Keyword
 
-__all__ = ["check_handled_id", "check_handler", "check_id", "check_timeout"]
+__all__ = ["check_close_code", "check_handled_id", "check_handler", "check_id", "check_timeout"]
 
-# Of the channel's own events, those that reach a handler; the state has `on_state`.
-OWN_EVENTS: Final = frozenset({"chsk/handshake", "chsk/ws-ping"})
+# Of the channel's own events, those that reach a handler.
+OWN_EVENTS: Final = frozenset({"chsk/handshake", "chsk/state", "chsk/ws-ping"})
 
 
 def check_id(event_id: str) -> Keyword:
@@ -35,8 +35,8 @@ def check_handled_id(event_id: str) -> Keyword:
         if event_id in OWN_EVENTS:
             return Keyword(event_id)
         if event_id.startswith("chsk/"):
-            known = " or ".join(sorted(OWN_EVENTS))
-            raise InvalidEvent(f"expected {known} of the namespace chsk, got {event_id!r:.80}")
+            known = ", ".join(sorted(OWN_EVENTS))
+            raise InvalidEvent(f"expected one of {known}, or none in chsk, got {event_id!r:.80}")
     return check_id(event_id)
 
 
@@ -54,6 +54,14 @@ def check_timeout(timeout: float | None) -> float | None:
     if not is_number or not timeout > 0:  # nan is not above 0 either
         raise InvalidEvent(f"timeout: expected a positive number of seconds, got {timeout!r:.80}")
     return timeout
+
+
+def check_close_code(code: int) -> int:
+    """Give the code. Raises ValueError unless an application may close with it, as in a browser."""
+    is_code = isinstance(code, int) and not isinstance(code, bool)
+    if not is_code or not (code == 1000 or 3000 <= code <= 4999):
+        raise ValueError(f"close code: expected 1000, or 3000 to 4999, got {code!r:.80}")
+    return code
 
 
 @lru_cache(maxsize=1024)  # an application has few ids; those made from input must not pile up

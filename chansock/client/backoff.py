@@ -1,12 +1,19 @@
-"""How long to wait before the next attempt: Sente's backoff, capped. Pure; no clock, no loop."""
+"""How long to wait before the next attempt: Sente's backoff, capped, or the application's.
+
+Pure; no clock, no loop.
+"""
 
 from __future__ import annotations
 
+import logging
+import math
 import random
 from collections.abc import Callable
 from typing import Final
 
 __all__ = ["Backoff", "delay"]
+
+log = logging.getLogger("chansock.client.backoff")
 
 MAX_DELAY: Final = 10.0  # every client is back within 10 s of the server's return, as Sente's are
 STEADY_AFTER: Final = 1.0  # an open channel that lasted less is no sign of a server in health
@@ -27,13 +34,20 @@ class Backoff:
 
     The first attempt after a close is made at once, the n-th after `delay(n)`. A channel
     that opens and is closed within a second does not set the count back: a server that
-    greets and hangs up would else be called in a hot loop.
+    greets and hangs up would else be called in a hot loop. `given(n)` stands for `delay(n)`
+    where the application has one; what it gives that is no wait is logged, and not used.
     """
 
-    __slots__ = ("_attempts", "_cap", "_opened_at", "_random")
+    __slots__ = ("_attempts", "_cap", "_given", "_opened_at", "_random")
 
-    def __init__(self, cap: float = MAX_DELAY, rnd: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        cap: float = MAX_DELAY,
+        rnd: Callable[[], float] = random.random,
+        given: Callable[[int], float] | None = None,
+    ) -> None:
         self._cap = cap
+        self._given = given
         self._random = rnd
         self._attempts = 0
         self._opened_at: float | None = None
@@ -55,4 +69,16 @@ class Backoff:
         self._attempts += 1
         if self._attempts == 1:
             return 0.0
+        if self._given is not None:
+            try:
+                return _checked(self._given(self._attempts))
+            except Exception:
+                log.exception("backoff_failed attempt=%d", self._attempts)
         return delay(self._attempts, self._random(), self._cap)
+
+
+def _checked(seconds: float) -> float:
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not math.isfinite(seconds) or seconds < 0:
+        raise ValueError(f"backoff: expected seconds, 0 or more, got {seconds!r:.80}")
+    return seconds

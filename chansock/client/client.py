@@ -8,32 +8,37 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import inspect
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, TypeVar, overload
 
 from chansock.client.ajax import AjaxLink
-from chansock.client.arguments import check_handled_id, check_handler, check_id, check_timeout
+from chansock.client.arguments import (
+    check_close_code,
+    check_handled_id,
+    check_handler,
+    check_id,
+    check_timeout,
+)
 from chansock.client.backoff import Backoff
+from chansock.client.beside import Beside
 from chansock.client.credentials import Credentials
 from chansock.client.inbox import Handler, Inbox
 from chansock.client.link import Link, Settings
 from chansock.client.packets import Event, Events, Handshake, Inbound, Ping
 from chansock.client.pending import Pending
 from chansock.client.socket import WsLink
-from chansock.client.state import Reason, State
+from chansock.client.state import Close, Reason, State
+from chansock.client.watch import StateHandler, Watch
 from chansock.errors import ChannelClosed, HandshakeRefused, InvalidEvent
 
-__all__ = ["Client", "StateHandler", "Transport"]
+__all__ = ["Client", "Transport"]
 
 H = TypeVar("H", bound=Handler)
-S = TypeVar("S", bound="StateHandler")
+S = TypeVar("S", bound=StateHandler)
 Transport: TypeAlias = Literal["auto", "ws", "ajax"]
-StateHandler: TypeAlias = Callable[[State], Awaitable[object] | object]
 
 log = logging.getLogger("chansock.client")
 
@@ -57,18 +62,20 @@ class Client:
         self._settings = settings
         self._transport: Transport = transport
         self._backoff = backoff
-        self._state = State(type="ajax" if transport == "ajax" else "ws")
-        self._state_handlers: list[StateHandler] = []
+        state = State(type="ajax" if transport == "ajax" else "ws")
+        self._beside = Beside()
+        self._watch = Watch(state, self._told, self._beside.keep)
         self._inbox = Inbox(settings.max_inbox_events, self._set_reading)
         self._pending = Pending()
         self._link: Link | None = None
+        self._ws: WsLink | None = None  # the last one, open or not
+        self._csrf_token: str | None = None  # of the last attempt
         self._is_downgraded = False  # transport="auto": Ajax works here, and no WebSocket
         self._had_ws = False
         self._is_halted = False  # by disconnect()
         self._wake: asyncio.Event | None = None
         self._task: asyncio.Task[None] | None = None
         self._first: asyncio.Future[None] | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()  # last goodbyes, and coroutine state handlers
 
     # the application's side
 
@@ -80,7 +87,7 @@ class Client:
     @property
     def state(self) -> State:
         """What is known of the channel now."""
-        return self._state
+        return self._watch.state
 
     async def __aenter__(self) -> Self:
         """Connect, and wait until the channel is open.
@@ -139,8 +146,8 @@ class Client:
         keyword = check_id(event_id)
         timeout = check_timeout(timeout)
         link = self._link
-        if link is None or not self._state.open:
-            why = f" ({self._state.reason})" if self._state.reason else ""
+        if link is None or not self.state.open:
+            why = f" ({self.state.reason})" if self.state.reason else ""
             raise ChannelClosed(f"expected an open channel, got one that is closed{why}")
         return await link.send([keyword] if data is None else [keyword, data], timeout)
 
@@ -153,7 +160,8 @@ class Client:
 
         A plain handler is called at once, a coroutine runs to its end before the next event.
         Of the channel's own, `chsk/handshake` (each one; data `[uid nil handshake-data
-        is-first]`) and `chsk/ws-ping` can be handled. Raises InvalidEvent for an id that no
+        is-first]`), `chsk/state` (each change; data `(old, new)`) and `chsk/ws-ping` can be
+        handled. Raises InvalidEvent for an id that no
         event can have, or that has a handler; TypeError for a handler that is none.
         """
         keyword = check_handled_id(event_id)
@@ -168,9 +176,12 @@ class Client:
         return add if handler is None else add(handler)
 
     def on_state(self, handler: S, /) -> S:
-        """Have `handler(state)` called at each change of state; a decorator, or a call."""
+        """Have `handler(state)` called at each change of state; a decorator, or a call.
+
+        At once, while `chsk/state` takes its turn among the events.
+        """
         check_handler("state", handler)
-        self._state_handlers.append(handler)
+        self._watch.handlers.append(handler)
         return handler
 
     def __aiter__(self) -> Self:
@@ -203,21 +214,33 @@ class Client:
         if self._wake is not None:
             self._wake.set()
 
+    def break_connection(self, code: int = 3000, *, is_noticed: bool = True) -> None:
+        """Break what is below, as a network might, for tests: the client is to come back.
+
+        A WebSocket says `code` (1000, or 3000 to 4999) as it breaks. Not noticed: the client takes
+        itself for open, until a send fails (`ws-error`) or a ping (`ws-ping-timeout`). Does
+        nothing while there is no connection.
+        """
+        check_close_code(code)
+        if self._link is not None:
+            self._link.break_off(code, is_noticed=is_noticed)
+
     # the links' side
 
     def opened(self, link: Link, handshake: Handshake, /) -> None:
         """Take a handshake."""
         if link is not self._link:
             return
-        if self._state.open:
+        if self.state.open:
             # The server had forgotten the session, and began another: there lies a gap.
-            self._change(open=False, reason=Reason("unexpected", None, "the session began anew"))
-        is_first = not self._state.ever_opened
+            self._close(Reason("unexpected", None, "the session began anew"))
+        is_first = not self.state.ever_opened
         self._had_ws = self._had_ws or link.type == "ws"
         self._is_downgraded = self._transport == "auto" and link.type == "ajax"
         log.info("open transport=%s uid=%.80r", link.type, handshake.uid)
         self._backoff.opened(asyncio.get_running_loop().time())
-        self._change(
+        self._watch.change(
+            **self._of_attempt(),
             open=True,
             type=link.type,
             uid=handshake.uid,
@@ -270,7 +293,7 @@ class Client:
         assert self._wake is not None
         seconds = self._backoff.next_delay(asyncio.get_running_loop().time())
         if seconds > 0:
-            self._change(retry_at=time.time() + seconds)
+            self._watch.change(retry_at=time.time() + seconds)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
                     await self._wake.wait()
@@ -284,16 +307,18 @@ class Client:
                 self._first.set_exception(exc)
             log.exception("attempt_failed by a url, headers, params or csrf_token function")
             return Reason("not-opened", None, f"{type(exc).__name__} in the application's function")
+        self._csrf_token = attempt.csrf_token
         if self._transport == "ajax" or self._is_downgraded:
             return await self._run(AjaxLink(attempt, self._settings, self))
-        link = WsLink(attempt, self._settings, self, self._pending)
+        self._ws = link = WsLink(attempt, self._settings, self, self._pending)
         reason = await self._run(link)
-        if link.is_opened or not link.is_reached or not _is_unclear(reason):
+        if link.is_opened or not link.is_reached or not reason.is_unclear:
             return reason
         if self._transport == "auto" and not self._had_ws:
             # Sente's rule: Ajax, if no WebSocket has ever opened. For good once Ajax has: a
             # server that was only down is tried with a WebSocket again.
-            self._change(reason=Reason("downgrading-ws-to-ajax", reason.code, reason.text))
+            downgrading = Reason("downgrading-ws-to-ajax", reason.code, reason.text)
+            self._watch.change(**self._of_attempt(), reason=downgrading)
             return await self._run(AjaxLink(attempt, self._settings, self))
         return await AjaxLink(attempt, self._settings, self).shake_hands() or reason
 
@@ -310,7 +335,7 @@ class Client:
         finally:
             if self._link is link:
                 self._link = None
-            self._keep(link.gone())
+            self._beside.keep(self._see_off(link))
 
     def _stop_link(self, reason: Reason) -> None:
         if self._link is not None:
@@ -319,20 +344,31 @@ class Client:
         self._close(reason)
 
     def _close(self, reason: Reason) -> None:
-        if self._state.open or self._state.reason != reason or self._state.retry_at is not None:
-            log.info("closed transport=%s reason=%.200r", self._state.type, str(reason))
-            self._change(open=False, reason=reason, retry_at=None)
+        state = self.state
+        if state.open or state.reason != reason or state.retry_at is not None:
+            log.info("closed transport=%s reason=%.200r", state.type, str(reason))
+            close = Close(time.time(), reason) if state.open else state.last_close
+            self._watch.change(
+                **self._of_attempt(), open=False, reason=reason, retry_at=None, last_close=close
+            )
 
-    def _change(self, **changes: Any) -> None:
-        self._state = state = dataclasses.replace(self._state, **changes)
-        for handler in tuple(self._state_handlers):
-            try:
-                result = handler(state)
-            except Exception:
-                log.exception("state_handler_failed")
-                continue
-            if inspect.isawaitable(result):
-                self._keep(result)
+    def _of_attempt(self) -> dict[str, Any]:
+        """What the last attempt, and the last WebSocket, say about themselves."""
+        known: dict[str, Any] = {"csrf_token": self._csrf_token}
+        if self._ws is not None and self._ws.closed is not None:
+            known["last_ws_close"] = self._ws.closed
+        if self._ws is not None and self._ws.error is not None:
+            known["last_ws_error"] = self._ws.error
+        return known
+
+    async def _see_off(self, link: Link) -> None:
+        """Wait for the end of a connection; one that we closed tells only then how it ended."""
+        await link.gone()
+        if link is self._ws:
+            self._watch.change(**self._of_attempt())
+
+    def _told(self, old: State, new: State) -> None:
+        self._own_event("chsk/state", (old, new))
 
     def _own_event(self, event_id: str, data: object) -> None:
         """Give an event of the channel itself to its handler, if it has one."""
@@ -342,12 +378,6 @@ class Client:
     def _set_reading(self, on: bool) -> None:
         if self._link is not None:
             self._link.set_reading(on)
-
-    def _keep(self, awaitable: Awaitable[Any]) -> None:
-        """Run something to its end beside the rest."""
-        task = asyncio.get_running_loop().create_task(_run_logged(awaitable))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _leave(self) -> None:
         task = self._task
@@ -359,27 +389,8 @@ class Client:
         if self._first is not None and self._first.done():
             self._first.exception()  # seen, even where nobody waits for it any more
         await self._inbox.stop()
-        tasks = self._tasks - {asyncio.current_task()}
-        if tasks:
-            _, late = await asyncio.wait(tasks, timeout=self._settings.close_timeout + 1.0)
-            for task in late:
-                task.cancel()
+        await self._beside.end(self._settings.close_timeout + 1.0)
         self._task = None
-
-
-async def _run_logged(awaitable: Awaitable[Any]) -> None:
-    try:
-        await awaitable
-    except Exception:
-        log.exception("task_failed")
-
-
-def _is_unclear(reason: Reason) -> bool:
-    """Tell whether a WebSocket that did not open leaves open why.
-
-    A status may be a middlebox's, which lets Ajax pass; a close code is the server's own word.
-    """
-    return reason.kind == "not-opened" or (reason.is_final and (reason.code or 0) < 1000)
 
 
 def _first_error(reason: Reason) -> Exception:

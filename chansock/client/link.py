@@ -35,7 +35,7 @@ class Settings:
     connect_timeout: float = CONNECT_TIMEOUT
     close_timeout: float = CLOSE_TIMEOUT
     ajax_timeout: float = AJAX_TIMEOUT
-    ws_ping_interval: float = PING_INTERVAL
+    ws_ping_interval: float | None = PING_INTERVAL
     ws_ping_timeout: float = PING_TIMEOUT
     max_message_bytes: int = MAX_MESSAGE_BYTES
     max_inbox_events: int = MAX_EVENTS
@@ -66,6 +66,12 @@ class Link(Protocol):
 
     def stop(self, reason: Reason, /) -> None:
         """End it from our side; `run` gives that reason soon."""
+
+    def break_off(self, code: int, /, *, is_noticed: bool) -> None:
+        """End the connection from below, as a network might; a socket says `code`.
+
+        Not noticed: the link takes itself for open until it is used.
+        """
 
     async def send(self, value: object, timeout: float | None, /) -> object:
         """Send an event as packers take it; with a timeout, wait for its reply.

@@ -9,10 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from chansock._core.wire import HANDSHAKE, NIL_UID, TIMEOUT, WS_PING
+from chansock._core.wire import CLOSED, ERROR, HANDSHAKE, NIL_UID, TIMEOUT, WS_PING
+from chansock.errors import ChannelClosed, ReplyError, ReplyTimeout
 from chansock.values import Keyword
 
-__all__ = ["Event", "Events", "Handshake", "Inbound", "Ping", "PollTimeout", "Reply", "read_packet"]
+__all__ = [
+    "Event",
+    "Events",
+    "Handshake",
+    "Inbound",
+    "Ping",
+    "PollTimeout",
+    "Reply",
+    "read_packet",
+    "reply_error",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +98,17 @@ def read_packet(value: object, cb_id: object) -> Inbound:
         else:
             dropped.append(item)
     return Events(tuple(events), tuple(dropped))
+
+
+def reply_error(value: object) -> Exception | None:
+    """Tell what a reply raises: those three that Sente's `cb-success?` calls no success."""
+    if is_keyword(value, ERROR):
+        return ReplyError("the server's handler failed (:chsk/error)")
+    if is_keyword(value, TIMEOUT):
+        return ReplyTimeout("expected a reply, got the server's own time-out (:chsk/timeout)")
+    if is_keyword(value, CLOSED):
+        return ChannelClosed("expected a reply, got :chsk/closed")
+    return None
 
 
 def is_keyword(value: object, keyword: Keyword) -> bool:

@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 
-from chansock._core.wire import ERROR
-from chansock.client.packets import is_keyword
-from chansock.errors import ReplyError, ReplyTimeout
+from chansock.client.packets import reply_error
+from chansock.errors import ReplyTimeout
 
 __all__ = ["Pending"]
 
@@ -29,7 +28,7 @@ class Pending:
     def new(self, timeout: float) -> tuple[str, asyncio.Future[object]]:
         """Give a fresh callback id and the future of its reply.
 
-        The future raises ReplyTimeout after `timeout` seconds, ReplyError for `:chsk/error`.
+        The future raises ReplyTimeout after `timeout` seconds, and what `reply_error` tells.
         """
         loop = asyncio.get_running_loop()
         cb_id = secrets.token_hex(3)
@@ -51,8 +50,8 @@ class Pending:
         future = self._futures.pop(cb_id, None) if isinstance(cb_id, str) else None
         if future is None or future.done():
             return False
-        if is_keyword(value, ERROR):
-            future.set_exception(ReplyError("the server's handler failed (:chsk/error)"))
+        if (error := reply_error(value)) is not None:
+            future.set_exception(error)
         else:
             future.set_result(value)
         return True

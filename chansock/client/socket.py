@@ -10,20 +10,30 @@ import asyncio
 import contextlib
 import logging
 import socket
-from collections import deque
+import time
 from typing import Any, Final, cast
 
 import picows
 
 from chansock._core import wire
 from chansock.client.address import Attempt
+from chansock.client.backlog import Backlog
 from chansock.client.dial import dial
 from chansock.client.joiner import CLOSE, PING, PONG, Joiner, read_close
-from chansock.client.keepalive import KeepAlive
 from chansock.client.link import Owner, Settings
 from chansock.client.packets import Handshake, Ping, Reply, read_packet
 from chansock.client.pending import Pending
-from chansock.client.state import Reason, ReasonKind, TransportType, close_reason, http_reason, said
+from chansock.client.pinger import Pinger
+from chansock.client.state import (
+    Reason,
+    ReasonKind,
+    TransportType,
+    WsClose,
+    WsError,
+    close_reason,
+    http_reason,
+    said,
+)
 from chansock.errors import ChannelClosed, FrameError, PacketError
 
 __all__ = ["WsLink"]
@@ -82,13 +92,19 @@ class WsLink:
         self._transport: picows.WSTransport | None = None
         self._socket: socket.socket | None = None
         self._joiner = Joiner(settings.max_message_bytes)
-        self._keep_alive = KeepAlive()
-        self._timer: asyncio.TimerHandle | None = None
-        self._is_reading = True
-        self._is_writing = True
-        self._waiting: deque[tuple[bytes, asyncio.Future[None]]] = deque()  # for room to write
+        self._pinger = Pinger(
+            settings.ws_ping_interval,
+            settings.ws_ping_timeout,
+            pending,
+            lambda cb_id: self._write(settings.packer.packet([wire.WS_PING], cb_id)),
+            self._unanswered,
+        )
+        self._backlog = Backlog(self._write)
         self._has_logged_packet = False
+        self._is_broken = False  # by break_off, and nothing noticed it yet
         self.is_reached = False
+        self.closed: WsClose | None = None  # how the socket ended, once it has
+        self.error: WsError | None = None
 
     async def run(self) -> Reason:
         """Connect, wait for the handshake message, live; give the reason of the end."""
@@ -118,6 +134,11 @@ class WsLink:
             self._end(reason)
             self._say_close(1000, b"CLOSE_NORMAL")
 
+    def break_off(self, code: int, /, *, is_noticed: bool) -> None:
+        """Close as Sente's test helper does. Not noticed: only a send or a ping will find out."""
+        self._is_broken = not is_noticed
+        self._say_close(code, b"CLOSE_ABNORMAL")
+
     async def send(self, value: object, timeout: float | None, /) -> object:
         """Send an event; with a timeout, wait for the reply to it."""
         packer = self._settings.packer
@@ -142,9 +163,9 @@ class WsLink:
 
     def set_reading(self, on: bool, /) -> None:
         """Stop or go on reading. Frames already read still come: one read buffer at most."""
-        if on == self._is_reading:
+        if on == self._pinger.is_reading:
             return
-        self._is_reading = on
+        self._pinger.is_reading = on
         if self._transport is not None and not self._ended.done():
             under = self._transport.underlying_transport
             under.resume_reading() if on else under.pause_reading()
@@ -205,16 +226,18 @@ class WsLink:
         self._lost = self._loop.create_task(self._until_lost(transport))
         if self._ended.done():
             self._say_close(1000, b"CLOSE_NORMAL")
-        elif not self._is_reading:
+        elif not self._pinger.is_reading:
             transport.underlying_transport.pause_reading()
 
     def frame(self, opcode: int, is_last: bool, payload: bytes) -> None:
         """Take one frame."""
-        if self._ended.done():
+        if self._ended.done() or self._is_broken:
             if opcode == CLOSE:
+                with contextlib.suppress(FrameError):
+                    self._note_close(*read_close(payload))
                 self._disconnect()
             return
-        self._keep_alive.moved()
+        self._pinger.moved()
         try:
             if opcode == PING:
                 self._transport_now().send_pong(payload)
@@ -232,17 +255,13 @@ class WsLink:
         if self._ended.done():
             return
         log.warning("ws_frame_error %s", exc)
+        self.error = WsError(time.time(), exc.message)
         self._end(Reason(self._kind_of_break(), exc.close_code, exc.message))
         self._say_close(exc.close_code, b"")
 
     def can_write(self, on: bool) -> None:
         """Hold back what is sent while the transport's own buffer is full."""
-        self._is_writing = on
-        while self._is_writing and self._waiting:
-            packet, waiter = self._waiting.popleft()
-            if not waiter.done():
-                self._write(packet)
-                waiter.set_result(None)
+        self._backlog.set_room(on)
 
     # messages
 
@@ -273,33 +292,8 @@ class WsLink:
         is_first = not self.is_opened
         if is_first:
             self._handshaken.set_result(None)
-            self._timer = self._loop.call_later(self._settings.ws_ping_interval, self._tick)
+            self._pinger.start()
         self._owner.opened(self, handshake)
-
-    # keep-alive
-
-    def _tick(self) -> None:
-        self._timer = self._loop.call_later(self._settings.ws_ping_interval, self._tick)
-        if not self._is_reading:
-            # No pong could be read, and none of the server's pings: be heard, and ask nothing.
-            self._write(self._settings.packer.packet([wire.WS_PING], None))
-        elif self._keep_alive.tick():
-            cb_id, pong = self._pending.new(self._settings.ws_ping_timeout)
-            pong.add_done_callback(self._ponged)
-            self._write(self._settings.packer.packet([wire.WS_PING], cb_id))
-            self._keep_alive.pinged()
-
-    def _ponged(self, pong: asyncio.Future[object]) -> None:
-        if pong.cancelled():
-            return
-        error = pong.exception()
-        if self._ended.done() or not self._is_reading:
-            return
-        if error is None and type(pong.result()) is str and pong.result() == wire.PONG:
-            return  # a keyword :pong would be equal
-        text = str(error) if error is not None else "expected pong, got another reply"
-        self._end(Reason("ws-ping-timeout", None, text))
-        self._say_close(1000, b"")
 
     # writing
 
@@ -309,46 +303,52 @@ class WsLink:
         Raises ChannelClosed if the link has ended; so does the future if it ends before.
         """
         transport = self._transport
+        if self._is_broken:
+            self._end(Reason("ws-error", None, "the socket does not take what is sent"))
         if self._ended.done() or transport is None or transport.is_close_frame_sent:
             why = self._ended.result().kind if self._ended.done() else "closing"
             raise ChannelClosed(f"expected an open channel, got one that is closed ({why})")
-        if self._is_writing and not self._waiting:
-            self._write(packet)
-            return None
-        room: asyncio.Future[None] = self._loop.create_future()
-        self._waiting.append((packet, room))  # if cancelled, can_write passes over it
-        return room
+        return self._backlog.send(packet)
 
     def _write(self, packet: bytes) -> None:
         if self._transport is not None:
             kind = _BINARY if self._settings.packer.binary else _TEXT
             self._transport.send(kind, packet)
-            self._keep_alive.moved()
+            self._pinger.moved()
 
     # the end
+
+    def _unanswered(self, text: str) -> None:
+        if not self._ended.done():
+            self._end(Reason("ws-ping-timeout", None, text))
+            self._say_close(1000, b"")
 
     def _end(self, reason: Reason) -> None:
         """Note the reason of the end, once, and let go of everything that waits."""
         if self._ended.done():
             return
         self._ended.set_result(reason)
-        if self._timer is not None:
-            self._timer.cancel()
-        if not self._is_reading and self._transport is not None:
+        if self._transport is None and reason.kind in ("not-opened", "refused"):
+            self.error = WsError(time.time(), str(reason))
+            self._note_close(NO_CLOSING_HANDSHAKE, "", is_clean=False)
+        self._pinger.stop()
+        if not self._pinger.is_reading and self._transport is not None:
             self._transport.underlying_transport.resume_reading()  # to see the end of the socket
-        closed = ChannelClosed(f"the channel closed before this was sent ({reason.kind})")
-        for _packet, waiter in self._waiting:
-            if not waiter.done():
-                waiter.set_exception(closed)
-        self._waiting.clear()
+        why = f"the channel closed before this was sent ({reason.kind})"
+        self._backlog.fail(ChannelClosed(why))
 
     def _closed_by_peer(self, payload: bytes) -> None:
         code, text = read_close(payload)
+        self._note_close(code, text)
         self._end(close_reason(code, text, was_open=self.is_opened))
         self._transport_now().send(
             picows.WSMsgType.CLOSE, payload[:2]
         )  # the same code, none if there was none
         self._disconnect()
+
+    def _note_close(self, code: int, text: str, *, is_clean: bool = True) -> None:
+        if self.closed is None:
+            self.closed = WsClose(time.time(), code, text, is_clean)
 
     def _say_close(self, code: int, reason: bytes) -> None:
         """Send a close frame, and wait close_timeout at most for the server's."""
@@ -371,14 +371,17 @@ class WsLink:
             await transport.wait_disconnected()
         except picows.WSProtocolError as exc:
             log.warning("ws_frame_error %s (close code %d)", exc, int(exc.code))
+            self.error = WsError(time.time(), str(exc))
+            self._note_close(NO_CLOSING_HANDSHAKE, "", is_clean=False)
             self._end(Reason(self._kind_of_break(), int(exc.code), str(exc)))
         except Exception:
             log.exception("ws_listener_failed")
             self._end(Reason("unexpected", None, "internal error"))
         else:
-            text = "connection lost without a closing handshake"
-            was_open = self.is_opened
-            self._end(close_reason(NO_CLOSING_HANDSHAKE, text, was_open=was_open))
+            self._note_close(NO_CLOSING_HANDSHAKE, "", is_clean=False)
+            if not self._is_broken:
+                text = "connection lost without a closing handshake"
+                self._end(close_reason(NO_CLOSING_HANDSHAKE, text, was_open=self.is_opened))
 
     def _kind_of_break(self) -> ReasonKind:
         return "unexpected" if self.is_opened else "not-opened"

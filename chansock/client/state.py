@@ -1,14 +1,15 @@
 """What a client knows of its own channel: `State`, and the `Reason` of its last close.
 
-Records only: who changes them, and when, is decided in client.py.
+Records only, with Sente's names where Sente has them: who changes them, and when, is decided
+in client.py, who is told in watch.py.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
-__all__ = ["Reason", "ReasonKind", "State", "TransportType"]
+__all__ = ["Close", "Reason", "ReasonKind", "State", "TransportType", "WsClose", "WsError"]
 
 TransportType: TypeAlias = Literal["ws", "ajax"]
 
@@ -18,6 +19,7 @@ ReasonKind: TypeAlias = Literal[
     "not-opened",  # never got as far as a handshake: network, time-out, a status other than 200
     "refused",  # 401, 403, or close code 1008 or 4401: not tried again until reconnect()
     "ws-ping-timeout",  # the server did not answer our ping
+    "ws-error",  # an event could not be written to the socket
     "downgrading-ws-to-ajax",  # no WebSocket to be had here; Ajax from now on
     "requested-reconnect",
     "requested-disconnect",
@@ -45,9 +47,47 @@ class Reason:
         """Whether only new credentials can help."""
         return self.kind == "refused"
 
+    @property
+    def is_unclear(self) -> bool:
+        """Whether it leaves open why a WebSocket did not open.
+
+        A status may be a middlebox's, which lets Ajax pass; a close code is the server's own word.
+        """
+        return self.kind == "not-opened" or (self.is_final and (self.code or 0) < 1000)
+
     def __str__(self) -> str:
         code = "" if self.code is None else f" {self.code}"
         return f"{self.kind}{code}: {self.text}" if self.text else f"{self.kind}{code}"
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """When and why a channel that was open closed; `time` in seconds since the epoch."""
+
+    time: float
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class WsClose:
+    """How a WebSocket ended, as a browser's close event tells it.
+
+    `clean`: with a closing handshake, whatever the code. `code` is 1005 where the close frame
+    had none, 1006 where there was no close frame, or no WebSocket (RFC 6455 section 7.1.5).
+    """
+
+    time: float
+    code: int
+    reason: str
+    clean: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WsError:
+    """What went wrong with a WebSocket: it did not open, or broke RFC 6455."""
+
+    time: float
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +95,9 @@ class State:
     """What is known of a channel at one moment; a change is a new State.
 
     `type`, `uid` and `handshake_data` stay those of the last handshake while closed.
-    `reason` says why it last closed, also after it has opened again. `retry_at` is the
-    time (seconds since the epoch) of the next attempt, None if none is due.
+    `reason` says why it last closed or did not open, also after it has opened again; `last_close`
+    when and why it last closed after it was open. `retry_at` is the time (seconds since the epoch)
+    of the next attempt, None if none is due. `csrf_token` is that of the last attempt.
     """
 
     open: bool = False
@@ -66,6 +107,12 @@ class State:
     ever_opened: bool = False
     reason: Reason | None = None
     retry_at: float | None = None
+    csrf_token: str | None = field(
+        default=None, repr=False
+    )  # states are logged; tokens must not be
+    last_close: Close | None = None
+    last_ws_close: WsClose | None = None
+    last_ws_error: WsError | None = None
 
 
 def http_reason(status: int, text: str, *, was_open: bool) -> Reason:

@@ -1,0 +1,55 @@
+"""The state of a channel as its application sees it, and who is told of its changes.
+
+What the state is to be is decided in client.py; nothing travels here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
+
+from chansock.client.state import State
+
+__all__ = ["StateHandler", "Watch"]
+
+StateHandler: TypeAlias = Callable[[State], Awaitable[object] | object]
+
+log = logging.getLogger("chansock.client.watch")
+
+
+class Watch:
+    """The present State, its handlers, and `told(old, new)` behind them.
+
+    A plain handler is called at once; what a coroutine handler gives goes to `keep`, which runs
+    it beside the rest.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        told: Callable[[State, State], None],
+        keep: Callable[[Awaitable[Any]], None],
+    ) -> None:
+        self.state = state
+        self.handlers: list[StateHandler] = []
+        self._told = told
+        self._keep = keep
+
+    def change(self, **changes: Any) -> None:
+        """Make the changes, and tell of them if there are any."""
+        old, new = self.state, dataclasses.replace(self.state, **changes)
+        if new == old:
+            return
+        self.state = new
+        for handler in tuple(self.handlers):
+            try:
+                result = handler(new)
+            except Exception:
+                log.exception("state_handler_failed")
+                continue
+            if inspect.isawaitable(result):
+                self._keep(result)
+        self._told(old, new)
