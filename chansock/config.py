@@ -103,7 +103,8 @@ class Config:
     )
     max_threads: int = 32  # of handlers with thread=True
     # Whom to believe
-    allowed_origins: tuple[str, ...] | None = None  # None: same origin only; ("*",): any
+    # None: same origin only; ("*",): any. https://*.a.example: subdomains, of any depth
+    allowed_origins: tuple[str, ...] | None = None
     allowed_hosts: tuple[str, ...] | None = (
         None  # None: on a loopback address its names only (DNS rebinding)
     )
@@ -122,7 +123,10 @@ class Config:
 
 # As they are compared: in full, so that one that could never match is told at once.
 _SHAPES = {
-    "allowed_origins": (re.compile(r"[a-z][a-z0-9+.-]*://[^/?#\s]+"), "https://a.example:8443"),
+    "allowed_origins": (
+        re.compile(r"[a-z][a-z0-9+.-]*://(\*\.)?[^/?#\s*]+"),
+        "https://a.example:8443 or https://*.a.example",
+    ),
     "allowed_hosts": (re.compile(r"[^A-Z:/\s]+|[0-9a-f:]+"), "a.example (lower case, no port)"),
 }
 _MAY_BE_NONE = {"ws_ping_timeout", "max_connections", "allowed_origins", "allowed_hosts"}

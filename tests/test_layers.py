@@ -39,6 +39,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "_core.wire",
         "_core.http1",
         "_core.extensions",
+        "_core.subprotocol",
         "_core.browser",
         "packers",
     ),

@@ -7,11 +7,13 @@ refusal looks like on the wire is the endpoint's business.
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Collection
 from functools import lru_cache
 from typing import Final, TypeAlias
 from urllib.parse import urlsplit
 
+from chansock._core import subprotocol
 from chansock.request import Request, is_token
 
 __all__ = [
@@ -36,6 +38,8 @@ _OWN_FIELDS: Final = ("content-type", "x-csrf-token", "x-requested-with", "x-xsr
 _MAX_FIELDS: Final = 32  # asked for in one preflight, which are echoed
 _MAX_AGE: Final = 7200  # seconds; Chromium takes no more
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_UP_TO_PATH: Final = re.compile(r"([^/]*://[^/]*)/")  # of a Referer, which says where it ends
+_SUBDOMAINS: Final = r"(?:[a-z0-9_-]+\.)+"  # as a browser spells them: lower case, punycode
 
 
 def check_client_id(request: Request) -> str | None:
@@ -78,8 +82,8 @@ def check_origin(request: Request, allowed: Collection[str] | None) -> str | Non
     """Say why this origin is refused, or None.
 
     Without a list: same origin, by Origin against Host, else by Sec-Fetch-Site. With one:
-    Sente's rule, exact strings; without an Origin header a Referer that starts with
-    `<allowed>/` will do.
+    Sente's rule, exact strings (and `https://*.a.example` for subdomains of any depth, but
+    not for a.example itself); without an Origin header a Referer under `<allowed>/` will do.
     """
     headers = request.headers
     origins = headers.getall("origin")
@@ -97,11 +101,11 @@ def check_origin(request: Request, allowed: Collection[str] | None) -> str | Non
     if "*" in allowed:
         return None
     if origins:
-        if len(origins) == 1 and origins[0] in allowed:
+        if len(origins) == 1 and _is_named(origins[0], allowed):
             return None
         return f"origin {' '.join(origins)!r:.80} is not in allowed_origins {list(allowed)}"
-    referer = headers.get("referer", "")
-    if any(referer.startswith(item + "/") for item in allowed):
+    found = _UP_TO_PATH.match(headers.get("referer", ""))
+    if found is not None and _is_named(found[1], allowed):
         return None
     return f"no Origin, and Referer is not under allowed_origins {list(allowed)}"
 
@@ -119,8 +123,8 @@ def is_preflight(request: Request) -> bool:
 def cors_fields(request: Request, allowed: Collection[str] | None) -> Fields:
     """Give what every answer carries, so that a page of an allowed origin may read it.
 
-    An origin that is named in the list may send cookies. What `*` lets in may not: every
-    page on the Web could otherwise read what this user may.
+    An origin that the list names, or `https://*.a.example` in it, may send cookies. What `*`
+    lets in may not: every page on the Web could otherwise read what this user may.
     """
     if allowed is None:
         return ()
@@ -128,7 +132,7 @@ def cors_fields(request: Request, allowed: Collection[str] | None) -> Fields:
     vary = ("Vary", "Origin")
     if len(origins) != 1:
         return (vary,)
-    if origins[0] in allowed and origins[0] != "*":
+    if _is_named(origins[0], allowed):
         return (
             ("Access-Control-Allow-Origin", origins[0]),
             ("Access-Control-Allow-Credentials", "true"),
@@ -155,18 +159,37 @@ def preflight_fields(request: Request) -> Fields:
     )
 
 
+def _is_named(origin: str, allowed: Collection[str]) -> bool:
+    """Tell whether an entry of the list other than `*` means this origin."""
+    if "*" in origin:
+        return False
+    return origin in allowed or any(
+        _under(item).fullmatch(origin) for item in allowed if "*." in item
+    )
+
+
+@lru_cache(maxsize=64)
+def _under(item: str) -> re.Pattern[str]:
+    """Make of `https://*.a.example` an expression for the origins that it means."""
+    before, after = item.split("*.")
+    return re.compile(re.escape(before) + _SUBDOMAINS + re.escape(after))
+
+
 def check_token(request: Request, reference: str | None) -> bool:
     """Tell whether the request carries the reference token; without one none is right.
 
     Looked for in the param `csrf-token`, then the headers `x-csrf-token` and
-    `x-xsrf-token`; the first that is there decides. Compared in constant time.
+    `x-xsrf-token`, as Sente does, and last in Sec-WebSocket-Protocol; the first that is there
+    decides. Compared in constant time.
     """
     given = request.params.get("csrf-token")
     if given is None:
         given = request.headers.get("x-csrf-token")
     if given is None:
         given = request.headers.get("x-xsrf-token")
-    if reference is None or given is None:
+    if given is None:
+        given = subprotocol.token_in(request.headers.getall("sec-websocket-protocol"))
+    if not reference or given is None:  # an empty one is none: anybody could send it
         return False
     return hmac.compare_digest(given.encode("utf-8"), reference.encode("utf-8"))
 

@@ -22,6 +22,7 @@ from httptools import (
     HttpRequestParser,
 )
 
+from chansock._core import subprotocol
 from chansock._fast.accept import accept_key, switch
 from chansock.request import Request, Response, is_token
 
@@ -37,6 +38,7 @@ __all__ = [
     "switch",
     "wants_upgrade",
     "with_extension",
+    "with_subprotocol",
 ]
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -133,8 +135,8 @@ def wants_upgrade(request: Request) -> bool:
 def check_upgrade(request: Request) -> Response | bytes:
     """Check a WebSocket handshake: the bytes of the 101, or the answer that refuses.
 
-    RFC 6455 section 4.2.1. A subprotocol is not answered, so that the connection has none;
-    an extension is for `with_extension`.
+    RFC 6455 section 4.2.1. What was offered beyond that is for `with_subprotocol` and
+    `with_extension`.
     """
     headers = request.headers
     if b" HTTP/1.0\r\n" in request.head[: request.head.find(b"\r\n") + 2]:
@@ -160,7 +162,17 @@ def check_upgrade(request: Request) -> Response | bytes:
 
 def with_extension(switch: bytes, extension: str) -> bytes:
     """Say in a 101 that an extension was agreed on, with its parameters."""
-    return switch[:-2] + f"Sec-WebSocket-Extensions: {extension}\r\n\r\n".encode("latin-1")
+    return _with_field(switch, f"Sec-WebSocket-Extensions: {extension}")
+
+
+def with_subprotocol(switch: bytes, request: Request) -> bytes:
+    """Say in a 101 which of the offered subprotocols is spoken, if it is one of them."""
+    spoken = subprotocol.answered(request.headers.getall("sec-websocket-protocol"))
+    return switch if spoken is None else _with_field(switch, f"Sec-WebSocket-Protocol: {spoken}")
+
+
+def _with_field(switch: bytes, line: str) -> bytes:
+    return switch[:-2] + f"{line}\r\n\r\n".encode("latin-1")
 
 
 def _is_key(key: str) -> bool:

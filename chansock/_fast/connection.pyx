@@ -12,7 +12,7 @@ cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from chansock._fast cimport accept, frames, request_reader
 from chansock._fast.dispatch cimport is_awaitable
-from chansock._fast.head cimport asks_for
+from chansock._fast.head cimport asks_for, value
 from chansock._fast.packet cimport Packet
 from chansock._fast.request cimport Request, request_of
 
@@ -463,12 +463,16 @@ cdef class Protocol(Socket):
         return 0
 
     cdef object _check_upgrade(self, object request, bytes key):
-        """Give the 101, extensions agreed on, or the Response that refuses."""
+        """Give the 101, with what was agreed on, or the Response that refuses."""
         cdef Service service = self.service
         cdef object agreed = None, switch
         # Without a key something is wrong, and that is said in words.
         switch = service.http1.check_upgrade(request) if key is None else accept.switch(key)
-        if service.extensions is not None and not isinstance(switch, Response):
+        if isinstance(switch, Response):
+            return switch
+        if value(request.head, "sec-websocket-protocol", None) is not None:
+            switch = service.http1.with_subprotocol(switch, request)
+        if service.extensions is not None:
             agreed = service.extensions.agree(request)
             if isinstance(agreed, Response):
                 return agreed

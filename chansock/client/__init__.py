@@ -16,7 +16,7 @@ from chansock._fast.packet import adapt
 from chansock.client import backoff as backoffs
 from chansock.client import inbox, keepalive
 from chansock.client import link as links
-from chansock.client.address import Pairs
+from chansock.client.address import Pairs, TokenPlace
 from chansock.client.client import Client, Transport
 from chansock.client.credentials import Credentials, Source
 from chansock.client.packets import Event
@@ -45,6 +45,7 @@ def connect(
     headers: Source[Pairs | None] = None,
     params: Source[Pairs | None] = None,
     csrf_token: Source[str | None] = None,
+    csrf_token_in: TokenPlace = "param",
     client_id: str | None = None,
     ssl: ssl_module.SSLContext | None = None,
     connect_timeout: float = links.CONNECT_TIMEOUT,
@@ -69,12 +70,21 @@ def connect(
     `ws_ping_interval` None: never ping. `backoff(n)` gives the seconds before the n-th attempt
     (2, 3, ...; the first after a close is made at once); Sente's by default, up to `max_backoff`.
 
+    `csrf_token_in` says where a WebSocket's request carries the token: "param" in the URL, as
+    Sente's clients do, where access logs show it; "header"; or "subprotocol", as a page has to
+    that wants to keep it out of them, which Sente's own server does not look at.
+
     Raises ConfigError for a setting that cannot be; connects only inside `async with`.
     """
     if transport not in ("auto", "ws", "ajax"):
         raise ConfigError(f'transport: expected "auto", "ws" or "ajax", got {transport!r}')
     credentials = Credentials(
-        url, headers=headers, params=params, csrf_token=csrf_token, client_id=client_id
+        url,
+        headers=headers,
+        params=params,
+        csrf_token=csrf_token,
+        csrf_token_in=csrf_token_in,
+        client_id=client_id,
     )
     if backoff is not None and not callable(backoff):
         raise ConfigError(f"backoff: expected a function of the attempt, got {backoff!r:.80}")

@@ -9,15 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 from urllib.parse import quote, urlsplit
 
+from chansock._core import subprotocol
 from chansock.client.cookies import Jar
 from chansock.errors import ConfigError
 
-__all__ = ["Address", "Attempt", "Pairs", "check_headers", "check_params"]
+__all__ = ["Address", "Attempt", "Pairs", "TokenPlace", "check_headers", "check_params"]
 
 Pairs: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
+TokenPlace: TypeAlias = Literal["param", "header", "subprotocol"]
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
@@ -96,18 +98,25 @@ class Attempt:
     params: tuple[tuple[str, str], ...]  # the application's
     headers: tuple[tuple[str, str], ...]  # the application's
     jar: Jar
+    token_place: TokenPlace = "param"  # of a WebSocket; over Ajax it is always a header
 
     def ws_url(self) -> str:
         """`ws://host/chsk?client-id=...&csrf-token=...`; the application's params come first."""
         own = [("client-id", self.client_id)]
-        if self.csrf_token is not None:
+        if self.csrf_token is not None and self.token_place == "param":
             own.append(("csrf-token", self.csrf_token))
         scheme = "wss" if self.address.is_secure else "ws"
         return f"{scheme}://{self.address.authority}{self.address.target(self._merged(own))}"
 
     def ws_headers(self) -> list[tuple[str, str]]:
-        """The application's headers, and the cookies."""
-        return self._with_cookie()
+        """The application's headers, the cookies, and the token unless the URL has it."""
+        fields = self._with_cookie()
+        if self.csrf_token is not None:
+            if self.token_place == "header":
+                fields.append(("x-csrf-token", self.csrf_token))
+            elif self.token_place == "subprotocol":
+                fields.append(("Sec-WebSocket-Protocol", subprotocol.offer(self.csrf_token)))
+        return fields
 
     def get(self, udt: int, *, wants_handshake: bool) -> bytes:
         """Write a poll: `GET /chsk?udt=...&client-id=...[&handshake%3F=1]`."""
@@ -220,6 +229,14 @@ def check_token(token: object) -> str | None:
     if not isinstance(token, str) or not _FIELD_VALUE.fullmatch(token):
         raise ConfigError("csrf_token: expected printable ASCII, got something else")
     return token
+
+
+def check_token_place(place: TokenPlace) -> TokenPlace:
+    """Give where a WebSocket carries the token. Raises ConfigError for another place."""
+    if place not in get_args(TokenPlace):
+        expected = ", ".join(map(repr, get_args(TokenPlace)))
+        raise ConfigError(f"csrf_token_in: expected one of {expected}, got {place!r:.80}")
+    return place
 
 
 def _pairs(what: str, given: Pairs | None) -> tuple[tuple[str, str], ...]:

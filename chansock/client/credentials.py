@@ -15,9 +15,11 @@ from chansock.client.address import (
     Address,
     Attempt,
     Pairs,
+    TokenPlace,
     check_headers,
     check_params,
     check_token,
+    check_token_place,
 )
 from chansock.client.cookies import Jar
 from chansock.errors import ConfigError
@@ -43,6 +45,7 @@ class Credentials:
         headers: Source[Pairs | None] = None,
         params: Source[Pairs | None] = None,
         csrf_token: Source[str | None] = None,
+        csrf_token_in: TokenPlace = "param",
         client_id: str | None = None,
     ) -> None:
         if not callable(url):
@@ -62,6 +65,7 @@ class Credentials:
         self._headers = headers
         self._params = params
         self._csrf_token = csrf_token
+        self._token_place = check_token_place(csrf_token_in)
         self._jar = Jar()
 
     async def attempt(self) -> Attempt:
@@ -76,6 +80,7 @@ class Credentials:
             params=check_params(await _value(self._params)),
             headers=check_headers(await _value(self._headers)),
             jar=self._jar,
+            token_place=self._token_place,
         )
 
 
