@@ -13,7 +13,7 @@ from libc.stdint cimport uint8_t
 from chansock._fast.buffer cimport WriteBuffer
 from chansock._fast.edn_source cimport owned
 from chansock._fast.fanout cimport Fanout, Link, Outbox, Transport
-from chansock._fast.packet cimport Packet, Packer
+from chansock._fast.packet cimport Packet, Packer, unpack_message
 
 import logging
 from asyncio import CancelledError
@@ -133,10 +133,7 @@ cdef class Connection(Link):
                 inbox.when_room(self.read_on)
             return 0
         try:
-            if is_text == dispatch.packer.binary:
-                kinds = ("binary", "text") if is_text else ("text", "binary")
-                raise PacketError("expected a %s frame, got a %s one" % kinds)
-            length = dispatch.packer.unpack_event(data, size, parts)
+            length = unpack_message(dispatch.packer, data, size, is_text, parts)
         except PacketError as error:
             dispatch.bad_packet += 1
             self._complain(BAD_PACKET, "bad_packet", "expected a packet", error)

@@ -51,6 +51,12 @@ cdef class Packer:
     ) except -1
 
 
+# unpack_event of a message as it came, whatever it is.
+cdef int unpack_message(
+    Packer packer, const uint8_t* data, Py_ssize_t size, bint is_text, PyObject** parts
+) except -1
+
+
 @cython.final
 cdef class EdnPacker(Packer):
     cdef readonly str keys

@@ -121,6 +121,23 @@ cdef class Packer:
         return [value, data][:length] if length else value, cb_id
 
 
+cdef int unpack_message(
+    Packer packer, const uint8_t* data, Py_ssize_t size, bint is_text, PyObject** parts
+) except -1:
+    if is_text == packer.binary:
+        kinds = ("binary", "text") if is_text else ("text", "binary")
+        raise PacketError("expected a %s frame, got a %s one" % kinds)
+    if not is_text or size < 2 or data[0] not in (c'+', c'-'):
+        return packer.unpack_event(data, size, parts)
+    # Sente's signs, in text alone: 1.17 wrote `+` before each packet, and reads packets
+    # without; up to 1.16 `-` stood before a value without a callback, and nothing else is read.
+    if data[0] == c'+' and data[1] == c'[':
+        return packer.unpack_event(data + 1, size - 1, parts)
+    if data[0] == c'-' and data[1] == c'[':
+        raise PacketError("expected Sente 1.17 or later, got a client of 1.16 or before")
+    return packer.unpack_event(data, size, parts)
+
+
 @cython.final
 cdef class EdnPacker(Packer):
     """Sente's edn packer: text, `[value cb-id]`.
