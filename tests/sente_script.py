@@ -259,8 +259,8 @@ class TurnedLoop(asyncio.SelectorEventLoop):
         self.ahead += seconds
 
 
-def run_turned(coro):
-    """Drive a coroutine on a TurnedLoop, 20 s of real time at most."""
+def run_turned(coro, kind=TurnedLoop):
+    """Drive a coroutine on a loop whose time is turned, 20 s of real time at most."""
 
     async def limited():
         loop = asyncio.get_running_loop()
@@ -274,7 +274,7 @@ def run_turned(coro):
         return await task
 
     done = threading.Event()
-    with asyncio.Runner(loop_factory=TurnedLoop) as runner:
+    with asyncio.Runner(loop_factory=kind) as runner:
         return runner.run(limited())
 
 
