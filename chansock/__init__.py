@@ -5,7 +5,7 @@ the wire is Sente's, byte for byte. `ChannelSocket` and its `send` are the serve
 `connect` the client's. What is public stands in `__all__`.
 """
 
-from chansock import edn, packers
+from chansock import csrf, edn, packers
 from chansock._core.presence import Presence
 from chansock._fast.dispatch import LATER, EventMsg
 from chansock.channel import ChannelSocket
@@ -78,6 +78,7 @@ __all__ = [
     "Target",
     "UserId",
     "connect",
+    "csrf",
     "edn",
     "packers",
     "run",

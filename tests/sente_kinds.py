@@ -6,8 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from peer import Answer, Fields, urlencoded
-from sente_app import Served
+from peer import Answer, Fields, Peer, urlencoded
 
 KINDS = ("ws", "get", "post")
 
@@ -15,11 +14,11 @@ Pairs = Sequence[tuple[str, str]]
 
 
 async def ask(
-    served: Served, kind: str, params: Pairs = (), fields: Fields = (), *, client_id: str = "a/1"
+    port: int, kind: str, params: Pairs = (), fields: Fields = (), *, client_id: str = "a/1"
 ) -> Answer:
     """Ask on a connection of its own; the params stand where Sente's clients put them."""
     own = [("client-id", client_id), *params] if client_id else [*params]
-    async with served.peer() as wire:
+    async with await Peer.connect(port) as wire:
         if kind == "ws":
             return await wire.upgrade(f"/chsk?{urlencoded(own)}", fields)
         if kind == "get":

@@ -53,7 +53,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "_core.router",
         "_core.endpoint",
     ),
-    ("channel",),
+    ("channel", "csrf"),
     ("server", "asgi", "uvicorn", "aiohttp", "django", "client"),
     ("", "__main__", "testing"),
 )

@@ -30,7 +30,7 @@ def token(_: Request) -> str:
 def asked(run: Run, kind: str, params: Pairs, fields: Fields, config: Config, **hooks: Any) -> Any:
     async def main() -> Answer:
         async with serving(config, **hooks) as served:
-            answer = await ask(served, kind, params, fields)
+            answer = await ask(served.port, kind, params, fields)
             assert sum(served.chsk.stats.refused.values()) == (not is_in(answer))
             return answer
 
@@ -150,7 +150,7 @@ def test_blank_client_id_is_told_before_a_wrong_token(kind: str, run: Run) -> No
 
     async def main() -> None:
         async with serving(Config(), csrf_token=token) as served:
-            answer = await ask(served, kind, client_id="")
+            answer = await ask(served.port, kind, client_id="")
             assert (answer.status, answer.text) == (400, "expected a client-id, got none")
 
     run(main())
@@ -304,7 +304,7 @@ def test_origin_under_a_wildcard(kind: str, run: Run) -> None:
     async def main() -> None:
         async with serving(WILD) as served:
             for origin, is_allowed in UNDER.items():
-                answer = await ask(served, kind, [], [("Origin", origin)])
+                answer = await ask(served.port, kind, [], [("Origin", origin)])
                 assert is_in(answer) is is_allowed, origin
                 # What the page may read agrees with what it may ask.
                 told = answer.header("access-control-allow-origin")
@@ -355,9 +355,9 @@ def test_star_beside_a_wildcard_lets_all_in_and_only_the_named_with_cookies(run:
 
     async def main() -> None:
         async with serving(config) as served:
-            named = await ask(served, "get", [], [("Origin", "https://a.example.com")])
+            named = await ask(served.port, "get", [], [("Origin", "https://a.example.com")])
             assert named.header("access-control-allow-credentials") == "true"
-            other = await ask(served, "get", [], [("Origin", "https://evil-example.com")])
+            other = await ask(served.port, "get", [], [("Origin", "https://evil-example.com")])
             assert is_in(other)
             assert other.header("access-control-allow-origin") == "*"
             assert other.header("access-control-allow-credentials") is None
