@@ -20,6 +20,8 @@ export type Source<T> = T | (() => T | Promise<T>);
 export interface Options {
   /** "auto" (the default) tries a WebSocket, and goes on with Ajax where none is to be had. */
   transport?: Transport;
+  /** How values travel; the server must have the same. edn is built in; json.js, msgpack.js. */
+  packer?: Packer;
   /** What this tab is to the server, across reconnects. Random by default; best kept secret. */
   clientId?: string;
   /** Sent with the handshake and each POST, as Sente does. */
@@ -42,17 +44,35 @@ export interface Options {
   pingInterval?: number;
   /** How long the answer to that ping may take. 5. */
   pingTimeout?: number;
-  /** The longest wait between two attempts (in a hidden tab 6 times that). 10. */
+  /** How many seconds to wait before the second attempt (n is 2), the third ...; the first is made at once. */
+  backoff?: (n: number) => number;
+  /** Without `backoff`: the longest wait between two attempts (in a hidden tab 6 times that). 10. */
   maxBackoff?: number;
   /** Ajax in place of a blocked WebSocket looks for one again after so long, then ever later. 30. */
   upgradeInterval?: number;
-  /** Readers of tagged elements, by tag without "#": `{"my/point": ([x, y]) => new Point(x, y)}`. */
+  /** edn only: readers of tagged elements, by tag without "#": `{"my/point": ([x, y]) => new Point(x, y)}`. */
   readers?: Readers;
-  /** Is told each packet that travels, as text: for a log or a debugger. */
-  trace?: (direction: "in" | "out", packet: string, type: "ws" | "ajax") => void;
+  /** Is told each packet that travels, bytes if the packer is binary: for a log or a debugger. */
+  trace?: (direction: "in" | "out", packet: any, type: "ws" | "ajax") => void;
   /** In place of the global ones: Node 20 has no WebSocket of its own, but npm's `ws`. */
   WebSocket?: any;
   fetch?: typeof fetch;
+}
+
+/**
+ * Values to packets `[value cbId]` and back. Bytes travel in binary frames, and as the bodies of
+ * POSTs; text in text frames, and in a form.
+ */
+export interface Packer<Packet extends string | Uint8Array = any> {
+  readonly binary: boolean;
+  /** Encode the event `[id data]`, or `[id]` if the data is undefined, at once. */
+  fragment(id: string, data: unknown): Packet;
+  /** Make the packet of an encoded event. Over Ajax who wants a reply says `:ajax`. */
+  packet(fragment: Packet, cbId: string | Keyword | null): Packet;
+  /** Decode a packet; throws for what is none. */
+  unpack(packet: Packet): [value: any, cbId?: any];
+  /** The name of a value that stands for a keyword, like "chsk/handshake"; else undefined. */
+  name(value: any): string | undefined;
 }
 
 export type ReasonKind =
@@ -66,6 +86,8 @@ export type ReasonKind =
   | "refused"
   /** The server did not answer our ping. */
   | "ws-ping-timeout"
+  /** The WebSocket would not send. */
+  | "ws-error"
   /** No WebSocket to be had here; Ajax for now. */
   | "downgrading-ws-to-ajax"
   /** A WebSocket is to be had again. */
@@ -91,10 +113,23 @@ export interface State {
   readonly uid: any;
   readonly handshakeData: any;
   readonly everOpened: boolean;
-  /** Of the last close; kept after it has opened again. */
+  /** Why it closed last, or did not open; kept after it has opened again. */
   readonly reason: Reason | null;
   /** When the next attempt is due, as `Date.now()` counts; null if none is. */
   readonly retryAt: number | null;
+  /** As the last attempt sent it. */
+  readonly csrfToken: string | null;
+  /** When, as `Date.now()` counts, and why it closed last after it was open. */
+  readonly lastClose: { readonly time: number; readonly reason: Reason } | null;
+  /** The last end of a WebSocket that was not the client's own doing; `clean`: by a handshake. */
+  readonly lastWsClose: {
+    readonly time: number;
+    readonly code: number;
+    readonly reason: string;
+    readonly clean: boolean;
+  } | null;
+  /** The last error of a WebSocket; browsers give no text. */
+  readonly lastWsError: { readonly time: number; readonly text: string } | null;
 }
 
 export interface Event<Id extends string = string, Data = any> {
@@ -116,7 +151,7 @@ export interface Client<In extends Events = Events, Out extends Events = Events>
    * socket has the event, over Ajax once its POST was answered; with one, of the reply.
    * Events arrive in the order of the calls.
    *
-   * Rejects with InvalidEvent or EdnError for what cannot be sent; ChannelClosed at once while
+   * Rejects with InvalidEvent or PacketError for what cannot be sent; ChannelClosed at once while
    * closed (unless `offline: "queue"`), or if it closes for good before the answer, over Ajax
    * for whatever reason (over a WebSocket the next one may bring the reply); ReplyTimeout;
    * ReplyError if the server's handler failed, or its POST was not taken.
@@ -124,6 +159,12 @@ export interface Client<In extends Events = Events, Out extends Events = Events>
   send<Id extends keyof Out & string>(id: Id, data?: Out[Id], options?: { timeout?: undefined }): Promise<undefined>;
   send<Id extends keyof Out & string, Reply = any>(id: Id, data: Out[Id] | undefined, options: { timeout: number }): Promise<Reply>;
 
+  /** Have each change of state handled: the state before and after, and whether `open` changed. */
+  on(id: "chsk/state", handler: (data: [old: State, state: State, openChanged: boolean], event: Event) => void): () => void;
+  /** Have each handshake handled; `first` is true once for each client. */
+  on(id: "chsk/handshake", handler: (data: [uid: any, _: null, handshakeData: any, first: boolean], event: Event) => void): () => void;
+  /** Have the server's pings handled, which have been answered. */
+  on(id: "chsk/ws-ping", handler: (data: null, event: Event) => void): () => void;
   /** Have events of this id handled; gives a function that undoes it. One handler for each id. */
   on<Id extends keyof In & string>(id: Id, handler: (data: In[Id], event: Event<Id, In[Id]>) => void): () => void;
   /** Have each new state told, and the present one at once; gives a function that undoes it. */
@@ -133,6 +174,8 @@ export interface Client<In extends Events = Events, Out extends Events = Events>
   reconnect(): void;
   /** Close, and stay closed until `reconnect`. */
   disconnect(): void;
+  /** For tests: end the connection as if it broke; the client comes back by itself. */
+  breakConnection(): void;
 }
 
 /**
@@ -154,6 +197,15 @@ export class ChannelClosed extends ChansockError {
 }
 export class ReplyTimeout extends ChansockError {}
 export class ReplyError extends ChansockError {}
+/** What a packer cannot write or read; EdnError is one. */
+export class PacketError extends ChansockError {
+  /** Reading: where in the packet, in UTF-16 units or in bytes; not of json.js. */
+  readonly position?: number;
+  /** Writing: the way to the value, as in `$.users[0]`. */
+  readonly path?: string;
+}
+/** For the packers beside this module; may change. */
+export const internals: unknown;
 
 // edn
 
@@ -180,12 +232,7 @@ export function read(text: string, options?: { readers?: Readers }): any;
  */
 export function write(value: any): string;
 
-export class EdnError extends ChansockError {
-  /** Reading: where in the text, in UTF-16 units. */
-  readonly position?: number;
-  /** Writing: the way to the value, as in `$.users[0]`. */
-  readonly path?: string;
-}
+export class EdnError extends PacketError {}
 
 /** `:ns/name`. One object for each name, so `===` works; `keyword("a/b")` gives it. */
 export class Keyword {

@@ -4,7 +4,7 @@
  * One ES module without a build or a dependency, so it holds both halves, edn first; it is long
  * for that reason alone. It speaks the wire of Sente 1.21 and later. What each export is for
  * stands in chansock.d.ts. It may touch the network, timers, and the browser's events that tell
- * of sleep and networks; never the page, and no storage.
+ * of sleep and networks; never the page, and no storage. Other packers are modules beside it.
  */
 
 /** The base of all that chansock throws on purpose. */
@@ -12,9 +12,14 @@ export class ChansockError extends Error {
   name = "ChansockError";
 }
 
+/** What a packer cannot write, or cannot read. */
+export class PacketError extends ChansockError {
+  name = "PacketError";
+}
+
 // -- edn: errors, and the values that JavaScript has no type for --
 
-export class EdnError extends ChansockError {
+export class EdnError extends PacketError {
   name = "EdnError";
 }
 
@@ -524,12 +529,17 @@ export function read(source, options) {
 // comparison, so that equal values give equal texts.
 let steps, level, isCanonical;
 
+/** Make the error of a value that cannot be written, from the steps that lead to it. */
+const unwritableAt = (Type, message, taken) => {
+  const path = taken.reduce(
+    (way, step) => way + (typeof step === "string" ? `.${step}` : `[${step}]`),
+    "$",
+  );
+  return Object.assign(new Type(`${message} at ${path.slice(0, 80)}`), { path });
+};
+
 const unwritable = (message, depth = level) => {
-  let path = "$";
-  for (const step of steps.slice(1, depth + 1)) {
-    path += typeof step === "string" ? `.${step}` : `[${step}]`;
-  }
-  throw Object.assign(new EdnError(`${message} at ${path.slice(0, 80)}`), { path });
+  throw unwritableAt(EdnError, message, steps.slice(1, depth + 1));
 };
 
 function writeForm(value) {
@@ -661,6 +671,18 @@ export function write(value) {
   return render(value);
 }
 
+// What the packers beside this module have in common with edn.
+export const internals = { distinct, isPlain, shortest, unwritableAt, MAX_DEPTH };
+
+/** The packer that is built in; the others are modules of their own. */
+const makeEdn = (options) => ({
+  binary: false,
+  fragment: (id, data) => (data === undefined ? `[:${id}]` : `[:${id} ${write(data)}]`),
+  packet: (fragment, cbId) => `[${fragment} ${write(cbId)}]`,
+  unpack: (packet) => read(packet, options),
+  name: (value) => (value instanceof Keyword ? value.name : undefined),
+});
+
 // The client: links (one WebSocket, or one Ajax session), and the Client that makes them.
 
 /** The caller's event: an id that is no namespaced keyword, or one in `chsk/`. */
@@ -689,6 +711,7 @@ export class ReplyError extends ChansockError {
 
 const DEFAULTS = {
   transport: "auto",
+  packer: undefined,
   clientId: undefined,
   csrfToken: undefined,
   params: undefined,
@@ -700,6 +723,7 @@ const DEFAULTS = {
   ajaxTimeout: 60, // the server ends a poll after 20 s
   pingInterval: 10, // Sente's window: its 20 s option, halved
   pingTimeout: 5,
+  backoff: undefined,
   maxBackoff: 10, // every client is back within 10 s of the server's return, as Sente's are
   upgradeInterval: 30,
   readers: undefined,
@@ -721,6 +745,7 @@ const USEFUL = 5; // a WebSocket that closed sooner, three times running, counts
 
 const MAX_POSTS = 4; // a browser has 6 connections to a host, and the poll needs one
 const UPGRADING = "upgrading-ajax-to-ws";
+const OWN = ["chsk/state", "chsk/handshake", "chsk/ws-ping"]; // events of the client itself
 
 const makeReason = (kind, code = null, text = "") => Object.freeze({ kind, code, text });
 
@@ -754,6 +779,18 @@ const wait = (seconds, signal) =>
     signal.addEventListener("abort", go);
   });
 
+const isHandshake = (packer, value) =>
+  Array.isArray(value) && packer.name(value[0]) === "chsk/handshake";
+
+/** Give the url with these fields in its query besides; what is null is left out. */
+const withQuery = (url, fields) => {
+  const at = new URL(url);
+  for (const [key, value] of Object.entries(fields)) {
+    if (value != null) at.searchParams.set(key, value);
+  }
+  return at;
+};
+
 /** Whether a promise settles in time; one timer, and none afterwards. */
 const isInTime = async (promise, seconds) => {
   let timer;
@@ -768,15 +805,15 @@ const makeId = () =>
     byte.toString(16).padStart(2, "0"),
   ).join("");
 
-const got = (text) => JSON.stringify(text.slice(0, 80));
+const got = (packet) => {
+  const start = packet.slice(0, 80);
+  return JSON.stringify(typeof start === "string" ? start : new TextDecoder().decode(start));
+};
 
 const isHidden = () => !!globalThis.document?.hidden;
 
-const nameOf = (value) => (value instanceof Keyword ? value.name : undefined);
-
-/** Give the value of a reply, or throw what it stands for. */
-const readReply = (value) => {
-  const name = nameOf(value);
+/** Give the value of a reply, or throw what it stands for by its name. */
+const readReply = (value, name) => {
   if (name === "chsk/error") throw new ReplyError("the server's handler failed (:chsk/error)");
   if (name === "chsk/timeout") throw new ReplyTimeout("the server's own time-out (:chsk/timeout)");
   return value;
@@ -786,20 +823,37 @@ const readReply = (value) => {
  * A link is one WebSocket, or one Ajax session:
  * `{type, opened, start, isAlive, send, tick, check, end}`.
  * `start(timeout)` gives a promise of the reason of its end; `end(reason)` ends it; `check()`
- * finds out whether it is alive; `send(text, timeout, wantsReply)` is as the Client's, of an
+ * finds out whether it is alive; `send(fragment, timeout, wantsReply)` is as the Client's, of an
  * encoded event.
- * It tells its `owner`: `opened(link, handshake)`, `took(link, value, cbId)`, `trace`.
+ * It tells its `owner`: `opened(link, handshake)`, `took(link, value, cbId)`, `trace`, `own` (an
+ * event of the client itself), `note` (what joins the next state).
  */
 const makeSocket = (owner, place) => {
   const { WebSocket = globalThis.WebSocket, pingInterval, pingTimeout } = owner.options;
+  const { packer } = owner;
   let socket;
   let timer; // until it must have opened, or have answered a ping
   let heard = 0;
   let finish;
 
-  const say = (packet) => {
+  const say = (fragment, cbId) => {
+    const packet = packer.packet(fragment, cbId);
     owner.trace("out", packet, "ws");
-    socket.send(packet);
+    try {
+      socket.send(packet);
+    } catch (error) {
+      const reason = makeReason("ws-error", null, error.message);
+      link.end(reason);
+      throw closedError(reason);
+    }
+  };
+
+  const sayOwn = (id, cbId) => {
+    try {
+      say(packer.fragment(id), cbId);
+    } catch {
+      // it has ended, and said why
+    }
   };
 
   const stopTimer = () => {
@@ -808,9 +862,9 @@ const makeSocket = (owner, place) => {
   };
 
   const ping = (seconds) => {
-    say('[[:chsk/ws-ping] "ping"]');
     clearTimeout(timer);
     timer = later(() => link.end(makeReason("ws-ping-timeout")), seconds);
+    sayOwn("chsk/ws-ping", "ping");
   };
 
   const link = {
@@ -831,35 +885,43 @@ const makeSocket = (owner, place) => {
         } catch (error) {
           return link.end(makeReason("not-opened", null, error.message));
         }
-        socket.onclose = ({ code, reason }) => {
+        if (packer.binary) socket.binaryType = "arraybuffer";
+        socket.onclose = ({ code, reason, wasClean: clean }) => {
+          owner.note({ lastWsClose: Object.freeze({ time: Date.now(), code, reason, clean }) });
           link.end(peerReason(code, reason, link.opened));
         };
-        socket.onerror = () => {}; // a close follows
+        socket.onerror = ({ message = "" }) => {
+          // A close follows. Browsers say nothing more.
+          owner.note({ lastWsError: Object.freeze({ time: Date.now(), text: message }) });
+        };
         socket.onmessage = ({ data }) => {
           heard = performance.now();
           if (link.opened) stopTimer(); // whatever it says, it lives
-          owner.trace("in", data, "ws");
+          const packet = data instanceof ArrayBuffer ? new Uint8Array(data) : data;
+          owner.trace("in", packet, "ws");
           let [value, cbId] = [];
           try {
-            [value, cbId] = owner.read(data);
+            [value, cbId] = packer.unpack(packet);
           } catch (error) {
             return console.warn("chansock: a packet that cannot be read", error);
           }
-          if (value?.[0] && nameOf(value[0]) === "chsk/handshake") {
+          if (cbId == null && isHandshake(packer, value)) {
             stopTimer();
             link.opened = true;
             owner.opened(link, value[1]);
-          } else if (nameOf(value) === "chsk/ws-ping") say("[[:chsk/ws-pong] nil]");
-          else owner.took(value, cbId);
+          } else if (cbId == null && packer.name(value) === "chsk/ws-ping") {
+            sayOwn("chsk/ws-pong", null);
+            owner.own("chsk/ws-ping", null);
+          } else owner.took(value, cbId);
         };
       }),
 
     isAlive: () => socket.readyState === 1,
 
-    async send(text, seconds, wantsReply) {
+    async send(fragment, seconds, wantsReply) {
       if (!link.isAlive()) throw closedError(makeReason("unexpected"));
-      if (!wantsReply) return say(`[${text} nil]`);
-      return owner.ask(seconds, (cbId) => say(`[${text} "${cbId}"]`));
+      if (!wantsReply) return say(fragment, null);
+      return owner.ask(seconds, (cbId) => say(fragment, cbId));
     },
 
     // What we say is no sign of life of the other side: a dead network takes it too.
@@ -873,11 +935,11 @@ const makeSocket = (owner, place) => {
       else link.end(makeReason("unexpected"));
     },
 
-    end(reason) {
+    end(reason, code = 1000, text = "CLOSE_NORMAL") {
       clearTimeout(timer);
       if (socket) {
         socket.onclose = socket.onmessage = null;
-        socket.close(1000, "CLOSE_NORMAL");
+        socket.close(code, text);
       }
       finish(reason);
     },
@@ -887,6 +949,7 @@ const makeSocket = (owner, place) => {
 
 const makeAjax = (owner, place) => {
   const { fetch = globalThis.fetch, ajaxTimeout } = owner.options;
+  const { packer } = owner;
   const headers = { ...place.headers, "x-requested-with": "XMLHTTPRequest" };
   if (place.token != null) headers["x-csrf-token"] = place.token;
   const ended = new AbortController();
@@ -906,7 +969,7 @@ const makeAjax = (owner, place) => {
 
   const now = () => (udt = Math.max(Date.now(), udt + 1)); // never the same twice
 
-  /** Ask; give the response and its text. Throws "time-out", or what fetch throws. */
+  /** Ask; give the status, and the packet or the words for an error. Throws what fetch throws. */
   const ask = async (url, init, seconds) => {
     const abort = new AbortController();
     const stop = () => abort.abort();
@@ -919,12 +982,14 @@ const makeAjax = (owner, place) => {
     ended.signal.addEventListener("abort", stop);
     try {
       const response = await fetch(url, {
-        ...init,
         headers,
+        ...init,
         credentials: "include",
         signal: abort.signal,
       });
-      return [response.status, await response.text()];
+      const { status } = response;
+      if (status !== 200 || !packer.binary) return [status, await response.text()];
+      return [status, new Uint8Array(await response.arrayBuffer())];
     } catch (error) {
       throw late ? new ReplyTimeout("no answer in time") : error;
     } finally {
@@ -937,11 +1002,11 @@ const makeAjax = (owner, place) => {
     const asked = now();
     // A poll has a number: the server knows it again if a browser repeats it by itself.
     const query = link.opened ? { udt: asked, n: ++polls } : { udt: asked, "handshake?": 1 };
-    const [status, text] = await ask(place.url(query), {}, seconds);
-    if (status !== 200) throw peerReason(status, text, link.opened);
+    const [status, packet] = await ask(place.url(query), {}, seconds);
+    if (status !== 200) throw peerReason(status, packet, link.opened);
     heard = Date.now();
-    owner.trace("in", text, "ajax");
-    const [value] = owner.read(text) ?? [];
+    owner.trace("in", packet, "ajax");
+    const [value] = packer.unpack(packet) ?? [];
     return [value, asked];
   };
 
@@ -960,18 +1025,19 @@ const makeAjax = (owner, place) => {
     let next = get(seconds);
     for (;;) {
       const [value, asked] = await next;
-      const isHandshake = value?.[0] && nameOf(value[0]) === "chsk/handshake";
+      const isFirst = isHandshake(packer, value);
       if (isTrial) return makeReason("clean");
-      const isEmpty = link.opened && (isHandshake || !value?.length);
+      const isEvents = Array.isArray(value) && value.length;
+      const isEmpty = link.opened && (isFirst || !isEvents);
       empty = isEmpty && heard - asked < QUICK * 1000 ? empty + 1 : 0;
-      if (isHandshake) {
+      if (isFirst) {
         [session, count] = [asked, 0];
         link.opened = true;
       } else if (!link.opened) throw makeReason("not-opened", null, "expected a handshake");
-      const isMove = !isHandshake && owner.beginMove();
+      const isMove = !isFirst && owner.beginMove();
       if (!isMove) next = pollOn(); // what the server sends meanwhile finds it parked
-      if (isHandshake) owner.opened(link, value[1]);
-      else if (nameOf(value) !== "chsk/timeout") owner.took(value);
+      if (isFirst) owner.opened(link, value[1]);
+      else if (packer.name(value) !== "chsk/timeout") owner.took(value);
       if (isMove) {
         // What is on its way by POST must be there before anything goes by the WebSocket.
         for (let i = 0; busy && i < 20; i++) await wait(0.05, ended.signal);
@@ -1009,7 +1075,7 @@ const makeAjax = (owner, place) => {
 
     isAlive: () => !why,
 
-    async send(text, seconds = ajaxTimeout, wantsReply) {
+    async send(fragment, seconds = ajaxTimeout, wantsReply) {
       const until = performance.now() + seconds * 1000;
       const mine = (line = line.then(turn));
       busy++;
@@ -1019,15 +1085,18 @@ const makeAjax = (owner, place) => {
         throw new ReplyTimeout("its turn did not come in time");
       }
       const number = ++count;
-      const body = new URLSearchParams({
-        udt: now(),
-        "client-id": owner.clientId,
-        ppstr: `[${text} ${wantsReply ? ":ajax" : "nil"}]`,
-        n: `${session}-${number}`,
-      });
+      const packet = packer.packet(fragment, wantsReply ? keyword("ajax") : null);
+      const fields = { udt: now(), "client-id": owner.clientId, n: `${session}-${number}` };
+      let url = place.base;
+      const init = { method: "POST" };
+      if (packer.binary) {
+        url = withQuery(url, { ...fields, "binary?": true });
+        init.headers = { ...headers, "content-type": "application/octet-stream" };
+        init.body = packet;
+      } else init.body = new URLSearchParams({ ...fields, ppstr: packet });
       const post = () => {
-        owner.trace("out", body.get("ppstr"), "ajax");
-        return ask(place.base, { method: "POST", body }, (until - performance.now()) / 1000);
+        owner.trace("out", packet, "ajax");
+        return ask(url, init, (until - performance.now()) / 1000);
       };
       try {
         let [status, answer] = await post();
@@ -1043,16 +1112,20 @@ const makeAjax = (owner, place) => {
         }
         if (status === 200) {
           if (wantsReply) owner.trace("in", answer, "ajax");
-          const packet = answer && owner.read(answer);
+          let found;
+          try {
+            found = answer.length && packer.unpack(answer);
+          } catch (error) {
+            throw new ReplyError(error.message);
+          }
           // A form to log in, say, to which the POST was redirected.
-          if (!Array.isArray(packet)) throw new ReplyError(`expected a packet, got ${got(answer)}`);
-          return wantsReply ? readReply(packet[0]) : undefined;
+          if (!Array.isArray(found)) throw new ReplyError(`expected a packet, got ${got(answer)}`);
+          return wantsReply ? readReply(found[0], packer.name(found[0])) : undefined;
         }
         const reason = peerReason(status, answer, true);
         if (status === 400 || status === 413) throw new ReplyError(`${status} ${reason.text}`);
         throw reason;
       } catch (error) {
-        if (error instanceof EdnError) throw new ReplyError(error.message);
         if (error instanceof ChansockError) throw error;
         const broken = () => makeReason("unexpected", null, `POST: ${error.message}`);
         const reason = why ?? (error.kind ? error : broken());
@@ -1106,7 +1179,12 @@ class Client {
     everOpened: false,
     reason: null,
     retryAt: null,
+    csrfToken: null,
+    lastClose: null,
+    lastWsClose: null,
+    lastWsError: null,
   });
+  #noted; // what joins the state at its next change
   #stateHandlers = new Set();
   #handlers = new Map();
   #warned = new Set(); // ids of events that nobody took
@@ -1134,18 +1212,23 @@ class Client {
   #isProven = false; // a probe got through: the next poll that ends is followed by a move
   #settle;
 
+  #packer;
+
   constructor(base, options) {
     this.#base = base;
     this.#options = options;
+    this.#packer = options.packer ?? makeEdn(options);
     this.clientId = options.clientId ?? makeId();
     this.#owner = {
       options,
       clientId: this.clientId,
-      read: (text) => read(text, options),
+      packer: this.#packer,
       trace: (...packet) => options.trace && guard(options.trace, ...packet),
       opened: (link, handshake) => this.#opened(link, handshake),
       took: (value, cbId) => this.#took(value, cbId),
       ask: (seconds, say) => this.#ask(seconds, say),
+      own: (id, data) => this.#own(id, data),
+      note: (facts) => (this.#noted = { ...this.#noted, ...facts }),
       beginMove: () => (this.#isMoving = this.#isProven && this.#state.open && !this.#isCalled),
       endMove: () => {
         this.#isMoving = this.#isProven = false;
@@ -1168,11 +1251,11 @@ class Client {
     if (timeout !== undefined && !(timeout > 0)) {
       throw new TypeError(`timeout: expected a positive number of seconds, got ${timeout}`);
     }
-    const text = data === undefined ? `[:${id}]` : `[:${id} ${write(data)}]`;
+    const fragment = this.#packer.fragment(id, data);
     const { offline, maxQueuedEvents } = this.#options;
     const until = timeout && performance.now() + timeout * 1000;
     const go = () =>
-      this.#link.send(text, until && (until - performance.now()) / 1000, timeout !== undefined);
+      this.#link.send(fragment, until && (until - performance.now()) / 1000, timeout !== undefined);
     const { open, reason } = this.#state;
     if (open && !this.#isMoving && this.#link?.isAlive()) return go();
     const isKept = this.#isMoving || (offline === "queue" && !this.#isFinal());
@@ -1197,7 +1280,7 @@ class Client {
   }
 
   on(id, handler) {
-    checkId(id);
+    if (!OWN.includes(id)) checkId(id);
     if (this.#handlers.has(id)) throw new InvalidEvent(`expected one handler for ${id}, got two`);
     const mine = (...args) => handler(...args); // the same function may come again
     this.#handlers.set(id, mine);
@@ -1241,6 +1324,11 @@ class Client {
     this.#arrive();
   }
 
+  breakConnection() {
+    const reason = makeReason("unexpected", null, "breakConnection()");
+    this.#link?.end(reason, 3000, "CLOSE_ABNORMAL");
+  }
+
   // the state machine: one attempt after the other
 
   async #live() {
@@ -1270,6 +1358,7 @@ class Client {
         this.#place().then(resolve, reject);
       });
       this.#rouse = undefined;
+      if (place) this.#owner.note({ csrfToken: place.token ?? null });
       while (!this.#isCalled) {
         if (this.#wantsSocket()) {
           const socket = makeSocket(this.#owner, place);
@@ -1321,9 +1410,8 @@ class Client {
     if (this.#openedAt && this.#openedAt <= steady) this.#failures = 0;
     this.#openedAt = 0;
     const isFinal = this.#isFinal();
-    const top = Math.min(2 ** ++this.#failures, this.#options.maxBackoff * (isHidden() ? 6 : 1));
-    if (!isFinal && this.#failures < 2) return; // Sente's rule: the first is made at once
-    const seconds = (top * (1 + Math.random())) / 2;
+    const seconds = this.#backoff(++this.#failures);
+    if (!isFinal && !seconds) return;
     let timer;
     await new Promise((go) => {
       this.#rouse = go;
@@ -1334,6 +1422,17 @@ class Client {
     this.#rouse = undefined;
     clearTimeout(timer);
     this.#change({ retryAt: null });
+  }
+
+  /** Say how long to wait before attempt n: Sente's rule, or the application's. */
+  #backoff(n) {
+    if (n < 2) return 0;
+    const { backoff, maxBackoff } = this.#options;
+    let seconds;
+    guard(() => (seconds = backoff?.(n)));
+    if (seconds >= 0) return seconds;
+    if (backoff) console.error(`chansock: backoff: expected seconds, got ${seconds}`);
+    return (Math.min(2 ** n, maxBackoff * (isHidden() ? 6 : 1)) * (1 + Math.random())) / 2;
   }
 
   /** Make the next attempt now. */
@@ -1415,6 +1514,8 @@ class Client {
       const owner = {
         ...this.#owner,
         trace: () => {},
+        own: () => {},
+        note: () => {},
         opened: (link) => link.check(),
         took: (value, cbId) => cbId && link.end(makeReason(UPGRADING)),
       };
@@ -1447,14 +1548,7 @@ class Client {
     const { params, headers, csrfToken } = this.#options;
     const get = async (source) => (typeof source === "function" ? source() : source);
     const [more, ...rest] = await Promise.all([params, headers, csrfToken].map(get));
-    const url = (query) => {
-      const at = new URL(this.#base);
-      const pairs = { ...more, "client-id": clientId, ...query };
-      for (const [key, value] of Object.entries(pairs)) {
-        if (value != null) at.searchParams.set(key, value);
-      }
-      return at;
-    };
+    const url = (query) => withQuery(this.#base, { ...more, "client-id": clientId, ...query });
     return { url, base: this.#base, headers: rest[0], token: rest[1] };
   }
 
@@ -1463,30 +1557,32 @@ class Client {
   #opened(link, handshake) {
     if (link !== this.#link || this.#isCalled) return;
     const [uid, , data] = Array.isArray(handshake) ? handshake : [];
-    const { open, type } = this.#state;
+    const { open, everOpened } = this.#state;
     if (open && !this.#isMoving) {
       this.#close(makeReason("unexpected", null, "the server began the session anew"));
     }
     const moved = this.#isMoving && { reason: makeReason(UPGRADING) };
     this.#isMoving = false;
     this.#openedAt = performance.now();
+    const user = this.#packer.name(uid) === "sente/nil-uid" ? null : (uid ?? null);
     this.#change({
       ...moved,
       open: true,
       type: link.type,
-      uid: nameOf(uid) === "sente/nil-uid" ? null : (uid ?? null),
+      uid: user,
       handshakeData: data ?? null,
       everOpened: true,
       retryAt: null,
     });
     this.#settle.resolve();
+    this.#own("chsk/handshake", [user, null, data ?? null, !everOpened]);
   }
 
   #took(value, cbId) {
     if (cbId != null) return this.#calls.get(cbId)?.resolve(value);
     for (const event of Array.isArray(value) ? value : [value]) {
-      const id = nameOf(event?.[0]);
-      if (!id || id.startsWith("chsk/")) console.warn("chansock: no event", event);
+      const id = Array.isArray(event) ? this.#packer.name(event[0]) : undefined;
+      if (!id?.includes("/") || id.startsWith("chsk/")) console.warn("chansock: no event", event);
       else this.#dispatch(id, event[1] ?? null);
     }
   }
@@ -1508,6 +1604,12 @@ class Client {
     }
   }
 
+  /** Tell of an event of the client itself. */
+  #own(id, data) {
+    const handler = this.#handlers.get(id);
+    if (handler) guard(handler, data, { id, data });
+  }
+
   #ask(seconds, say) {
     return new Promise((resolve, reject) => {
       const cbId = (0x100000 + (this.#asked++ % 0xf00000)).toString(16);
@@ -1521,14 +1623,18 @@ class Client {
       this.#calls.set(cbId, {
         resolve: settle((value) => {
           try {
-            resolve(readReply(value));
+            resolve(readReply(value, this.#packer.name(value)));
           } catch (error) {
             reject(error);
           }
         }),
         reject: fail,
       });
-      say(cbId);
+      try {
+        say(cbId);
+      } catch (error) {
+        fail(error);
+      }
     });
   }
 
@@ -1545,7 +1651,9 @@ class Client {
     if (!reason.text && globalThis.navigator?.onLine === false) {
       reason = makeReason(reason.kind, reason.code, "the browser is offline");
     }
-    this.#change({ open: false, reason, retryAt: null });
+    const time = Date.now();
+    const closed = this.#state.open && { lastClose: Object.freeze({ time, reason }) };
+    this.#change({ ...closed, open: false, reason, retryAt: null });
     const isFinal = this.#isFinal();
     if (isFinal) {
       this.#settle.reject(closedError(reason));
@@ -1557,12 +1665,15 @@ class Client {
   }
 
   #change(changes) {
-    if (Object.keys(changes).every((key) => changes[key] === this.#state[key])) return;
-    this.#state = Object.freeze({ ...this.#state, ...changes });
+    const old = this.#state;
+    if (Object.keys(changes).every((key) => changes[key] === old[key])) return;
+    const now = (this.#state = Object.freeze({ ...old, ...this.#noted, ...changes }));
+    this.#noted = undefined;
     if (changes.open) this.#flush(); // before a handler, told of it, sends what came later
     for (const handler of [...this.#stateHandlers]) {
       if (this.#stateHandlers.has(handler)) guard(handler, this.#state);
     }
+    this.#own("chsk/state", [old, now, old.open !== now.open]);
   }
 }
 
@@ -1592,6 +1703,13 @@ export const connect = (url, options = {}) => {
         : (CHOICES[key]?.includes(value) ?? key in DEFAULTS);
     if (!isRight) throw new TypeError(`option ${key}: unexpected ${value}`);
     chosen[key] = value;
+  }
+  const { packer, backoff } = chosen;
+  const lacks = (name) => typeof packer[name] !== "function";
+  const lacking = packer && ["fragment", "packet", "unpack", "name"].find(lacks);
+  if (lacking) throw new TypeError(`option packer: expected a packer, got one without ${lacking}()`);
+  if (backoff && typeof backoff !== "function") {
+    throw new TypeError(`option backoff: expected a function, got ${backoff}`);
   }
   return new Client(base, chosen);
 };

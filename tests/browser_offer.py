@@ -13,7 +13,9 @@ from pathlib import Path
 
 import chansock
 
-NAMES = ("chansock.js", "chansock.d.ts")
+NAMES = [
+    f"{module}.{suffix}" for module in ("chansock", "json", "msgpack") for suffix in ("js", "d.ts")
+]
 
 
 async def offered() -> dict[str, bytes]:
@@ -33,7 +35,7 @@ def main(folder: str) -> int:
     found = asyncio.run(offered())
     faults = [name for name in NAMES if found[name] != Path(folder, name).read_bytes()]
     place = Path(chansock.__file__).parent
-    print(f"{place} offers another {faults}" if faults else f"{place} offers {list(NAMES)}")
+    print(f"{place} offers another {faults}" if faults else f"{place} offers {NAMES}")
     return bool(faults)
 
 

@@ -13,7 +13,11 @@ import zipfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-BROWSER = {"js/chansock.js", "js/chansock.d.ts"}  # in a wheel below chansock/
+BROWSER = {  # in a wheel below chansock/
+    f"js/{module}.{suffix}"
+    for module in ("chansock", "json", "msgpack")
+    for suffix in ("js", "d.ts")
+}
 BINARY = re.compile(r"\.(cpython-\d+[\w-]*|cp\d+-[\w-]+)\.(so|pyd)$")
 
 

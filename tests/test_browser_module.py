@@ -27,6 +27,7 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 JS = "/chsk/chansock.js"
 TYPES = "/chsk/chansock.d.ts"
+PACKERS = ("json", "msgpack")
 SOURCE = (ROOT / "js" / "chansock.js").read_bytes()
 TYPES_SOURCE = (ROOT / "js" / "chansock.d.ts").read_bytes()
 GZIP = ("Accept-Encoding", "gzip")
@@ -96,6 +97,19 @@ def test_the_types_are_offered_beside_the_module(run: Run) -> None:
         "vary": "Accept-Encoding",
         "access-control-allow-origin": "*",
     }
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+def test_each_packer_is_offered_like_the_module(run: Run, packer: str) -> None:
+    for suffix, like in (("js", JS), ("d.ts", TYPES)):
+        name = f"{packer}.{suffix}"
+        answer = ask(run, f"/chsk/{name}")
+        assert (answer.status, answer.body) == (200, (ROOT / "js" / name).read_bytes())
+        expected = fields_of(ask(run, like))
+        expected["content-length"] = str(len(answer.body))
+        if suffix == "js":
+            expected["x-typescript-types"] = f"./{packer}.d.ts"
+        assert {**fields_of(answer), "etag": "", "date": ""} == {**expected, "etag": "", "date": ""}
 
 
 def test_a_query_does_not_matter(run: Run) -> None:

@@ -1,5 +1,5 @@
 // How long js/chansock.js takes to read and to write the messages of bench/data, beside the two
-// edn packages of npm and beside JSON, which is native; and how big it is.
+// edn packages of npm and beside JSON, which is native; and how big it and its packers are.
 //
 //     node bench/js/edn.mjs [--quick]       after `npm install` in bench/js, or ci/bench.sh js
 //
@@ -20,8 +20,7 @@ const QUICK = process.argv.includes("--quick");
 const ROUNDS = QUICK ? 5 : 25;
 const SECONDS = QUICK ? 0.01 : 0.04; // the least length of a round
 const WARM_UP = 0.5; // seconds; by then V8 has compiled what it will, on a busy machine too
-const MAX_BYTES = 12 * 1024; // of the module, minified and compressed
-const SOURCE = new URL("../../js/chansock.js", import.meta.url);
+const MAX_BYTES = { chansock: 12 * 1024, json: 1024, msgpack: 4 * 1024 }; // minified, compressed
 const DATA = new URL("../data/", import.meta.url);
 
 /** Give a value with each keyword, and each key, as a string that `name` makes of its name. */
@@ -145,8 +144,12 @@ for (const [title, subjectsOf] of [["read", readers], ["write", writers]]) {
   }
 }
 
-const minified = transformSync(readFileSync(SOURCE, "utf8"), { minify: true, format: "esm" }).code;
-const size = gzipSync(minified, { level: 9 }).length;
-console.log(`\njs/chansock.js, minified and compressed: ${size.toLocaleString("en")} bytes of ` +
-  `${MAX_BYTES.toLocaleString("en")}`);
-process.exitCode = size > MAX_BYTES ? 1 : 0;
+console.log();
+for (const [name, most] of Object.entries(MAX_BYTES)) {
+  const source = readFileSync(new URL(`../../js/${name}.js`, import.meta.url), "utf8");
+  const { code } = transformSync(source, { minify: true, format: "esm" });
+  const size = gzipSync(code, { level: 9 }).length;
+  console.log(`js/${name}.js, minified and compressed: ${size.toLocaleString("en")} bytes of ` +
+    `${most.toLocaleString("en")}`);
+  if (size > most) process.exitCode = 1;
+}

@@ -1,4 +1,4 @@
-"""The browser's client as HTTP answers: chansock.js, and its types beside it.
+"""The browser's client as HTTP answers: chansock.js, its packers, and the types of each.
 
 A request in, a Response out: validators, codings and methods are decided here, whether a
 host may ask is the endpoint's to say. The files are read at the first request for them
@@ -25,10 +25,12 @@ log = logging.getLogger("chansock.browser")
 _PACKAGE: Final = Path(__file__).parent.parent
 _FOLDERS: Final = (_PACKAGE / "js", _PACKAGE.parent / "js")  # installed; beside it in a checkout
 
-# Browsers run the one, and show the other to whoever opens it.
+# Browsers run the modules, and show their types to whoever opens them.
+_TYPE_OF: Final = {"js": "text/javascript; charset=utf-8", "d.ts": "text/plain; charset=utf-8"}
 _KINDS: Final = {
-    "chansock.js": "text/javascript; charset=utf-8",
-    "chansock.d.ts": "text/plain; charset=utf-8",
+    f"{module}.{suffix}": kind
+    for module in ("chansock", "json", "msgpack")
+    for suffix, kind in _TYPE_OF.items()
 }
 _FIELDS: Final = (
     ("X-Content-Type-Options", "nosniff"),
@@ -38,7 +40,6 @@ _FIELDS: Final = (
     # same for everybody and no cookie is looked at, so there is nothing to keep from anyone.
     ("Access-Control-Allow-Origin", "*"),
 )
-_TYPES: Final = ("X-TypeScript-Types", "./chansock.d.ts")  # how Deno finds them
 _NOT_ALLOWED: Final = Response(405, "expected GET or HEAD", headers=(("Allow", "GET, HEAD"),))
 _NOT_FOUND: Final = Response(404, "not found")
 
@@ -63,7 +64,7 @@ class _File:
 def file_name(path: str, channel_path: str) -> str | None:
     """Say which file `path` means below the channel's path, or None.
 
-    `/chsk/chansock.js` and `/chsk/chansock.d.ts` for a channel at `/chsk`.
+    `/chsk/chansock.js`, `/chsk/chansock.d.ts` ... for a channel at `/chsk`.
     """
     folder, _, name = path.rpartition("/")
     return name if name in _KINDS and folder == channel_path.removesuffix("/") else None
@@ -101,8 +102,9 @@ def _form(name: str, data: bytes, *own: tuple[str, str]) -> _Form:
     # A strong tag names bytes as they travel, so each coding has its own.
     tag = f'"{sha256(data).hexdigest()[:32]}"'
     fields = (*_FIELDS, ("ETag", tag))
-    if name == "chansock.js":
-        own = (*own, _TYPES)
+    if name.endswith(".js"):
+        # how Deno finds them
+        own = (*own, ("X-TypeScript-Types", f"./{name.removesuffix('.js')}.d.ts"))
     return _Form(
         tag, Response(200, data, _KINDS[name], (*fields, *own)), Response(304, headers=fields)
     )

@@ -257,8 +257,8 @@ class Endpoint:
     ) -> Response | None:
         """Answer where the browser's client is asked for; None: another path.
 
-        `<channel_path>/chansock.js` and its types are public: no hook runs, but the host
-        is checked, as for the channel.
+        `<channel_path>/chansock.js`, its packers and types are public: no hook runs, but the
+        host is checked, as for the channel.
         """
         name = browser.file_name(request.path, channel_path)
         if name is None:

@@ -91,6 +91,7 @@ describe("options", () => {
       [peer.url, { pingInterval: 0 }],
       [peer.url, { connectTimeout: "5" }],
       [peer.url, { tranport: "ws" }],
+      [peer.url, { backoff: 2 }],
     ]) {
       assert.throws(() => chansock.connect(url, options), TypeError, `${url} ${options}`);
     }
@@ -127,6 +128,10 @@ describe("a WebSocket", () => {
       everOpened: true,
       reason: null,
       retryAt: null,
+      csrfToken: "tok",
+      lastClose: null,
+      lastWsClose: null,
+      lastWsError: null,
     });
     assert.ok(Object.isFrozen(client.state));
   });
@@ -1100,6 +1105,256 @@ describe("while closed", () => {
     });
     assert.equal(peer.upgrades, 5); // the first retry is made at once
     for (const ms of waits) assert.ok(ms > 150 && ms <= 400, `${ms} ms`);
+  });
+});
+
+describe("what the client tells of itself", () => {
+  const told = (client) => {
+    const states = [];
+    client.on("chsk/state", ([old, now, openChanged], { id }) => {
+      states.push([old, now, openChanged, id]);
+    });
+    return states;
+  };
+
+  it("is each change of state, with the state before it", async () => {
+    const line = acceptAll();
+    const client = connect();
+    const states = told(client);
+    const start = client.state;
+    const [ws] = await line.take();
+    await client.ready;
+    assert.equal(states.length, 1);
+    const [[old, now, openChanged, id]] = states;
+    assert.equal(old, start);
+    assert.equal(now, client.state);
+    assert.deepEqual([old.open, now.open, openChanged, id], [false, true, true, "chsk/state"]);
+    ws.terminate();
+    await line.take();
+    await until(client, ({ open }) => open);
+    assert.deepEqual(states.map(([old, now, openChanged]) => [old.open, now.open, openChanged]),
+      [[false, true, true], [true, false, true], [false, true, true]]);
+    states.reduce((before, [old, now]) => (assert.equal(old, before), now), start);
+  });
+
+  it("is that a later attempt is due, where open does not change", async () => {
+    peer.onGet = (call) => call.cut();
+    const client = connect();
+    const states = told(client);
+    await until(client, ({ retryAt }) => retryAt);
+    const [old, now, openChanged] = states.at(-1);
+    assert.deepEqual([old.retryAt, now.retryAt > 0, openChanged], [null, true, false]);
+  });
+
+  it("is each handshake, and which was the first", async () => {
+    const line = acceptAll('[[:chsk/handshake ["ada" nil {:a 1}]] nil]');
+    const client = connect();
+    const handshakes = [];
+    client.on("chsk/handshake", (data) => handshakes.push([...data, client.state.open]));
+    const [ws] = await line.take();
+    await client.ready;
+    ws.send("[[:chsk/handshake [:sente/nil-uid nil nil]] nil]");
+    await until(client, ({ uid }) => uid === null);
+    ws.terminate();
+    await line.take();
+    await until(client, ({ uid }) => uid === "ada");
+    assert.deepEqual(handshakes, [
+      ["ada", null, { a: 1 }, true, true],
+      [null, null, null, false, true],
+      ["ada", null, { a: 1 }, false, true],
+    ]);
+  });
+
+  it("is each handshake over Ajax", async () => {
+    const polls = parkAll();
+    const client = connect({ transport: "ajax" });
+    const handshakes = [];
+    client.on("chsk/handshake", ([uid, , , first]) => handshakes.push([uid, first]));
+    const poll = await polls.take();
+    poll.answer(500);
+    await polls.take();
+    assert.deepEqual(handshakes, [["ada", true], ["ada", false]]);
+  });
+
+  it("is each ping of the server, which it has answered", async () => {
+    const line = acceptAll();
+    const client = connect();
+    const [ws, messages] = await line.take();
+    const pinged = new Promise((done) => client.on("chsk/ws-ping", (...args) => done(args)));
+    ws.send("[:chsk/ws-ping nil]");
+    assert.deepEqual(await pinged, [null, { id: "chsk/ws-ping", data: null }]);
+    assert.equal(await messages.take(), "[[:chsk/ws-pong] nil]");
+  });
+
+  it("is no other event of that name", () => {
+    const client = connect();
+    assert.throws(() => client.on("chsk/recv", () => {}), InvalidEvent);
+    const stop = client.on("chsk/state", () => {});
+    assert.throws(() => client.on("chsk/state", () => {}), InvalidEvent);
+    stop();
+    client.on("chsk/state", () => {});
+  });
+
+  it("keeps how the last WebSocket ended, and the channel", async () => {
+    const line = acceptAll();
+    const client = connect();
+    const start = Date.now();
+    const [ws] = await line.take();
+    await client.ready;
+    ws.close(4000, "so long");
+    await line.take();
+    const { lastClose, lastWsClose, lastWsError } = await until(client, ({ open }) => open);
+    assert.deepEqual(lastClose.reason, { kind: "unexpected", code: 4000, text: "so long" });
+    assert.deepEqual({ ...lastWsClose, time: 0 },
+      { time: 0, code: 4000, reason: "so long", clean: true });
+    for (const { time } of [lastClose, lastWsClose]) {
+      assert.ok(time >= start && time <= Date.now());
+    }
+    assert.equal(lastWsError, null);
+  });
+
+  it("keeps the error of a WebSocket that did not open; the channel never closed", async () => {
+    parkAll();
+    const client = connect();
+    await client.ready;
+    const { lastClose, lastWsClose, lastWsError, reason } = client.state;
+    assert.equal(lastClose, null);
+    assert.deepEqual([lastWsClose.code, lastWsClose.clean], [1006, false]);
+    assert.match(lastWsError.text, /socket hang up/);
+    assert.equal(reason.kind, "downgrading-ws-to-ajax");
+  });
+
+  it("keeps the token of the last attempt", async () => {
+    const line = acceptAll();
+    let token = 0;
+    const client = connect({ csrfToken: () => [null, "t1", "t2"][token++] });
+    const tokens = [];
+    client.onState(({ csrfToken }) => tokens.push(csrfToken));
+    for (let i = 0; i < 2; i++) (await line.take())[0].terminate();
+    await line.take();
+    await until(client, ({ open, csrfToken }) => open && csrfToken === "t2");
+    assert.deepEqual([...new Set(tokens)], [null, "t1", "t2"]);
+  });
+});
+
+describe("a WebSocket that will not send", () => {
+  class Broken extends WebSocket {
+    send(...args) {
+      if (Broken.isBroken) throw new RangeError("out of buffers");
+      super.send(...args);
+    }
+  }
+
+  beforeEach(() => {
+    Broken.isBroken = false;
+  });
+
+  for (const [what, options] of [["an event", {}], ["a question", { timeout: 60 }]]) {
+    it(`is given up, and ${what} rejected`, async () => {
+      const line = acceptAll();
+      const client = connect({ WebSocket: Broken });
+      await line.take();
+      await client.ready;
+      const closed = until(client, ({ open }) => !open);
+      Broken.isBroken = true;
+      await assert.rejects(client.send("a/b", 1, options), (error) => {
+        assert.ok(error instanceof ChannelClosed);
+        assert.deepEqual(error.reason, { kind: "ws-error", code: null, text: "out of buffers" });
+        return true;
+      });
+      Broken.isBroken = false;
+      assert.equal((await closed).reason.kind, "ws-error");
+      await line.take();
+      await until(client, ({ open }) => open);
+    });
+  }
+
+  it("is given up when it is to answer a ping", async () => {
+    const line = acceptAll();
+    const client = connect({ WebSocket: Broken });
+    const [ws] = await line.take();
+    await client.ready;
+    const closed = until(client, ({ open }) => !open);
+    Broken.isBroken = true;
+    ws.send("[:chsk/ws-ping nil]");
+    assert.equal((await closed).reason.kind, "ws-error");
+  });
+});
+
+describe("a backoff of the application's", () => {
+  it("says how long to wait before the second attempt, the third ...", async () => {
+    peer.onGet = (call) => call.cut();
+    const asked = [];
+    const due = [];
+    const client = connect({ backoff: (n) => asked.push(n) && 0.01 * n });
+    await new Promise((enough) => {
+      client.onState(({ retryAt }) => {
+        if (retryAt && due.push(retryAt - Date.now()) === 3) enough();
+      });
+    });
+    assert.deepEqual(asked, [2, 3, 4]);
+    due.forEach((ms, i) => assert.ok(Math.abs(ms - 10 * (i + 2)) < 8, `${due}`));
+  });
+
+  it("may say that there is none to wait", async () => {
+    let cuts = 5;
+    peer.onGet = (call) => (cuts-- > 0 ? call.cut() : call.answer(200, HANDSHAKE));
+    const client = connect({ transport: "ajax", backoff: () => 0 });
+    await client.ready;
+    assert.equal(client.state.retryAt, null);
+  });
+
+  for (const [what, backoff] of [
+    ["throws", () => { throw new RangeError("mine"); }],
+    ["gives no time", () => "soon"],
+    ["gives a time before now", () => -1],
+  ]) {
+    it(`is passed over if it ${what}, and that is said`, async (t) => {
+      const errors = t.mock.method(console, "error", () => {});
+      peer.onGet = (call) => call.cut();
+      const client = connect({ backoff });
+      const { retryAt } = await until(client, ({ retryAt }) => retryAt);
+      assert.ok(retryAt - Date.now() > 1000);
+      assert.match(errors.mock.calls.at(-1).arguments[0], /backoff: expected seconds/);
+    });
+  }
+});
+
+describe("breakConnection", () => {
+  it("ends a WebSocket as if it broke, and the client comes back", async () => {
+    const line = acceptAll();
+    const client = connect();
+    const [ws] = await line.take();
+    await client.ready;
+    const closed = new Promise((done) => {
+      ws.on("close", (code, reason) => done([code, String(reason)]));
+    });
+    const states = watch(client);
+    client.breakConnection();
+    assert.deepEqual(await closed, [3000, "CLOSE_ABNORMAL"]);
+    await line.take();
+    await until(client, ({ open }) => open);
+    assert.deepEqual(states.slice(1), [[false, "ws", "unexpected"], [true, "ws", "unexpected"]]);
+  });
+
+  it("ends an Ajax session as if it broke, and the client comes back", async () => {
+    const polls = parkAll();
+    const client = connect({ transport: "ajax" });
+    await polls.take();
+    await client.ready;
+    client.breakConnection();
+    await polls.take();
+    const { open, lastClose } = await until(client, ({ open }) => open);
+    assert.ok(open);
+    assert.equal(lastClose.reason.kind, "unexpected");
+  });
+
+  it("does nothing where there is no connection", async () => {
+    const client = connect();
+    client.disconnect();
+    client.breakConnection();
+    await new Promise(setImmediate);
+    assert.equal(client.state.reason.kind, "requested-disconnect");
   });
 });
 

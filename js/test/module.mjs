@@ -1,2 +1,4 @@
-// The module under test, by one name for all tests.
+// The modules under test, by one name for all tests.
 export * from "../chansock.js";
+export { json } from "../json.js";
+export * as pack from "../msgpack.js";

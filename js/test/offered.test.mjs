@@ -8,28 +8,30 @@ import WebSocket from "ws";
 
 import { start, url } from "./server.mjs";
 
-const source = await readFile(new URL("../chansock.js", import.meta.url), "utf8");
-const types = await readFile(new URL("../chansock.d.ts", import.meta.url), "utf8");
+for (const name of ["chansock", "json", "msgpack"]) {
+  const source = await readFile(new URL(`../${name}.js`, import.meta.url), "utf8");
+  const types = await readFile(new URL(`../${name}.d.ts`, import.meta.url), "utf8");
 
-test("the server offers the file of this repository, compressed", async () => {
-  const answer = await fetch(`${url}/chansock.js`);
-  assert.equal(answer.status, 200);
-  assert.equal(answer.headers.get("content-type"), "text/javascript; charset=utf-8");
-  assert.equal(answer.headers.get("content-encoding"), "gzip");
-  assert.equal(await answer.text(), source);
-});
+  test(`the server offers ${name}.js as it is in this repository, compressed`, async () => {
+    const answer = await fetch(`${url}/${name}.js`);
+    assert.equal(answer.status, 200);
+    assert.equal(answer.headers.get("content-type"), "text/javascript; charset=utf-8");
+    assert.equal(answer.headers.get("content-encoding"), "gzip");
+    assert.equal(await answer.text(), source);
+  });
 
-test("the field for the types leads to them", async () => {
-  const answer = await fetch(`${url}/chansock.js`, { method: "HEAD" });
-  const address = new URL(answer.headers.get("x-typescript-types"), answer.url);
-  assert.equal(await (await fetch(address)).text(), types);
-});
+  test(`the field for the types of ${name}.js leads to them`, async () => {
+    const answer = await fetch(`${url}/${name}.js`, { method: "HEAD" });
+    const address = new URL(answer.headers.get("x-typescript-types"), answer.url);
+    assert.equal(await (await fetch(address)).text(), types);
+  });
 
-test("the module exports what its types say", async () => {
-  const found = Object.keys(await import("../chansock.js")).sort();
-  const said = [...types.matchAll(/^export (?:class|function|const) (\w+)/gm)].map((m) => m[1]);
-  assert.deepEqual(found, said.sort());
-});
+  test(`${name}.js exports what its types say`, async () => {
+    const found = Object.keys(await import(`../${name}.js`)).sort();
+    const said = [...types.matchAll(/^export (?:class|function|const) (\w+)/gm)].map((m) => m[1]);
+    assert.deepEqual(found, said.sort());
+  });
+}
 
 test("a server of one's own can be stopped, and comes back on its port", async (t) => {
   const first = await start({ args: ["--set", "ws_ping_interval=30"] });

@@ -30,7 +30,7 @@ export const HANDSHAKE = '[[:chsk/handshake ["ada" nil nil]] nil]';
 
 /**
  * Listen; `peer.onUpgrade(request, socket, head)`, `peer.onGet(call)` and `peer.onPost(call)`
- * are the script. A call is `{request, query, form, answer(status, body)}`.
+ * are the script. A call is `{request, body, query, form, answer(status, body)}`.
  */
 export const listen = async () => {
   const sockets = new Set();
@@ -52,10 +52,12 @@ export const listen = async () => {
   const server = createServer(async (request, response) => {
     const chunks = [];
     for await (const chunk of request) chunks.push(chunk);
+    const body = Buffer.concat(chunks);
     const call = {
       request,
+      body,
       query: new URL(request.url, "http://peer").searchParams,
-      form: new URLSearchParams(Buffer.concat(chunks).toString()),
+      form: new URLSearchParams(body.toString()),
       answer: (status, body = "") => {
         response.writeHead(status, { "content-type": "application/edn" });
         response.end(body);

@@ -11,6 +11,7 @@ import {
   InvalidEvent,
   Keyword,
   List,
+  PacketError,
   Ratio,
   ReplyError,
   ReplyTimeout,
@@ -22,7 +23,11 @@ import {
   read,
   write,
 } from "../chansock.js";
-import type { Client, Event, Options, Readers, Reason, ReasonKind, Source, State } from "../chansock.js";
+import type {
+  Client, Event, Options, Packer, Readers, Reason, ReasonKind, Source, State,
+} from "../chansock.js";
+import { json } from "../json.js";
+import { msgpack, read as unpack, write as pack } from "../msgpack.js";
 
 /** Only compiles if both types are the same. */
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
@@ -112,6 +117,7 @@ async function fail(): Promise<string> {
   } catch (error) {
     if (error instanceof ReplyTimeout || error instanceof ReplyError) return error.message;
     if (error instanceof InvalidEvent || error instanceof EdnError) return error.name;
+    if (error instanceof PacketError) return error.path ?? String(error.position);
     if (error instanceof ChannelClosed) {
       is<Same<typeof error.reason, Reason | null>>();
       return error.reason?.text ?? "";
@@ -151,7 +157,26 @@ const stop = client.onState((state) => {
   state.open = true;
 });
 stop();
+client.on("chsk/state", ([old, now, openChanged]) => {
+  is<Same<typeof old, State>>();
+  is<Same<typeof openChanged, boolean>>();
+  const since: number | undefined = now.lastClose?.time;
+  const clean: boolean | undefined = now.lastWsClose?.clean;
+  const words: [string?, string?] = [now.lastWsError?.text, now.csrfToken ?? undefined];
+  return void [since, clean, words];
+});
+client.on("chsk/handshake", ([uid, , handshakeData, first], event) => {
+  is<Same<typeof first, boolean>>();
+  return void [uid, handshakeData, event.id];
+});
+client.on("chsk/ws-ping", (data) => is<Same<typeof data, null>>());
+// @ts-expect-error: a state has no such key
+client.on("chsk/state", ([, { isOpen }]) => isOpen);
+// @ts-expect-error: no event of the client's own
+client.on("chsk/recv", () => {});
+client.breakConnection();
 const kind: ReasonKind = "upgrading-ajax-to-ws";
+const worse: ReasonKind = "ws-error";
 client.reconnect();
 client.disconnect();
 // @ts-expect-error: given at the start
@@ -163,6 +188,7 @@ const readers: Readers = { "my/point": ([x, y]) => ({ x, y }) };
 const token: Source<string> = async () => (await fetch("/token")).text();
 const options: Options = {
   transport: "auto",
+  packer: msgpack,
   clientId: crypto.randomUUID(),
   csrfToken: token,
   params: () => ({ room: "1" }),
@@ -174,6 +200,7 @@ const options: Options = {
   ajaxTimeout: 60,
   pingInterval: 10,
   pingTimeout: 5,
+  backoff: (n) => 2 ** n * Math.random(),
   maxBackoff: 10,
   upgradeInterval: 30,
   readers,
@@ -184,6 +211,15 @@ const options: Options = {
 connect<FromServer, ToServer>("/chsk", options).disconnect();
 connect("/chsk", { csrfToken: null }).disconnect();
 connect("/chsk", { csrfToken: document.querySelector("meta")?.content }).disconnect();
+connect("/chsk", { packer: json }).disconnect();
+const mine: Packer<string> = { ...json, fragment: (id, data) => JSON.stringify([id, data ?? null]) };
+connect("/chsk", { packer: mine }).disconnect();
+const bytes: Uint8Array = pack({ a: 1 });
+const unpacked: any = unpack(bytes.buffer as ArrayBuffer);
+// @ts-expect-error: a packer says whether it is binary
+connect("/chsk", { packer: { ...json, binary: undefined } });
+// @ts-expect-error: text
+const bad: Uint8Array = json.fragment("a/b", 1);
 // @ts-expect-error: no such transport
 connect("/chsk", { transport: "websocket" });
 // @ts-expect-error: no such option
@@ -218,4 +254,4 @@ new Keyword("a");
 // @ts-expect-error: write takes one value
 write(1, 2);
 
-export { fail, first, half, kind, later, listen, rest, tagged, talk, text, untyped, where };
+export { bad, fail, first, half, kind, later, listen, rest, tagged, talk, text, unpacked, untyped, where, worse };

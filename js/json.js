@@ -1,0 +1,55 @@
+/**
+ * json.js: JSON as a packer for chansock.js, for a server without edn: ids and all that is a
+ * keyword elsewhere are strings.
+ *
+ * What JSON would change without a word (a Map, NaN, a big integer) is refused. It knows packets
+ * alone; connections are chansock.js's.
+ */
+
+import { PacketError, internals } from "./chansock.js";
+
+const { isPlain, unwritableAt } = internals;
+
+/** Name what JSON has no form for; undefined if it has one. */
+const faultOf = (value) => {
+  const type = typeof value;
+  if (type === "number") return isFinite(value) ? undefined : `${value}`;
+  if (type !== "object") return ["function", "symbol", "bigint"].find((name) => name === type);
+  if (!value || Array.isArray(value) || isPlain(value)) return undefined;
+  const isBoxed = value.valueOf() !== value;
+  const showsNothing = ArrayBuffer.isView(value) || !Object.keys(value).length;
+  return showsNothing && !isBoxed ? value.constructor.name : undefined;
+};
+
+const write = (value) => {
+  const ways = new Map(); // an object -> the steps that lead to it
+  let isTop = true;
+  const check = function (key, item) {
+    const way = isTop ? [] : [...ways.get(this), Array.isArray(this) ? +key : key];
+    isTop = false;
+    const fault = faultOf(item);
+    if (fault) throw unwritableAt(PacketError, `expected a value of JSON, got ${fault}`, way);
+    if (item && typeof item === "object") ways.set(item, way);
+    return item;
+  };
+  try {
+    return JSON.stringify(value, check);
+  } catch (error) {
+    if (error instanceof PacketError) throw error;
+    throw new PacketError(error.message, { cause: error }); // a cycle
+  }
+};
+
+export const json = {
+  binary: false,
+  fragment: (id, data) => (data === undefined ? `["${id}"]` : `["${id}",${write(data)}]`),
+  packet: (fragment, cbId) => `[${fragment},${JSON.stringify(cbId)}]`,
+  unpack(packet) {
+    try {
+      return JSON.parse(packet);
+    } catch (error) {
+      throw new PacketError(error.message, { cause: error });
+    }
+  },
+  name: (value) => (typeof value === "string" ? value : undefined),
+};
