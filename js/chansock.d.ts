@@ -26,6 +26,11 @@ export interface Options {
   clientId?: string;
   /** Sent with the handshake and each POST, as Sente does. */
   csrfToken?: Source<string | null | undefined>;
+  /**
+   * Where a WebSocket's request carries the token: in the URL, as Sente does (the default), or in
+   * Sec-WebSocket-Protocol, which no access log shows; not for Sente's servers. Ajax has a header.
+   */
+  csrfTokenIn?: "param" | "subprotocol";
   /** Joins the query of handshakes and polls, not of POSTs. */
   params?: Source<Record<string, string> | undefined>;
   /** Ajax only: a WebSocket of a browser cannot send any. */

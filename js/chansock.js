@@ -714,6 +714,7 @@ const DEFAULTS = {
   packer: undefined,
   clientId: undefined,
   csrfToken: undefined,
+  csrfTokenIn: "param", // as Sente's
   params: undefined,
   headers: undefined,
   offline: "refuse",
@@ -732,7 +733,11 @@ const DEFAULTS = {
   fetch: undefined,
 };
 
-const CHOICES = { transport: ["auto", "ws", "ajax"], offline: ["refuse", "queue"] };
+const CHOICES = {
+  transport: ["auto", "ws", "ajax"],
+  offline: ["refuse", "queue"],
+  csrfTokenIn: ["param", "subprotocol"],
+};
 
 // Seconds.
 const MOVE_TIMEOUT = 3; // Ajax to WebSocket, with no poll parked: less than the server's grace of 5
@@ -791,6 +796,13 @@ const withQuery = (url, fields) => {
   return at;
 };
 
+/** Write a token as a subprotocol, whatever is in it. */
+const offerOf = (token) => {
+  const binary = String.fromCharCode(...new TextEncoder().encode(token));
+  const text = btoa(binary).replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", "");
+  return ["chansock", `csrf64.${text}`];
+};
+
 /** Whether a promise settles in time; one timer, and none afterwards. */
 const isInTime = async (promise, seconds) => {
   let timer;
@@ -829,7 +841,8 @@ const readReply = (value, name) => {
  * event of the client itself), `note` (what joins the next state).
  */
 const makeSocket = (owner, place) => {
-  const { WebSocket = globalThis.WebSocket, pingInterval, pingTimeout } = owner.options;
+  const { WebSocket = globalThis.WebSocket, pingInterval, pingTimeout, csrfTokenIn } =
+    owner.options;
   const { packer } = owner;
   let socket;
   let timer; // until it must have opened, or have answered a ping
@@ -878,10 +891,12 @@ const makeSocket = (owner, place) => {
           () => link.end(makeReason("not-opened", null, "no handshake in time")),
           seconds,
         );
-        const url = place.url({ "csrf-token": place.token });
+        const { token } = place;
+        const isOffered = token != null && csrfTokenIn === "subprotocol";
+        const url = place.url({ "csrf-token": isOffered ? null : token });
         url.protocol = url.protocol.replace("http", "ws");
         try {
-          socket = new WebSocket(url.href);
+          socket = new WebSocket(url.href, isOffered ? offerOf(token) : []);
         } catch (error) {
           return link.end(makeReason("not-opened", null, error.message));
         }

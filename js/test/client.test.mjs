@@ -92,6 +92,7 @@ describe("options", () => {
       [peer.url, { connectTimeout: "5" }],
       [peer.url, { tranport: "ws" }],
       [peer.url, { backoff: 2 }],
+      [peer.url, { csrfTokenIn: "cookie" }],
     ]) {
       assert.throws(() => chansock.connect(url, options), TypeError, `${url} ${options}`);
     }
@@ -134,6 +135,29 @@ describe("a WebSocket", () => {
       lastWsError: null,
     });
     assert.ok(Object.isFrozen(client.state));
+  });
+
+  for (const token of ["tok", "a b/é+=😀", "", "~~~???"]) {
+    it(`keeps the token ${JSON.stringify(token)} out of the URL, if asked to`, async () => {
+      const line = acceptAll();
+      const client = connect({ csrfToken: token, csrfTokenIn: "subprotocol" });
+      const [ws] = await line.take();
+      assert.ok(!new URL(ws.request.url, peer.url).searchParams.has("csrf-token"));
+      const offer = ws.request.headers["sec-websocket-protocol"];
+      const [, text] = /^chansock,csrf64\.([\w-]*)$/.exec(offer);
+      assert.equal(Buffer.from(text, "base64url").toString(), token);
+      await client.ready;
+      assert.equal(client.state.csrfToken, token);
+    });
+  }
+
+  it("offers no subprotocol without a token, nor unless asked to", async () => {
+    const line = acceptAll();
+    for (const options of [{ csrfTokenIn: "subprotocol" }, { csrfToken: "tok" }]) {
+      connect(options);
+      const [ws] = await line.take();
+      assert.equal(ws.request.headers["sec-websocket-protocol"], undefined);
+    }
   });
 
   it("gives a new client an id of its own, too long to guess", () => {

@@ -183,6 +183,11 @@ for (const transport of ["ws", "ajax"]) {
       try {
         const good = await open({ transport, csrfToken: async () => "tok" }, own.url);
         assert.equal(await good.send("test/echo", 1, { timeout: 5 }), 1);
+        const csrfTokenIn = "subprotocol";
+        const quiet = await open({ transport, csrfToken: "tok", csrfTokenIn }, own.url);
+        assert.equal(await quiet.send("test/echo", 2, { timeout: 5 }), 2);
+        const request = await quiet.send("test/request", null, { timeout: 5 });
+        assert.ok(!new Map(request.params).has("csrf-token"));
         const bad = connect({ transport, csrfToken: "wrong" }, own.url);
         const { reason } = await until(bad, ({ reason }) => reason?.kind === "refused");
         assert.deepEqual([reason.code, reason.text], [403, "Bad CSRF token"]);

@@ -191,6 +191,7 @@ const options: Options = {
   packer: msgpack,
   clientId: crypto.randomUUID(),
   csrfToken: token,
+  csrfTokenIn: "subprotocol",
   params: () => ({ room: "1" }),
   headers: { "X-Room": "1" },
   offline: "queue",

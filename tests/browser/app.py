@@ -2,7 +2,8 @@
 
     python app.py PORT CONFIG
 
-CONFIG is a JSON object of fields of Config. Each fact goes to stdout as one line of JSON,
+CONFIG is a JSON object of fields of Config; `packer` is a name of chansock.packers, and
+`csrf_token` the token that every request has to show. Each fact goes to stdout as one line of JSON,
 by one write, so that a SIGKILL takes none of them back; the first is `["listening", port]`.
 Who one is says the cookie `user`, which the page sets for itself.
 """
@@ -16,7 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from chansock import ALL, ChannelSocket, Config, EventMsg, Request, Response, serve
+from chansock import ALL, ChannelSocket, Config, EventMsg, Request, Response, packers, serve
 
 HERE = Path(__file__).parent
 FILES = {
@@ -33,7 +34,7 @@ def note(*fact: Any) -> None:
     os.write(1, json.dumps(fact).encode() + b"\n")
 
 
-def make(config: Config) -> ChannelSocket:
+def make(config: Config, packer: packers.Packer, csrf_token: str | None) -> ChannelSocket:
     def reject(request: Request) -> Response | None:
         if request.cookies.get("user") == "banned":
             return Response(403, "banned until Monday")
@@ -41,6 +42,8 @@ def make(config: Config) -> ChannelSocket:
 
     chsk = ChannelSocket(
         config,
+        packer=packer,
+        csrf_token=None if csrf_token is None else lambda request: csrf_token,
         user_id=lambda request: request.cookies.get("user"),
         authorize=lambda request: request.cookies.get("user") != "stranger",
         reject=reject,
@@ -59,6 +62,11 @@ def make(config: Config) -> ChannelSocket:
     def mark(msg: EventMsg[int]) -> int:
         """Keep a number that a page sent; give it back."""
         note("mark", msg.client_id, msg.data)
+        return msg.data
+
+    @chsk.on("test/echo")
+    def echo(msg: EventMsg[Any]) -> Any:
+        """Give the data back."""
         return msg.data
 
     @chsk.on("test/stream")
@@ -90,7 +98,9 @@ async def main(port: int, config: str) -> None:
     fields = json.loads(config)
     # JSON has no tuples
     fields = {name: tuple(x) if isinstance(x, list) else x for name, x in fields.items()}
-    chsk = make(Config(**fields))
+    packer = getattr(packers, fields.pop("packer", "EDN"))()
+    csrf_token = fields.pop("csrf_token", None)
+    chsk = make(Config(**fields), packer, csrf_token)
     async with serve(chsk, port=port, fallback=page) as listener:
         note("listening", listener.port)
         await asyncio.to_thread(sys.stdin.read)  # ends with the test that started it

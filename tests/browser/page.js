@@ -3,11 +3,15 @@
 // that it hears of it at once, however the page fares.
 //
 //   /?user=ada&options={"transport": "ajax"}
+//
+// The option `packer` is the name of a module beside chansock.js, and of what it exports.
 
 import { connect } from "/chsk/chansock.js";
 
 const query = new URLSearchParams(location.search);
 const options = JSON.parse(query.get("options") ?? "{}");
+const name = options.packer;
+if (name) options.packer = (await import(`/chsk/${name}.js`))[name];
 if (query.has("user")) document.cookie = `user=${query.get("user")}`;
 
 const log = [];
@@ -32,7 +36,10 @@ addEventListener("pageshow", ({ persisted }) => {
 
 const client = connect("/chsk", {
   ...options,
-  trace: (direction, packet, type) => note("packet", { direction, packet, type }),
+  trace(direction, bytes, type) {
+    const packet = typeof bytes === "string" ? bytes : [...bytes];
+    note("packet", { direction, packet, type });
+  },
 });
 client.ready.then(() => note("ready", true), (error) => note("ready", error.name));
 client.onState((state) => note("state", state));
