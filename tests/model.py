@@ -395,9 +395,9 @@ class Model:
         session.gaps += count > 0
         if line is None:
             return
+        line.is_cut = True
         if session.current is line:
             session.current = None
-            line.is_cut = True
         if line.kind == "ws":  # a poll that took nothing has broken: its edge will tell
             self.close(line, 1013)
 
@@ -428,6 +428,13 @@ class Model:
         elif line is not None and line.kind == "ws" and line.peer.transport.closed_with is None:
             line.code = 1013  # though another close of it may be under way
         self.lose(session.box, count, "budget", line, session)
+
+    def displaced_was_over_budget(self, line: Line) -> None:
+        """Told by the log: this displaced socket had the most waiting."""
+        self.observe()
+        if line.peer.transport.closed_with is None:
+            line.code = 1013  # though another close of it may be under way
+        self.lose(line.own, 0, "budget", line, line.session)
 
     # -- closing from the channel's side
 
@@ -481,10 +488,6 @@ class Model:
 
     def observe_line(self, line: Line) -> None:
         transport = line.peer.transport
-        if line.own and not line.is_closing and transport.closed_with is not None:
-            # A displaced socket, of which no log tells that it had the most waiting.
-            assert transport.closed_with[0] == 1013
-            self.lose(line.own, 0, "budget", line, line.session)
         while line.groups < len(transport.writes):
             count = transport.writes[line.groups]
             line.groups += 1

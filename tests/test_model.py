@@ -11,7 +11,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
@@ -30,6 +30,7 @@ from model import Line, Model
 
 from chansock import ALL, ANONYMOUS, LATER, ChannelSocket, Config
 from chansock._core.endpoint import Admission
+from chansock._fast.dispatch import Connection
 from chansock.packers import EDN
 from chansock.request import Response
 from chansock.target import ClientTarget
@@ -64,6 +65,7 @@ class Peer:
         self.client = client
         self.held = held
         self.transport = held.transport
+        self.connection = held.connection
         self.line = line
         self.order: list[int] = []  # of its events, those that no handler has begun
 
@@ -100,10 +102,16 @@ class Ask:
 class Log(logging.Handler):
     """Tells the model of those whom the channel chose to cut, and keeps what went wrong."""
 
-    def __init__(self, model: Model, faults: list[BaseException]) -> None:
+    def __init__(
+        self,
+        model: Model,
+        faults: list[BaseException],
+        line_of: Callable[[Connection], Line],
+    ) -> None:
         super().__init__()
         self.model = model
         self.faults = faults
+        self.line_of = line_of
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.exc_info and record.exc_info[1] and not isinstance(record.exc_info[1], Meant):
@@ -112,6 +120,10 @@ class Log(logging.Handler):
             reason, count, session = record.args  # type: ignore[misc]
             if reason == "budget":
                 self.model.was_over_budget(session.uid, session.client_id, count)
+        elif str(record.msg).startswith("displaced_cut"):
+            reason, outbox = record.args  # type: ignore[misc]
+            if reason == "budget":
+                self.model.displaced_was_over_budget(self.line_of(outbox.connection))
 
 
 class Meant(Exception):
@@ -187,10 +199,15 @@ class Channel(RuleBasedStateMachine):
                 context.get("exception") or RuntimeError(context["message"])
             )
         )
-        self.log = Log(self.model, self.faults)
+        self.log = Log(
+            self.model,
+            self.faults,
+            lambda connection: next(
+                peer.line for peer in self.peers if peer.connection is connection
+            ),
+        )
         LOG.addHandler(self.log)
         self.is_quiet = True
-        self.unseen: dict[int, Any] = {}
 
     # -- the application
 
@@ -478,14 +495,10 @@ class Channel(RuleBasedStateMachine):
             same(name, getattr(stats, name), getattr(model, name))
         same("lost", asdict(stats.lost), model.lost)
         lost = sum(model.lost.values())
-        # A displaced socket that broke may be cut for the budget, unseen until it is closed.
-        broken = [line for line in model.lines if line.is_broken]
-        self.unseen |= {id(item): item for line in broken for item in line.own}
         same("waiting", stats.sent - stats.written - stats.replaced - lost, model.waiting)
         if self.is_quiet:
             self.is_quiet = False
-            unseen = len(self.unseen) * self.has_budget
-            assert 0 <= stats.reply_lost - model.reply_lost <= unseen
+            same("reply_lost", stats.reply_lost, model.reply_lost)
             same("closed", stats.closed, model.closed_by_code)
             least, most = model.waiting_bytes()
             assert least <= stats.waiting_bytes <= most, (least, stats.waiting_bytes, most)

@@ -11,9 +11,9 @@ import logging
 from collections.abc import Callable, Collection
 
 from chansock._core.presence import Presence
-from chansock._core.session import Session
+from chansock._core.session import Displaced, Session
 from chansock._fast.dispatch import Connection
-from chansock._fast.fanout import Fanout, Outbox
+from chansock._fast.fanout import Fanout
 from chansock._fast.packet import Packet
 from chansock._fast.sweep import Sweep
 from chansock.config import Config
@@ -186,7 +186,7 @@ class Hub:
         if old is session.ws:
             # It stays open, gets replies from an outbox of its own, and is kept alive.
             session.flush_now()
-            old.outbox = own = Outbox(self._fanout)
+            old.outbox = own = Displaced(self._fanout, old)
             session.detach(own)
             own.attach(old.transport)
         else:

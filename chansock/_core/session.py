@@ -1,7 +1,7 @@
-"""One session: what the hub knows of one client-id of one user.
+"""One session: what the hub knows of one client-id of one user, and of its displaced sockets.
 
-A record with the two things that the fanout tells it. What becomes of a session is
-decided in the hub; what waits for it is the Outbox that it is made of.
+Records with what the fanout tells them. What becomes of a session is decided in the hub;
+what waits for it is the Outbox that it is made of.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from chansock._fast.fanout import Fanout, Outbox
 from chansock._fast.sweep import Entry
 from chansock.target import UserId
 
-__all__ = ["Session"]
+__all__ = ["Displaced", "Session"]
 
 log = logging.getLogger("chansock.session")
 
@@ -97,3 +97,20 @@ class Session(Outbox):
 
     def __repr__(self) -> str:
         return f"Session(uid={self.uid!r:.80}, client={self.client_id[:8]!r})"
+
+
+class Displaced(Outbox):
+    """What waits for one socket that a newer connection has displaced: replies."""
+
+    __slots__ = ("connection",)
+
+    def __init__(self, fanout: Fanout, connection: Connection) -> None:
+        self.connection = connection
+
+    def was_cut(self, reason: str, events: int) -> None:
+        """Told by the fanout: too much waited, the outbox is empty, the socket closes 1013."""
+        self.connection.outbox = None
+        log.warning("displaced_cut reason=%s of %r", reason, self)
+
+    def __repr__(self) -> str:
+        return f"Displaced({self.connection.session!r})"
