@@ -363,6 +363,30 @@ def test_a_socket_that_was_cut_does_not_get_pushes_again_when_the_polls_are_gone
         assert chsk.stats.reply_lost == 1
 
 
+def test_a_displaced_socket_that_is_cut_is_told_of_and_does_not_get_pushes_again(caplog):
+    chsk = ChannelSocket(Config(max_total_backlog_bytes=300), user_id=user_id)
+    with World(chsk) as world:
+        asked = []
+        chsk.on("t/later", lambda msg: asked.append(msg) or LATER)
+        socket = world.ws("tab", uid="a")
+        socket.ask("t/later")
+        socket.ask("t/later")
+        poll = world.ajax("tab", uid="a", is_polling=False)
+        poll.poll()
+        socket.transport.is_open = False  # it broke, and its edge does not know yet
+        assert world.inside(lambda: asked[0].reply("x" * 300))
+        world.turn()
+        assert "displaced_cut reason=budget of Displaced(Session(uid='a'" in caplog.text
+        assert chsk.stats.reply_lost == 1
+        assert not world.inside(lambda: asked[1].reply(2))
+        assert chsk.stats.reply_lost == 2
+        poll.drop()
+        world.advance(6)
+        chsk.send("a", "t/e", 1)
+        world.turn()
+        assert chsk.stats.waiting_bytes  # for the session's next connection
+
+
 def test_a_poll_gets_what_the_handler_of_its_coming_sends():
     chsk = ChannelSocket(Config(max_total_backlog_bytes=300), user_id=user_id)
 
