@@ -311,6 +311,7 @@ class Model:
             session.displaced.remove(line)
         session.box = line.own + session.box
         line.own = []
+        self.limit(session.box, line, session)
 
     def settle(self, session: Session) -> None:
         """Forget a session that is gone; what waits for it is lost."""

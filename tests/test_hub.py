@@ -363,6 +363,23 @@ def test_a_socket_that_was_cut_does_not_get_pushes_again_when_the_polls_are_gone
         assert chsk.stats.reply_lost == 1
 
 
+def test_a_socket_that_gets_pushes_again_is_cut_if_too_much_has_come_together():
+    chsk = ChannelSocket(Config(max_backlog_events=2), user_id=user_id)
+    chsk.on("t/echo", lambda msg: msg.data)
+    with World(chsk) as world:
+        socket = world.ws("tab", uid="a")
+        socket.transport.is_slow = True
+        chsk.send("a", "t/e", 1)
+        world.turn()
+        world.ajax("tab", uid="a").drop()  # displaces it, and goes
+        socket.ask("t/echo", 2)
+        chsk.send("a", "t/e", 3)
+        chsk.send("a", "t/e", 4)
+        world.advance(6)
+        assert socket.close_code == 1013  # one reply and two events
+        assert (chsk.stats.lost.too_slow, chsk.stats.reply_lost) == (2, 1)
+
+
 def test_a_displaced_socket_that_is_cut_is_told_of_and_does_not_get_pushes_again(caplog):
     chsk = ChannelSocket(Config(max_total_backlog_bytes=300), user_id=user_id)
     with World(chsk) as world:

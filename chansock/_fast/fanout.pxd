@@ -143,6 +143,7 @@ cdef class Fanout:
     cdef Py_ssize_t replies(self, Node node) except -1
     cdef Node part(self, Node node, bint of_events)
     cdef list packets(self, Node node)
+    cdef bint is_too_much(self, Node node, Py_ssize_t behind) noexcept
     cdef int cut(self, Outbox box, str reason) except -1
     cdef int cut_largest(self, Outbox last) except -1
     cpdef broadcast(self, Fragment fragment)

@@ -130,10 +130,7 @@ cdef class Outbox:
             node = self.fanout.grow(at, fragment)
         self.tail = node
         self.fanout.replaced += node.replaced
-        if (
-            node.nbytes > self.fanout.max_bytes
-            or node.events + node.replies > self.fanout.max_events
-        ):
+        if self.fanout.is_too_much(node, 0):
             self.overflow()
         elif self.transport is None or self.is_blocked:
             self.hold()
@@ -159,10 +156,7 @@ cdef class Outbox:
     cdef int put_packet(self, Packet packet) except -1:
         # It is one client's own, so no other outbox will ask for this node.
         self.tail = self.fanout.add(self.tail, packet)
-        if (
-            self.tail.nbytes > self.fanout.max_bytes
-            or self.tail.events + self.tail.replies > self.fanout.max_events
-        ):
+        if self.fanout.is_too_much(self.tail, 0):
             self.overflow()
         elif self.transport is None or self.is_blocked:
             self.hold()
@@ -203,7 +197,7 @@ cdef class Outbox:
         self.held = self.tail.nbytes + self.behind
         if self.index < 0 and self.held:
             fanout.aside.add(self)
-        if self.transport is not None and self.tail.nbytes + behind > fanout.max_bytes:
+        if self.transport is not None and fanout.is_too_much(self.tail, behind):
             self.overflow()
         elif fanout.waiting > fanout.max_total:
             fanout.cut_largest(self)
@@ -219,12 +213,10 @@ cdef class Outbox:
 
     cdef int overflow(self) except -1:
         """Too much waits: write it early if that can be done, else cut the session."""
+        cdef Py_ssize_t behind
         self.flush()
-        if self.tail is not self.fanout.root and (
-            self.tail.nbytes + (0 if self.transport is None else self.transport.backlog())
-            > self.fanout.max_bytes
-            or self.tail.events + self.tail.replies > self.fanout.max_events
-        ):
+        behind = 0 if self.transport is None else self.transport.backlog()
+        if self.tail is not self.fanout.root and self.fanout.is_too_much(self.tail, behind):
             self.fanout.cut(self, "too_slow")
         return 0
 
@@ -558,6 +550,11 @@ cdef class Fanout:
             self.flush_turn()
 
     # -- what is too much
+
+    cdef bint is_too_much(self, Node node, Py_ssize_t behind) noexcept:
+        return (
+            node.nbytes + behind > self.max_bytes or node.events + node.replies > self.max_events
+        )
 
     cdef int cut(self, Outbox box, str reason) except -1:
         cdef Transport transport = box.transport
