@@ -188,12 +188,13 @@ async def test_event_state_brings_old_and_new_and_event_handshake_is_first(playe
         ids = [name for name, _ in told]
         assert ids == ["chsk/state", "chsk/handshake", "chsk/state", "chsk/state", "chsk/handshake"]
         (_, first), (_, hello), (_, second), (_, third), (_, again) = told
-        assert first == (State(type=transport), opened)
+        assert first == [State(type=transport), opened, True]
         assert hello == ["alice", None, {"motd": "hi"}, True]
         assert second[0] is opened
         assert second[1] is third[0]
         assert not third[0].open
         assert third[1] is reopened
+        assert second[2] is third[2] is True
         assert again == ["alice", None, {"motd": "hi"}, False]
 
 

@@ -160,8 +160,8 @@ class Client:
 
         A plain handler is called at once, a coroutine runs to its end before the next event.
         Of the channel's own, `chsk/handshake` (each one; data `[uid nil handshake-data
-        is-first]`), `chsk/state` (each change; data `(old, new)`) and `chsk/ws-ping` can be
-        handled. Raises InvalidEvent for an id that no
+        is-first]`), `chsk/state` (each change; data `[old, new, open-changed]`) and
+        `chsk/ws-ping` can be handled. Raises InvalidEvent for an id that no
         event can have, or that has a handler; TypeError for a handler that is none.
         """
         keyword = check_handled_id(event_id)
@@ -368,7 +368,7 @@ class Client:
             self._watch.change(**self._of_attempt())
 
     def _told(self, old: State, new: State) -> None:
-        self._own_event("chsk/state", (old, new))
+        self._own_event("chsk/state", [old, new, old.open != new.open])
 
     def _own_event(self, event_id: str, data: object) -> None:
         """Give an event of the channel itself to its handler, if it has one."""
