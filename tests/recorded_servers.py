@@ -14,7 +14,7 @@ import sente_app
 from recording import packer
 from same import values
 
-from chansock import ChannelSocket, Config, Request, packers
+from chansock import ChannelSocket, Config, EventMsg, Request, Response, packers
 
 Read = Callable[[bytes], tuple[Any, Any]]
 
@@ -39,6 +39,25 @@ SETTINGS: dict[str, dict[str, Any]] = {
 PACKERS: dict[str, Callable[[], packers.Packer]] = {
     "edn": packers.EDN,
 }
+
+
+PROBES: dict[str, dict[str, Any]] = {
+    "csrf": {"csrf_token": lambda request: "tok123"},
+    "csrf-no-reference": {"csrf_token": lambda request: None},
+    "edn": {},
+    "edn-http": {},
+    "handshake-data": HOOKS["handshake-data"],
+    "lifetimes": {},
+    "origin": {"config": Config(allowed_origins=("http://good.example", "https://also.example"))},
+    "reject-fn": {"reject": lambda request: Response(503, "try later")},
+    "timeouts": {},
+    "unauthorized": {"authorize": lambda request: False},
+}
+
+
+def probed(name: str, told: Callable[[EventMsg[Any]], object]) -> ChannelSocket:
+    """Make the channel that a probe was made at; `told` sees what the application gets."""
+    return sente_app.make(**{"config": sente_app.RECORDED, "told": told, **PROBES[name]})
 
 
 def scenario(name: str) -> str:

@@ -6,25 +6,17 @@ from pathlib import Path
 
 import pytest
 from hand_clock import HandClock
+from recorded_servers import PROBES
+from sente_app import RECORDED
 
 from chansock._core import guard
 from chansock._core.endpoint import Admission
 from chansock._fast.request import site_of
 from chansock.channel import ChannelSocket
-from chansock.config import Config
 from chansock.request import Request, Response
 
-PROBES = Path(__file__).parent / "data" / "probes"
-GOOD = ("http://good.example", "https://also.example")
-
-# What the recorded servers were set to, as our settings.
-SERVERS = {
-    "origin": {"config": Config(allowed_origins=GOOD)},
-    "csrf": {"csrf_token": lambda request: "tok123", "config": Config(allowed_origins=("*",))},
-    "csrf-no-reference": {"csrf_token": lambda request: None},
-    "unauthorized": {"authorize": lambda request: False},
-    "reject-fn": {"reject": lambda request: Response(503, "try later")},
-}
+FOLDER = Path(__file__).parent / "data" / "probes"
+SERVERS = ("origin", "csrf", "csrf-no-reference", "unauthorized", "reject-fn")
 
 # Where we differ from Sente, on purpose: it throws where the client-id is missing, we say
 # what was expected; and `reject` runs before every check of ours.
@@ -40,7 +32,7 @@ def probes():
     for name in SERVERS:
         case = ""
         request = None
-        for line in (PROBES / f"{name}.jsonl").read_text("utf-8").splitlines():
+        for line in (FOLDER / f"{name}.jsonl").read_text("utf-8").splitlines():
             record = json.loads(line)
             if record["kind"] == "case":
                 case = record["text"]
@@ -59,8 +51,8 @@ def request_of(record) -> Request:
 
 @pytest.mark.parametrize(("name", "case", "asked", "answered"), list(probes()))
 def test_recorded_request_is_refused_or_admitted_as_sente_did(name, case, asked, answered):
-    settings = dict(SERVERS[name])
-    chsk = ChannelSocket(settings.pop("config", Config()), **settings)
+    settings = dict(PROBES[name])
+    chsk = ChannelSocket(settings.pop("config", RECORDED), **settings)
     chsk.start(HandClock())
     result = chsk.endpoint.admit(request_of(asked))
     expected = DIFFERENT.get((name, case), (answered["status"], answered.get("body")))

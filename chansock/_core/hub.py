@@ -361,6 +361,7 @@ class Hub:
         connection.timer = None
         log.info("ping_timeout uid=%r client=%r", connection.uid, connection.client_id[:8])
         connection.transport.close(1011, "ping timeout")
+        self.closed(connection, 1011)  # nobody is there whose closing handshake would come
 
     # -- closing from this side
 
