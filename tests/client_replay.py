@@ -24,7 +24,7 @@ from urllib.parse import parse_qsl, unquote_to_bytes
 
 import sente_script
 from recorded_servers import PACKERS
-from recording import FOLDER
+from recording import FOLDER, load
 from same import Mismatch, event, tree
 from sente_script import BINARY, CLOSE, PING, PONG, TEXT, Connection, Request, frame, turns
 
@@ -42,7 +42,6 @@ LEFT_OUT = {
     "node-ajax-same-id": "the same",
     "jvm-ws-stall": "a middlebox held every byte back; test_client_reconnect.py has hanging peers",
     "node-ws-stall": "the same",
-    "big": "its payloads were cut; test_client_capabilities.py has large messages",
     "node-ws-long-outage": "Sente's ticks begin the backoff anew every 10 s; ours is capped there",
 }
 
@@ -127,8 +126,7 @@ class ClientReplay:
     def __init__(self, name: str, patience: float = PATIENCE) -> None:
         self.name = name
         self.patience = patience
-        lines = (FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").split("\n")
-        self.meta, *self.records = [json.loads(line) for line in lines if line]
+        self.meta, *self.records = _lines(name)
         self.packer = PACKERS[self.meta["packer"]]()
         self.loop = asyncio.get_running_loop()
         assert isinstance(self.loop, HandLoop)
@@ -698,6 +696,27 @@ class ClientReplay:
 
 class _Refused(Exception):
     """The recording was played as far as our client goes."""
+
+
+def _lines(name: str) -> list[dict[str, Any]]:
+    """Give the lines of a recording with what was cut made again, and fragments joined."""
+    text = (FOLDER / f"{name}.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.split("\n") if line]
+    begun: dict[tuple[int, bool], dict[str, Any]] = {}
+    joined = set()
+    for record in load(name):
+        line = lines[record.line - 1]
+        for key in ("text", "body"):
+            if key in line:
+                line[key] = record.text
+        if record.kind != "ws-frame" or record.opcode > BINARY:
+            continue
+        if record.opcode == 0:
+            begun[record.conn, record.client]["text"] += record.text
+            joined.add(record.line - 1)
+        else:
+            begun[record.conn, record.client] = line
+    return [line for number, line in enumerate(lines) if number not in joined]
 
 
 def _payload(record: dict[str, Any]) -> bytes:

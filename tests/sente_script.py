@@ -259,12 +259,12 @@ class TurnedLoop(asyncio.SelectorEventLoop):
         self.ahead += seconds
 
 
-def run_turned(coro, kind=TurnedLoop):
-    """Drive a coroutine on a loop whose time is turned, 20 s of real time at most."""
+def run_turned(coro, kind=TurnedLoop, limit=20.0):
+    """Drive a coroutine on a loop whose time is turned, `limit` seconds of real time at most."""
 
     async def limited():
         loop = asyncio.get_running_loop()
-        watchdog = loop.run_in_executor(None, done.wait, 20.0)
+        watchdog = loop.run_in_executor(None, done.wait, limit)
         task = asyncio.create_task(coro)
         await asyncio.wait({task, watchdog}, return_when=asyncio.FIRST_COMPLETED)
         done.set()
