@@ -1,7 +1,7 @@
 """Where our server answers a recorded probe otherwise than Sente did, case by case.
 
 Title of a difference -> (probe, case) -> what ours did where the two differ: None where
-it did nothing. The titles and the reasons stand in docs/sente-differences.md.
+it did nothing. The titles and the reasons stand in docs/sente.md.
 """
 # ruff: noqa: E501 (cases are called what they were called when they were recorded)
 

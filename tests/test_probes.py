@@ -15,7 +15,7 @@ from timed_replay import SocketLoop
 import chansock
 from chansock._fast.epoll import IS_AVAILABLE
 
-DOCS = Path(__file__).parents[1] / "docs" / "sente-differences.md"
+DOCS = Path(__file__).parents[1] / "docs" / "sente.md"
 ROWS = {case: ours for rows in DIFFERENCES.values() for case, ours in rows.items()}
 
 
