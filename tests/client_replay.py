@@ -282,9 +282,9 @@ class ClientReplay:
 
     def _post(self, record: dict[str, Any]) -> None:
         """Have our client send what the recorded one posts here; it is matched as it comes."""
-        if "body_b64" in record:
-            query = dict(parse_qsl(record["target"].partition("?")[2]))
-            packed = base64.b64decode(record["body_b64"])
+        query = dict(parse_qsl(record["target"].partition("?")[2]))
+        if "binary?" in query:
+            packed = _body(record)
             client_id = query["client-id"]
         else:
             form = dict(parse_qsl(record["body"], keep_blank_values=True))

@@ -38,6 +38,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 PACKERS: dict[str, Callable[[], packers.Packer]] = {
     "edn": packers.EDN,
+    "gzip-edn": lambda: packers.Gzip(packers.EDN()),
 }
 
 

@@ -10,12 +10,13 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
+from typing import Any
 
 import peer
 from recorded_servers import Read, reader
 from recording import Record, load
-from recording_order import client_id, in_order_of_send, is_poll, ranks
+from recording_order import client_id, is_poll, order_of_send
 from same import Mismatch, event, is_batch, tree
 
 MAY_DIFFER = {
@@ -26,7 +27,7 @@ MAY_DIFFER = {
     "key order": "a map and a set have none; a body's length follows its spelling",
     "times": "nothing is slept for",
     "batch boundaries": "which events share a packet depends on when a timer fired, and so "
-    "does the place of a whole batch that Sente had to try again: recording_order.OVERTAKEN",
+    "does the place of a whole batch that Sente had to try again: recording_order",
     "reply among pushes": "Sente leaves open which of the two comes first",
     "end of a poll by [:chsk/close]": "503, so that every client comes back; http-kit wrote "
     "five stray bytes instead of a response",
@@ -112,12 +113,12 @@ class Replay:
         self.port = port
         self.patience = patience
         self.read = reader(name)
-        self.records = in_order_of_send(name, load(name))
+        self.records = load(name)
         self.lines: dict[int, Line] = {}
         self.all_lines: list[Line] = []
         self.chains: list[Chain] = []
         self.asked: dict[int, Record] = {}  # in the recording: the request a connection waits for
-        self.ranks = ranks(self.records, self.read)
+        self.ranks, self.batches = astuple(order_of_send(self.records, self.read))
         self.done_ranks = 0
         self.changed = asyncio.Event()
         self.posts: set[asyncio.Task[None]] = set()
@@ -335,7 +336,7 @@ class Replay:
         line, asked = chain.line, chain.line.asked if chain.line else None
         assert line is not None
         assert asked is not None
-        wanted, _ = self.read(record.payload)
+        wanted = self._wanted(record)
         chain.is_parked = False
         if not is_batch(wanted):
             await self._until(lambda: bool(line.answers), f"a poll with {wanted!r:.200}", line)
@@ -355,6 +356,14 @@ class Replay:
         elif not is_answered:
             chain.is_carried = True
             self.lines[record.conn] = await self._open()
+
+    def _wanted(self, record: Record) -> Any:
+        """Give what a recorded poll brought, and what it should have brought before that."""
+        if record.line not in self.batches:
+            return self.read(record.payload)[0]
+        lines = self.batches[record.line]
+        at = {each.line: each for each in self.records if each.line in lines}
+        return [item for line in lines for item in self.read(at[line].payload)[0]]
 
     def _take_poll(self, record: Record, chain: Chain, line: Line) -> None:
         answer = line.answers.popleft()
