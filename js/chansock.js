@@ -174,6 +174,9 @@ const isPlain = (value) => {
   return !type || type === Object.prototype || !Object.getPrototypeOf(type); // of another frame
 };
 
+/** Whether a text has no half of a surrogate pair, which UTF-8 cannot carry. */
+const isWhole = (value) => value.isWellFormed?.() ?? !/[\ud800-\udfff]/u.test(value);
+
 /** Return a function that refuses what equals, by value, what it was given before. */
 const distinct = (fail) => {
   const seen = new Set();
@@ -672,7 +675,7 @@ export function write(value) {
 }
 
 // What the packers beside this module have in common with edn.
-export const internals = { distinct, isPlain, shortest, unwritableAt, MAX_DEPTH };
+export const internals = { distinct, isPlain, isWhole, shortest, unwritableAt, MAX_DEPTH };
 
 /** The packer that is built in; the others are modules of their own. */
 const makeEdn = (options) => ({

@@ -8,12 +8,13 @@
 
 import { PacketError, internals } from "./chansock.js";
 
-const { isPlain, unwritableAt } = internals;
+const { isPlain, isWhole, unwritableAt } = internals;
 
 /** Name what JSON has no form for; undefined if it has one. */
 const faultOf = (value) => {
   const type = typeof value;
   if (type === "number") return isFinite(value) ? undefined : `${value}`;
+  if (type === "string") return isWhole(value) ? undefined : "half a character";
   if (type !== "object") return ["function", "symbol", "bigint"].find((name) => name === type);
   if (!value || Array.isArray(value) || isPlain(value)) return undefined;
   const isBoxed = value.valueOf() !== value;
@@ -27,7 +28,7 @@ const write = (value) => {
   const check = function (key, item) {
     const way = isTop ? [] : [...ways.get(this), Array.isArray(this) ? +key : key];
     isTop = false;
-    const fault = faultOf(item);
+    const fault = faultOf(item) ?? faultOf(key);
     if (fault) throw unwritableAt(PacketError, `expected a value of JSON, got ${fault}`, way);
     if (item && typeof item === "object") ways.set(item, way);
     return item;

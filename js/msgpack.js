@@ -10,8 +10,10 @@ import {
   keyword,
 } from "./chansock.js";
 
-const { MAX_DEPTH, distinct, isPlain, shortest, unwritableAt } = internals;
+const { MAX_DEPTH, distinct, isPlain, isWhole, shortest, unwritableAt } = internals;
 
+const LENGTHS = ["getUint8", "getUint16", "getUint32"]; // of 1, 2 and 4 bytes
+const SHORT = 32; // what is shorter and of ASCII is copied here: a call of a coder costs more
 const MAX_KEYS = 256; // of one message that have a number
 
 // Extensions.
@@ -19,9 +21,9 @@ const [KEYWORD, SYMBOL, CHAR, RATIO, SET, INTS, FLOATS, DOUBLES, KEY, ID] = Arra
 const TIME = -1;
 
 const ARRAYS = [
-  [INTS, Int32Array, "Int32"],
-  [FLOATS, Float32Array, "Float32"],
-  [DOUBLES, Float64Array, "Float64"],
+  [INTS, Int32Array, "getInt32", "setInt32"],
+  [FLOATS, Float32Array, "getFloat32", "setFloat32"],
+  [DOUBLES, Float64Array, "getFloat64", "setFloat64"],
 ];
 
 const encoder = new TextEncoder();
@@ -65,13 +67,13 @@ class Reader {
     return start;
   }
 
-  #number(type, size) {
-    return this.#view[`get${type}`](this.#take(size));
+  #number(get, size) {
+    return this.#view[get](this.#take(size));
   }
 
   /** Read an unsigned number of 1, 2 or 4 bytes: 2 ** power. */
   #length(power) {
-    return this.#number(["Uint8", "Uint16", "Uint32"][power], 1 << power);
+    return this.#number(LENGTHS[power], 1 << power);
   }
 
   read() {
@@ -101,23 +103,23 @@ class Reader {
       case 0xc9:
         return this.#extension(start, this.#length(type - 0xc7));
       case 0xca:
-        return this.#number("Float32", 4);
+        return this.#number("getFloat32", 4);
       case 0xcb:
-        return this.#number("Float64", 8);
+        return this.#number("getFloat64", 8);
       case 0xcc:
       case 0xcd:
       case 0xce:
         return this.#length(type - 0xcc);
       case 0xcf:
-        return shortest(this.#number("BigUint64", 8));
+        return shortest(this.#number("getBigUint64", 8));
       case 0xd0:
-        return this.#number("Int8", 1);
+        return this.#number("getInt8", 1);
       case 0xd1:
-        return this.#number("Int16", 2);
+        return this.#number("getInt16", 2);
       case 0xd2:
-        return this.#number("Int32", 4);
+        return this.#number("getInt32", 4);
       case 0xd3:
-        return shortest(this.#number("BigInt64", 8));
+        return shortest(this.#number("getBigInt64", 8));
       case 0xd9:
       case 0xda:
       case 0xdb:
@@ -136,8 +138,7 @@ class Reader {
 
   #text(n) {
     const start = this.#take(n);
-    if (n < 24) {
-      // Most are short and of ASCII; a call of the decoder costs more than they do.
+    if (n < SHORT) {
       let out = "";
       let at = start;
       for (; at < this.#pos && this.#bytes[at] < 128; at++) {
@@ -199,7 +200,7 @@ class Reader {
   }
 
   #extension(start, n) {
-    const type = this.#number("Int8", 1);
+    const type = this.#number("getInt8", 1);
     const from = this.#pos;
     if (type >= KEYWORD && type <= CHAR) {
       const name = this.#text(n);
@@ -245,10 +246,10 @@ class Reader {
     return ratio.denominator === 1n ? shortest(ratio.numerator) : ratio;
   }
 
-  #numbers(from, n, [, Type, name]) {
+  #numbers(from, n, [, Type, get]) {
     const size = Type.BYTES_PER_ELEMENT;
     if (n % size) this.#refuse(`expected a multiple of ${size} bytes, got ${n}`, from);
-    return Type.from({ length: n / size }, (_, i) => this.#view[`get${name}`](from + i * size));
+    return Type.from({ length: n / size }, (_, i) => this.#view[get](from + i * size));
   }
 
   #time(start, from, n) {
@@ -305,10 +306,10 @@ class Writer {
     this.#bytes[start] = n;
   }
 
-  #number(head, type, size, n) {
+  #number(head, set, size, n) {
     const start = this.#room(1 + size);
     this.#bytes[start] = head;
-    this.#view[`set${type}`](start + 1, n);
+    this.#view[set](start + 1, n);
   }
 
   #raw(bytes) {
@@ -319,9 +320,9 @@ class Writer {
   /** Write a length: in the head itself, or in 1 (if there is such a head), 2 or 4 bytes. */
   #head(n, small, limit, head8, head16) {
     if (n < limit) this.#byte(small | n);
-    else if (n < 256 && head8) this.#number(head8, "Uint8", 1, n);
-    else if (n < 65536) this.#number(head16, "Uint16", 2, n);
-    else this.#number(head16 + 1, "Uint32", 4, n);
+    else if (n < 256 && head8) this.#number(head8, "setUint8", 1, n);
+    else if (n < 65536) this.#number(head16, "setUint16", 2, n);
+    else this.#number(head16 + 1, "setUint32", 4, n);
   }
 
   write(value) {
@@ -353,44 +354,71 @@ class Writer {
 
   #anyNumber(n) {
     if (Number.isSafeInteger(n) && !Object.is(n, -0)) this.#integer(n);
-    else if (Math.fround(n) === n) this.#number(0xca, "Float32", 4, n);
-    else this.#number(0xcb, "Float64", 8, n);
+    else if (Math.fround(n) === n) this.#number(0xca, "setFloat32", 4, n);
+    else this.#number(0xcb, "setFloat64", 8, n);
   }
 
   #integer(n) {
     if (n >= -32 && n < 128) this.#byte(Number(n) & 255);
-    else if (n >= -0x80 && n < 0x100) this.#number(n < 0 ? 0xd0 : 0xcc, "Int8", 1, Number(n));
-    else if (n >= -0x8000 && n < 0x10000) this.#number(n < 0 ? 0xd1 : 0xcd, "Int16", 2, Number(n));
+    else if (n >= -0x80 && n < 0x100) this.#number(n < 0 ? 0xd0 : 0xcc, "setInt8", 1, Number(n));
+    else if (n >= -0x8000 && n < 0x10000) this.#number(n < 0 ? 0xd1 : 0xcd, "setInt16", 2, Number(n));
     else if (n >= -0x80000000 && n < 0x100000000) {
-      this.#number(n < 0 ? 0xd2 : 0xce, "Int32", 4, Number(n));
+      this.#number(n < 0 ? 0xd2 : 0xce, "setInt32", 4, Number(n));
     } else {
       const big = BigInt(n);
       const isSigned = BigInt.asIntN(64, big) === big;
       if (!isSigned && BigInt.asUintN(64, big) !== big) {
         this.#refuse(`expected an integer of 64 bits, got ${big}`);
       }
-      this.#number(isSigned ? 0xd3 : 0xcf, "BigInt64", 8, big);
+      this.#number(isSigned ? 0xd3 : 0xcf, "setBigInt64", 8, big);
     }
   }
 
   #utf8(text) {
-    if (/[\ud800-\udfff]/u.test(text)) {
+    if (!isWhole(text)) {
       this.#refuse(`expected text, got half a character in ${JSON.stringify(text).slice(0, 80)}`);
     }
     return encoder.encode(text);
   }
 
+  /** Write a short text of ASCII with its head; whether it is one. */
+  #ascii(text, head) {
+    const n = text.length;
+    if (n >= SHORT) return false;
+    const start = this.#length;
+    head(n);
+    const at = this.#room(n);
+    for (let i = 0; i < n; i++) {
+      const c = text.charCodeAt(i);
+      if (c > 127) {
+        this.#length = start;
+        return false;
+      }
+      this.#bytes[at + i] = c;
+    }
+    return true;
+  }
+
   #text(text) {
+    if (this.#ascii(text, this.#headOfText)) return;
     const bytes = this.#utf8(text);
     this.#head(bytes.length, 0xa0, 32, 0xd9, 0xda);
     this.#raw(bytes);
   }
 
-  #extension(type, bytes) {
-    const fixed = [1, 2, 4, 8, 16].indexOf(bytes.length);
-    if (fixed < 0) this.#head(bytes.length, 0, 0, 0xc7, 0xc8);
+  #headOfText = (n) => this.#byte(0xa0 | n);
+
+  #headOfKeyword = (n) => this.#headOfExtension(KEYWORD, n);
+
+  #headOfExtension(type, n) {
+    const fixed = [1, 2, 4, 8, 16].indexOf(n);
+    if (fixed < 0) this.#head(n, 0, 0, 0xc7, 0xc8);
     else this.#byte(0xd4 + fixed);
     this.#byte(type);
+  }
+
+  #extension(type, bytes) {
+    this.#headOfExtension(type, bytes.length);
     this.#raw(bytes);
   }
 
@@ -448,7 +476,7 @@ class Writer {
   }
 
   #keyword(name) {
-    this.#extension(KEYWORD, encoder.encode(name));
+    if (!this.#ascii(name, this.#headOfKeyword)) this.#extension(KEYWORD, encoder.encode(name));
   }
 
   /** Write the number of a key that was written before, or note it; whether it was. */
@@ -458,7 +486,10 @@ class Writer {
       if (this.#keys.size < MAX_KEYS) this.#keys.set(key, this.#keys.size);
       return false;
     }
-    this.#raw([0xd4, KEY, number]);
+    const at = this.#room(3);
+    this.#bytes[at] = 0xd4;
+    this.#bytes[at + 1] = KEY;
+    this.#bytes[at + 2] = number;
     return true;
   }
 
@@ -503,9 +534,9 @@ class Writer {
     this.#extension(TIME, new Uint8Array(view.buffer));
   }
 
-  #numbers(items, [type, { BYTES_PER_ELEMENT: size }, name]) {
+  #numbers(items, [type, { BYTES_PER_ELEMENT: size }, , set]) {
     const view = new DataView(new ArrayBuffer(items.length * size));
-    items.forEach((item, i) => view[`set${name}`](i * size, item));
+    items.forEach((item, i) => view[set](i * size, item));
     this.#extension(type, new Uint8Array(view.buffer));
   }
 }

@@ -374,7 +374,7 @@ describe("JSON", () => {
 
   it("writes what JSON.stringify writes, where that says it all", () => {
     for (const value of [
-      null, true, -0.5, "\u2028\ud800", [1, [undefined]], { a: undefined, b: { c: [] } },
+      null, true, -0.5, "\u2028😀", [1, [undefined]], { a: undefined, b: { c: [] } },
       new Date(0), new URL("http://a/"), Object(1), Object("s"), new (class { x = 1; })(),
       [keyword("a/b")], new UUID("f81d4fae-7dec-11d0-a765-00a0c91e6bf6"), "same",
     ]) {
@@ -391,6 +391,8 @@ describe("JSON", () => {
     [[new Set()], "$[0]", "Set"],
     [{ f() {} }, "$.f", "function"],
     [[1n], "$[0]", "bigint"],
+    [["a\ud800"], "$[0]", "half a character"],
+    [{ "\udc00": 1 }, "$.\udc00", "half a character"],
     [[Uint8Array.of(1)], "$[0]", "Uint8Array"],
     [Promise.resolve(), "$", "Promise"],
   ]) {
