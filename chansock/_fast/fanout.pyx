@@ -197,7 +197,7 @@ cdef class Outbox:
         self.held = self.tail.nbytes + self.behind
         if self.index < 0 and self.held:
             fanout.aside.add(self)
-        if self.transport is not None and fanout.is_too_much(self.tail, behind):
+        if fanout.is_too_much(self.tail, behind):
             self.overflow()
         elif fanout.waiting > fanout.max_total:
             fanout.cut_largest(self)
