@@ -219,6 +219,22 @@ async def test_state_handler_that_is_a_coroutine_takes_its_turn_among_the_events
         assert told == ["chsk/state", "n/n"]
 
 
+@scripted
+async def test_change_that_a_handler_causes_is_told_after_the_one_that_it_was_told(played):
+    client = client_of(played, "ws")
+    told = []
+
+    @client.on_state
+    def leave(state):
+        if state.open:
+            client.disconnect()
+
+    client.on_state(lambda state: told.append(state.open))
+    client.on("chsk/state", lambda event: told.append([state.open for state in event.data[:2]]))
+    async with over_ws(played, client):
+        assert told == [True, [False, True], False, [True, False]]
+
+
 # the reasons of a close; `refused` and `not-opened` are told in test_client_reconnect.py
 
 

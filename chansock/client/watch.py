@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
@@ -24,7 +25,7 @@ class Watch:
     """The present State, its handlers, and `told(old, new)` behind them.
 
     A plain handler is called at once; what a coroutine handler gives goes to `keep`, which runs
-    it beside the rest.
+    it beside the rest. A handler may cause a change: that is told when all have heard of this one.
     """
 
     def __init__(
@@ -35,6 +36,8 @@ class Watch:
     ) -> None:
         self.state = state
         self.handlers: list[StateHandler] = []
+        self._untold: deque[tuple[State, State]] = deque()
+        self._is_telling = False
         self._told = told
         self._keep = keep
 
@@ -44,6 +47,17 @@ class Watch:
         if new == old:
             return
         self.state = new
+        self._untold.append((old, new))
+        if self._is_telling:
+            return
+        self._is_telling = True
+        try:
+            while self._untold:
+                self._tell(*self._untold.popleft())
+        finally:
+            self._is_telling = False
+
+    def _tell(self, old: State, new: State) -> None:
         for handler in tuple(self.handlers):
             try:
                 result = handler(new)
