@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
-from raw import DUMMY, POLL, SHAKE, Run, assert_refusal, config, handshake, post, records
+from raw import DUMMY, POLL, SHAKE, Run, assert_refusal, config, post, records
 from sente_app import serving
 
 from chansock import Config
@@ -16,116 +16,11 @@ def _log_everything(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "chansock")
 
 
-BAD_PACKETS = {
-    "undecodable": "[[:test/req",
-    "no edn": "not edn )(",
-    "unknown tag": "[[:test/req #foo/bar 1] :ajax]",
-    "map envelope": "{:a 1}",
-    "keyword envelope": ":foo",
-    "number envelope": "42",
-    "old prefix": "-[:test/req 1]",
-}
-
-
-@pytest.mark.parametrize("case", BAD_PACKETS)
-def test_bad_packet_is_400_with_one_line_that_says_what_was_expected(
-    case: str, run: Run, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def main() -> None:
-        async with serving(config()) as served, served.peer() as alice, served.peer() as bob:
-            await handshake(alice)
-            assert (await post(alice, "[[:test/echo 1] nil]")).text == DUMMY
-            answer = await post(alice, BAD_PACKETS[case])
-            assert_refusal(answer, 400)
-            assert served.chsk.stats.bad_packet == 1
-            assert (await post(alice, "[[:test/echo 2] nil]")).text == DUMMY
-            assert (await post(bob, "[[:test/req 3] 0]", "bob/1")).text == "[3 nil]"
-            assert (await alice.ask("GET", POLL)).text == "[[[:test/echo 1] [:test/echo 2]] nil]"
-
-    run(main())
-    assert records(caplog, "bad_packet") == 1
-
-
-@pytest.mark.parametrize(
-    "packet", ["", "nil", "[]", "[[:foo 1] nil]", "[[:a/b 1 2] nil]", "[(:test/req 1) nil]"]
-)
-def test_bad_event_is_dropped_and_answered_as_sente_does(
-    packet: str, run: Run, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def main() -> None:
-        async with serving(config()) as served, served.peer() as alice:
-            answer = await post(alice, packet)
-            assert (answer.status, answer.text) == (200, DUMMY)
-            assert served.chsk.stats.bad_event == 1
-
-    run(main())
-    assert records(caplog, "bad_event") == 1
-
-
-@pytest.mark.parametrize(
-    "event", ['[:chsk/uidport-open "evil"]', "[:chsk/close]", "[:chsk/bad-event 1]"]
-)
-def test_forged_event_does_not_reach_the_application(
-    event: str, run: Run, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def main() -> None:
-        seen: list[object] = []
-        async with serving(config()) as served, served.peer() as alice:
-            served.chsk.on("chsk/uidport-open", seen.append)
-            assert (await post(alice, f"[{event} nil]")).text == DUMMY
-            assert (await post(alice, f"[{event} :ajax]")).text == "[:chsk/error nil]"
-            assert seen == []
-            assert served.chsk.stats.forged == 2
-
-    run(main())
-    assert records(caplog, "forged_event") >= 1
-
-
-def test_post_without_ppstr_is_an_empty_packet(run: Run) -> None:
-    async def main() -> None:
-        async with serving(config()) as served, served.peer() as alice:
-            answer = await alice.post_form("/chsk", [("client-id", "alice/1")])
-            assert (answer.status, answer.text) == (200, DUMMY)
-            assert served.chsk.stats.bad_event == 1
-
-    run(main())
-
-
 JUNK: dict[str, tuple[str, list[tuple[str, str]], bytes, int]] = {
-    "ppstr twice": (
-        "/chsk?client-id=a",
-        [("Content-Type", "application/x-www-form-urlencoded")],
-        b"ppstr=%5B%5B%3Atest%2Freq%201%5D%200%5D&ppstr=nil",
-        400,
-    ),
-    "binary body to a text packer": (
-        "/chsk?client-id=a&binary%3F=true",
-        [("Content-Type", "application/octet-stream")],
-        b"\x92\x92",
-        400,
-    ),
-    "no client-id": (
-        "/chsk",
-        [("Content-Type", "application/x-www-form-urlencoded")],
-        b"ppstr=%5B%5B%3Atest%2Freq%201%5D%200%5D",
-        400,
-    ),
-    "client-id twice": (
-        "/chsk?client-id=a&client-id=b",
-        [("Content-Type", "application/x-www-form-urlencoded")],
-        b"ppstr=nil",
-        400,
-    ),
     "over-long client-id": (
         "/chsk?client-id=" + "x" * 257,
         [("Content-Type", "application/x-www-form-urlencoded")],
         b"ppstr=nil",
-        400,
-    ),
-    "form with another content type": (
-        "/chsk",
-        [("Content-Type", "text/plain")],
-        b"client-id=a&ppstr=%5B%5B%3Atest%2Freq%201%5D%200%5D",
         400,
     ),
     "packet over the limit": (
@@ -224,32 +119,6 @@ def test_user_id_of_a_wrong_type_is_500_and_a_log_line(
 
     run(main())
     assert records(caplog, "bad_user_id") == 1
-
-
-def test_csrf_token_may_stand_in_the_form(run: Run) -> None:
-    async def main() -> None:
-        async with serving(config(), csrf_token=lambda _: "tok") as served, served.peer() as wire:
-            right = await post(wire, "[[:test/req 1] 0]", **{"csrf-token": "tok"})
-            assert right.text == "[1 nil]"
-            wrong = await post(wire, "[[:test/req 1] 0]", **{"csrf-token": "tok2"})
-            assert (wrong.status, wrong.text) == (403, "Bad CSRF token")
-            none = await post(wire, "[[:test/req 1] 0]")
-            assert (none.status, none.text) == (403, "Bad CSRF token")
-
-    run(main())
-
-
-def test_handler_that_raises_is_answered_error_with_200(
-    run: Run, caplog: pytest.LogCaptureFixture
-) -> None:
-    async def main() -> None:
-        async with serving(config()) as served, served.peer() as alice:
-            answer = await post(alice, "[[:test/throw] :ajax]")
-            assert (answer.status, answer.text) == (200, "[:chsk/error nil]")
-            assert (await post(alice, "[[:test/throw] nil]")).text == DUMMY
-
-    run(main())
-    assert records(caplog, "handler_error") == 2
 
 
 def test_ws_ping_by_post_is_an_event_without_a_pong(run: Run) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 
 import pytest
 from raw import Run, assert_answer_of_the_channel, records
@@ -87,41 +86,6 @@ def test_user_id_of_a_wrong_type_is_500_and_a_log_line(
 
     run(main())
     assert records(caplog, "bad_user_id") == 1
-
-
-@pytest.mark.parametrize("authorize", [lambda _: False, lambda _: None])
-def test_authorize_that_says_no_is_401(authorize: Callable[[object], object], run: Run) -> None:
-    async def main() -> None:
-        async with serving(authorize=authorize) as served, served.peer() as alice:
-            answer = await alice.upgrade(ALICE)
-            assert (answer.status, answer.text) == (401, "Unauthorized request")
-            assert_answer_of_the_channel(answer)
-
-    run(main())
-
-
-@pytest.mark.parametrize(
-    ("target", "fields", "status"),
-    [
-        (ALICE + "&csrf-token=tok123", [], 101),
-        (ALICE, [("X-CSRF-Token", "tok123")], 101),
-        (ALICE, [("X-XSRF-Token", "tok123")], 101),
-        (ALICE, [], 403),
-        (ALICE + "&csrf-token=", [("X-CSRF-Token", "tok123")], 403),
-        (ALICE + "&csrf-token=wrong", [("X-CSRF-Token", "tok123")], 403),
-    ],
-)
-def test_csrf_token_is_looked_for_as_sente_does(
-    target: str, fields: list[tuple[str, str]], status: int, run: Run
-) -> None:
-    async def main() -> None:
-        async with serving(csrf_token=lambda _: "tok123") as served, served.peer() as alice:
-            answer = await alice.upgrade(target, fields)
-            assert answer.status == status
-            if status == 403:
-                assert answer.text == "Bad CSRF token"
-
-    run(main())
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,11 @@ def test_token_is_found_in(place: str, kind: str, run: Run) -> None:
 def test_wrong_token_in_the_first_place_is_not_rescued_by_a_right_one_in(
     before: str, after: str, kind: str, run: Run
 ) -> None:
-    for first, second, status in (("wrong", "tok123", 403), ("tok123", "wrong", None)):
+    for first, second, status in (
+        ("wrong", "tok123", 403),
+        ("", "tok123", 403),
+        ("tok123", "wrong", None),
+    ):
         one, two = PLACES[before](first), PLACES[after](second)
         params, fields = [*one[0], *two[0]], [*one[1], *two[1]]
         answer = asked(run, kind, params, fields, Config(), csrf_token=token)
@@ -344,6 +348,7 @@ def test_preflight_of_an_origin_under_a_wildcard(run: Run) -> None:
         ("https://a.example.com.evil.net/", False),
         ("https://a.example.com:8443/", False),
         ("//a.example.com/", False),
+        ("evil.net/https://a.example.com/", False),
     ],
 )
 def test_referer_under_a_wildcard(referer: str, is_allowed: bool, kind: str, run: Run) -> None:

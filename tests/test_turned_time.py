@@ -24,19 +24,6 @@ def world() -> Iterator[World]:
 # -- keep-alive
 
 
-def test_silent_socket_is_pinged_after_12_5_s_and_closed_1011_10_s_later(world: World) -> None:
-    alice = world.ws(uid="alice")
-    alice.answers_pings = False
-    world.advance(12.49)
-    assert alice.pings == 0
-    world.advance(0.02)
-    assert alice.pings == 1
-    world.advance(9.98)
-    assert alice.is_open
-    world.advance(0.02)
-    assert (alice.is_open, alice.close_code) == (False, 1011)
-
-
 def test_client_that_answers_pings_stays_for_a_day(world: World) -> None:
     alice = world.ws(uid="alice")
     world.advance(24 * 3600)
