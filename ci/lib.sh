@@ -114,6 +114,10 @@ make_venv() { # make_venv EXTRA...: VENV with build requirements, dependencies a
         list=$(mktemp)
         requirements "$VENV/bin/python" "$@" >"$list"
         "$VENV/bin/python" -m pip install -q -r "$list"
+        if [[ " $* " == *" test "* ]]; then
+            # An oracle. What it asks for is an old msgpack, whose files would lie over the new one's.
+            "$VENV/bin/python" -m pip install -q --no-deps transit-python2
+        fi
         rm -f "$list"
         printf '%s' "$sum" >"$stamp"
     fi

@@ -17,7 +17,10 @@ Run = Callable[[Any], Any]
 
 PACKERS = {
     "edn": packers.EDN(),
+    "transit": packers.Transit(),
+    "transit-verbose": packers.Transit(verbose=True),
     "gzip": packers.Gzip(packers.EDN()),
+    "gzip-transit": packers.Gzip(packers.Transit()),
 }
 packed = pytest.mark.parametrize("packer", PACKERS.values(), ids=list(PACKERS))
 both = pytest.mark.parametrize("kind", ["ws", "ajax"])

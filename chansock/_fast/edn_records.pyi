@@ -1,6 +1,8 @@
-from typing import final
+from typing import Any, final
 
 @final
 class Shape:
     @property
     def kind(self) -> int: ...
+
+def plain(value: object) -> Any: ...

@@ -99,3 +99,35 @@ cdef Shape _look(object kind):
             name for name, field in kind.model_fields.items() if not field.exclude)
         shape.computed = tuple(mark.computed_fields)
     return shape
+
+
+def plain(value):
+    """Return as what a value is written whose type is none of edn's own.
+
+    A subclass becomes its base, an Enum its value, a record the dict of its fields; a datetime,
+    UUID, Decimal or Fraction of any class is returned as it is, and NotImplemented for what is
+    none of these. For packers in Python.
+    """
+    cdef Shape shape = shape_of(type(value))
+    cdef int kind = shape.kind
+    if kind == UNKNOWN:
+        return NotImplemented
+    if kind == ENUM:
+        return value.value
+    if kind == TEXT:
+        return str.__str__(value)
+    if kind == WHOLE:
+        return int.__index__(value)
+    if kind == REAL:
+        return float.__pos__(value)
+    if kind == MAP:
+        return dict(value)
+    if kind == STRING_MAP:
+        return StrDict(value)
+    if kind == SEQUENCE:
+        return list(value)
+    if kind == SET:
+        return frozenset(value)
+    if kind == RECORD:
+        return shape.fields(value)
+    return value

@@ -1,1 +1,3 @@
-# The edn spelling of single values: for the engine, by cimport; nothing for Python.
+# The edn spelling of single values: for the engine, by cimport.
+
+def shown(value: object) -> str: ...

@@ -127,6 +127,11 @@ cdef str shown_value(object value):
     return text if len(text) <= 80 else text[:80] + "..."
 
 
+def shown(value):
+    """Return a value as errors show it: by repr, cut; for packers in Python."""
+    return shown_value(value)
+
+
 # -- strings and characters --
 
 cdef uint8_t* write_string(Sheet* sheet, uint8_t* at, object text) except NULL:

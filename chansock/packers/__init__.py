@@ -10,8 +10,9 @@ from typing import Any, Protocol
 
 from chansock.packers.edn import EDN
 from chansock.packers.gzip import Gzip
+from chansock.packers.transit import Transit
 
-__all__ = ["EDN", "Gzip", "Packer"]
+__all__ = ["EDN", "Gzip", "Packer", "Transit"]
 
 
 class Packer(Protocol):

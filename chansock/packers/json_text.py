@@ -1,0 +1,135 @@
+"""JSON text to trees and back, for the packers that speak it: bounded, and nothing merged.
+
+A tree is None, bools, ints, floats, strings, lists, and of each object the Pairs as they
+stand. What the trees mean is up to the packer. Standard library: the faster parsers keep the
+last of two equal keys, and make floats of large integers, so they would have to be checked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from json import JSONDecoder, JSONEncoder
+from typing import Any, Final, NoReturn
+
+from chansock._fast.edn_spelling import shown
+from chansock.errors import EdnEncodeError, PacketError
+
+__all__ = [
+    "DEEPEST",
+    "Pairs",
+    "batch",
+    "check_text",
+    "lengthen",
+    "parse",
+    "refuse_depth",
+    "serialize",
+]
+
+DEEPEST: Final = 500  # arrays and objects around a value: as deep as edn's forms may stand
+
+# Either half of a surrogate pair that stands alone; other escapes are passed over whole.
+_ESCAPES: Final = re.compile(
+    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F])|\\."
+)
+
+
+class Pairs(list[tuple[str, Any]]):
+    """An object: its keys and values in order, those of one name too."""
+
+    __slots__ = ()
+
+
+# -- reading
+
+
+def parse(view: memoryview, form: str, decode: Callable[[str], Any] | None = None) -> Any:
+    """Return the tree of one JSON text in UTF-8.
+
+    `form` names what was expected, in errors. `decode` is the `decode` of a JSONDecoder, by
+    default one that gives Pairs. Raises PacketError.
+    """
+    try:
+        text = str(view, "utf-8")
+        tree = (decode or _DECODER.decode)(text)
+    except RecursionError:
+        raise _too_deep() from None
+    except ValueError as error:  # of the text, an escape or a number
+        raise PacketError(f"expected a packet in {form}, got none: {error}") from None
+    if "\\u" in text and any(found.lastindex for found in _ESCAPES.finditer(text)):
+        raise PacketError(f"expected a packet in {form}, got half of a surrogate pair")
+    if text.count("[") + text.count("{") > DEEPEST:
+        _check_depth(tree)
+    return tree
+
+
+def refuse_constant(name: str) -> NoReturn:
+    """Raise for NaN and the infinities, which are no JSON; a JSONDecoder's parse_constant."""
+    raise ValueError(f"expected a JSON value, got {name}")
+
+
+def _check_depth(tree: Any) -> None:
+    level, depth = [tree], 0
+    while level:
+        inner: list[Any] = []
+        for node in level:
+            if isinstance(node, dict):
+                inner += node.values()
+            elif type(node) is Pairs:
+                inner += [item for _, item in node]
+            else:
+                inner += node
+        level = [node for node in inner if isinstance(node, list | dict)]
+        depth += 1
+        if level and depth >= DEEPEST:
+            raise _too_deep()
+
+
+def _too_deep() -> PacketError:
+    return PacketError(f"expected at most {DEEPEST} arrays around a value, got more")
+
+
+_DECODER: Final = JSONDecoder(object_pairs_hook=Pairs, parse_constant=refuse_constant)
+
+
+# -- writing
+
+
+def serialize(tree: Any) -> bytes:
+    """Return the text of a tree (with dicts for objects), UTF-8 without spaces.
+
+    Its strings have passed check_text, its floats are finite.
+    """
+    return _encode(tree).encode()
+
+
+_encode: Final = JSONEncoder(
+    ensure_ascii=False, check_circular=False, allow_nan=False, separators=(",", ":")
+).encode
+
+
+def batch(fragments: list[bytes]) -> bytes:
+    """Return `[[event,...],null]`, in order."""
+    return b"[[" + b",".join(fragments) + b"],null]"
+
+
+def check_text(text: str) -> None:
+    """Raise EdnEncodeError for half of a surrogate pair, which UTF-8 cannot carry."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise EdnEncodeError(
+            f"expected text without lone surrogates, got {text[error.start]!r} at {error.start}"
+        ) from None
+
+
+def lengthen(error: EdnEncodeError, key: Any) -> None:
+    """Put one more step at the front of an error's path, on its way out: `[3]`, `["user"]`."""
+    step = f'["{repr(key[:80])[1:-1]}"]' if type(key) is str else f"[{shown(key)}]"
+    error.path = step + error.path
+    error.args = (error.message, error.path)
+
+
+def refuse_depth() -> NoReturn:
+    """Raise EdnEncodeError for a value that stands too deep."""
+    raise EdnEncodeError(f"expected at most {DEEPEST} arrays around a value, got more")
