@@ -19,6 +19,7 @@ PACKERS = {
     "edn": packers.EDN(),
     "transit": packers.Transit(),
     "transit-verbose": packers.Transit(verbose=True),
+    "json": packers.JSON(),
     "gzip": packers.Gzip(packers.EDN()),
     "gzip-transit": packers.Gzip(packers.Transit()),
 }
