@@ -2,7 +2,7 @@
 # Fuzzes a target with libFuzzer, by way of atheris, under sanitizers; see tests/fuzz.
 #   ci/fuzz.sh edn 5                             for five minutes
 #   ci/fuzz.sh edn build/fuzz/edn/crash-12ab...  again with these inputs
-# Targets: deflate, edn, frames, http. What is found out stays in build/fuzz/TARGET: the
+# Targets: deflate, edn, frames, gzip, http, json, transit. What is found out stays in build/fuzz/TARGET: the
 # corpus, from which the next run goes on, and for each failure its input, and in INPUT.txt
 # how to reproduce it and the report. Ends at the first failure. What leaks is found by
 # tests/fuzz/leaks.py.
@@ -17,7 +17,7 @@ VENV=${VENV:-$(cd "$(dirname "$0")/.." && pwd)/.venv-fuzz}
 target=$1
 shift
 [ "$target" = model ] || [ -f "$ROOT/tests/fuzz/fuzz_$target.py" ] ||
-    die "expected deflate, edn, frames, http or model, got $target"
+    die "expected deflate, edn, frames, gzip, http, json, transit or model, got $target"
 
 make_venv test fuzz
 build_sanitized

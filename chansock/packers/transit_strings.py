@@ -55,6 +55,7 @@ def is_cacheable(text: str, is_key: bool) -> bool:
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,4300}")  # as many digits as Python reads
 _REAL: Final = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 _INSTANT: Final = re.compile(r"[0-9T:.+Zz-]+")
+_NAN: Final = float("nan")  # one object, so that it is found again in a set
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
@@ -102,7 +103,7 @@ def _decimal(text: str) -> Decimal:
 def _special(text: str) -> float:
     if text not in ("NaN", "INF", "-INF"):
         raise _bad("NaN, INF or -INF behind ~z", text)
-    return float(text)
+    return _NAN if text == "NaN" else float(text)
 
 
 def _milliseconds(text: str) -> datetime:

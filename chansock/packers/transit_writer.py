@@ -61,13 +61,21 @@ class Writer:
     """Writes one packet or fragment; the codes that it has given are its state.
 
     `has_codes`: what was written before is written as its code; not in the verbose form.
+    `is_checked`: no two keys of what is written are one on the wire, as is known already.
     """
 
-    __slots__ = ("_codes", "_default", "_is_verbose", "_tagged", "_unclear")
+    __slots__ = ("_codes", "_default", "_is_checked", "_is_verbose", "_tagged", "_unclear")
 
     def __init__(
-        self, *, is_verbose: bool, has_codes: bool, tagged: bool, default: Default | None
+        self,
+        *,
+        is_verbose: bool,
+        has_codes: bool,
+        tagged: bool,
+        default: Default | None,
+        is_checked: bool = False,
     ) -> None:
+        self._is_checked = is_checked
         self._is_verbose = is_verbose
         self._codes: dict[str, str] | None = {} if has_codes and not is_verbose else None
         self._tagged = tagged
@@ -255,6 +263,8 @@ class Writer:
 
     def _check_distinct(self, members: Any, is_text: bool) -> None:
         """Refuse two that differ in Python and are one on the wire: an Enum and its value."""
+        if self._is_checked or len(members) < 2:
+            return
         seen = set()
         for member in members:
             alone = Writer(
@@ -262,6 +272,7 @@ class Writer:
                 has_codes=False,
                 tagged=self._tagged,
                 default=self._default,
+                is_checked=True,
             )
             if type(member) is str and not is_text:
                 member = Keyword(member)

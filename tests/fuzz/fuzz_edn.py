@@ -271,7 +271,7 @@ def _mean(value: Any, keys: str, out: list[str]) -> None:
         out.append(f"inst {value.astimezone(UTC).isoformat()}")
     elif kind in (Keyword, Symbol, Char, str):
         out.append(f"{kind.__name__} {_units(value)}")
-    elif kind in (type(None), bool, Decimal, UUID):
+    elif kind in (type(None), bool, Decimal, UUID, bytes):  # bytes: of other packers
         out.append(f"{kind.__name__} {value}")
     else:
         raise AssertionError(f"expected a value of edn, got {kind}")
