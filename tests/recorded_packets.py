@@ -1,5 +1,5 @@
-"""The packets in tests/data/packers, recorded with Sente's other packers, and the values of
-the recordings with edn that they are compared with."""
+"""Packets recorded with Sente's other packers, and the values of the recordings with edn that
+they are compared with. Where there is no whole recording, tests/data/packers has its messages."""
 
 from __future__ import annotations
 
@@ -19,10 +19,13 @@ FOLDER = Path(__file__).parent / "data" / "packers"
 
 
 def packets(name: str) -> Iterator[tuple[bool, bytes]]:
-    """Give (is the client's, payload) of each recorded message."""
-    for line in (FOLDER / f"{name}.jsonl").read_text(encoding="utf-8").split("\n"):
-        if line:
-            record = json.loads(line)
+    """Give (is the client's, payload) of each message on a recorded WebSocket."""
+    path = recording.FOLDER / f"{name}.jsonl"
+    if not path.exists():
+        path = FOLDER / f"{name}.jsonl"
+    for line in path.read_text(encoding="utf-8").split("\n"):
+        record = json.loads(line) if line else {}
+        if record.get("opcode", 1) in (1, 2) and not record.keys().isdisjoint(("text", "b64")):
             text = record.get("text")
             payload = b64decode(record["b64"]) if text is None else text.encode()
             yield record["dir"] == "c>s", payload
