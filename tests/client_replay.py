@@ -709,6 +709,9 @@ def _lines(name: str) -> list[dict[str, Any]]:
         for key in ("text", "body"):
             if key in line:
                 line[key] = record.text
+        for key in ("b64", "body_b64"):
+            if key in line:
+                line[key] = base64.b64encode(record.binary).decode()
         if record.kind != "ws-frame" or record.opcode > BINARY:
             continue
         if record.opcode == 0:

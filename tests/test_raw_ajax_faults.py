@@ -9,6 +9,7 @@ from raw import DUMMY, POLL, SHAKE, Run, assert_refusal, config, post, records
 from sente_app import serving
 
 from chansock import Config
+from chansock.packers import EDN, Gzip
 
 
 @pytest.fixture(autouse=True)
@@ -50,6 +51,25 @@ def test_junk_by_post_is_refused_with_one_line(case: str, run: Run) -> None:
         ):
             assert_refusal(await wire.ask("POST", target, fields, body), status)
             assert (await post(bob, "[[:test/req 3] 0]", "bob/1")).text == "[3 nil]"
+
+    run(main())
+
+
+def test_zeros_behind_a_binary_packet_do_not_count_against_its_size(run: Run) -> None:
+    # Sente's MessagePack client posts its whole buffer, up to twice what it holds.
+    target = "/chsk?client-id=a&binary%3F=true"
+    fields = [("Content-Type", "application/octet-stream")]
+    packet = b"\0[[:test/req 1] 0]"  # of Gzip, unpressed
+
+    async def main() -> None:
+        async with (
+            serving(config(max_message_bytes=2000), packer=Gzip(EDN())) as served,
+            served.peer() as wire,
+        ):
+            answer = await wire.ask("POST", target, fields, packet.ljust(4000, b"\0"))
+            assert (answer.status, answer.body) == (200, b"\0[1 nil]")
+            too_long = packet.ljust(2000, b"\0") + b" "
+            assert_refusal(await wire.ask("POST", target, fields, too_long), 413)
 
     run(main())
 

@@ -141,18 +141,20 @@ class Posts:
 
     def _packet(self, request: Request, body: Any) -> bytes | Response:
         params, binary = request.params, self._packer.binary
+        limit = self._config.max_message_bytes
         packet: bytes
         if ("binary?" in params) != binary:
             expected = "a binary body with binary?" if binary else "the form field ppstr"
             return self._refuse("bad_post", 400, f"expected {expected}")
         if binary:
             packet = bytes(body)
+            if not packet[limit:].strip(b"\0"):
+                packet = packet[:limit]  # Sente's MessagePack has its buffer's zeros behind it
         else:
             given = params.raw("ppstr")
             if len(given) > 1:
                 return self._refuse("bad_post", 400, f"expected one ppstr, got {len(given)}")
             packet = unquote_form(given[0]) if given else b""
-        limit = self._config.max_message_bytes
         if len(packet) > limit:
             return self._refuse(
                 "too_big", 413, f"expected at most {limit} bytes (max_message_bytes)"
