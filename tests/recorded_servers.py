@@ -39,6 +39,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 PACKERS: dict[str, Callable[[], packers.Packer]] = {
     "edn": packers.EDN,
     "gzip-edn": lambda: packers.Gzip(packers.EDN()),
+    "transit": packers.Transit,
+    "transit-verbose": lambda: packers.Transit(verbose=True),
 }
 
 

@@ -1,7 +1,7 @@
 """Plays a recording's client against a server on a real port, and compares the answers.
 
 What the client did is done again as soon as everything before it was matched; no
-recorded time is waited for. What the server did is compared as edn values. Where the
+recorded time is waited for. What the server did is compared as values. Where the
 two may differ stands in MAY_DIFFER, and nowhere else.
 """
 

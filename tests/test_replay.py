@@ -59,6 +59,8 @@ TIMED = {
 PACKED = {
     "values-gzip-edn": "edn in a gzip wrapper",
     "big-gzip-edn": "messages that gzip makes small",
+    "values-transit": "transit with its codes",
+    "values-transit-verbose": "transit without them",
 }
 
 UNTIMED_NAMES = [name for name in NAMES if scenario(name) in SCENARIOS]
@@ -73,7 +75,7 @@ def test_every_recording_in_the_folder_is_replayed() -> None:
     }
     assert {scenario(name) for name in NAMES} == {*SCENARIOS, *TIMED, *PACKED}
     assert sorted([*UNTIMED_NAMES, *TIMED_NAMES, *PACKED_NAMES]) == NAMES
-    assert len(NAMES) == 110
+    assert len(NAMES) == 117
 
 
 @pytest.mark.parametrize(
@@ -218,6 +220,7 @@ def test_what_may_differ_is_what_was_agreed() -> None:
 OVERTAKEN = {
     "chromium-ajax-values-edn": {288: [347, 288]},
     "chromium-ajax-values-gzip-edn": {270: [302, 270], 333: [339, 335, 333]},
+    "chromium-ajax-values-transit": {315: [333, 315]},
 }
 
 
