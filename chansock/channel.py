@@ -15,6 +15,7 @@ from typing import Any, Self, TypeVar, overload
 from chansock import packers
 from chansock._core import event, wire
 from chansock._core.endpoint import Endpoint, Hook, Hooks
+from chansock._core.guard import Skip
 from chansock._core.hub import Hub
 from chansock._core.presence import Presence
 from chansock._core.router import ErrorHandler, Handler, Router
@@ -54,7 +55,7 @@ class ChannelSocket:
         handshake_data: Hook[object] | None = None,
         authorize: Hook[bool] | None = None,
         reject: Hook[Response | None] | None = None,
-        csrf_token: Hook[str | None] | None = None,
+        csrf_token: Hook[str | Skip | None] | None = None,
         packer: packers.Packer | None = None,
     ) -> None:
         if not isinstance(config, Config):

@@ -18,7 +18,8 @@ The page hands its token to the client: `connect("/chsk", { csrfToken: () => ...
 `<meta name="csrf" content="{{csrf}}">`, or from the cookie itself where no server writes
 pages (`is_readable=True`; what reads cookies on this page can act as this user anyway).
 Nothing is stored, so that any process with the secret can check. No check of the channel's
-is made here: `csrf_token` gives the guard the token that a request must carry.
+is made here: `csrf_token` gives the guard the token that a request must carry. A hook of your
+own may give SKIP, for a request that needs none: one whose login no browser sends by itself.
 """
 
 from __future__ import annotations
@@ -31,10 +32,11 @@ from re import compile as pattern
 from secrets import token_bytes
 from typing import Final, Literal, TypeAlias, get_args
 
+from chansock._core.guard import SKIP
 from chansock.errors import ConfigError
 from chansock.request import Request, is_token
 
-__all__ = ["Tokens"]
+__all__ = ["SKIP", "Tokens"]
 
 SameSite: TypeAlias = Literal["Strict", "Lax", "None"]
 

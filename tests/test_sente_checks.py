@@ -15,7 +15,7 @@ from raw import Run, assert_answer_of_the_channel
 from sente_app import serving
 from sente_kinds import KINDS, Pairs, ask, is_in
 
-from chansock import Config, Request, Response
+from chansock import Config, Request, Response, csrf
 
 GOOD, ALSO = "http://good.example", "https://also.example"
 REFERRED = ("Referer", GOOD + "/page")
@@ -80,10 +80,8 @@ def test_row_of_the_table_refuses_with_sente_s_status_and_body(
     ("row", "hooks"),
     [
         ("reject gives nothing", {"reject": lambda _: None}),
-        # Sente: the token function is nil, or returns :sente/skip-CSRF-check. Here there is
-        # one way: a hook that is not given. A request alone is let past by a hook that
-        # returns the token which the request carries.
         ("csrf: the check is skipped without a token function", {}),
+        ("csrf: :sente/skip-CSRF-check is SKIP", {"csrf_token": lambda _: csrf.SKIP}),
         ("authorize says yes", {"authorize": lambda _: True}),
     ],
 )
@@ -218,6 +216,41 @@ def test_token_beyond_ascii_is_compared_as_utf_8(kind: str, run: Run) -> None:
     params = [("csrf-token", "tök 漢字")]
     hooks = {"csrf_token": lambda _: "tök 漢字"}
     assert is_in(asked(run, kind, params, [], Config(), **hooks))
+
+
+@each_kind
+@pytest.mark.parametrize(
+    ("reference", "place", "words"),
+    [
+        (None, "param", "csrf_token: expected the token to compare with, got None"),
+        ("", "param", "csrf_token: expected the token to compare with, got ''"),
+        (
+            "tok123",
+            None,
+            "expected a token as param csrf-token, x-csrf-token, x-xsrf-token, "
+            "Sec-WebSocket-Protocol, got none",
+        ),
+        ("tok123", "param", "the token of param csrf-token is not the one"),
+        ("tok123", "x-csrf-token", "the token of x-csrf-token is not the one"),
+        ("tok123", "x-xsrf-token", "the token of x-xsrf-token is not the one"),
+        ("tok123", "subprotocol", "the token of Sec-WebSocket-Protocol is not the one"),
+    ],
+)
+def test_log_says_what_is_wrong_with_a_token_and_shows_none(
+    reference: str | None,
+    place: str | None,
+    words: str,
+    kind: str,
+    run: Run,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    params, fields = ([], []) if place is None else PLACES[place]("s3cr3t")
+    hooks = {"csrf_token": lambda _: reference}
+    assert asked(run, kind, params, fields, Config(), **hooks).status == 403
+    (line,) = [m for m in caplog.messages if m.startswith("refused ")]
+    assert line.startswith(f"refused reason=csrf status=403: {words}")
+    assert "s3cr3t" not in caplog.text
+    assert "tok123" not in caplog.text
 
 
 # Origins

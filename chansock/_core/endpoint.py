@@ -46,7 +46,7 @@ class Hooks:
     handshake_data: Hook[object] | None = None
     authorize: Hook[bool] | None = None
     reject: Hook[Response | None] | None = None
-    csrf_token: Hook[str | None] | None = None
+    csrf_token: Hook[str | guard.Skip | None] | None = None
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -170,8 +170,8 @@ class Endpoint:
             token = hooks.csrf_token(request)
             if is_awaitable(token):
                 token = yield token
-            if not guard.check_token(request, token):
-                return self.refuse("csrf", 403, "Bad CSRF token")
+            if why := guard.check_token(request, token):
+                return self.refuse("csrf", 403, "Bad CSRF token", why)
         if not is_known:
             if why := guard.check_origin(request, config.allowed_origins):
                 return self.refuse("origin", 403, "Unauthorized origin", why)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from functools import lru_cache
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, final
 from urllib.parse import urlsplit
 
 from chansock._core import subprotocol
@@ -18,7 +18,9 @@ from chansock.request import Request, is_token
 
 __all__ = [
     "MAX_CLIENT_ID_LENGTH",
+    "SKIP",
     "Fields",
+    "Skip",
     "check_client_id",
     "check_host",
     "check_origin",
@@ -40,6 +42,19 @@ _MAX_AGE: Final = 7200  # seconds; Chromium takes no more
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _UP_TO_PATH: Final = re.compile(r"([^/]*://[^/]*)/")  # of a Referer, which says where it ends
 _SUBDOMAINS: Final = r"(?:[a-z0-9_-]+\.)+"  # as a browser spells them: lower case, punycode
+
+
+@final
+class Skip:
+    """The type of SKIP."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "chansock.csrf.SKIP"
+
+
+SKIP: Final = Skip()  # from a csrf_token hook: this request needs no token
 
 
 def check_client_id(request: Request) -> str | None:
@@ -175,23 +190,31 @@ def _under(item: str) -> re.Pattern[str]:
     return re.compile(re.escape(before) + _SUBDOMAINS + re.escape(after))
 
 
-def check_token(request: Request, reference: str | None) -> bool:
-    """Tell whether the request carries the reference token; without one none is right.
+def check_token(request: Request, reference: str | Skip | None) -> str | None:
+    """Say why the request does not carry the reference token, or None; no token is told.
 
     Looked for in the param `csrf-token`, then the headers `x-csrf-token` and
     `x-xsrf-token`, as Sente does, and last in Sec-WebSocket-Protocol; the first that is there
     decides. Compared in constant time.
     """
-    given = request.params.get("csrf-token")
-    if given is None:
-        given = request.headers.get("x-csrf-token")
-    if given is None:
-        given = request.headers.get("x-xsrf-token")
-    if given is None:
-        given = subprotocol.token_in(request.headers.getall("sec-websocket-protocol"))
-    if not reference or given is None:  # an empty one is none: anybody could send it
-        return False
-    return hmac.compare_digest(given.encode("utf-8"), reference.encode("utf-8"))
+    if isinstance(reference, Skip):
+        return None
+    if not reference:  # an empty one is none: anybody could send it
+        return f"csrf_token: expected the token to compare with, got {reference!r}"
+    for place, given in _tokens(request):
+        if given is not None:
+            if hmac.compare_digest(given.encode("utf-8"), reference.encode("utf-8")):
+                return None
+            return f"the token of {place} is not the one that csrf_token gave"
+    return f"expected a token as {', '.join(place for place, _ in _tokens(request))}, got none"
+
+
+def _tokens(request: Request) -> Iterator[tuple[str, str | None]]:
+    headers = request.headers
+    yield "param csrf-token", request.params.get("csrf-token")
+    yield "x-csrf-token", headers.get("x-csrf-token")
+    yield "x-xsrf-token", headers.get("x-xsrf-token")
+    yield "Sec-WebSocket-Protocol", subprotocol.token_in(headers.getall("sec-websocket-protocol"))
 
 
 @lru_cache(maxsize=64)  # most requests name one of a few
