@@ -327,6 +327,16 @@ def test_500_arrays_pass_and_501_are_refused_in_both_directions() -> None:
             packer.unpack(memoryview(packer.batch([fragment])))
 
 
+@both_forms
+def test_a_ratio_is_two_arrays(packer: Transit) -> None:
+    value: Any = Fraction(1, 2)
+    for _ in range(497):
+        value = [value]
+    assert packer.unpack(memoryview(packer.packet(value, None))) == (value, None)
+    with pytest.raises(EdnEncodeError, match="at most 500 arrays"):
+        packer.packet([value], None)
+
+
 def test_an_integer_of_4301_digits_is_refused() -> None:
     with pytest.raises(EdnEncodeError, match="digits"):
         Transit().packet(10**4300, None)
@@ -350,6 +360,17 @@ def test_keys_of_one_hash_are_refused_before_they_cost() -> None:
     members = ",".join(f'"~n{prime * n}"' for n in range(1, 33))
     sets = ",".join(f'["~#set",[{members},{n}]]' for n in range(100))
     assert "got many of one hash" in refused(f'["~#set",[{sets}]]')
+
+
+def test_codes_make_no_gigabyte_of_a_packet() -> None:
+    name = "k" * 100_000
+    codes = ",".join(['"^0"'] * 20_000)
+    for first in (f'"~:{name}"', f'"~${name}"'):
+        assert "cache codes for 32 times" in refused(f"[{first},{codes}]")
+    maps = ",".join(['["^ ","^0",1]'] * 20_000)
+    assert "cache codes for 32 times" in refused(f'[["^ ","{name}",1],{maps}]')
+    honest = [{"a-name-that-is-rather-long": n} for n in range(5000)]
+    assert read(written(honest)) == honest
 
 
 # -- options
@@ -395,6 +416,7 @@ def test_it_says_what_it_is() -> None:
 # -- any value
 
 
+@pytest.mark.slow
 @both_forms
 @given(value=pv.VALUES)
 @settings(suppress_health_check=[HealthCheck.too_slow])

@@ -83,6 +83,7 @@ def from_theirs(value: Any) -> Any:
     return value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("packer", [Transit(), Transit(verbose=True)], ids=["json", "verbose"])
 @given(value=COMMON)
 def test_transit_python_reads_what_is_written(packer: Transit, value: Any) -> None:
@@ -91,6 +92,7 @@ def test_transit_python_reads_what_is_written(packer: Transit, value: Any) -> No
     assert tree(found) == tree([[value], "cb"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["json", "json_verbose"])
 @given(value=COMMON)
 def test_what_transit_python_writes_is_read(form: str, value: Any) -> None:

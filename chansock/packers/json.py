@@ -13,35 +13,33 @@ What JSON would change or JavaScript would round is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from json import JSONDecoder
 from math import isfinite
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from uuid import UUID
 
 from chansock._core.wire import HANDSHAKE, NIL_UID
 from chansock._fast.edn_records import plain
 from chansock._fast.edn_spelling import shown
-from chansock.errors import EdnEncodeError, PacketError
+from chansock.errors import EdnEncodeError
 from chansock.packers.json_text import (
     DEEPEST,
+    IN_BATCH,
+    MOST_WHOLE,
+    Default,
+    Opened,
     batch,
     check_text,
     lengthen,
     parse,
     refuse_constant,
     refuse_depth,
-    serialize,
+    take_apart,
+    written,
 )
 from chansock.values import Char, Keyword, List, StrDict, Symbol, Tagged
 
 __all__ = ["JSON"]
-
-Default: TypeAlias = Callable[[Any], object]
-Opened: TypeAlias = "tuple[Callable[[Any, int], Any] | None, Any]"
-
-IN_BATCH: Final = 2  # arrays around an event of a batch: [[event, ...], null]
-MOST_WHOLE: Final = 2**53 - 1  # JavaScript rounds what is larger, and says nothing
 
 
 class JSON:
@@ -88,25 +86,11 @@ class JSON:
 
     def unpack(self, view: memoryview, /) -> tuple[Any, Any]:
         """Return (value, cb_id) of the packet in view; raises PacketError if it is none."""
-        packet = parse(view, "JSON", _DECODER.decode)
-        if packet is None:
-            return None, None
-        if type(packet) is not list:
-            raise PacketError(f"expected a packet `[value,cb-id]`, got {shown(packet)}")
-        value = packet[0] if packet else None
-        cb_id = packet[1] if len(packet) > 1 else None
+        value, cb_id = take_apart(parse(view, "JSON", _DECODER.decode))
         return _named(value, cb_id), cb_id
 
     def _written(self, packet: list[Any], level: int) -> bytes:
-        try:
-            return serialize(_Tree(self.default).array(packet, level + 1))
-        except RecursionError:
-            refuse_depth()
-        except EdnEncodeError as error:
-            # the path begins in the value or the data, as edn's does
-            error.path = error.path.partition("]")[2]
-            error.args = (error.message, error.path)
-            raise
+        return written(_Tree(self.default).array, packet, level + 1)
 
 
 # -- what the channel goes by

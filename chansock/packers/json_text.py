@@ -10,22 +10,35 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from json import JSONDecoder, JSONEncoder
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeAlias
 
 from chansock._fast.edn_spelling import shown
 from chansock.errors import EdnEncodeError, PacketError
 
 __all__ = [
     "DEEPEST",
+    "IN_BATCH",
+    "MOST_WHOLE",
+    "Default",
+    "Opened",
     "Pairs",
     "batch",
     "check_text",
     "lengthen",
     "parse",
+    "refuse_constant",
     "refuse_depth",
     "serialize",
+    "take_apart",
+    "written",
 ]
 
+Default: TypeAlias = Callable[[Any], object]  # what gives other values a form
+# The node of a leaf; or what has parts, with the function that reads or writes it.
+Opened: TypeAlias = "tuple[Callable[[Any, Any], Any] | None, Any]"
+
+IN_BATCH: Final = 2  # arrays around an event of a batch: [[event, ...], null]
+MOST_WHOLE: Final = 2**53 - 1  # what a JSON number holds in JavaScript, which rounds the larger
 DEEPEST: Final = 500  # arrays and objects around a value: as deep as edn's forms may stand
 
 # Either half of a surrogate pair that stands alone; other escapes are passed over whole.
@@ -63,6 +76,15 @@ def parse(view: memoryview, form: str, decode: Callable[[str], Any] | None = Non
     return tree
 
 
+def take_apart(packet: Any) -> tuple[Any, Any]:
+    """Return (value, cb_id) of a packet as Sente's ends destructure it. Raises PacketError."""
+    if packet is None:
+        return None, None
+    if not isinstance(packet, list | tuple):
+        raise PacketError(f"expected a packet `[value cb-id]`, got {shown(packet)}")
+    return packet[0] if packet else None, packet[1] if len(packet) > 1 else None
+
+
 def refuse_constant(name: str) -> NoReturn:
     """Raise for NaN and the infinities, which are no JSON; a JSONDecoder's parse_constant."""
     raise ValueError(f"expected a JSON value, got {name}")
@@ -93,6 +115,21 @@ _DECODER: Final = JSONDecoder(object_pairs_hook=Pairs, parse_constant=refuse_con
 
 
 # -- writing
+
+
+def written(tree_of: Callable[[list[Any], int], Any], packet: list[Any], level: int) -> bytes:
+    """Return the text of a packet or event, of which `tree_of(packet, level)` is the tree.
+
+    Raises EdnEncodeError; its path begins in the value or the data, as edn's does.
+    """
+    try:
+        return serialize(tree_of(packet, level))
+    except RecursionError:
+        refuse_depth()
+    except EdnEncodeError as error:
+        error.path = error.path.partition("]")[2]
+        error.args = (error.message, error.path)
+        raise
 
 
 def serialize(tree: Any) -> bytes:

@@ -11,16 +11,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from chansock._fast.edn_spelling import shown
-from chansock.errors import EdnEncodeError, PacketError
-from chansock.packers.json_text import batch, parse, refuse_depth, serialize
+from chansock.errors import PacketError
+from chansock.packers.json_text import IN_BATCH, Default, batch, parse, take_apart, written
 from chansock.packers.transit_reader import Reader
-from chansock.packers.transit_writer import Default, Writer
+from chansock.packers.transit_writer import Writer
 from chansock.values import Keyword
 
 __all__ = ["Transit"]
-
-IN_BATCH = 2  # arrays around an event of a batch: [[event, ...], null]
 
 
 class Transit:
@@ -66,28 +63,16 @@ class Transit:
         """Return (value, cb_id) of the packet in view; raises PacketError if it is none."""
         tree = parse(view, "transit")
         try:
-            packet = Reader(tagged=self.tagged).value(tree)
+            packet = Reader(view.nbytes, tagged=self.tagged).value(tree)
         except RecursionError:
             raise PacketError("expected arrays less deep, got more than the stack holds") from None
-        if packet is None:
-            return None, None
-        if not isinstance(packet, list | tuple):
-            raise PacketError(f"expected a packet `[value cb-id]`, got {shown(packet)}")
-        return packet[0] if packet else None, packet[1] if len(packet) > 1 else None
+        return take_apart(packet)
 
-    def _written(self, value: Any, level: int, *, has_codes: bool) -> bytes:
+    def _written(self, value: list[Any], level: int, *, has_codes: bool) -> bytes:
         writer = Writer(
             is_verbose=self.verbose,
             has_codes=has_codes,
             tagged=self.tagged,
             default=self.default,
         )
-        try:
-            return serialize(writer.tree(value, level))
-        except RecursionError:
-            refuse_depth()
-        except EdnEncodeError as error:
-            # the path begins in the value or the data, as edn's does
-            error.path = error.path.partition("]")[2]
-            error.args = (error.message, error.path)
-            raise
+        return written(writer.tree, value, level)

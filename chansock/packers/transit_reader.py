@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from fractions import Fraction
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from chansock._fast.edn_spelling import shown
 from chansock.errors import PacketError
-from chansock.packers.json_text import Pairs
+from chansock.packers.json_text import Opened, Pairs
 from chansock.packers.transit_strings import SCALARS, is_cacheable, name_of
 from chansock.values import FrozenDict, FrozenStrDict, Keyword, List, StrDict, Tagged
 
@@ -23,22 +23,24 @@ MAP: Final = "^ "  # the first element of an array that is a map
 MARKS: Final = frozenset("~^")  # what begins a string that is more than its text
 CODE_DIGITS: Final = [chr(48 + n) for n in range(44)]  # `^0` to `^[`, then `^10`
 MOST_CODES: Final = 44 * 44
+MOST_EXPANDED: Final = 32  # characters that codes stand for, for each that came: honest names are
+# short, and a peer could make a gigabyte of a packet, here or where it is sent on without codes
+FREE_EXPANDED: Final = 1 << 16
 MOST_OF_ONE_HASH: Final = 32  # keys of one hash in a map or set; an honest peer has no more
 MOST_CROWDED: Final = 1000  # pairs of one hash inside keys and members, in a packet: comparing
 # two of those takes up to the product of their numbers
 
-Opened: TypeAlias = "tuple[Callable[[Any, bool], Any] | None, Any]"
-
 
 class Reader:
-    """Reads one packet; the codes that it has met are its state."""
+    """Reads one packet of `size` bytes; the codes that it has met are its state."""
 
-    __slots__ = ("_codes", "_crowded", "_tagged")
+    __slots__ = ("_codes", "_crowded", "_expandable", "_tagged")
 
-    def __init__(self, *, tagged: bool) -> None:
+    def __init__(self, size: int, *, tagged: bool) -> None:
         self._tagged = tagged
         self._codes: list[str] = []
         self._crowded = 0
+        self._expandable = FREE_EXPANDED + MOST_EXPANDED * size
 
     def value(self, tree: Any) -> Any:
         """Return the value of a tree. Raises PacketError."""
@@ -66,7 +68,13 @@ class Reader:
             raise PacketError(
                 f"expected a cache code of {len(self._codes)} strings before, got {shown(code)}"
             )
-        return self._codes[index]
+        text = self._codes[index]
+        self._expandable -= len(text)
+        if self._expandable < 0:
+            raise PacketError(
+                f"expected cache codes for {MOST_EXPANDED} times what came at most, got more"
+            )
+        return text
 
     def _scalar(self, text: str) -> Any:
         """Read a string that is no code."""

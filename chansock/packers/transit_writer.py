@@ -8,19 +8,27 @@ is open, as in the reader.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 from math import isfinite
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 from uuid import UUID
 
 from chansock import edn
 from chansock._fast.edn_records import plain
 from chansock._fast.edn_spelling import shown
 from chansock.errors import EdnEncodeError
-from chansock.packers.json_text import DEEPEST, check_text, lengthen, refuse_depth, serialize
+from chansock.packers.json_text import (
+    DEEPEST,
+    MOST_WHOLE,
+    Default,
+    Opened,
+    check_text,
+    lengthen,
+    refuse_depth,
+    serialize,
+)
 from chansock.packers.transit_reader import CODE_DIGITS, MAP, MOST_CODES
 from chansock.packers.transit_strings import (
     check_tag,
@@ -44,12 +52,8 @@ from chansock.values import (
     Tagged,
 )
 
-__all__ = ["Default", "Writer"]
+__all__ = ["Writer"]
 
-Default: TypeAlias = Callable[[Any], object]
-Opened: TypeAlias = "tuple[Callable[[Any, int], Any] | None, Any]"
-
-MOST_WHOLE: Final = 2**53 - 1  # what a JSON number holds in every reader
 MAPS: Final = frozenset((dict, StrDict, FrozenDict, FrozenStrDict))
 SEQUENCES: Final = frozenset((list, tuple, List, set, frozenset))
 KNOWN: Final = (
@@ -80,9 +84,7 @@ class Writer:
         self._codes: dict[str, str] | None = {} if has_codes and not is_verbose else None
         self._tagged = tagged
         self._default = default
-        self._unclear = (
-            0  # met so far: values that may be one on the wire though they differ in Python
-        )
+        self._unclear = 0  # values so far that may be one on the wire, and are two in Python
 
     def tree(self, value: Any, level: int) -> Any:
         """Return the tree of a value, `level` arrays deep. Raises EdnEncodeError."""
@@ -141,7 +143,7 @@ class Writer:
         if isinstance(known, Fraction):
             if known.denominator == 1:
                 return self._open(known.numerator)
-            return None, self._tag("ratio", [f"~n{known.numerator}", f"~n{known.denominator}"])
+            return self._ratio, known
         return self._tagged_value, known
 
     def _sequence(self, value: Any, level: int) -> Any:
@@ -286,14 +288,15 @@ class Writer:
         if level > DEEPEST:
             refuse_depth()
         check_tag(value.tag)
-        rep: list[Any] = []
-        node = self._tag(value.tag, rep)
+        tag = f"~#{value.tag}" if self._is_verbose else self._coded(f"~#{value.tag}")
         write, inner = self._open(value.value)
-        made = inner if write is None else write(inner, level + 1)
-        if self._is_verbose:
-            return {f"~#{value.tag}": made}
-        node[1] = made
-        return node
+        node = inner if write is None else write(inner, level + 1)
+        return {tag: node} if self._is_verbose else [tag, node]
+
+    def _ratio(self, value: Fraction, level: int) -> Any:
+        if level >= DEEPEST:
+            refuse_depth()
+        return self._tag("ratio", [f"~n{value.numerator}", f"~n{value.denominator}"])
 
     # -- the rarer types
 
