@@ -1,12 +1,11 @@
-"""Packets recorded with Sente's other packers, and the values of the recordings with edn that
-they are compared with. Where there is no whole recording, tests/data/packers has its messages."""
+"""The packets of the recordings with Sente's other packers, and the values of those with edn
+that they are compared with."""
 
 from __future__ import annotations
 
 import json
 from base64 import b64decode
 from collections.abc import Hashable, Iterator
-from pathlib import Path
 from typing import Any
 
 import recording
@@ -15,19 +14,15 @@ from same import tree, values
 from chansock.packers import Packer
 from chansock.values import Keyword
 
-FOLDER = Path(__file__).parent / "data" / "packers"
-
 
 def packets(name: str) -> Iterator[tuple[bool, bytes]]:
     """Give (is the client's, payload) of each message on a recorded WebSocket."""
-    path = recording.FOLDER / f"{name}.jsonl"
-    if not path.exists():
-        path = FOLDER / f"{name}.jsonl"
-    for line in path.read_text(encoding="utf-8").split("\n"):
+    text = (recording.FOLDER / f"{name}.jsonl").read_text(encoding="utf-8")
+    for line in text.split("\n"):
         record = json.loads(line) if line else {}
         if record.get("opcode", 1) in (1, 2) and not record.keys().isdisjoint(("text", "b64")):
-            text = record.get("text")
-            payload = b64decode(record["b64"]) if text is None else text.encode()
+            is_text = "text" in record
+            payload = record["text"].encode() if is_text else b64decode(record["b64"])
             yield record["dir"] == "c>s", payload
 
 
