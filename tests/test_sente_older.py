@@ -6,7 +6,6 @@ The bytes are what their sources write. From 1.17 on they read what is written t
 
 from __future__ import annotations
 
-import json
 import logging
 from typing import Any
 
@@ -15,7 +14,7 @@ from peer import urlencoded
 from raw import DUMMY, POLL, Run, assert_refusal, config, records
 from sente_app import serving
 
-from chansock import ChannelSocket, Keyword, testing
+from chansock import ChannelSocket, Keyword, packers, testing
 
 each_way = pytest.mark.parametrize("kind", ["ws", "post"])
 
@@ -223,48 +222,37 @@ def test_sign_without_a_packet_behind_it_is_no_packet(text: str, kind: str, run:
     run(main())
 
 
-class Text:
-    """A packer of somebody's own, in text: JSON, its keywords as strings with a colon."""
-
-    binary = False
-
-    def fragment(self, event: tuple[str, Any]) -> bytes:
-        return json.dumps([":" + event[0], event[1]]).encode()
-
-    def batch(self, fragments: list[bytes]) -> bytes:
-        return b"[[" + b",".join(fragments) + b"],null]"
-
-    def packet(self, value: Any, cb_id: Any) -> bytes:
-        return json.dumps([value, cb_id], default=str).encode()
-
-    def unpack(self, view: memoryview) -> tuple[Any, Any]:
-        found = json.loads(bytes(view))
-        value, cb_id = (*found, None)[:2]
-        if isinstance(value, list) and isinstance(value[0], str) and value[0].startswith(":"):
-            value[0] = Keyword(value[0][1:])
-        return value, cb_id
+EDN = packers.EDN()
+TEXTS = {
+    "edn": EDN,
+    "transit": packers.Transit(),
+    "transit-verbose": packers.Transit(verbose=True),
+    "json": packers.JSON(),
+}
 
 
-class Binary(Text):
-    """The same behind a byte that happens to be `+`."""
-
-    binary = True
-
-    def packet(self, value: Any, cb_id: Any) -> bytes:
-        return b"+" + super().packet(value, cb_id)
-
-    def unpack(self, view: memoryview) -> tuple[Any, Any]:
-        assert view[0] == ord("+")
-        return super().unpack(view[1:])
-
-
-@pytest.mark.parametrize("packer", [Text(), Binary()], ids=["text", "binary"])
-def test_sign_of_1_17_is_taken_off_text_of_any_packer_and_left_on_bytes(packer: Any) -> None:
+def replies(packer: Any, *packets: bytes) -> list[Any]:
+    """What a client is answered that sends these messages."""
     chsk = ChannelSocket(packer=packer)
     chsk.on("test/req", lambda msg: msg.data)
     with testing.World(chsk, packer=packer) as world:
         alice = world.ws()
-        alice.feed('+[[":test/req", 7], "a1"]', is_text=not packer.binary)
+        alice.feed(*packets, is_text=not packer.binary)
         world.turn()
-        assert alice.stray == [[7, "a1"]]
-        assert chsk.stats.bad_packet == 0
+        assert (chsk.stats.bad_packet, chsk.stats.bad_event) == (0, 0)
+        return alice.stray
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_sign_of_1_17_is_taken_off_text_of_any_packer(name: str) -> None:
+    packer = TEXTS[name]
+    whole = packer.packet([Keyword("test/req"), 7], "a1")
+    alone = whole.replace(b',"a1"]', b"]").replace(b' "a1"]', b"]")
+    assert len(alone) == len(whole) - 5
+    assert replies(packer, b"+" + alone, alone, b"+" + whole, whole) == [[7, "a1"], [7, "a1"]]
+
+
+def test_what_looks_like_the_sign_is_left_on_bytes() -> None:
+    """A flag other than 1 in front of gzip's packets means that the rest is plain."""
+    packet = EDN.packet([Keyword("test/req"), 7], "a1")
+    assert replies(packers.Gzip(EDN), b"+" + packet) == [[7, "a1"]]
