@@ -147,17 +147,19 @@ class Reader:
         for raw, item in pairs:
             if type(raw) is str:
                 text = self._full(raw, is_plain)
-                if text[:2] == "~:":
-                    key = name_of(text[2:])
-                    names.append(key)
-                else:
-                    key = self._scalar(text)
-                    if type(key) is str:
-                        has_text = True
+                is_name = text[:2] == "~:"
+                key = name_of(text[2:]) if is_name else self._scalar(text)
             else:
                 read, key = self._open(raw)
                 if read is not None:
                     key = read(key, True)
+                is_name = type(key) is Keyword  # quoted
+                if is_name:
+                    key = str.__str__(key)
+            if is_name:
+                names.append(key)
+            elif type(key) is str:
+                has_text = True
             self._admit(key, out, counts, is_hashed)
             read, value = self._open(item)
             out[key] = value if read is None else read(value, is_hashed)
