@@ -1,7 +1,8 @@
 """edn in JavaScript against ours: what one writes, the other reads as the same value.
 
 JavaScript has one type for numbers, so a whole float comes back as an integer; all other
-types are kept. js/test/edn.test.mjs judges it by what ClojureScript answered.
+types are kept. js/test/edn.test.mjs judges it by what ClojureScript answered, packers.test.mjs
+by what Sente's client wrote.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -24,15 +26,16 @@ from chansock import edn
 pytestmark = pytest.mark.slow
 
 Echo = Callable[[str], dict[str, str]]
+MANY = settings(suppress_health_check=list(HealthCheck), max_examples=300, deadline=None)
 
 
-@pytest.fixture(scope="module")
-def echo() -> Iterator[Echo]:
+@contextmanager
+def echoing(what: str) -> Iterator[Echo]:
     """Give what JavaScript writes of what it read, or why it did not."""
     node = shutil.which("node")
     if node is None:
         pytest.fail("expected node on PATH, got none", pytrace=False)
-    command = [node, str(ROOT / "js" / "test" / "echo.mjs")]
+    command = [node, str(ROOT / "js" / "test" / "echo.mjs"), what]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, text=True, encoding="utf-8", **pipes) as process:
         assert process.stdin is not None
@@ -46,6 +49,12 @@ def echo() -> Iterator[Echo]:
 
         yield ask
         stdin.close()
+
+
+@pytest.fixture(scope="module")
+def echo() -> Iterator[Echo]:
+    with echoing("edn") as echo:
+        yield echo
 
 
 def narrowed(node: Any) -> Any:
@@ -62,7 +71,7 @@ def narrowed(node: Any) -> Any:
     return tuple(map(narrowed, node))
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=300)
+@MANY
 @given(VALUES)
 def test_what_we_write_comes_back_from_javascript(echo: Echo, value: object) -> None:
     answer = echo(edn.dumps(value).decode())

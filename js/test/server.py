@@ -1,6 +1,6 @@
 """The server of the JavaScript tests: a channel that does what it is asked to.
 
-    python js/test/server.py [--port N] [--csrf-token TOKEN] [--set poll_timeout=0.5 ...]
+    python js/test/server.py [--port N] [--csrf-token TOKEN] [--packer EDN] [--set FIELD=JSON ...]
 
 Prints `chansock: serving http://127.0.0.1:N/chsk ...` once it listens. SIGTERM ends it in
 order: sockets are closed 1012, polls end with 503. server.mjs starts one from a test.
@@ -21,7 +21,17 @@ import os
 from typing import Any
 
 import chansock
-from chansock import ALL, ANONYMOUS, LATER, ChannelSocket, Config, EventMsg, Request, Response
+from chansock import (
+    ALL,
+    ANONYMOUS,
+    LATER,
+    ChannelSocket,
+    Config,
+    EventMsg,
+    Request,
+    Response,
+    packers,
+)
 
 
 def wanted(request: Request, name: str) -> str | None:
@@ -44,10 +54,11 @@ def handshake_data(request: Request) -> dict[str, Any]:
     return {"pid": os.getpid()}
 
 
-def make(config: Config, csrf_token: str | None) -> ChannelSocket:
+def make(config: Config, csrf_token: str | None, packer: packers.Packer) -> ChannelSocket:
     """Make the channel with its handlers; each stands below the event that it is for."""
     chsk = ChannelSocket(
         config,
+        packer=packer,
         user_id=user_id,
         reject=reject,
         handshake_data=handshake_data,
@@ -137,6 +148,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--csrf-token")
+    parser.add_argument("--packer", default="EDN", help="a name of chansock.packers")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=JSON")
     options = parser.parse_args()
     settings: dict[str, Any] = {}
@@ -144,7 +156,8 @@ def main() -> None:
         name, _, text = setting.partition("=")
         value = json.loads(text)
         settings[name] = tuple(value) if isinstance(value, list) else value
-    chansock.run(make(Config(**settings), options.csrf_token), port=options.port)
+    packer = getattr(packers, options.packer)()
+    chansock.run(make(Config(**settings), options.csrf_token, packer), port=options.port)
 
 
 if __name__ == "__main__":

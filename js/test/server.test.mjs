@@ -6,7 +6,9 @@ import { WebSocket } from "ws";
 import * as chansock from "./module.mjs";
 import { start } from "./server.mjs";
 
-const { ChannelClosed, Instant, List, ReplyError, ReplyTimeout, UUID, keyword } = chansock;
+const {
+  ChannelClosed, Instant, List, ReplyError, ReplyTimeout, UUID, json, keyword,
+} = chansock;
 
 let server;
 let clients = [];
@@ -211,6 +213,78 @@ for (const transport of ["ws", "ajax"]) {
         await new Promise((done) => setTimeout(done, 100));
       }
     });
+  });
+}
+
+const PLAIN = [
+  null, true, "é 漢字 😀 \u0001 \"\\\n &=+%", -1, 0, 1.5, 2 ** 53 - 1, [1, [2, []]], { a: { "b/c": [] } },
+];
+const VALUES = {
+  JSON: PLAIN,
+};
+
+for (const [name, packer] of [["JSON", json]]) {
+  describe(`with ${name}`, () => {
+    let own;
+
+    before(async () => {
+      own = await start({ args: ["--packer", name, "--set", "poll_timeout=0.5"] });
+    });
+
+    after(() => own.stop("SIGKILL"));
+
+    for (const transport of ["ws", "ajax"]) {
+      const openOwn = (options) => open({ transport, packer, ...options }, own.url);
+
+      it(`opens over ${transport}, and the server knows who and how`, async () => {
+        const who = { params: { uid: "ada" }, headers: { "x-uid": "ada" } };
+        const client = await openOwn(who);
+        assert.deepEqual([client.state.type, client.state.uid], [transport, "ada"]);
+        assert.equal(typeof client.state.handshakeData.pid, "number");
+        assert.equal((await openOwn()).state.uid, null);
+        assert.deepEqual(await client.send("test/who", null, { timeout: 5 }), {
+          uid: "ada",
+          "client-id": client.clientId,
+          type: transport,
+        });
+      });
+
+      it(`carries values there and back over ${transport}`, async () => {
+        const client = await openOwn();
+        for (const value of VALUES[name]) {
+          assert.deepEqual(await client.send("test/echo", value, { timeout: 5 }), value);
+        }
+      });
+
+      it(`brings pushes over ${transport}, in order`, async () => {
+        const client = await openOwn();
+        const seen = [];
+        client.on("test/pushed", ({ i, data }) => seen.push([i, data]));
+        await client.send("test/push", { n: 300, data: { a: [1] } }, { timeout: 5 });
+        while (seen.length < 300) await new Promise(setImmediate);
+        assert.deepEqual(seen, numbers(300).map((n) => [n, { a: [1] }]));
+      });
+
+      it(`takes what is sent over ${transport}, in order, and maps errors`, async () => {
+        const client = await openOwn();
+        await Promise.all(numbers(100).map((n) => client.send("test/note", n)));
+        assert.deepEqual(await client.send("test/notes", null, { timeout: 5 }), numbers(100));
+        await assert.rejects(client.send("test/fail", null, { timeout: 5 }), ReplyError);
+        await assert.rejects(client.send("test/silent", null, { timeout: 0.1 }), ReplyTimeout);
+      });
+
+      it(`outlives a poll's end and a break over ${transport}`, async () => {
+        const client = await openOwn();
+        if (transport === "ajax") {
+          const polled = new Promise((done) => setTimeout(done, 1200)); // two polls end with nothing
+          await polled;
+          assert.equal(client.state.lastClose, null);
+        }
+        client.breakConnection();
+        await until(client, ({ open, lastClose }) => open && lastClose);
+        assert.equal(await client.send("test/echo", 1, { timeout: 5 }), 1);
+      });
+    }
   });
 }
 

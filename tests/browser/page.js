@@ -75,4 +75,4 @@ const marks = {
   },
 };
 
-Object.assign(globalThis, { client, log, marks });
+Object.assign(globalThis, { client, log, marks, options });
