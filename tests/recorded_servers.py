@@ -42,6 +42,9 @@ PACKERS: dict[str, Callable[[], packers.Packer]] = {
     "transit": packers.Transit,
     "transit-verbose": lambda: packers.Transit(verbose=True),
 }
+if found := getattr(packers, "MessagePack", None):  # played as soon as it is there
+    PACKERS["msgpack"] = found
+    PACKERS["gzip-msgpack"] = lambda: packers.Gzip(found())
 
 
 PROBES: dict[str, dict[str, Any]] = {
