@@ -1,6 +1,7 @@
 # The forms of edn to values, by recursive descent: collections, tags, metadata.
 
 from cpython.object cimport PyObject
+from libc.stdint cimport uint8_t
 
 from chansock._fast.edn_source cimport Source
 
@@ -15,3 +16,8 @@ cdef object read_form(Source* s, int c)
 # the first part. All three are the caller's; nil where one is missing. Other members are read
 # and dropped.
 cdef int read_event(Source* s, int c, PyObject** parts) except -1
+
+# The dict at s.items[base] as a StrDict: what stands in it as text are keywords.
+cdef int with_text(Source* s, Py_ssize_t base) except -1
+# The same as a FrozenDict, or FrozenStrDict; it begins at `start`.
+cdef int freeze(Source* s, Py_ssize_t base, const uint8_t* start, bint has_text) except -1

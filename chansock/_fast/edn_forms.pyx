@@ -316,7 +316,7 @@ cdef PyObject* _map(Source* s, bint hashed, PyObject* namespace) except NULL:
             if as_text:
                 as_text = False
                 has_text = True
-                _with_text(s, base)
+                with_text(s, base)
         else:
             if c < 0 or c == c')' or c == c']':
                 _unclosed(s, start, c, c'}')
@@ -325,7 +325,7 @@ cdef PyObject* _map(Source* s, bint hashed, PyObject* namespace) except NULL:
             if as_text and c != c':' and PyUnicode_CheckExact(key):
                 as_text = False
                 has_text = True
-                _with_text(s, base)
+                with_text(s, base)
         c = _skip(s)
         if unlikely(c < 0 or c == c')' or c == c']' or c == c'}'):
             if c < 0:
@@ -349,7 +349,7 @@ cdef PyObject* _map(Source* s, bint hashed, PyObject* namespace) except NULL:
         s.count -= 1
         release(s.items[s.count])
     if hashed:
-        _freeze(s, base, start, has_text)
+        freeze(s, base, start, has_text)
     s.count -= 1
     return s.items[base]
 
@@ -549,8 +549,8 @@ cdef bint _push_other_key(
     return crowd is not None
 
 
-cdef int _with_text(Source* s, Py_ssize_t base) except -1:
-    # The first string key came: what stands before it as text are keywords.
+cdef int with_text(Source* s, Py_ssize_t base) except -1:
+    # The first string key came.
     cdef object plain = <object>s.items[base]
     cdef object result = StrDict()
     for key, value in (<dict>plain).items():
@@ -560,7 +560,7 @@ cdef int _with_text(Source* s, Py_ssize_t base) except -1:
     return 0
 
 
-cdef int _freeze(Source* s, Py_ssize_t base, const uint8_t* start, bint has_text) except -1:
+cdef int freeze(Source* s, Py_ssize_t base, const uint8_t* start, bint has_text) except -1:
     cdef object plain = <object>s.items[base]
     try:
         result = FrozenStrDict(plain) if has_text else FrozenDict(plain)

@@ -33,6 +33,10 @@ cdef inline Known* known(PyObject* name) noexcept:
     return known_text(entry, name)
 
 
+# Why edn has no keyword of this name; None: it has, and the name is known from now on.
+cdef str keyword_trouble(object name)
+cdef int refuse_keyword(object name, bint is_key, str trouble) except -1
+
 # As those of edn_spelling.
 cdef uint8_t* write_keyword(Sheet* sheet, uint8_t* at, object name, bint is_key) except NULL
 cdef uint8_t* write_symbol(Sheet* sheet, uint8_t* at, object name) except NULL

@@ -9,7 +9,7 @@ from libc.string cimport memcmp, memcpy
 from chansock._fast.borrowed cimport PyUnicode_DATA, PyUnicode_GET_LENGTH, is_ascii
 from chansock._fast.edn_source cimport IN_TOKEN, KIND, is_high_blank
 from chansock._fast.edn_spelling cimport CHSK_READY, Sheet, shown_value, write_text
-from chansock._fast.edn_tokens cimport fault_text, name_fault
+from chansock._fast.edn_tokens cimport fault_text, is_plain, name_fault
 
 from chansock.errors import EdnEncodeError
 from chansock.values import Keyword
@@ -61,21 +61,6 @@ cdef str _name_trouble(object name, bint is_symbol):
         if text[0] == c'#':
             return "it begins with '#'"
     return None
-
-
-cdef bint _is_plain(const uint8_t* text, Py_ssize_t size) noexcept:
-    # ASCII without a colon and with at most one slash, that is well placed: most names.
-    cdef Py_ssize_t i, slash = -1
-    for i in range(size):
-        if KIND[text[i]] != IN_TOKEN or text[i] < 0x20 or text[i] == 0x7F or text[i] == c':':
-            return False
-        if text[i] == c'/':
-            if slash >= 0:
-                return False
-            slash = i
-    if slash < 0:
-        return size > 0
-    return 0 < slash < size - 1 and not c'0' <= text[slash + 1] <= c'9'
 
 
 # -- the names that are known --
@@ -135,32 +120,41 @@ cdef int _learn(object name) except -1:
 
 # -- writing --
 
-cdef int _check_keyword(object name, bint is_key) except -1:
-    cdef str what, trouble
+cdef str keyword_trouble(object name):
+    # Another subclass may hash and compare as it likes, so it never meets the table.
+    cdef bint is_own = type(name) is str or type(name) is Keyword
+    cdef str trouble
     CHSK_READY(name)
-    if is_ascii(<PyObject*>name) and _is_plain(
+    if is_own:
+        PyObject_Hash(name)     # which is then in it
+        if known(<PyObject*>name) is not NULL:
+            return None
+    if is_ascii(<PyObject*>name) and is_plain(
             <const uint8_t*>PyUnicode_DATA(<PyObject*>name),
             PyUnicode_GET_LENGTH(<PyObject*>name)):
-        return 0
-    trouble = _name_trouble(name, False)
-    if trouble is None:
-        return 0
-    what = "a keyword's name as map key (StrDict writes strings)" if is_key else "a keyword's name"
+        trouble = None
+    else:
+        trouble = _name_trouble(name, False)
+    if trouble is None and is_own:
+        _learn(name)
+    return trouble
+
+
+cdef int refuse_keyword(object name, bint is_key, str trouble) except -1:
+    cdef str what = "a keyword's name"
+    if is_key:
+        what += " as map key (StrDict writes strings)"
     raise EdnEncodeError(f"expected {what}, got {shown_value(name)}: {trouble}")
 
 
 cdef uint8_t* write_keyword(Sheet* sheet, uint8_t* at, object name, bint is_key) except NULL:
-    # Another subclass may hash and compare as it likes, so it never meets the table.
     cdef Known* entry
-    if type(name) is not str and type(name) is not Keyword:
-        _check_keyword(name, is_key)
-    else:
-        PyObject_Hash(name)     # which is then in it
+    cdef str trouble = keyword_trouble(name)
+    if trouble is not None:
+        refuse_keyword(name, is_key, trouble)
+    if type(name) is str or type(name) is Keyword:
         entry = known(<PyObject*>name)
-        if entry is NULL:
-            _check_keyword(name, is_key)
-            _learn(name)
-        elif entry.size:
+        if entry is not NULL and entry.size:
             memcpy(at, entry.text + 2, LONGEST_TEXT)
             return at + entry.size - 3
     at[0] = c':'

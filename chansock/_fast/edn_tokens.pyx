@@ -94,6 +94,21 @@ cdef str fault_text(int fault):
     return "a digit follows its slash"
 
 
+cdef bint is_plain(const uint8_t* text, Py_ssize_t size) noexcept:
+    # ASCII without a colon and with at most one slash, that is well placed: most names.
+    cdef Py_ssize_t i, slash = -1
+    for i in range(size):
+        if KIND[text[i]] != IN_TOKEN or text[i] < 0x20 or text[i] == 0x7F or text[i] == c':':
+            return False
+        if text[i] == c'/':
+            if slash >= 0:
+                return False
+            slash = i
+    if slash < 0:
+        return size > 0
+    return 0 < slash < size - 1 and not c'0' <= text[slash + 1] <= c'9'
+
+
 # -- tokens --
 
 cdef const uint8_t* token_end(Source* s, const uint8_t* p) except NULL:
@@ -299,6 +314,21 @@ cdef PyObject* _new_keyword(Source* s, bint as_text) except NULL:
         _store(name, low, high, text, keyword)
     s.pos = p
     return given(text if as_text else keyword)
+
+
+cdef Name* plain_name(Source* s, const uint8_t* first, Py_ssize_t size) except? NULL:
+    cdef uint64_t low = 0, high = 0
+    cdef Name* name
+    if not 0 < size <= LONGEST_CACHED:
+        return NULL
+    name = _find(s, first, size, &low, &high)
+    if name is not NULL and name.keyword is not NULL:
+        return name
+    if not is_plain(first, size):
+        return NULL
+    text = text_of(s, first, first + size)
+    _store(name, low, high, text, Keyword(text))
+    return _find(s, first, size, &low, &high)
 
 
 cdef PyObject* cached_text(

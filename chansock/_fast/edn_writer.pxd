@@ -6,25 +6,7 @@ from libc.stdint cimport uint8_t
 
 from chansock._fast.buffer cimport WriteBuffer
 from chansock._fast.edn_records cimport Shape
-from chansock._fast.edn_spelling cimport Sheet
-
-
-# Where on the sheet the text of a key or member lies.
-cdef struct Mark:
-    Py_ssize_t start
-    Py_ssize_t size
-
-
-# One write under way, on the caller's stack. Values are borrowed PyObject*; what may call
-# Python code holds them first.
-cdef struct Walk:
-    Sheet sheet
-    int depth
-    int hops                # through default= and Enum, on the way to the present value
-    Py_ssize_t converted    # values written as another: Enum, subclass, default=, NaN
-    Mark* marks             # of the keys and members of all maps and sets under way
-    Py_ssize_t marked
-    Py_ssize_t marks_room
+from chansock._fast.edn_walk cimport Walk
 
 
 @cython.final
@@ -68,5 +50,4 @@ cdef class Writer:
         self, Walk* w, uint8_t* at, object value, int place, str expected) except NULL
     cdef uint8_t* _again(self, Walk* w, uint8_t* at, object value, int place) except NULL
 
-    cdef int _enter(self, Walk* w) except -1
     cdef int _distinct(self, Walk* w, Py_ssize_t marked, object keys, int place) except -1

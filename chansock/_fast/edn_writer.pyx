@@ -9,11 +9,8 @@ from datetime import datetime
 from uuid import UUID
 
 cimport cython
-from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.datetime cimport datetime_tzinfo, get_utc, import_datetime
 from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy
 
 from chansock._fast cimport edn_records
@@ -27,8 +24,10 @@ from chansock._fast.edn_names cimport (
     LONGEST_TEXT, Known, known, write_keyword, write_symbol, write_tag)
 from chansock._fast.edn_records cimport Shape, shape_of
 from chansock._fast.edn_spelling cimport (
-    close_sheet, drop_sheet, grow, open_sheet, shown_value, write_character, write_decimal,
-    write_float, write_fraction, write_instant, write_int, write_string, write_uuid)
+    close_sheet, grow, shown_value, write_character, write_decimal, write_float,
+    write_fraction, write_instant, write_int, write_string, write_uuid)
+from chansock._fast.edn_walk cimport (
+    Walk, drop_marks, drop_walk, enter, hop, in_utc, lengthen, mark, open_walk, step, twin)
 
 from chansock.errors import ConfigError, EdnEncodeError
 from chansock.values import Char, FrozenDict, FrozenStrDict, Keyword, List, StrDict, Symbol, Tagged
@@ -45,8 +44,6 @@ cdef extern from "digits.h":
 
 cdef extern from "quote.h":
     uint8_t* chansock_escape(uint8_t* at, const uint8_t* data, Py_ssize_t size) noexcept
-
-import_datetime()
 
 cdef enum:
     DEEPEST = 2000      # a level costs up to 700 bytes of C stack
@@ -133,49 +130,10 @@ cdef inline uint8_t* _leaf(uint8_t* end, uint8_t* at, PyObject* value) noexcept:
     return NULL
 
 
-# -- paths --
-
-cdef str _step(object key):
-    # One step of a path: `[3]`, `["user"]`.
-    if type(key) is str:
-        text = repr(key[:80])
-        return f'["{text[1:len(text) - 1]}"]'
-    return f"[{shown_value(key)}]"
-
+# -- the writer --
 
 cdef inline bint _is_name(object key) noexcept:
     return type(key) is str or type(key) is Keyword
-
-
-cdef int _lengthen(object error, str step) except -1:
-    # One step more at the front of the path, on the way out.
-    error.path = step + error.path
-    error.args = (error.message, error.path)
-    return 0
-
-
-# -- the writer --
-
-cdef inline void _begin(Walk* w, uint8_t* memory) noexcept:
-    w.depth = w.hops = 0
-    w.converted = 0
-    w.marks = NULL
-    w.marked = w.marks_room = 0
-    open_sheet(&w.sheet, memory, ROOM)
-
-
-cdef int _mark(Walk* w, const uint8_t* start, const uint8_t* end) except -1:
-    cdef void* grown
-    if w.marked == w.marks_room:
-        w.marks_room = max(16, 2 * w.marks_room)
-        grown = realloc(w.marks, w.marks_room * sizeof(Mark))
-        if grown is NULL:
-            raise MemoryError
-        w.marks = <Mark*>grown
-    w.marks[w.marked].start = start - w.sheet.start
-    w.marks[w.marked].size = end - start
-    w.marked += 1
-    return 0
 
 
 @cython.final
@@ -200,24 +158,23 @@ cdef class Writer:
         cdef uint8_t[ROOM] memory
         cdef uint8_t* at = memory
         cdef Walk w
-        _begin(&w, memory)
+        open_walk(&w, self.max_depth, memory, ROOM)
         try:
             if place == VALUE:
                 at = self._value(&w, at, <PyObject*>value)
             else:
                 at = self._key(&w, at, value, place == KEYWORD_KEY)
         except BaseException:
-            drop_sheet(&w.sheet)
+            drop_walk(&w)
             raise
-        finally:
-            free(w.marks)
+        drop_marks(&w)
         return close_sheet(&w.sheet, at)
 
     cdef bytes put_pair(self, object first, object second, bint is_named, WriteBuffer out):
         cdef uint8_t[ROOM] memory
         cdef uint8_t* at = memory
         cdef Walk w
-        _begin(&w, memory)
+        open_walk(&w, self.max_depth, memory, ROOM)
         at[0] = c'['
         try:
             if is_named:
@@ -230,10 +187,9 @@ cdef class Writer:
                 at[0] = c' '
                 at = self._value(&w, at + 1, <PyObject*>second)
         except BaseException:
-            drop_sheet(&w.sheet)
+            drop_walk(&w)
             raise
-        finally:
-            free(w.marks)
+        drop_marks(&w)
         at[0] = c']'
         if out is None or w.sheet.store is not NULL:
             return close_sheet(&w.sheet, at + 1)
@@ -281,7 +237,7 @@ cdef class Writer:
         at[0] = c'{'
         at += 1
         if size:
-            self._enter(w)
+            enter(w)
         while PyDict_Next(value, &place, &key, &item):
             if at > w.sheet.end:
                 at = grow(&w.sheet, at, 0)
@@ -327,12 +283,12 @@ cdef class Writer:
                 at = self._key(w, at, key, key_place == KEYWORD_KEY)
                 converted[0] += w.converted - before
                 if not _is_name(key):
-                    _mark(w, w.sheet.start + start, at)
+                    mark(w, w.sheet.start + start, at)
                 at[0] = c' '
                 at += 1
             return self._value(w, at, <PyObject*>item)
         except EdnEncodeError as error:
-            _lengthen(error, _step(key))
+            lengthen(error, step(key))
             raise
 
     cdef uint8_t* _key(self, Walk* w, uint8_t* at, object key, bint keyword_keys) except NULL:
@@ -353,7 +309,7 @@ cdef class Writer:
         cdef PyObject* member
         cdef uint8_t* behind
         if size:
-            self._enter(w)
+            enter(w)
             for i in range(size):
                 if at > w.sheet.end:
                     at = grow(&w.sheet, at, 0)
@@ -379,7 +335,7 @@ cdef class Writer:
         try:
             return self._value(w, at, <PyObject*>member)
         except EdnEncodeError as error:
-            _lengthen(error, f"[{index}]")
+            lengthen(error, f"[{index}]")
             raise
 
     cdef uint8_t* _set(self, Walk* w, uint8_t* at, object members) except NULL:
@@ -389,7 +345,7 @@ cdef class Writer:
         memcpy(at, b"#{", 2)
         at += 2
         if members:
-            self._enter(w)
+            enter(w)
             try:
                 for member in members:
                     if not is_first:
@@ -398,9 +354,9 @@ cdef class Writer:
                     is_first = False
                     start = at - w.sheet.start
                     at = self._value(w, at, <PyObject*>member)
-                    _mark(w, w.sheet.start + start, at)
+                    mark(w, w.sheet.start + start, at)
             except EdnEncodeError as error:
-                _lengthen(error, _step(member))
+                lengthen(error, step(member))
                 raise
             if w.converted != converted and len(members) > 1:
                 self._distinct(w, marked, (), VALUE)
@@ -414,43 +370,20 @@ cdef class Writer:
     cdef uint8_t* _tagged(self, Walk* w, uint8_t* at, object value) except NULL:
         at = write_tag(&w.sheet, at, value.tag)
         at[0] = c' '
-        self._enter(w)
+        enter(w)
         held = value.value
         at = self._value(w, at + 1, <PyObject*>held)
         w.depth -= 1
         return at
 
-    cdef int _enter(self, Walk* w) except -1:
-        if w.depth >= self.max_depth:
-            raise EdnEncodeError(
-                f"expected at most {self.max_depth} forms around a form, got more")
-        w.depth += 1
-        return 0
-
     cdef int _distinct(self, Walk* w, Py_ssize_t marked, object keys, int place) except -1:
-        # Two keys that differ in Python may be one in edn: an Enum and its value, two NaN. The
-        # texts are compared: those marked, and those of names, which are not. Only among
-        # texts of one length: so a byte is looked at as often as the texts around it double,
-        # not once for each level that it is deep.
-        cdef dict sizes = {}
-        cdef set texts = set()
-        cdef list names = [self._alone(key, place) for key in keys if _is_name(key)]
-        cdef Py_ssize_t k
-        cdef bytes text
-        for text in names:
-            sizes[len(text)] = sizes.get(len(text), 0) + 1
-        for k in range(marked, w.marked):
-            sizes[w.marks[k].size] = sizes.get(w.marks[k].size, 0) + 1
-        for k in range(marked, w.marked):
-            if sizes[w.marks[k].size] > 1:
-                names.append(PyBytes_FromStringAndSize(
-                    <char*>w.sheet.start + w.marks[k].start, w.marks[k].size))
-        for text in names:
-            if text in texts:
-                raise EdnEncodeError(
-                    "expected distinct keys or members, got "
-                    f"{text[:80].decode('utf-8', 'replace')} again")
-            texts.add(text)
+        # The keys and members that are marked, and the names, which are not.
+        cdef bytes text = twin(
+            w, marked, [self._alone(key, place) for key in keys if _is_name(key)])
+        if text is not None:
+            raise EdnEncodeError(
+                "expected distinct keys or members, got "
+                f"{text[:80].decode('utf-8', 'replace')} again")
         return 0
 
     # -- the rarer types --
@@ -533,31 +466,23 @@ cdef class Writer:
 
     cdef uint8_t* _float(self, Walk* w, uint8_t* at, double value) except NULL:
         if value - value != 0:
-            self._enter(w)  # `##NaN` is two forms to the reader
+            enter(w)  # `##NaN` is two forms to the reader
             w.depth -= 1
             w.converted += value != value   # two NaN are one in edn, inside a tuple too
         return write_float(&w.sheet, at, value)
 
     cdef uint8_t* _uuid(self, Walk* w, uint8_t* at, object value) except NULL:
-        self._enter(w)      # the string behind the tag counts, as in the reader
+        enter(w)      # the string behind the tag counts, as in the reader
         w.depth -= 1
         return write_uuid(&w.sheet, at, value)
 
     cdef uint8_t* _moment(self, Walk* w, uint8_t* at, object value, int place) except NULL:
-        self._enter(w)      # as of a UUID
+        enter(w)      # as of a UUID
         w.depth -= 1
-        if datetime_tzinfo(value) is get_utc():
-            return write_instant(&w.sheet, at, value)
-        if value.utcoffset() is None:
+        moment = in_utc(w, value)
+        if moment is None:
             return self._convert(w, at, value, place, "a datetime with a time zone")
-        try:
-            value = value.astimezone(get_utc())
-            w.converted += 1    # in a fold, unequal to the same instant of another zone
-        except OverflowError:
-            raise EdnEncodeError(
-                f"expected a time in the years 1 to 9999 of UTC, got {shown_value(value)}"
-            ) from None
-        return write_instant(&w.sheet, at, value)
+        return write_instant(&w.sheet, at, moment)
 
     cdef uint8_t* _convert(
             self, Walk* w, uint8_t* at, object value, int place, str expected) except NULL:
@@ -567,11 +492,7 @@ cdef class Writer:
 
     cdef uint8_t* _again(self, Walk* w, uint8_t* at, object value, int place) except NULL:
         # What stands for another value.
-        w.converted += 1
-        w.hops += 1
-        if w.hops > self.max_depth:
-            raise EdnEncodeError(
-                f"expected default= to end at a writable value, got {shown_value(value)}")
+        hop(w, value)
         if place == VALUE:
             at = self._value(w, at, <PyObject*>value)
         else:

@@ -5,9 +5,11 @@ cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
 
+from chansock._fast.borrowed cimport Py_False
 from chansock._fast.buffer cimport Span, WriteBuffer
 from chansock._fast.deflate cimport Deflate
 from chansock._fast.edn_reader cimport Reader
+from chansock._fast.edn_source cimport given, release
 from chansock._fast.edn_writer cimport Writer
 
 
@@ -55,6 +57,16 @@ cdef class Packer:
 cdef int unpack_message(
     Packer packer, const uint8_t* data, Py_ssize_t size, bint is_text, PyObject** parts
 ) except -1
+
+# Put the parts of an event in place of the list that holds them; gives its size, or 0.
+cdef int take_apart(PyObject** parts) except -1
+
+# A callback id that is false asks for no reply.
+cdef inline int none_if_false(PyObject** cb_id) noexcept:
+    if cb_id[0] == Py_False:
+        release(cb_id[0])
+        cb_id[0] = given(None)
+    return 0
 
 
 @cython.final

@@ -11,7 +11,6 @@ from libc.string cimport memcpy
 from chansock._fast cimport frames
 from chansock._fast.buffer cimport Span, WriteBuffer
 from chansock._fast.deflate cimport Deflate
-from chansock._fast.borrowed cimport Py_False
 from chansock._fast.edn_reader cimport NO_FORM, NO_PAIR, Found, Reader
 from chansock._fast.edn_source cimport given, owned, release
 from chansock._fast.edn_writer cimport Writer
@@ -217,8 +216,8 @@ cdef class EdnPacker(Packer):
             raise PacketError("expected a packet `[value cb-id]`, got nothing but whitespace")
         if found == NO_PAIR:
             raise PacketError(f"expected a packet `[value cb-id]`, got {_shown(data, size)}")
-        _none_if_false(&parts[2])
-        return length or _take_apart(parts)     # one with metadata is an event as well
+        none_if_false(&parts[2])
+        return length or take_apart(parts)     # one with metadata is an event as well
 
 
 @cython.final
@@ -263,12 +262,11 @@ cdef class ForeignPacker(Packer):
             # what was kept shows other messages later on
             raise PacketError(f"expected {self.packer!r} to copy what it keeps, got an open view")
         parts[0], parts[1], parts[2] = given(value), given(None), given(asked)
-        _none_if_false(&parts[2])
-        return _take_apart(parts)
+        none_if_false(&parts[2])
+        return take_apart(parts)
 
 
-cdef int _take_apart(PyObject** parts) except -1:
-    # Put the parts of an event in place of the list that holds them; gives its size, or 0.
+cdef int take_apart(PyObject** parts) except -1:
     cdef object value = <object>parts[0]
     cdef Py_ssize_t size = len(<list>value) if type(value) is list else 0
     if not 1 <= size <= 2 or type((<list>value)[0]) is not Keyword:
@@ -279,13 +277,6 @@ cdef int _take_apart(PyObject** parts) except -1:
         release(parts[1])
         parts[1] = given((<list>value)[1])
     return <int>size
-
-
-cdef inline int _none_if_false(PyObject** cb_id) noexcept:
-    if cb_id[0] == Py_False:
-        release(cb_id[0])
-        cb_id[0] = given(None)
-    return 0
 
 
 cdef _close(object view):

@@ -1,0 +1,1 @@
+# One write under way: for the engine, by cimport.
