@@ -99,7 +99,10 @@ class EdnTruncated(EdnDecodeError):
 
 
 class EdnEncodeError(EdnError):
-    """A value that edn has no form for. `path` leads to it: `[3]["user"]`."""
+    """A value that edn, or another packer's format, has no form for.
+
+    `path` leads to it: `[3]["user"]`.
+    """
 
     def __init__(self, message: str, path: str = "") -> None:
         super().__init__(message, path)

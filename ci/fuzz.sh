@@ -2,10 +2,10 @@
 # Fuzzes a target with libFuzzer, by way of atheris, under sanitizers; see tests/fuzz.
 #   ci/fuzz.sh edn 5                             for five minutes
 #   ci/fuzz.sh edn build/fuzz/edn/crash-12ab...  again with these inputs
-# Targets: deflate, edn, frames, gzip, http, json, transit. What is found out stays in build/fuzz/TARGET: the
-# corpus, from which the next run goes on, and for each failure its input, and in INPUT.txt
-# how to reproduce it and the report. Ends at the first failure. What leaks is found by
-# tests/fuzz/leaks.py.
+# Targets: deflate, edn, frames, gzip, http, json, msgpack, transit. What is found out stays in
+# build/fuzz/TARGET: the corpus, from which the next run goes on, and for each failure its
+# input, and in INPUT.txt how to reproduce it and the report. Ends at the first failure. What
+# leaks is found by tests/fuzz/leaks.py.
 #   ci/fuzz.sh model 60                          sessions against tests/model.py, for an hour
 # No bytes there but steps, which Hypothesis draws; it prints the fewest that fail.
 set -euo pipefail
@@ -17,7 +17,7 @@ VENV=${VENV:-$(cd "$(dirname "$0")/.." && pwd)/.venv-fuzz}
 target=$1
 shift
 [ "$target" = model ] || [ -f "$ROOT/tests/fuzz/fuzz_$target.py" ] ||
-    die "expected deflate, edn, frames, gzip, http, json, transit or model, got $target"
+    die "expected deflate, edn, frames, gzip, http, json, msgpack, transit or model, got $target"
 
 make_venv test fuzz
 build_sanitized

@@ -33,7 +33,7 @@ def mutated(data: bytes, other: bytes, words: tuple[bytes, ...], chance: Random)
 
 
 def test_there_are_targets_for_all_that_a_peer_sends() -> None:
-    targets = ["deflate", "edn", "frames", "gzip", "http", "json", "transit"]
+    targets = ["deflate", "edn", "frames", "gzip", "http", "json", "msgpack", "transit"]
     assert [name.removeprefix("fuzz_") for name in NAMES] == targets
 
 

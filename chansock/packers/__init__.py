@@ -11,9 +11,10 @@ from typing import Any, Protocol
 from chansock.packers.edn import EDN
 from chansock.packers.gzip import Gzip
 from chansock.packers.json import JSON
+from chansock.packers.msgpack import MessagePack
 from chansock.packers.transit import Transit
 
-__all__ = ["EDN", "JSON", "Gzip", "Packer", "Transit"]
+__all__ = ["EDN", "JSON", "Gzip", "MessagePack", "Packer", "Transit"]
 
 
 class Packer(Protocol):

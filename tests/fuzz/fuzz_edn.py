@@ -271,7 +271,7 @@ def _mean(value: Any, keys: str, out: list[str]) -> None:
         out.append(f"inst {value.astimezone(UTC).isoformat()}")
     elif kind in (Keyword, Symbol, Char, str):
         out.append(f"{kind.__name__} {_units(value)}")
-    elif kind in (type(None), bool, Decimal, UUID, bytes):  # bytes: of other packers
+    elif kind in (type(None), bool, Decimal, UUID, bytes, array):  # the last two: of other packers
         out.append(f"{kind.__name__} {value}")
     else:
         raise AssertionError(f"expected a value of edn, got {kind}")
@@ -321,7 +321,7 @@ FIELDS = (Keyword("left"), Keyword("right"))
 def _check_writing(draw: Draw, is_wild: int, keys: str) -> None:
     """Write a value made of choices. A tame one must be written; a wild one, with parts that
     edn has no form for, may be refused. What is written must mean what the value does."""
-    maker = _Maker(draw, bool(is_wild), keys)
+    maker = Maker(draw, bool(is_wild), keys)
     value, plain = maker.deep() if draw.flip() else maker.value(5)
     if draw.flip():
         # So that any place of it may be where the writer's memory ends, and grows.
@@ -366,7 +366,7 @@ INTS = (0, 1, -1, 2**31, 2**63 - 1, -(2**63), 2**63, -(2**64), 10**40, 10**18, 9
 FLOATS = (0.0, -0.0, 1.5, 1e22, 1e-7, 5e-324, 1.7976931348623157e308, math.inf, -math.inf, 0.1)
 
 
-class _Maker:
+class Maker:
     """Makes values from choices, each with the plain value that is read back for it."""
 
     def __init__(self, draw: Draw, is_wild: bool, keys: str) -> None:

@@ -92,7 +92,7 @@ def _read(text: Any, tagged: bool) -> list[str] | None:
 
 
 def _check_writing(draw: Draw, is_wild: bool, verbose: bool) -> None:
-    maker = fuzz_edn._Maker(draw, is_wild, "keyword")
+    maker = fuzz_edn.Maker(draw, is_wild, "keyword")
     value, plain = maker.deep() if draw.flip() else maker.value(5)
     packer = PACKERS[verbose, True]
     try:

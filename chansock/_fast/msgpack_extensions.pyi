@@ -1,0 +1,1 @@
+# Sente's extensions of MessagePack: for the engine, by cimport.

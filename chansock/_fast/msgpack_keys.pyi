@@ -1,0 +1,1 @@
+# Names as keys of maps to MessagePack: for the engine, by cimport.

@@ -1,0 +1,1 @@
+# Sente's MessagePack to values: for the engine, by cimport.

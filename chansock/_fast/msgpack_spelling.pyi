@@ -1,0 +1,1 @@
+# One value to its MessagePack: for the engine, by cimport.
