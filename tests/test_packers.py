@@ -19,9 +19,11 @@ PACKERS = {
     "edn": packers.EDN(),
     "transit": packers.Transit(),
     "transit-verbose": packers.Transit(verbose=True),
+    "msgpack": packers.MessagePack(),
     "json": packers.JSON(),
     "gzip": packers.Gzip(packers.EDN()),
     "gzip-transit": packers.Gzip(packers.Transit()),
+    "gzip-msgpack": packers.Gzip(packers.MessagePack()),
 }
 packed = pytest.mark.parametrize("packer", PACKERS.values(), ids=list(PACKERS))
 both = pytest.mark.parametrize("kind", ["ws", "ajax"])
