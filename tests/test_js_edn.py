@@ -1,4 +1,4 @@
-"""edn in JavaScript against ours: what one writes, the other reads as the same value.
+"""edn and MessagePack in JavaScript against ours: what one writes, the other reads as the same.
 
 JavaScript has one type for numbers, so a whole float comes back as an integer; all other
 types are kept. js/test/edn.test.mjs judges it by what ClojureScript answered, packers.test.mjs
@@ -11,6 +11,7 @@ import json
 import shutil
 import struct
 import subprocess
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,10 +19,10 @@ from typing import Any
 import pytest
 from dist_content import ROOT
 from edn_corpus import tree
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from test_edn_writer import VALUES
 
-from chansock import edn
+from chansock import EdnEncodeError, edn, packers
 
 pytestmark = pytest.mark.slow
 
@@ -57,6 +58,12 @@ def echo() -> Iterator[Echo]:
         yield echo
 
 
+@pytest.fixture(scope="module")
+def echo_bytes() -> Iterator[Echo]:
+    with echoing("msgpack") as echo:
+        yield echo
+
+
 def narrowed(node: Any) -> Any:
     """Give a tree in which whole floats are integers, but for -0.0 and what is past 2^53."""
     if isinstance(node, frozenset):
@@ -77,3 +84,19 @@ def test_what_we_write_comes_back_from_javascript(echo: Echo, value: object) -> 
     answer = echo(edn.dumps(value).decode())
     assert "text" in answer, answer
     assert narrowed(tree(edn.loads(answer["text"]))) == narrowed(tree(value))
+
+
+@MANY
+@given(VALUES)
+def test_what_we_pack_comes_back_from_javascript(echo_bytes: Echo, value: object) -> None:
+    packer = packers.MessagePack()
+    try:
+        sent = packer.packet(value, "cb")
+    except EdnEncodeError:
+        assume(False)  # has no form in MessagePack
+    answer = echo_bytes(b64encode(sent).decode())
+    assert "text" in answer, answer
+    got = b64decode(answer["text"])
+    assert narrowed(tree(packer.unpack(memoryview(got)))) == narrowed(
+        tree(packer.unpack(memoryview(sent)))
+    )

@@ -7,7 +7,7 @@ import * as chansock from "./module.mjs";
 import { start } from "./server.mjs";
 
 const {
-  ChannelClosed, Instant, List, ReplyError, ReplyTimeout, UUID, json, keyword,
+  ChannelClosed, Instant, List, ReplyError, ReplyTimeout, UUID, json, keyword, pack,
 } = chansock;
 
 let server;
@@ -221,9 +221,27 @@ const PLAIN = [
 ];
 const VALUES = {
   JSON: PLAIN,
+  MessagePack: [
+    ...PLAIN,
+    -0,
+    1e100,
+    2n ** 63n - 1n,
+    -(2n ** 63n),
+    keyword("d/e"),
+    new Map([["x", 1], [2, "y"], ["z", { a: 1 }]]),
+    new Set([keyword("a"), "b", 1]),
+    [{ id: 1, name: "a" }, { id: 2, name: "b" }, new Map([["id", 3]]), new Map([["id", 4]])],
+    new UUID("6f3a8b1e-5a2f-4e7c-9a57-0d6c6d2b9f11"),
+    new Instant("2024-02-29T12:34:56.123456Z"),
+    new chansock.Ratio(1, 3),
+    new chansock.Char("x"),
+    new chansock.Symbol("a/b"),
+    Uint8Array.of(0, 255),
+    Object.fromEntries(numbers(300).map((n) => [`k${n}`, { [`k${n}`]: n }])),
+  ],
 };
 
-for (const [name, packer] of [["JSON", json]]) {
+for (const [name, packer] of [["JSON", json], ["MessagePack", pack.msgpack]]) {
   describe(`with ${name}`, () => {
     let own;
 

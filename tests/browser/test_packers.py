@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from chromium import Tab
 from stage import Scene, scenario
 
-NAMES = {"json": "JSON"}  # the page's and the server's
+NAMES = {"json": "JSON", "msgpack": "MessagePack"}  # the page's and the server's
 BURST = 100
 
 # In the page: what comes back of each value, beside what was sent, as edn.
