@@ -39,12 +39,11 @@ SETTINGS: dict[str, dict[str, Any]] = {
 PACKERS: dict[str, Callable[[], packers.Packer]] = {
     "edn": packers.EDN,
     "gzip-edn": lambda: packers.Gzip(packers.EDN()),
+    "gzip-msgpack": lambda: packers.Gzip(packers.MessagePack()),
+    "msgpack": packers.MessagePack,
     "transit": packers.Transit,
     "transit-verbose": lambda: packers.Transit(verbose=True),
 }
-if found := getattr(packers, "MessagePack", None):  # played as soon as it is there
-    PACKERS["msgpack"] = found
-    PACKERS["gzip-msgpack"] = lambda: packers.Gzip(found())
 
 
 PROBES: dict[str, dict[str, Any]] = {

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import sente_app
-from recorded_servers import PACKERS, channel, reader, scenario
-from recording import FOLDER, NAMES, load, packer
+from recorded_servers import channel, reader, scenario
+from recording import FOLDER, NAMES, load
 from recording_order import order_of_send
 from replay import LOST_IN_A_DROPPED_POLL, MAY_DIFFER, Replay
 from same import Mismatch
@@ -67,8 +67,7 @@ PACKED = {
 }
 
 UNTIMED_NAMES = [name for name in NAMES if scenario(name) in SCENARIOS]
-PACKED_NAMES = [name for name in NAMES if scenario(name) in PACKED and packer(name) in PACKERS]
-WITHOUT_PACKER = [name for name in NAMES if packer(name) not in PACKERS]
+PACKED_NAMES = [name for name in NAMES if scenario(name) in PACKED]
 TIMED_NAMES = [name for name in NAMES if scenario(name) in TIMED]
 
 
@@ -78,8 +77,7 @@ def test_every_recording_in_the_folder_is_replayed() -> None:
         *(f"{name}.jsonl" for name in NAMES),
     }
     assert {scenario(name) for name in NAMES} == {*SCENARIOS, *TIMED, *PACKED}
-    assert sorted([*UNTIMED_NAMES, *TIMED_NAMES, *PACKED_NAMES, *WITHOUT_PACKER]) == NAMES
-    assert all("msgpack" in name for name in WITHOUT_PACKER)
+    assert sorted([*UNTIMED_NAMES, *TIMED_NAMES, *PACKED_NAMES]) == NAMES
     assert len(NAMES) == 127
 
 
