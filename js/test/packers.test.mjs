@@ -1,6 +1,6 @@
 // MessagePack and JSON: against bytes of Sente's own client, against another library, against
 // truncated and hostile bytes; and what the client says on the wire with each packer. With the real
-// server: server.test.mjs. In a browser: tests/browser/test_packers.py.
+// server: server.test.mjs. In a browser: tests/browser/test_packers_page.py.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
