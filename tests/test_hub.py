@@ -421,10 +421,11 @@ def test_a_poll_gets_what_the_handler_of_its_coming_sends():
 def test_a_poll_is_not_parked_if_its_session_is_cut_while_it_comes():
     chsk = ChannelSocket(Config(max_total_backlog_bytes=300), user_id=user_id)
     with World(chsk) as world:
-        socket = world.ws(uid="a")
-        client = world.ajax(uid="a", is_polling=False)
+        socket = world.ws("tab", uid="a")
+        client = world.ajax("tab", uid="a", is_polling=False)
         socket.transport.is_open = False  # nobody has noticed
         chsk.send("a", "t/e", "x" * 300)
+        assert chsk.stats.lost.budget == 0
         assert client.poll().status == 503
         assert chsk.stats.lost.budget == 1
         assert "a" not in chsk.connected.ajax
