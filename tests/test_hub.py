@@ -593,6 +593,20 @@ def test_a_silent_client_is_pinged_then_closed_1011(chsk, world):
     assert chsk.stats.closed == {1011: 1}
 
 
+def test_a_client_whose_ping_timed_out_is_away_before_its_closing_handshake(chsk, presence, world):
+    client = world.ws(uid="a")
+    client.answers_pings = False
+    connection = client.connection
+    client.transport.on_close = lambda: None  # the edge waits for the close frame that it owes
+    world.advance(W + T + 0.1)
+    assert client.transport.closed_with == (1011, "ping timeout")
+    assert chsk.stats.closed == {1011: 1}
+    world.advance(2.6)  # grace_ws
+    assert presence == [("open", "a"), ("close", "a")]
+    world.inside(lambda: world.endpoint.closed(connection, 1006))
+    assert chsk.stats.closed == {1011: 1}
+
+
 def test_a_client_that_answers_is_kept(world):
     client = world.ws(uid="a")
     world.advance(200)
