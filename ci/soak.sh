@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # A soak on real sockets: 500 clients, half WebSocket and half Ajax, come, lag, break and come
 # back while the server sends numbered events, a million in half an hour and the floods besides.
+# Each user has a packer by the seed: edn, MessagePack, transit, JSON, or gzip around edn.
 #   ci/soak.sh 30                     for half an hour
 #   ci/soak.sh 1 --seed 7             for a minute, with that seed (it is printed)
 #   ci/soak.sh 1 --clients 100        with fewer clients, and as much less to send

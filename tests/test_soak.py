@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from soak.account import Account
+from soak.packed import NAMES, Packed, packer_of
 
 TESTS = Path(__file__).parent
 
@@ -179,6 +180,23 @@ def test_who_displaces_what_broke_misses_only_what_was_written() -> None:
         ground.displaced([], [5])
         ground.shake(5, 3 + lost)
         assert ground.faults == faults
+
+
+@pytest.mark.parametrize("name", sorted(set(NAMES)))
+@pytest.mark.parametrize("text", [
+    '[[:t/plain [1 2]] "a1"]',
+    '[[[:s/u [1 2 3 "xx"]] [:s/b [1 "z"]]] nil]',
+    '[[:chsk/handshake ["u1" nil [1 2 3]]] nil]',
+    "[:chsk/ws-ping nil]",
+])  # fmt: skip
+def test_what_a_packer_carries_is_the_same_edn(name: str, text: str) -> None:
+    packed = Packed(name)
+    assert packed.text(packed.pack(text)).decode() == text
+    assert (packed.pack(text) == text.encode()) == (name == "edn")
+
+
+def test_the_users_of_a_soak_have_each_packer() -> None:
+    assert {packer_of(f"u{number}", "7") for number in range(50)} == set(NAMES)
 
 
 @pytest.mark.slow

@@ -1,9 +1,10 @@
 """A soak on real sockets: one server, 500 clients that come and go, and rules for what they see.
 
 `run` starts the server (`server`, a process of its own on chansock) and drives the clients
-(`client`, on `ws`, `ajax` and tests/peer.py), which know bytes alone. `account` holds the rules:
-what one client got, against what the server says it sent. Times are short, so that a minute sees
-every kind of end many times. What both sides must agree on stands here.
+(`client`, on `ws`, `ajax` and tests/peer.py), which know bytes alone; those of a packer other
+than edn by way of `packed`. `account` holds the rules: what one client got, against what the
+server says it sent. Times are short, so that a minute sees every kind of end many times. What
+both sides must agree on stands here.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ SETTINGS = {
     "close_timeout": 2.0,
     "max_backlog_bytes": 64 * 1024,
     "max_backlog_events": 200,
-    "max_total_backlog_bytes": 160 * 1024,
+    "max_total_backlog_bytes": 80 * 1024,  # of each channel; there is one for each packer
 }
 
 STALL = 0.5  # seconds that a loop comes late; what ends by time may then end early

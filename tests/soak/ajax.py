@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import deque
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import peer
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from soak.client import Client
 
 FORM = ("content-type", "application/x-www-form-urlencoded;charset=UTF-8")
+OCTETS = ("content-type", "application/octet-stream")
 TIMEOUT = b"[:chsk/timeout nil]"
 HANDSHAKE = b"[[:chsk/handshake "
 DUMMY = b"[:chsk/dummy-cb-200 nil]"
@@ -38,7 +40,7 @@ class Ajax(Link):
         # Sente's clients number nothing, and ours have several POSTs under way.
         self.is_numbered = self.random.random() < 0.5
         await self._get("&handshake%3F=1")
-        answer = await peer.read_answer(self.wire)
+        answer = await self._answer(self.wire)
         if answer.status != 200:
             raise ValueError(f"{client.name}: expected a handshake, got {answer!r}")
         numbers = self._shook(answer.body)
@@ -57,7 +59,7 @@ class Ajax(Link):
             while True:
                 sent = time.monotonic()
                 await self._poll()
-                answer = await asyncio.wait_for(peer.read_answer(self.wire), PATIENCE)
+                answer = await asyncio.wait_for(self._answer(self.wire), PATIENCE)
                 if not answer.body.startswith(HANDSHAKE):
                     break
                 client.count("polls answered by a handshake")
@@ -81,6 +83,13 @@ class Ajax(Link):
             client.questions = deque(sorted(client.questions))
             if time.monotonic() - sent < SETTINGS["grace_ajax"] - STALL:
                 client.late("a displaced socket got pushes before its polls were gone")
+
+    async def _answer(self, wire: Wire) -> peer.Answer:
+        """Read an answer; what a packer made is edn's text again."""
+        answer = await peer.read_answer(wire)
+        if answer.status != 200:
+            return answer
+        return replace(answer, body=self.client.packed.text(answer.body))
 
     async def _get(self, more: str) -> None:
         self.client.was_sure = self.client.sure
@@ -109,7 +118,7 @@ class Ajax(Link):
                         clean = not self.is_unread
                         return
                     await self._poll()
-                answer = await peer.read_answer(self.wire)
+                answer = await self._answer(self.wire)
                 if answer.body.startswith(HANDSHAKE):
                     self.is_parked = False
                     client.count("polls answered by a handshake")
@@ -141,11 +150,17 @@ class Ajax(Link):
         pairs = [("udt", self.udt), ("client-id", self.client.name), ("user", self.client.uid)]
         if self.is_numbered:
             pairs.append(("n", number))
-        form = peer.urlencoded([*pairs, ("ppstr", packet)])
-        await wire.send(peer.request("POST", "/chsk", [FORM], form.encode(), host="localhost"))
+        body = self.client.packed.pack(packet)
+        if self.client.packed.binary:
+            target = f"/chsk?{peer.urlencoded([*pairs, ('binary?', 'true')])}"
+            request = peer.request("POST", target, [OCTETS], body, host="localhost")
+        else:
+            form = peer.urlencoded([*pairs, ("ppstr", body.decode())])
+            request = peer.request("POST", "/chsk", [FORM], form.encode(), host="localhost")
+        await wire.send(request)
         try:
             async with asyncio.timeout(PATIENCE):
-                answer = await peer.read_answer(wire)
+                answer = await self._answer(wire)
         except TimeoutError:
             self.client.late(f"no answer to POST {packet}")
             return b""
@@ -166,7 +181,7 @@ class Ajax(Link):
 
     async def _wire(self, index: int) -> Wire:
         while len(self.posts) <= index:
-            self.posts.append(await Wire.connect(self.client.world.port))
+            self.posts.append(await Wire.connect(self.client.port))
         return self.posts[index]
 
     async def tell(self, event: str) -> None:

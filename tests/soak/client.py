@@ -15,6 +15,7 @@ from typing import Protocol
 from soak.account import Account, Snapshot
 from soak.ajax import Ajax
 from soak.link import Link
+from soak.packed import Packed
 from soak.wire import Wire
 from soak.ws import Ws
 
@@ -41,7 +42,7 @@ ENDS, WEIGHTS = zip(
 class World(Protocol):
     """What all clients share."""
 
-    port: int
+    ports: dict[str, int]  # by the packer of who listens there
     seed: str
     is_over: bool
     counts: Counter[str]
@@ -55,10 +56,13 @@ class World(Protocol):
 class Client:
     """One client-id of one user, over all its connections."""
 
-    def __init__(self, world: World, name: str, uid: str, *, is_steady: bool, is_alone: bool):
+    def __init__(
+        self, world: World, name: str, uid: str, packed: Packed, *, is_steady: bool, is_alone: bool
+    ) -> None:
         self.world = world
         self.name = name
         self.uid = uid
+        self.packed = packed
         self.is_steady = is_steady
         self.is_alone = is_alone  # no other client of this user
         self.random = Random(f"{world.seed}/{name}")
@@ -71,6 +75,10 @@ class Client:
         self.sure = 0  # the last k of which we know that it was handled
         self.was_sure = 0  # the same, when the newest GET was sent
         self.target = f"/chsk?user={uid}&client-id={name}"
+
+    @property
+    def port(self) -> int:
+        return self.world.ports[self.packed.name]
 
     def count(self, name: str) -> None:
         self.world.counts[name] += 1
@@ -188,7 +196,7 @@ class Client:
             old.stop_reading()
             await old.flood()
             await asyncio.sleep(0.3)
-        wire = await Wire.connect(self.world.port, SMALL if self.random.random() < 0.5 else 0)
+        wire = await Wire.connect(self.port, SMALL if self.random.random() < 0.5 else 0)
         link = Ws(self, wire) if is_ws else Ajax(self, wire)
         try:
             await link.open(old)

@@ -24,6 +24,7 @@ from soak import STEADY, note_stalls, user_of
 from soak.account import Snapshot
 from soak.client import Client
 from soak.link import PATIENCE
+from soak.packed import Packed, packer_of
 
 ROOT = Path(__file__).parents[2]
 RATE = 1_000_000 / 1800  # numbered events a second: a million in half an hour
@@ -87,7 +88,7 @@ class Soak:
         self.seconds = minutes * 60
         self.seed = seed
         self.is_over = False
-        self.port = 0
+        self.ports: dict[str, int] = {}
         self.counts: Counter[str] = Counter()
         self.faults: list[str] = []
         self.fault_count = 0
@@ -111,7 +112,14 @@ class Soak:
         users = Counter(uids)
         steady = min(STEADY, self.number // 10)
         self.clients = [
-            Client(self, f"c{number}", uid, is_steady=number < steady, is_alone=users[uid] == 1)
+            Client(
+                self,
+                f"c{number}",
+                uid,
+                Packed(packer_of(uid, self.seed)),
+                is_steady=number < steady,
+                is_alone=users[uid] == 1,
+            )
             for number, uid in enumerate(uids)
         ]
 
@@ -132,7 +140,7 @@ class Soak:
             )
 
     async def run(self, server: Server) -> dict[str, Any]:
-        self.port = int(await server.answer())
+        self.ports = await server.answer()
         self.make_clients()
         await server.report()
         descriptors = server.descriptors()
@@ -280,6 +288,7 @@ def table(soak: Soak, found: dict[str, Any]) -> str:
     ends = sorted((name, count) for name, count in counts.items() if name.startswith("end "))
     rows = [
         ("seed, clients, seconds", f"{soak.seed}, {soak.number}, {found['seconds']:.0f}"),
+        ("clients by packer", dict(Counter(x.packed.name for x in soak.clients))),
         ("cores: server, clients", f"{found['cpu']:.2f}, {found['own_cpu']:.2f}"),
         ("numbered events", report["total"]),
         ("sent, one for each client meant", stats["sent"]),

@@ -2,7 +2,8 @@
 
     python -m soak.server CLIENTS RATE SEED
 
-Prints its port, then takes commands, one a line on stdin: `go` (send RATE numbered events a
+There is a channel for each packer, with the clients whose packer it is. Prints their ports as
+JSON, then takes commands, one a line on stdin: `go` (send RATE numbered events a
 second, and what floods ask for besides), `hold` (send no more), `report`, `stop` (three events
 more to whoever is there, then end). The last two are answered by a line of JSON. The end of
 stdin ends it, too.
@@ -30,6 +31,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
 from random import Random
 from typing import Any
@@ -37,6 +39,7 @@ from typing import Any
 import chansock
 from chansock.server import loop_factory
 from soak import SETTINGS, note_stalls, question, user_of
+from soak.packed import PACKERS, packer_of
 
 TICK = 0.02  # seconds between two rounds of sending
 LOOK = 0.1  # between two looks at all sessions; below every grace
@@ -62,21 +65,43 @@ class Ledger:
     answered: int = 0  # number of the last event that it answered
 
 
-class Soak:
-    """The channel, what it sends, and the ledger of each client."""
+class Found:
+    """What all channels tell of this process."""
 
-    def __init__(self, clients: int, rate: float, seed: str) -> None:
-        self.random = Random(seed)
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+        self.lates: list[tuple[float, str]] = []  # faults, unless a process stood still
+        self.logged: Counter[str] = Counter()
+        self.stalls: list[float] = []  # when this process had stood still
+
+    def fault(self, text: str) -> None:
+        if len(self.faults) < 50:
+            self.faults.append(text)
+
+    def late(self, text: str) -> None:
+        if len(self.lates) < 50:
+            self.lates.append((time.monotonic(), text))
+
+
+class Soak:
+    """The channel of one packer, what it sends, and the ledger of each of its clients."""
+
+    def __init__(
+        self, packer: str, ledgers: list[Ledger], rate: float, seed: str, found: Found
+    ) -> None:
+        self.random = Random(f"{seed}/{packer}")
+        self.packer = packer
         self.rate = rate
+        self.found = found
         self.chsk = chansock.ChannelSocket(
             chansock.Config(**SETTINGS),
             user_id=lambda request: request.params["user"],
             handshake_data=self.handshake_data,
+            packer=PACKERS[packer],
         )
         self.ledgers: dict[tuple[str, str], Ledger] = {}
         self.of_user: dict[str, list[Ledger]] = {}
-        for number in range(clients):
-            ledger = Ledger(user_of(number, clients), f"c{number}")
+        for ledger in ledgers:
             self.ledgers[ledger.uid, ledger.client_id] = ledger
             self.of_user.setdefault(ledger.uid, []).append(ledger)
         self.uids = list(self.of_user)
@@ -84,11 +109,7 @@ class Soak:
         self.latest = dict.fromkeys(self.uids, 0)
         self.broadcasts = 0
         self.answers = 0
-        self.faults: list[str] = []
-        self.lates: list[tuple[float, str]] = []  # faults, unless a process stood still
-        self.logged: Counter[str] = Counter()
         self.is_going = False
-        self.stalls: list[float] = []  # when this process had stood still
         for name, handler, is_parallel in (
             ("t/plain", self.plain, False),
             ("t/wait", self.wait, False),
@@ -98,14 +119,6 @@ class Soak:
             ("t/kick", self.kick, False),
         ):
             self.chsk.on(name, handler, parallel=is_parallel)
-
-    def fault(self, text: str) -> None:
-        if len(self.faults) < 50:
-            self.faults.append(text)
-
-    def late(self, text: str) -> None:
-        if len(self.lates) < 50:
-            self.lates.append((time.monotonic(), text))
 
     # -- the ledger
 
@@ -152,7 +165,7 @@ class Soak:
         }
         for name, (counted, expected) in pairs.items():
             if counted != expected:
-                self.fault(f"{name}: counted {counted}, by the ledgers {expected}")
+                self.found.fault(f"{name}: counted {counted}, by the ledgers {expected}")
 
     # -- out
 
@@ -229,7 +242,7 @@ class Soak:
         if is_ordered:
             number = msg.data[0]
             if number != ledger.heard + 1 and not (ledger.may_skip and number > ledger.heard):
-                self.late(
+                self.found.late(
                     f"{ledger.client_id}: expected its event {ledger.heard + 1}, got {number}"
                 )
             ledger.heard, ledger.may_skip = max(ledger.heard, number), False
@@ -253,9 +266,9 @@ class Soak:
         _, number, value = msg.data
         self.answers += 1
         if not ledger.answered < number <= self.numbers[ledger.uid]:
-            self.late(f"{ledger.client_id}: answered {number} after {ledger.answered}")
+            self.found.late(f"{ledger.client_id}: answered {number} after {ledger.answered}")
         if value != 2 * question(number) + 1:
-            self.fault(f"{ledger.client_id}: answered {value} to question {question(number)}")
+            self.found.fault(f"{ledger.client_id}: answered {value} to question {question(number)}")
         ledger.answered = number
 
     async def flood(self, msg: chansock.EventMsg[Any]) -> None:
@@ -275,7 +288,6 @@ class Soak:
     def report(self) -> dict[str, Any]:
         core = self.chsk._core
         assert core is not None
-        gc.collect()  # so that memory is what is held, not what is not yet collected
         return {
             "stats": asdict(self.chsk.stats),
             "connected": len(self.chsk.connected.any),
@@ -289,34 +301,53 @@ class Soak:
             },
             "total": sum(self.numbers.values()) + sum(self.latest.values()) + self.broadcasts,
             "answers": self.answers,
-            "faults": self.faults,
-            "lates": self.lates,
-            "logged": self.logged,
-            "stalls": self.stalls,
             "ledgers": {x.client_id: self.snapshot(x) for x in self.ledgers.values()},
         }
+
+
+def make(clients: int, rate: float, seed: str, found: Found) -> list[Soak]:
+    """Make the channel of each packer that somebody has."""
+    shares: dict[str, list[Ledger]] = {}
+    for number in range(clients):
+        uid = user_of(number, clients)
+        shares.setdefault(packer_of(uid, seed), []).append(Ledger(uid, f"c{number}"))
+    return [
+        Soak(packer, ledgers, rate * len(ledgers) / clients, seed, found)
+        for packer, ledgers in shares.items()
+    ]
+
+
+def added(reports: list[Any]) -> Any:
+    """Add up the reports, or what stands at one place of them: numbers, and tables of such."""
+    first = reports[0]
+    if isinstance(first, dict):
+        keys = {key: None for report in reports for key in report}
+        return {key: added([report[key] for report in reports if key in report]) for key in keys}
+    # A client's ledger stands in one report only; the lag of a loop is that of all.
+    return first if isinstance(first, list | float) else sum(reports)
 
 
 class Records(logging.Handler):
     """Counts what chansock logs; what it cut goes to the ledger, and an error is a fault."""
 
-    def __init__(self, soak: Soak) -> None:
+    def __init__(self, soaks: list[Soak], found: Found) -> None:
         super().__init__(logging.INFO)
-        self.soak = soak
+        self.ledgers = {key: ledger for soak in soaks for key, ledger in soak.ledgers.items()}
+        self.found = found
 
     def emit(self, record: logging.LogRecord) -> None:
         name = str(record.msg).split(" ", 1)[0]
         if name == "session_cut":
             reason, events, session = record.args
-            self.soak.ledgers[session.uid, session.client_id].cut += events
+            self.ledgers[session.uid, session.client_id].cut += events
             name += f" {reason}"
         elif record.msg == GRACE:
             events, session = record.args
-            self.soak.ledgers[session.uid, session.client_id].grace += events
+            self.ledgers[session.uid, session.client_id].grace += events
         if record.levelno > logging.INFO:
-            self.soak.logged[name] += 1
+            self.found.logged[name] += 1
         if record.levelno >= logging.ERROR:
-            self.soak.fault(f"logged: {self.format(record)}")
+            self.found.fault(f"logged: {self.format(record)}")
 
 
 async def lines() -> Any:
@@ -329,34 +360,42 @@ async def lines() -> Any:
 
 
 async def main(clients: int, rate: float, seed: str) -> None:
-    soak = Soak(clients, rate, seed)
+    found = Found()
+    soaks = make(clients, rate, seed, found)
     for name in ("chansock", "asyncio"):
         logger = logging.getLogger(name)
         logger.setLevel(logging.INFO)
         logger.propagate = False
-        logger.addHandler(Records(soak))
-    async with chansock.serve(soak.chsk, port=0) as listener:
-        works = (soak.pace(), soak.watch(), note_stalls(soak.stalls))
-        tasks = [asyncio.create_task(work) for work in works]
+        logger.addHandler(Records(soaks, found))
+    async with AsyncExitStack() as stack:
+        ports = {}
+        for soak in soaks:
+            listener = await stack.enter_async_context(chansock.serve(soak.chsk, port=0))
+            ports[soak.packer] = listener.port
+        works = [work for soak in soaks for work in (soak.pace(), soak.watch())]
+        tasks = [asyncio.create_task(work) for work in (*works, note_stalls(found.stalls))]
         for task in tasks:
-            task.add_done_callback(lambda task: task.cancelled() or soak.fault(str(task)))
-        print(listener.port, flush=True)
+            task.add_done_callback(lambda task: task.cancelled() or found.fault(str(task)))
+        print(json.dumps(ports), flush=True)
         async for line in lines():
-            if line == "go":
-                soak.is_going = True
-            elif line == "hold":
-                soak.is_going = False
+            if line == "go" or line == "hold":
+                for soak in soaks:
+                    soak.is_going = line == "go"
             elif line == "report":
-                print(json.dumps(soak.report()), flush=True)
+                gc.collect()  # so that memory is what is held, not what is not yet collected
+                report = added([soak.report() for soak in soaks])
+                print(json.dumps(report | vars(found)), flush=True)
             elif line == "stop":
-                for uid in _there(soak):
-                    for _ in range(3):
-                        soak.send_user(uid)
-                soak.check()
+                for soak in soaks:
+                    for uid in _there(soak):
+                        for _ in range(3):
+                            soak.send_user(uid)
+                    soak.check()
                 break
         for task in tasks:
             task.cancel()
-    print(json.dumps({"stats": asdict(soak.chsk.stats), "faults": soak.faults}), flush=True)
+    stats = added([asdict(soak.chsk.stats) for soak in soaks])
+    print(json.dumps({"stats": stats, "faults": found.faults}), flush=True)
 
 
 def _there(soak: Soak) -> Iterator[str]:

@@ -54,9 +54,16 @@ class Ws(Link):
             if not self.is_ending:
                 await self.wire.send(peer.frame(peer.CLOSE, found.payload))
             return b""
-        if found.opcode != peer.TEXT or not found.fin or found.masked or found.rsv:
-            raise ValueError(f"expected a whole unmasked text frame, got {found!r}")
-        return found.payload
+        if found.opcode != self._opcode or not found.fin or found.masked or found.rsv:
+            raise ValueError(f"expected a whole unmasked data frame, got {found!r}")
+        return self.client.packed.text(found.payload)
+
+    @property
+    def _opcode(self) -> int:
+        return peer.BINARY if self.client.packed.binary else peer.TEXT
+
+    def _frame(self, text: str) -> bytes:
+        return peer.frame(self._opcode, self.client.packed.pack(text))
 
     async def read(self) -> None:
         client, clean = self.client, False
@@ -105,7 +112,7 @@ class Ws(Link):
         self.client.count("replies")
 
     async def say(self, text: str) -> None:
-        await self.wire.send(peer.frame(peer.TEXT, text))
+        await self.wire.send(self._frame(text))
 
     async def tell(self, event: str) -> None:
         await self.say(f"[[{event}] nil]")
@@ -121,7 +128,7 @@ class Ws(Link):
                 self.parallel[call] = (call, k, answer)
             else:
                 self.waiting.append((call, k, answer))
-            frames.append(peer.frame(peer.TEXT, f'[[{event}] "{call}"]'))
+            frames.append(self._frame(f'[[{event}] "{call}"]'))
         await self.wire.send(b"".join(frames))
         if self.random.random() < 0.1:
             return  # it ends with answers under way, or asks more before they are here
