@@ -43,7 +43,8 @@ class ChannelSocket:
     client: look up your own session there, a plain cookie is no proof.
 
     Serves one loop, from `async with chsk` (or `chansock.serve`, `chansock.run`, which
-    start it) until its end; then it cannot be started again.
+    start it) until its end. Then it may be started again, on any loop: its handlers stay,
+    presence and stats begin anew.
     """
 
     def __init__(
@@ -68,15 +69,11 @@ class ChannelSocket:
         self._hooks = Hooks(user_id, handshake_data, authorize, reject, csrf_token)
         self._router = Router(config.max_threads)
         self._presence = Presence()
-        self._core: _Core | None = None
-        self._is_stopped = False
-        self._nobody = 0
-        self._unread: deque[EventMsg[Any]] = deque()
-        self._readers = 0
-        self._news: asyncio.Event | None = None
+        self._core: _Core | None = None  # of this life, or of the last
 
     def __repr__(self) -> str:
-        state = "stopped" if self._is_stopped else "open" if self._core else "not started"
+        core = self._core
+        state = "not started" if core is None else "stopped" if core.is_stopped else "open"
         return f"<ChannelSocket {state} {self._presence!r}>"
 
     # -- sending
@@ -101,7 +98,7 @@ class ChannelSocket:
         for data that cannot be written, ChannelClosed before the start and after the end.
         """
         core = self._core
-        if core is None or self._is_stopped:
+        if core is None or core.is_stopped:
             core = self._running()
         keyword = event.check_id(event_id)
         if not (to is ALL or to is ANONYMOUS or type(to) is ClientTarget or is_user_id(to)):
@@ -122,11 +119,11 @@ class ChannelSocket:
     def _deliver(self, core: _Core, to: Target, fragment: Fragment, flush: bool) -> None:
         if to is ALL:
             if not len(core.fanout):
-                self._nobody += 1
+                core.nobody += 1
             core.fanout.broadcast(fragment)
             if flush:
                 core.fanout.flush_now()
-            if self._is_stopped:
+            if core.is_stopped:
                 core.hub.drop("stopped")
             return
         sessions = core.hub.sessions(to)
@@ -135,8 +132,8 @@ class ChannelSocket:
             if flush:
                 session.flush_now()
         if not sessions:
-            self._nobody += 1
-        if self._is_stopped:
+            core.nobody += 1
+        if core.is_stopped:
             # Accepted from a thread before the stop, and too late for it.
             core.hub.drop("stopped")
 
@@ -213,32 +210,21 @@ class ChannelSocket:
         nothing is dropped. Answer with `msg.reply`.
         """
         core = self._started()
-        if self._news is None:
-            self._news = asyncio.Event()
-        news = self._news
-        self._readers += 1
+        core.readers += 1
         try:
             while True:
-                while self._unread:
-                    msg = self._unread.popleft()
+                while core.unread:
+                    msg = core.unread.popleft()
                     msg.release()
                     yield msg
-                if self._is_stopped:
+                if core.is_stopped:
                     return
-                news.clear()
-                await news.wait()
+                core.news.clear()
+                await core.news.wait()
         finally:
-            self._readers -= 1
-            while self._unread and not self._readers:
-                core.dispatch.leave_unclaimed(self._unread.popleft())
-
-    def _take_unclaimed(self, msg: EventMsg[Any]) -> bool:
-        if self._readers and self._news is not None:
-            self._unread.append(msg)
-            self._news.set()
-            return True
-        self._router.warn_unclaimed(msg.id)
-        return False
+            core.readers -= 1
+            while core.unread and not core.readers:
+                core.dispatch.leave_unclaimed(core.unread.popleft())
 
     # -- looking
 
@@ -246,15 +232,14 @@ class ChannelSocket:
     def connected(self) -> Presence:
         """Users that are connected: `.ws`, `.ajax`, `.any`; live, iterating walks a copy.
 
-        After a stop it stays as it was then.
+        After a stop it stays as it was then, until the next start.
         """
         return self._presence
 
     @property
     def stats(self) -> Stats:
-        """What was counted since the start, now."""
-        core = self._core
-        return Stats(nobody=self._nobody) if core is None else core.stats(self._nobody)
+        """What was counted since the start, now; after a stop, until then."""
+        return Stats() if self._core is None else self._core.stats()
 
     # -- life
 
@@ -276,12 +261,14 @@ class ChannelSocket:
     @property
     def is_started(self) -> bool:
         """Whether it was started and not yet stopped."""
-        return self._core is not None and not self._is_stopped
+        return self._core is not None and not self._core.is_stopped
 
     def start(self, clock: Clock) -> None:
         """Start on a clock, on whose thread this is called; `async with` uses the loop's."""
-        if self._core is not None:
-            raise ConfigError("expected a ChannelSocket that was never started: make a new one")
+        if self._core is not None and not self._core.is_finished:
+            raise ConfigError(f"expected a ChannelSocket that does not run yet, got {self!r}")
+        self._presence.clear()
+        self._router.start()
         self._core = _Core(self, clock)
 
     def stop(self) -> None:
@@ -289,9 +276,8 @@ class ChannelSocket:
         core = self._running()
         core.dispatch.is_stopping = True
         core.endpoint.stop()
-        self._is_stopped = True
-        if self._news is not None:
-            self._news.set()
+        core.is_stopped = True
+        core.news.set()
 
     def _started(self) -> _Core:
         if self._core is None:
@@ -299,9 +285,10 @@ class ChannelSocket:
         return self._core
 
     def _running(self) -> _Core:
-        if self._is_stopped:
+        core = self._started()
+        if core.is_stopped:
             raise ChannelClosed("the channel is stopped")
-        return self._started()
+        return core
 
     async def __aenter__(self) -> Self:
         self.start(LoopClock(asyncio.get_running_loop()))
@@ -314,18 +301,27 @@ class ChannelSocket:
 
     async def finish(self, timeout: float) -> None:
         """Give the handlers that still run or wait their turn `timeout` seconds to end."""
-        if isinstance(self.clock, LoopClock):
-            await self.clock.stop(timeout)
-        self._router.stop()
+        core = self._started()
+        try:
+            if isinstance(core.clock, LoopClock):
+                await core.clock.stop(timeout)
+        finally:
+            self._router.stop()
+            core.is_finished = True
 
 
 class _Core:
-    """Engine and core of a channel that has started, put together."""
-
-    __slots__ = ("clock", "dispatch", "endpoint", "fanout", "hub", "presence_inbox", "sweep")
+    """Engine and core of a channel that has started, put together: one life of it."""
 
     def __init__(self, chsk: ChannelSocket, clock: Clock) -> None:
         config, packer, router = chsk.config, chsk.packer, chsk._router
+        self.is_stopped = False
+        self.is_finished = False  # nothing of it runs any more
+        self.nobody = 0
+        self.readers = 0  # iterators that are running
+        self.unread: deque[EventMsg[Any]] = deque()  # what they have not taken yet
+        self.news = asyncio.Event()
+        self._warn_unclaimed = router.warn_unclaimed
         self.clock = clock
         self.sweep = Sweep(clock)
         self.presence_inbox = Inbox()
@@ -346,7 +342,7 @@ class _Core:
             sender=chsk,
             routes=router.routes,
             own_routes=router.own_routes,
-            unclaimed=chsk._take_unclaimed,
+            unclaimed=self._take_unclaimed,
             failed=router.failed,
             wire=wire,
             max_events=config.max_inbox_events,
@@ -369,17 +365,25 @@ class _Core:
         event_id = wire.UIDPORT_OPEN if is_open else wire.UIDPORT_CLOSE
         self.dispatch.announce(event_id, member, connection, self.presence_inbox)
 
+    def _take_unclaimed(self, msg: EventMsg[Any]) -> bool:
+        if self.readers:
+            self.unread.append(msg)
+            self.news.set()
+            return True
+        self._warn_unclaimed(msg.id)
+        return False
+
     def _strays(self) -> int:
         return sum(connection.session is None for connection in self.dispatch.posts)
 
-    def stats(self, nobody: int) -> Stats:
+    def stats(self) -> Stats:
         fanout, dispatch, hub = self.fanout, self.dispatch, self.hub
         return Stats(
             sent=fanout.sent,
             written=fanout.written,
             replaced=fanout.replaced,
             lost=Lost(**fanout.lost),
-            nobody=nobody,
+            nobody=self.nobody,
             cut=hub.cut,
             unclaimed=dispatch.unclaimed_count,
             reply_lost=fanout.reply_lost,

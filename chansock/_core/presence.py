@@ -73,5 +73,10 @@ class Presence:
         (self.ws if kind == "ws" else self.ajax)._remove(member)
         return self.any._remove(member)
 
+    def clear(self) -> None:
+        """Begin anew, with nobody."""
+        for users in (self.ws, self.ajax, self.any):
+            users._counts.clear()
+
     def __repr__(self) -> str:
         return f"Presence(ws={len(self.ws)}, ajax={len(self.ajax)}, any={len(self.any)})"

@@ -75,6 +75,11 @@ class Router:
             self._warned.add(event_id)
             log.warning("unclaimed_event id=%r", event_id[:80])
 
+    def start(self) -> None:
+        """Let blocking handlers begin, and warn anew."""
+        self._is_stopped = False
+        self._warned.clear()
+
     def stop(self) -> None:
         """Let no further blocking handler begin."""
         self._is_stopped = True
