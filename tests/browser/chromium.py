@@ -40,6 +40,8 @@ FLAGS = (
     "--remote-debugging-port=0",
 )
 OFFLINE = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+# What Chromium itself says of a request that fails.
+NETWORK = ("error: Failed to load resource: net::", "error: WebSocket connection to ")
 LISTENING = re.compile(rb"DevTools listening on (ws://\S+)")
 
 

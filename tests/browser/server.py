@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
+import shlex
 import socket
 import sys
 from pathlib import Path
@@ -33,10 +35,12 @@ class Server:
             await asyncio.sleep(0.02)
 
     async def _run(self, *arguments: str, **environment: str) -> Any:
+        return await self._spawn(sys.executable, str(self.program), *arguments, **environment)
+
+    async def _spawn(self, *command: str, cwd: Path | None = None, **environment: str) -> Any:
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            str(self.program),
-            *arguments,
+            *command,
+            cwd=cwd,
             env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
             stdin=asyncio.subprocess.PIPE,  # by its end a program may learn that we are gone
             stdout=asyncio.subprocess.PIPE,
@@ -68,6 +72,23 @@ class Server:
 
     async def __aexit__(self, *_: object) -> None:
         await self.kill()
+
+
+class Example(Server):
+    """An example's folder, started from within by the command that its README gives."""
+
+    README_PORT = "8000"
+
+    async def _run(self, *arguments: str, **environment: str) -> Any:
+        readme = (self.program / "README.md").read_text(encoding="utf-8")
+        _install, command = re.findall(r"^    (\S.*)$", readme, re.M)
+        words = shlex.split(command.replace(self.README_PORT, str(self.port)))
+        return await self._spawn(
+            *("env", *words),  # the first words may set variables
+            cwd=self.program,
+            PATH=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            CHAT_SECRET="kept over all its lives",
+        )
 
 
 class App(Server):

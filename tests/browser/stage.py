@@ -22,7 +22,7 @@ import pytest
 from chromium import Chromium, Tab, launch
 from playwright.async_api import Playwright, async_playwright
 from proxy import Proxy
-from server import App, Server
+from server import App, Example, Server
 
 AT_ONCE = 8  # more would have two cores do too much in the moments that count
 LIMIT = 75.0  # a scenario that hangs fails by itself, and says where it stood
@@ -49,6 +49,10 @@ class Scene:
     async def example(self, name: str) -> Server:
         """Start the server of examples/`name`."""
         return await self.exit.enter_async_context(Server(EXAMPLES / name / "server.py"))
+
+    async def chat(self, framework: str) -> Server:
+        """Start the chat of examples/`framework`, as its README says."""
+        return await self.exit.enter_async_context(Example(EXAMPLES / framework))
 
     async def proxy(self, server: Server) -> Proxy:
         """Put a proxy before the server."""

@@ -6,12 +6,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from chromium import Tab
+from chromium import NETWORK, Tab
 from playwright.async_api import Locator, Page, expect
 from stage import Scene, scenario
-
-# What Chromium itself says of a request that fails.
-NETWORK = ("error: Failed to load resource: net::", "error: WebSocket connection to ")
 
 
 @dataclass
