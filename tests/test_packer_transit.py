@@ -295,6 +295,7 @@ def test_each_truncation_is_refused(packer: Transit) -> None:
         ({Colour.RED, "red"}, "distinct keys or members"),
         ({(Colour.RED,): 1, ("red",): 2}, "distinct keys or members"),
         ({float("nan"), float("-nan")}, "distinct keys or members"),
+        ({(1, frozenset({(Colour.RED,), 2})), (1, frozenset({("red",), 2}))}, "distinct keys"),
     ],
 )  # fmt: skip
 def test_what_has_no_form_is_refused_with_the_way_to_it(value: Any, message: str) -> None:
@@ -306,6 +307,20 @@ def test_what_has_no_form_is_refused_with_the_way_to_it(value: Any, message: str
             with pytest.raises(EdnEncodeError) as caught:
                 write()
             assert message in str(caught.value)
+
+
+def test_what_stands_in_many_sets_is_made_and_looked_at_three_times_at_most() -> None:
+    asked = []
+
+    def known(value: Any) -> str:
+        asked.append(value)
+        return "odd"
+
+    value: Any = 1j
+    for number in range(200):
+        value = frozenset({value, number})
+    read(Transit(default=known).packet(value, None)[1:-6])
+    assert len(asked) <= 3
 
 
 def test_500_arrays_pass_and_501_are_refused_in_both_directions() -> None:

@@ -65,21 +65,14 @@ class Writer:
     """Writes one packet or fragment; the codes that it has given are its state.
 
     `has_codes`: what was written before is written as its code; not in the verbose form.
-    `is_checked`: no two keys of what is written are one on the wire, as is known already.
     """
 
-    __slots__ = ("_codes", "_default", "_is_checked", "_is_verbose", "_tagged", "_unclear")
+    __slots__ = ("_codes", "_default", "_is_verbose", "_spelling", "_tagged", "_unclear")
 
     def __init__(
-        self,
-        *,
-        is_verbose: bool,
-        has_codes: bool,
-        tagged: bool,
-        default: Default | None,
-        is_checked: bool = False,
+        self, *, is_verbose: bool, has_codes: bool, tagged: bool, default: Default | None
     ) -> None:
-        self._is_checked = is_checked
+        self._spelling: _Spelling | None = None
         self._is_verbose = is_verbose
         self._codes: dict[str, str] | None = {} if has_codes and not is_verbose else None
         self._tagged = tagged
@@ -265,20 +258,15 @@ class Writer:
 
     def _check_distinct(self, members: Any, is_text: bool) -> None:
         """Refuse two that differ in Python and are one on the wire: an Enum and its value."""
-        if self._is_checked or len(members) < 2:
+        if len(members) < 2:
             return
+        if self._spelling is None:
+            self._spelling = _Spelling(self._is_verbose, self._tagged, self._default)
         seen = set()
         for member in members:
-            alone = Writer(
-                is_verbose=self._is_verbose,
-                has_codes=False,
-                tagged=self._tagged,
-                default=self._default,
-                is_checked=True,
-            )
             if type(member) is str and not is_text:
                 member = Keyword(member)
-            text = serialize(alone.tree(member, 0))
+            text = serialize(self._spelling.tree(member, 0))
             if text in seen:
                 shown_text = text[:80].decode("utf-8", "replace")
                 raise EdnEncodeError(f"expected distinct keys or members, got {shown_text} again")
@@ -360,3 +348,38 @@ class Writer:
         if isinstance(value, Decimal):
             return f"~f{edn.dumps(value)[:-1].decode()}"
         return None
+
+
+class _Spelling(Writer):
+    """Writes values to see which are one on the wire; they are known to be writable.
+
+    Instead of what has parts stands a number, which another one has if it is written alike. So
+    each is written once, however many sets and maps stand around it.
+    """
+
+    __slots__ = ("_numbers", "_parts")
+
+    def __init__(self, is_verbose: bool, tagged: bool, default: Default | None) -> None:
+        super().__init__(is_verbose=is_verbose, has_codes=False, tagged=tagged, default=default)
+        self._numbers: dict[bytes, int] = {}
+        self._parts: dict[int, tuple[Any, list[int]]] = {}  # by id; the value is kept, so is its id
+
+    def _open(self, value: Any) -> Opened:
+        write, node = super()._open(value)
+        if write is None:
+            return None, node
+        found = self._parts.get(id(node))
+        if found is None:
+            text = serialize(write(node, 1))
+            found = node, [self._numbers.setdefault(text, len(self._numbers))]
+            self._parts[id(node)] = found
+        return None, found[1]
+
+    def _sequence(self, value: Any, level: int) -> Any:
+        node = super()._sequence(value, level)
+        if type(value) is frozenset:  # in an order of its own, which no other one need have
+            (node["~#set"] if self._is_verbose else node[1]).sort(key=serialize)
+        return node
+
+    def _check_distinct(self, members: Any, is_text: bool) -> None:
+        """Do nothing: each set and map has been checked before the one around it."""

@@ -27,6 +27,7 @@ def seeds() -> Iterator[bytes]:
     yield b'[{"a":{"b":["c/d"]}},"2c4461"]'
     yield b'[[["chat/said",{"text":"\\u00e9"}],["a/b"]],null]'
     yield b'[["chsk/handshake",["sente/nil-uid",null,{"motd":"hi"}]],null]'
+    yield b'[["chsk/handshake",[9007199254740992,null]],null]'
     yield b'["chsk/ws-ping",null]'
     yield b'[["chsk/ws-ping"],"ajax"]'
     yield b'[{"a":1,"a":2}]'
@@ -50,7 +51,19 @@ def check(data: bytes) -> None:
         _expect(error, "has a form for", "outside the namespace chsk")
         return
     again, again_id = PACKER.unpack(memoryview(written))
+    if _is_handshake(value) and type(value[1][0]) is int and abs(value[1][0]) >= 2**53:
+        value[1][0] = str(value[1][0])  # a uid that JavaScript would round travels as text
     assert same([again, again_id], [value, cb_id]), written
+
+
+def _is_handshake(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and value[0] == "chsk/handshake"
+        and isinstance(value[1], list)
+        and bool(value[1])
+    )
 
 
 def _expect(error: EdnEncodeError, *reasons: str) -> None:
