@@ -6,6 +6,7 @@ the wire is Sente's, byte for byte. `ChannelSocket` and its `send` are the serve
 """
 
 from chansock import csrf, edn, packers
+from chansock._core.handlers import CallNext
 from chansock._core.presence import Presence
 from chansock._fast.dispatch import LATER, EventMsg
 from chansock.channel import ChannelSocket
@@ -27,6 +28,7 @@ from chansock.errors import (
     ReplyTimeout,
 )
 from chansock.request import Headers, Params, Request, Response
+from chansock.routing import Router
 from chansock.server import Listener, run, serve
 from chansock.stats import Lost, Stats
 from chansock.target import ALL, ANONYMOUS, ClientTarget, Target, UserId
@@ -38,6 +40,7 @@ __all__ = [
     "ALL",
     "ANONYMOUS",
     "LATER",
+    "CallNext",
     "ChannelClosed",
     "ChannelSocket",
     "ChansockError",
@@ -70,6 +73,7 @@ __all__ = [
     "ReplyTimeout",
     "Request",
     "Response",
+    "Router",
     "State",
     "Stats",
     "StrDict",

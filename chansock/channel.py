@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Hashable
+from collections.abc import AsyncIterator, Hashable
 from functools import partial
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Self
 
 from chansock import packers
 from chansock._core import event, wire
 from chansock._core.endpoint import Endpoint, Hook, Hooks
 from chansock._core.guard import Skip
+from chansock._core.handlers import ErrorHandler, Handled, Handlers, Middleware
 from chansock._core.hub import Hub
 from chansock._core.presence import Presence
-from chansock._core.router import ErrorHandler, Handler, Router
 from chansock._fast.dispatch import Connection, Dispatch, EventMsg, Inbox
 from chansock._fast.fanout import Fanout, Fragment
 from chansock._fast.packet import Packet, adapt
@@ -27,15 +27,14 @@ from chansock.clock import Clock, LoopClock
 from chansock.config import Config
 from chansock.errors import ChannelClosed, ConfigError, InvalidEvent
 from chansock.request import Response
+from chansock.routing import Registry
 from chansock.stats import Lost, Stats
 from chansock.target import ALL, ANONYMOUS, ClientTarget, Target, UserId, is_user_id
 
 __all__ = ["ChannelSocket"]
 
-H = TypeVar("H", bound=Handler)
 
-
-class ChannelSocket:
+class ChannelSocket(Registry):
     """One event pipe between this server and all the clients of all its users.
 
     Hooks take a Request and may be plain or async; while one waits, its connection is
@@ -67,7 +66,7 @@ class ChannelSocket:
         except AttributeError as error:
             raise ConfigError(f"packer: expected a Packer, got {packer!r:.80}") from error
         self._hooks = Hooks(user_id, handshake_data, authorize, reject, csrf_token)
-        self._router = Router(config.max_threads)
+        self._handlers = Handlers(config.max_threads)
         self._presence = Presence()
         self._core: _Core | None = None  # of this life, or of the last
 
@@ -159,48 +158,15 @@ class ChannelSocket:
 
     # -- receiving
 
-    @overload
-    def on(
-        self,
-        event_id: str,
-        handler: None = None,
-        /,
-        *,
-        parallel: bool = False,
-        thread: bool = False,
-    ) -> Callable[[H], H]: ...
-    @overload
-    def on(
-        self, event_id: str, handler: H, /, *, parallel: bool = False, thread: bool = False
-    ) -> H: ...
-    def on(
-        self,
-        event_id: str,
-        handler: Any = None,
-        /,
-        *,
-        parallel: bool = False,
-        thread: bool = False,
-    ) -> Any:
-        """Handle an event: as a decorator, or with the handler given.
+    def _add(self, handled: list[Handled]) -> None:
+        self._handlers.add(handled)
 
-        `handler(msg)` is plain (called at once, on the loop) or async; what it returns is
-        the reply, if the client asked for one; chansock.LATER: it will call `msg.reply`.
-        A client's events are handled one at a time; `parallel` lets this handler overlap
-        with what follows, `thread` runs a blocking one on a pool of max_threads.
-        The server's own `chsk/uidport-open` and `chsk/uidport-close` can be handled too:
-        `msg.data` came or went.
-
-        Raises InvalidEvent for an id that cannot be, or that has a handler already.
-        """
-        if handler is None:
-            return lambda function: self.on(event_id, function, parallel=parallel, thread=thread)
-        self._router.add(event_id, handler, parallel=parallel, thread=thread)
-        return handler
+    def _add_middleware(self, middleware: Middleware) -> None:
+        self._handlers.add_middleware(middleware)
 
     def on_error(self, handler: ErrorHandler, /) -> ErrorHandler:
         """Call `handler(msg, exception)` for each handler that raised, after it is logged."""
-        self._router.add_error_handler(handler)
+        self._handlers.add_error_handler(handler)
         return handler
 
     async def __aiter__(self) -> AsyncIterator[EventMsg[Any]]:
@@ -268,7 +234,7 @@ class ChannelSocket:
         if self._core is not None and not self._core.is_finished:
             raise ConfigError(f"expected a ChannelSocket that does not run yet, got {self!r}")
         self._presence.clear()
-        self._router.start()
+        self._handlers.start()
         self._core = _Core(self, clock)
 
     def stop(self) -> None:
@@ -306,7 +272,7 @@ class ChannelSocket:
             if isinstance(core.clock, LoopClock):
                 await core.clock.stop(timeout)
         finally:
-            self._router.stop()
+            self._handlers.stop()
             core.is_finished = True
 
 
@@ -314,14 +280,14 @@ class _Core:
     """Engine and core of a channel that has started, put together: one life of it."""
 
     def __init__(self, chsk: ChannelSocket, clock: Clock) -> None:
-        config, packer, router = chsk.config, chsk.packer, chsk._router
+        config, packer, handlers = chsk.config, chsk.packer, chsk._handlers
         self.is_stopped = False
         self.is_finished = False  # nothing of it runs any more
         self.nobody = 0
         self.readers = 0  # iterators that are running
         self.unread: deque[EventMsg[Any]] = deque()  # what they have not taken yet
         self.news = asyncio.Event()
-        self._warn_unclaimed = router.warn_unclaimed
+        self._warn_unclaimed = handlers.warn_unclaimed
         self.clock = clock
         self.sweep = Sweep(clock)
         self.presence_inbox = Inbox()
@@ -340,10 +306,10 @@ class _Core:
             self.fanout,
             packer,
             sender=chsk,
-            routes=router.routes,
-            own_routes=router.own_routes,
+            routes=handlers.routes,
+            own_routes=handlers.own_routes,
             unclaimed=self._take_unclaimed,
-            failed=router.failed,
+            failed=handlers.failed,
             wire=wire,
             max_events=config.max_inbox_events,
             max_bytes=config.max_inbox_bytes,

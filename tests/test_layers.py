@@ -50,14 +50,14 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "_core.posts",
         "_core.session",
         "_core.hub",
-        "_core.router",
+        "_core.handlers",
         "_core.endpoint",
     ),
-    ("channel", "csrf"),
+    ("channel", "routing", "csrf"),
     ("server", "asgi", "uvicorn", "aiohttp", "django", "client"),
     ("", "__main__", "testing"),
 )
-ACYCLIC = {0, 2, 3, 6}
+ACYCLIC = {0, 2, 3, 4, 6}
 ENGINE = (  # each stage may import those before it, and its own without a cycle
     ("buffer", "borrowed", "sweep", "head", "request", "steps", "tasks"),
     ("edn_source", "edn_keys", "edn_tokens", "edn_strings", "edn_numbers", "edn_literals"),

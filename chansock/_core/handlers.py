@@ -1,0 +1,189 @@
+"""Which handler an event goes to, what stands around it, and what happens when one fails.
+
+Holds the two tables that the dispatch reads (event id to Route). Events are run there,
+not here; this is asked once per registration and once per failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
+from inspect import iscoroutinefunction
+from typing import Any, Final, TypeAlias
+
+from chansock._core import wire
+from chansock._core.event import check_handled_id
+from chansock._fast.dispatch import EventMsg, Route, is_awaitable
+from chansock.errors import ChannelClosed, InvalidEvent
+from chansock.values import Keyword
+
+__all__ = [
+    "CallNext",
+    "ErrorHandler",
+    "Handled",
+    "Handler",
+    "Handlers",
+    "Middleware",
+    "check_registered_id",
+    "name_of",
+]
+
+log = logging.getLogger("chansock.handlers")
+
+Handler: TypeAlias = Callable[[EventMsg[Any]], Any]
+ErrorHandler: TypeAlias = Callable[[EventMsg[Any], BaseException], object]
+CallNext: TypeAlias = Callable[[EventMsg[Any]], Any]
+Middleware: TypeAlias = Callable[[EventMsg[Any], CallNext], Any]
+
+# What the channel itself tells the application of; no other id in `chsk` ever comes.
+OWN_IDS: Final = (wire.UIDPORT_OPEN, wire.UIDPORT_CLOSE, wire.WS_PING, wire.WS_PONG)
+MAX_WARNED_IDS: Final = 100  # peers choose the ids, so not one line for each
+
+
+@dataclass(frozen=True, slots=True)
+class Handled:
+    """One registration: a handler, the id it is for, and what stands around it."""
+
+    event_id: str  # of a Router's perhaps without its namespace as yet
+    handler: Handler
+    is_parallel: bool
+    is_threaded: bool
+    middleware: tuple[Middleware, ...] = ()  # its routers', outermost first
+
+
+class Handlers:
+    """The handlers of one channel."""
+
+    def __init__(self, max_threads: int) -> None:
+        self.routes: dict[str, Route] = {}
+        self.own_routes: dict[str, Route] = {}
+        self._handled: dict[Keyword, Handled] = {}
+        self._middleware: list[Middleware] = []
+        self._error_handlers: list[ErrorHandler] = []
+        self._warned: set[str] = set()
+        self._max_threads = max_threads
+        self._pool: ThreadPoolExecutor | None = None
+        self._is_stopped = False
+
+    def add(self, handled: Iterable[Handled]) -> None:
+        """Register all of these, or none. Raises InvalidEvent for an id that cannot be,
+        or that has a handler already."""
+        found = self._handled.copy()
+        added = []
+        for one in handled:
+            keyword = check_registered_id(one.event_id)
+            if keyword in found:
+                raise second(one.event_id, found[keyword].handler, one.handler)
+            found[keyword] = one
+            added.append(keyword)
+        self._handled = found
+        self._route(added)
+
+    def add_middleware(self, middleware: Middleware) -> None:
+        """Put it around every handler, inside of those that were there before."""
+        self._middleware.append(middleware)
+        self._route(self._handled)
+
+    def add_error_handler(self, handler: ErrorHandler) -> None:
+        """Call handler(msg, exception) for each handler that raised, after it was logged."""
+        self._error_handlers.append(handler)
+
+    def failed(self, msg: EventMsg[Any], error: BaseException) -> None:
+        """Log a handler's failure and tell the error handlers."""
+        if isinstance(error, asyncio.CancelledError):
+            log.warning("handler_cancelled id=%r uid=%r", msg.id, msg.uid)
+        else:
+            log.error("handler_error id=%r uid=%r", msg.id, msg.uid, exc_info=error)
+        for handler in self._error_handlers:
+            try:
+                handler(msg, error)
+            except Exception:
+                log.exception("error_handler_error id=%r uid=%r", msg.id, msg.uid)
+
+    def warn_unclaimed(self, event_id: str) -> None:
+        """Warn once for each of the first ids that no handler claims."""
+        if event_id not in self._warned and len(self._warned) < MAX_WARNED_IDS:
+            self._warned.add(event_id)
+            log.warning("unclaimed_event id=%r", event_id[:80])
+
+    def start(self) -> None:
+        """Let blocking handlers begin, and warn anew."""
+        self._is_stopped = False
+        self._warned.clear()
+
+    def stop(self) -> None:
+        """Let no further blocking handler begin."""
+        self._is_stopped = True
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._pool = None
+
+    def _route(self, keywords: Iterable[Keyword]) -> None:
+        for keyword in keywords:
+            one = self._handled[keyword]
+            call: Handler = self._threaded(one.handler) if one.is_threaded else one.handler
+            is_async = one.is_threaded or is_coroutine(call)
+            for layer in reversed((*self._middleware, *one.middleware)):
+                call = _around(layer, call, is_async)
+                is_async = is_coroutine(layer)
+            routes = self.own_routes if keyword.startswith("chsk/") else self.routes
+            routes[keyword] = Route(call, one.is_parallel)
+
+    def _threaded(self, handler: Handler) -> Callable[[EventMsg[Any]], Awaitable[Any]]:
+        def in_thread(msg: EventMsg[Any]) -> Awaitable[Any]:
+            if self._is_stopped:
+                raise ChannelClosed("the channel is stopped")
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._max_threads, "chansock")
+            # With the context variables that a middleware may have set.
+            return asyncio.wrap_future(self._pool.submit(copy_context().run, handler, msg))
+
+        return in_thread
+
+
+def _around(layer: Middleware, inner: Handler, is_inner_async: bool) -> Handler:
+    """Give the function that calls a middleware with what it stands around."""
+    call_next = inner
+    if is_coroutine(layer) and not is_inner_async:
+
+        async def call_next(msg: EventMsg[Any]) -> Any:
+            result = inner(msg)
+            return await result if is_awaitable(result) else result
+
+    def call(msg: EventMsg[Any]) -> Any:
+        return layer(msg, call_next)
+
+    return call
+
+
+def is_coroutine(function: Callable[..., Any]) -> bool:
+    """Tell whether what a call of it gives is a coroutine, for sure."""
+    return iscoroutinefunction(function) or iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004 - of an object of a class with one
+    )
+
+
+def check_registered_id(event_id: str) -> Keyword:
+    """Give the id of an event to handle. Raises InvalidEvent for one that never comes."""
+    keyword = check_handled_id(event_id)
+    if keyword.startswith("chsk/") and keyword not in OWN_IDS:
+        raise InvalidEvent(f"expected one of {', '.join(OWN_IDS)}, got {event_id!r:.80}")
+    return keyword
+
+
+def second(event_id: str, first: Handler, other: Handler) -> InvalidEvent:
+    """Make the error for an id that is handled twice."""
+    return InvalidEvent(
+        f"expected one handler for {event_id!r}, got a second: {name_of(first)} has it, "
+        f"and so would {name_of(other)}"
+    )
+
+
+def name_of(function: object) -> str:
+    """Name a function for a message: its module and qualified name."""
+    named = function if hasattr(function, "__qualname__") else type(function)
+    return f"{named.__module__}.{named.__qualname__}"
