@@ -2,7 +2,7 @@
 
 WebSocket, with Ajax long-polling where that is blocked, on one URL and behind one API;
 the wire is Sente's, byte for byte. `ChannelSocket` and its `send` are the server's side,
-`connect` the client's. What is public stands in `__all__`.
+`connect` the client's (`connect_sync` where code waits). What is public stands in `__all__`.
 """
 
 from chansock import csrf, edn, packers
@@ -10,7 +10,7 @@ from chansock._core.handlers import CallNext
 from chansock._core.presence import Presence
 from chansock._fast.dispatch import LATER, EventMsg
 from chansock.channel import ChannelSocket
-from chansock.client import Client, Event, Reason, State, connect
+from chansock.client import Client, Event, Reason, State, SyncClient, connect, connect_sync
 from chansock.config import Compression, Config
 from chansock.errors import (
     ChannelClosed,
@@ -78,10 +78,12 @@ __all__ = [
     "Stats",
     "StrDict",
     "Symbol",
+    "SyncClient",
     "Tagged",
     "Target",
     "UserId",
     "connect",
+    "connect_sync",
     "csrf",
     "edn",
     "packers",

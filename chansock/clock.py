@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from chansock._fast.tasks import Workers
 
-__all__ = ["Clock", "LoopClock"]
+__all__ = ["Clock", "LoopClock", "loop_factory"]
 
 
 T = TypeVar("T")
@@ -97,3 +97,12 @@ class LoopClock:
         # One that was cancelled before its first step could not take itself out.
         tasks = {*self._tasks, *self._workers.tasks} - {asyncio.current_task()}
         return {task for task in tasks if not task.done()}
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
+    """Give what makes a loop: uvloop's where there is one, else asyncio's."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop
+    return uvloop.new_event_loop

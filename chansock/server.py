@@ -24,7 +24,7 @@ from chansock._core.forwarded import Proxies
 from chansock._fast.connection import Protocol, Service
 from chansock._fast.epoll import IS_AVAILABLE, Acceptor, Poller
 from chansock.channel import ChannelSocket
-from chansock.clock import LoopClock
+from chansock.clock import LoopClock, loop_factory
 from chansock.config import Config
 from chansock.errors import ConfigError
 from chansock.request import Request, Response
@@ -357,11 +357,3 @@ def run(
             runner.run(main())
     except asyncio.CancelledError:
         pass  # the second signal
-
-
-def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop
-    return uvloop.new_event_loop

@@ -17,7 +17,7 @@ import sys
 from typing import Any
 
 import chansock
-from chansock.server import loop_factory
+from chansock.clock import loop_factory
 
 PIECE = "x" * 16384
 

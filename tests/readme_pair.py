@@ -25,7 +25,9 @@ def programs(readme: str) -> dict[str, str]:
     return dict(re.findall(r"^```python\n(?=# (\w+\.py)\n)(.*?)^```$", readme, re.M | re.S))
 
 
-def run_pair(readme: Path, python: str = sys.executable) -> tuple[str, int]:
+def run_pair(
+    readme: Path, python: str = sys.executable, client: str = "client.py"
+) -> tuple[str, int]:
     """Give what the client printed, and the server's exit status after SIGTERM.
 
     Raises CalledProcessError, TimeoutExpired or TimeoutError if either does not do its part.
@@ -38,8 +40,8 @@ def run_pair(readme: Path, python: str = sys.executable) -> tuple[str, int]:
         server = subprocess.Popen([python, "server.py"], cwd=folder)
         try:
             wait_for(port, server)
-            client = subprocess.run(
-                [python, "client.py"],
+            done = subprocess.run(
+                [python, client],
                 cwd=folder,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -47,7 +49,7 @@ def run_pair(readme: Path, python: str = sys.executable) -> tuple[str, int]:
                 check=True,
             )
             server.send_signal(signal.SIGTERM)
-            return client.stdout, server.wait(RUN_LIMIT)
+            return done.stdout, server.wait(RUN_LIMIT)
         finally:
             server.kill()
             server.wait()

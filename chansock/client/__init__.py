@@ -1,9 +1,9 @@
-"""The Python client of a channel socket: `connect`, and what it gives.
+"""The Python client of a channel socket: `connect`, `connect_sync`, and what they give.
 
 Uses the words, the engine and the codecs; knows no server, hub or face. Inside: `client`
 (face and state machine, with watch and beside); the two transports, `socket` (with dial,
-pinger and backlog) and `ajax` (with posts and http); `inbox` and `pending`, what waits; the
-rest is pure.
+pinger and backlog) and `ajax` (with posts and http); `inbox` and `pending`, what waits; `sync`
+(with threads), the face for code that waits; the rest is pure.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from chansock.client.client import Client, Transport
 from chansock.client.credentials import Credentials, Source
 from chansock.client.packets import Event
 from chansock.client.state import Close, Reason, State, WsClose, WsError
+from chansock.client.sync import SyncClient, in_sync
 from chansock.client.watch import StateHandler
 from chansock.errors import ConfigError
 
@@ -31,9 +32,11 @@ __all__ = [
     "Reason",
     "State",
     "StateHandler",
+    "SyncClient",
     "WsClose",
     "WsError",
     "connect",
+    "connect_sync",
 ]
 
 
@@ -114,3 +117,6 @@ def connect(
         max_inbox_events=max_inbox_events,
     )
     return Client(credentials, settings, backoffs.Backoff(max_backoff, given=backoff), transport)
+
+
+connect_sync = in_sync(connect)

@@ -18,10 +18,10 @@ from chansock._core.extensions import Extensions
 from chansock._fast.connection import Protocol, Service
 from chansock._fast.echo import Echo
 from chansock._fast.sweep import Sweep
-from chansock.clock import LoopClock
+from chansock.clock import LoopClock, loop_factory
 from chansock.config import Compression, Config
 from chansock.request import Request, Response
-from chansock.server import create_server, loop_factory, protocol_factory
+from chansock.server import create_server, protocol_factory
 
 __all__ = ["EchoEndpoint", "main", "service"]
 

@@ -37,7 +37,7 @@ from random import Random
 from typing import Any
 
 import chansock
-from chansock.server import loop_factory
+from chansock.clock import loop_factory
 from soak import SETTINGS, note_stalls, question, user_of
 from soak.packed import PACKERS, packer_of
 
