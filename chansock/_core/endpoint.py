@@ -73,7 +73,7 @@ class Endpoint:
         sweep: Sweep,
     ) -> None:
         self._config = config
-        self._hooks = hooks
+        self.hooks = hooks  # the test kit puts its own `user_id` before the application's
         self._packer = packer
         self._hub = hub
         self._dispatch = dispatch
@@ -147,7 +147,7 @@ class Endpoint:
 
     def _steps(self, request: Request, kind: str, is_loopback: bool) -> _Steps:
         # A generator, so that hooks may be plain or async and a plain one costs no task.
-        hooks, config = self._hooks, self._config
+        hooks, config = self.hooks, self._config
         if self.is_stopping:
             return self.refuse("stopping", 503, "the server is stopping")
         if hooks.reject is not None:

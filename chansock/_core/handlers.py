@@ -140,7 +140,8 @@ class Handlers:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(self._max_threads, "chansock")
             # With the context variables that a middleware may have set.
-            return asyncio.wrap_future(self._pool.submit(copy_context().run, handler, msg))
+            run = copy_context().run
+            return asyncio.get_running_loop().run_in_executor(self._pool, run, handler, msg)
 
         return in_thread
 

@@ -5,14 +5,15 @@ Nothing happens by itself but the next poll, while the client is told to poll.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
 from chansock._core.endpoint import Admission
 from chansock._fast.dispatch import Connection
 from chansock.errors import HandshakeRefused
-from chansock.request import Response
+from chansock.request import Request, Response
 from chansock.testing.client import (
     Client,
     Handshake,
@@ -20,9 +21,11 @@ from chansock.testing.client import (
     Reply,
     as_bytes,
     is_handshake,
+    pairs,
     text_of,
     urlencoded,
 )
+from chansock.testing.network import Lane
 from chansock.testing.transport import RecordingTransport
 from chansock.values import Keyword
 
@@ -49,11 +52,12 @@ class Poll:
 
     @property
     def is_parked(self) -> bool:
+        """Whether the server holds it, without an answer yet."""
         return self.connection is not None and self.transport.is_open
 
 
 class AjaxClient(Client):
-    """A client on Ajax; made by `World.ajax`, which shakes hands.
+    """A client on Ajax.
 
     While `is_polling` it polls anew after each answer, and after an error once with a
     handshake, as Sente's do; if that fails too it gives up (theirs wait and try again).
@@ -64,7 +68,77 @@ class AjaxClient(Client):
         super().__init__(*args)
         self.is_polling = False
         self.polls: list[Poll] = []  # all GETs so far
-        self._posts: list[tuple[Connection, RecordingTransport]] = []  # not answered at once
+        # Not answered at once: what a break ends.
+        self._posts: list[tuple[Connection, RecordingTransport]] = []
+        self._asked: list[Reply] = []
+        self._unheard: list[Callable[[], object]] = []  # answers that came while it lagged
+
+    # -- life
+
+    @property
+    def is_open(self) -> bool:
+        return self.is_polling or self.parked is not None
+
+    def connect(self) -> None:
+        """Shake hands, then poll, and go on polling. Raises HandshakeRefused."""
+        __tracebackhide__ = True
+        self.shake_hands()
+        self.is_polling = True
+        self.poll()
+
+    def reconnect(self) -> None:
+        __tracebackhide__ = True
+        self.cut()
+        self.connect()
+
+    def close(self, code: int = 1000) -> None:
+        """Leave the page: its requests break off, and nobody hears of a code."""
+        self.cut()
+
+    def cut(self) -> None:
+        self.drop()
+
+    def lag(self) -> None:
+        self.is_lagging = True
+
+    def resume(self) -> None:
+        self.is_lagging = False
+        unheard, self._unheard = self._unheard, []
+        for call in unheard:
+            self._hear(call)
+
+    def drop(self) -> None:
+        """Break the connections of all parked polls and POSTs, as a page that is left."""
+        self.breaks += self.is_open
+        self.is_polling = False
+        self._asked.clear()
+        self._unheard.clear()
+        has_vanished = self._up.is_dead
+        self._up.cut()
+        self._down.cut()
+        self._up, self._down = Lane(self.world.loop), Lane(self.world.loop)
+        requests, self._posts = self._posts, []
+        for poll in self.polls:
+            if poll.connection is not None:
+                requests.append((poll.connection, poll.transport))
+                poll.connection = None
+        if has_vanished:
+            return  # nobody tells the server
+        for connection, transport in requests:
+            if transport.is_open:
+                transport.is_open = False
+                self.world.inside(partial(self.world.endpoint.closed, connection, 1006))
+
+    def _hear(self, call: Callable[[], object]) -> None:
+        """Read an answer, as soon as the network has brought it and nothing holds it up."""
+
+        def arrive() -> None:
+            if self.is_lagging:
+                self._unheard.append(call)
+            else:
+                call()
+
+        self._down.put(arrive, self.network.down)
 
     # -- GET
 
@@ -73,10 +147,12 @@ class AjaxClient(Client):
 
         `udt` is what numbered POSTs refer to (`post(packet, [("n", f"{udt}-1")])`).
         """
+        __tracebackhide__ = True
         poll = self._get([("udt", udt or self.world.udt()), ("handshake?", "1")])
+        self.world.pass_delay(self.network.down)
         if poll.status != 200:
             assert poll.status is not None
-            raise HandshakeRefused(poll.status, text_of(poll.transport.response))
+            raise self.world.blamed(HandshakeRefused(poll.status, text_of(poll.transport.response)))
         return poll
 
     def poll(self) -> Poll:
@@ -88,29 +164,17 @@ class AjaxClient(Client):
         """The newest poll, if it is parked."""
         return self.polls[-1] if self.polls and self.polls[-1].is_parked else None
 
-    def drop(self) -> None:
-        """Break the connections of all parked polls and POSTs, as a page that is left."""
-        self.is_polling = False
-        requests, self._posts = self._posts, []
-        for poll in self.polls:
-            if poll.connection is not None:
-                requests.append((poll.connection, poll.transport))
-                poll.connection = None
-        for connection, transport in requests:
-            if transport.is_open:
-                transport.is_open = False
-                self.world.inside(partial(self.world.endpoint.closed, connection, 1006))
-
     def _get(self, params: Params) -> Poll:
         request = self._request("GET", [*params, *self._params])
         poll = Poll(params)
         self.polls.append(poll)
+        self.world.pass_delay(self.network.up)
         self._open(poll, self.world.admit(request))
         return poll
 
     def _open(self, poll: Poll, admitted: Admission | Response) -> None:
-        poll.transport.on_arrival = lambda: self._answered(poll)
-        poll.transport.on_close = lambda: self._failed(poll)
+        poll.transport.on_arrival = lambda: self._hear(partial(self._answered, poll))
+        poll.transport.on_close = lambda: self._hear(partial(self._failed, poll))
         if isinstance(admitted, Response):
             poll.transport.refuse(admitted)
             return
@@ -128,6 +192,7 @@ class AjaxClient(Client):
         self._poll_again(is_error=False)
 
     def _failed(self, poll: Poll) -> None:
+        self.breaks += self.is_polling and not poll.is_handshake
         if poll.is_handshake:
             self.is_polling = False
         self._poll_again(is_error=True)
@@ -141,7 +206,10 @@ class AjaxClient(Client):
             self.world.loop.create_task(self._get_later(params))
 
     async def _get_later(self, params: Params) -> None:
-        if not self.is_polling:
+        lane = self._up
+        if self.network.up:
+            await asyncio.sleep(self.network.up)
+        if not self.is_polling or lane.is_dead:
             return
         request = self._request("GET", [*params, *self._params])
         poll = Poll(params)
@@ -150,28 +218,26 @@ class AjaxClient(Client):
 
     # -- POST
 
-    def send(self, event_id: str, data: Any = None) -> Reply:
-        """POST `[[event_id data] nil]`; the answer's value is `Keyword("chsk/dummy-cb-200")`."""
-        return self.post(self._event(event_id, data, None))
+    def send(self, event_id: str, data: Any = None, *, timeout: float | None = None) -> Any:
+        """POST `[[event_id data] nil]`; the answer's value is `Keyword("chsk/dummy-cb-200")`.
+
+        With a timeout it is `ask(...).wait(timeout)`.
+        """
+        __tracebackhide__ = True
+        if timeout is not None:
+            return self.ask(event_id, data).wait(timeout)
+        return self._post(event_id, self._event(event_id, data, None), ())
 
     def ask(self, event_id: str, data: Any = None) -> Reply:
         """POST `[[event_id data] :ajax]`; the answer is the reply."""
-        return self.post(self._event(event_id, data, Keyword("ajax")))
+        return self._post(event_id, self._event(event_id, data, Keyword("ajax")), ())
 
     def post(self, packet: bytes | str, fields: Pairs = ()) -> Reply:
         """POST a packet, with further fields: in a form as `ppstr`, or a binary one as the body."""
-        reply = Reply()
-        fields = [("udt", self.world.udt()), ("client-id", self.client_id), *fields]
-        is_binary = self.world.packer.binary
-        if is_binary:
-            body = as_bytes(packet)
-            query, kind = [*fields, ("binary?", "true")], "application/octet-stream"
-        else:
-            body = urlencoded([*fields, ("ppstr", as_bytes(packet).decode())]).encode()
-            query, kind = [], "application/x-www-form-urlencoded;charset=UTF-8"
-        request = self._request("POST", query, [("Content-Type", kind)])
-        if not is_binary:
-            request.set_form(body)
+        return self._post("a packet", packet, fields)
+
+    def _post(self, event_id: str, packet: bytes | str, fields: Pairs) -> Reply:
+        reply = Reply(self, event_id)
         transport = RecordingTransport("ajax")
 
         def answered() -> None:
@@ -180,15 +246,48 @@ class AjaxClient(Client):
 
         def refused() -> None:
             reply.status = transport.status
+            reply.response = transport.response
 
-        transport.on_arrival = answered
-        transport.on_close = refused
-        admitted = self.world.admit(request)
-        if isinstance(admitted, Response):
-            transport.refuse(admitted)
-        else:
+        transport.on_arrival = lambda: self._hear(answered)
+        transport.on_close = lambda: self._hear(refused)
+        self._asked.append(reply)
+        request, body = self._post_request(packet, pairs(fields))
+        lane = self._up
+
+        def opened(admitted: Admission | Response) -> None:
+            if lane.is_dead:
+                return
+            if isinstance(admitted, Response):
+                transport.refuse(admitted)
+                return
             endpoint = self.world.endpoint
             connection = self.world.inside(lambda: endpoint.post(admitted, body, transport))
             if connection is not None:
                 self._posts.append((connection, transport))
+
+        async def admit_later() -> None:
+            opened(await self.world.admitted(request))
+
+        if self.network.up or not lane.is_idle:
+            lane.put(lambda: self.world.loop.create_task(admit_later()), self.network.up)
+        elif not lane.is_dead:
+            opened(self.world.admit(request))
         return reply
+
+    def _post_request(self, packet: bytes | str, fields: Params) -> tuple[Request, bytes]:
+        # The params go with each request, else a hook that reads one would see another user.
+        own = [("udt", self.world.udt()), ("client-id", self.client_id), *fields]
+        names = {name for name, _ in own}
+        query = [pair for pair in self._params if pair[0] not in names]
+        if self.world.packer.binary:
+            query = [*own, ("binary?", "true"), *query]
+            kind = ("Content-Type", "application/octet-stream")
+            return self._request("POST", query, [kind]), as_bytes(packet)
+        body = urlencoded([*own, ("ppstr", as_bytes(packet).decode())]).encode()
+        kind = ("Content-Type", "application/x-www-form-urlencoded;charset=UTF-8")
+        request = self._request("POST", query, [kind])
+        request.set_form(body)
+        return request, body
+
+    def _awaits(self, reply: Reply) -> bool:
+        return reply in self._asked

@@ -6,19 +6,27 @@ one step at a time. No transport here: `ws` and `ajax` are the two ways.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from urllib.parse import quote
 
+from chansock._core import wire
+from chansock._core.event import check_handled_id
+from chansock.errors import ChannelClosed, ReplyError, ReplyTimeout
 from chansock.request import Request, Response
-from chansock.values import Keyword
+from chansock.target import ANONYMOUS, UserId
+from chansock.testing.network import Delay, Lane
 
 if TYPE_CHECKING:
     from chansock.testing.world import World
 
-__all__ = ["Client", "Event", "Handshake", "Pairs", "Reply"]
+__all__ = ["UID", "Client", "Event", "Handshake", "Pairs", "Reply", "pairs"]
 
-Pairs: TypeAlias = Iterable[tuple[str, str]]
+Pairs: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
+
+UID = "chansock.testing.uid"  # in a request's state: the user that the test says it is
+WITHIN = 5.0  # seconds of turned time; a handler that sleeps a little is still in time
 
 
 class Event(NamedTuple):
@@ -38,29 +46,70 @@ class Handshake(NamedTuple):
 class Reply:
     """What will come back for an event that asked for a reply."""
 
-    __slots__ = ("_values", "status")
+    __slots__ = ("_client", "_event_id", "_values", "response", "status")
 
-    def __init__(self) -> None:
+    def __init__(self, client: Client, event_id: str) -> None:
+        self._client = client
+        self._event_id = event_id
         self._values: list[Any] = []
         self.status: int | None = None  # over Ajax: of the POST
+        self.response: Response | None = None  # over Ajax: what refused it
 
     @property
     def is_here(self) -> bool:
+        """Whether it has come."""
         return bool(self._values)
 
     @property
     def value(self) -> Any:
-        """The reply. Raises LookupError if there is none."""
+        """The reply that has come; `Keyword("chsk/error")` if the handler failed.
+
+        Raises LookupError if there is none yet: see `wait`.
+        """
         if not self._values:
             raise LookupError(f"expected a reply, got none yet (status {self.status})")
         return self._values[0]
+
+    def wait(self, timeout: float = WITHIN) -> Any:
+        """Give the reply, letting turned time pass until it is here.
+
+        Raises ReplyTimeout after `timeout` seconds of it, over Ajax also after
+        `Config.poll_timeout`, which ends its POST; ReplyError if the handler failed, or
+        the POST was refused; ChannelClosed if the connection has ended without it.
+        """
+        __tracebackhide__ = True
+        client, event_id = self._client, self._event_id
+        client.world.loop.advance_until(self._is_decided, timeout)
+        error: Exception
+        if self._values:
+            value = self._values[0]
+            if value not in (wire.ERROR, wire.TIMEOUT):
+                return value
+            kind = ReplyError if value == wire.ERROR else ReplyTimeout
+            error = kind(f"expected a reply to {event_id}, got {value}")
+        elif self.status is not None:
+            text = text_of(self.response)
+            error = ReplyError(f"expected a reply to {event_id}, got {self.status} {text}")
+        elif not client._awaits(self):
+            error = ChannelClosed(f"expected a reply to {event_id}, got a break: {client!r}")
+        else:
+            error = ReplyTimeout(f"expected a reply to {event_id} within {timeout:g} s, got none")
+        raise client.world.blamed(error)
+
+    def _is_decided(self) -> bool:
+        return self.is_here or self.status is not None or not self._client._awaits(self)
 
     def arrive(self, value: Any) -> None:
         self._values.append(value)
 
 
-class Client:
-    """What both kinds have: who they are, and what arrived."""
+class Client(ABC):
+    """A client in a World; `World.connect` makes it, on a WebSocket or on Ajax.
+
+    The words are the same on both transports. `send` and `ask` go out at once; what the
+    channel pushes arrives while time passes: `expect`, `Reply.wait` and `send` with a timeout
+    let as much of it pass as they need, `World.turn` and `World.advance` what they are told.
+    """
 
     def __init__(
         self, world: World, client_id: str, params: Pairs, headers: Pairs, uid: Any
@@ -68,26 +117,170 @@ class Client:
         self.world = world
         self.client_id = client_id
         self.handshake: Handshake | None = None  # the newest
-        self.events: list[Event] = []
-        self._params = [("client-id", client_id), *params]
-        self._headers = list(headers)
+        self.events: list[Event] = []  # that arrived, and were not taken yet
+        self.breaks = 0  # how often its connection has ended, by whom ever
+        self.close_code: int | None = None  # of the last socket; 1006: cut
+        self.is_lagging = False
+        self.network = world.network
+        self._params = [("client-id", client_id), *pairs(params)]
+        self._headers = pairs(headers)
         self._uid = uid
+        self._up = Lane(world.loop)
+        self._down = Lane(world.loop)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.client_id!r} uid={self.uid!r} {self.state}>"
+
+    # -- looking
+
+    @property
+    def uid(self) -> UserId | None:
+        """The user that the server took it for; None: anonymous, or no handshake yet."""
+        if self.handshake is None or self.handshake.uid == wire.NIL_UID:
+            return None
+        uid: UserId = self.handshake.uid
+        return uid
+
+    @property
+    @abstractmethod
+    def is_open(self) -> bool:
+        """Whether it has a connection, as far as it knows."""
+
+    @property
+    def state(self) -> str:
+        """Open, or why not, in words."""
+        if self.is_open:
+            return "open"
+        return "closed" if self.close_code is None else f"closed ({self.close_code})"
+
+    # -- sending
+
+    @abstractmethod
+    def send(self, event_id: str, data: Any = None, *, timeout: float | None = None) -> Any:
+        """Send an event; with a timeout, ask for a reply and give it.
+
+        The words of a real client, in turned time; the errors are those of `Reply.wait`.
+        Raises ChannelClosed on a WebSocket that is closed.
+        """
+
+    @abstractmethod
+    def ask(self, event_id: str, data: Any = None) -> Reply:
+        """Send an event that asks for a reply, and go on: `Reply.wait` gives it."""
+
+    # -- receiving
 
     def take(self) -> list[Event]:
-        """Give the events that arrived, and forget them."""
+        """Give the events that arrived, and forget them. No time passes."""
         events, self.events = self.events, []
         return events
 
+    def expect(self, event_id: str, *, within: float = WITHIN) -> Any:
+        """Give the data of the oldest event of this id, and forget that event.
+
+        Lets turned time pass until it is here. Events of other ids stay as they are, before
+        it and after it: `take` has them. Raises AssertionError after `within` seconds of it.
+        """
+        __tracebackhide__ = True
+        check_handled_id(event_id)
+
+        def is_here() -> bool:
+            return any(event.id == event_id for event in self.events)
+
+        if not self.world.loop.advance_until(is_here, within):
+            raise self.world.blamed(
+                AssertionError(
+                    f"expected {event_id} within {within:g} s, got {self._got()} "
+                    f"(client {self.client_id!r}, {self.state})"
+                )
+            )
+        index = next(i for i, event in enumerate(self.events) if event.id == event_id)
+        return self.events.pop(index).data
+
+    def expect_nothing(self, event_id: str | None = None, *, within: float = 1.0) -> None:
+        """Let `within` seconds of turned time pass; nothing may arrive, or none of this id.
+
+        What has arrived and was not taken counts too. Raises AssertionError.
+        """
+        __tracebackhide__ = True
+        if event_id is not None:
+            check_handled_id(event_id)
+
+        def has_come() -> bool:
+            return any(event_id in (None, event.id) for event in self.events)
+
+        if self.world.loop.advance_until(has_come, within):
+            raise AssertionError(
+                f"expected no {event_id or 'event'} within {within:g} s, got {self._got()} "
+                f"(client {self.client_id!r})"
+            )
+
+    def _got(self) -> str:
+        if not self.events:
+            return "nothing"
+        shown = ", ".join(f"{id} {data!r:.80}" for id, data in self.events[:10])
+        more = len(self.events) - 10
+        return f"[{shown}{f', and {more} more' if more > 0 else ''}]"
+
+    # -- what can happen to its connection
+
+    @abstractmethod
+    def close(self, code: int = 1000) -> None:
+        """Close in order, as a page that is left."""
+
+    @abstractmethod
+    def cut(self) -> None:
+        """Break the connection, without a closing handshake: both sides notice at once."""
+
+    def vanish(self) -> None:
+        """Lose the network, and nobody is told: nothing arrives any more, either way.
+
+        The server notices when its ping is not answered, or no poll comes.
+        """
+        self._up.cut()
+        self._down.cut()
+
+    @abstractmethod
+    def reconnect(self) -> None:
+        """Connect again with the same client-id; a connection that is open is cut.
+
+        Raises HandshakeRefused if it is not let in.
+        """
+
+    @abstractmethod
+    def lag(self) -> None:
+        """Stop reading: what the server writes waits, first of all in its outbox."""
+
+    @abstractmethod
+    def resume(self) -> None:
+        """Read again, what waits first."""
+
+    def delay(
+        self, seconds: float = 0.0, *, up: float | None = None, down: float | None = None
+    ) -> None:
+        """Let what it sends arrive `up` seconds later, and what it is sent `down`; by default
+        both `seconds`. Order is kept; what is under way is not hastened."""
+        self.network = Delay(seconds if up is None else up, seconds if down is None else down)
+
+    # -- for both kinds
+
+    @abstractmethod
+    def _awaits(self, reply: Reply) -> bool:
+        """Tell whether this reply may still come: no break has ended the wait."""
+
     def _request(self, method: str, params: Pairs = (), headers: Pairs = ()) -> Request:
-        target = f"{self.world.path}?{urlencoded(params)}" if params else self.world.path
-        fields = [("Host", "localhost"), *self._headers, *headers]
+        query = pairs(params)
+        target = f"{self.world.path}?{urlencoded(query)}" if query else self.world.path
+        fields = [*self._headers, *pairs(headers)]
+        if not any(name.lower() == "host" for name, _ in fields):
+            fields.insert(0, ("Host", "localhost"))
         request = Request.from_fields(method, target, fields, client=("127.0.0.1", 50000))
         if self._uid is not None:
-            request.state["uid"] = self._uid
+            request.state[UID] = None if self._uid is ANONYMOUS else self._uid
         return request
 
     def _event(self, event_id: str, data: Any, cb_id: Any) -> bytes:
-        event = [Keyword(event_id)] if data is None else [Keyword(event_id), data]
+        keyword = check_handled_id(event_id)
+        event = [keyword] if data is None else [keyword, data]
         return self.world.packer.packet(event, cb_id)
 
     def _take_batch(self, batch: list[list[Any]]) -> None:
@@ -108,5 +301,10 @@ def text_of(response: Response | None) -> str:
     return response.body if isinstance(response.body, str) else response.body.decode()
 
 
-def urlencoded(pairs: Pairs) -> str:
-    return "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in pairs)
+def pairs(given: Pairs) -> list[tuple[str, str]]:
+    """Give names and values as a list, from a mapping or from pairs."""
+    return list(given.items() if isinstance(given, Mapping) else given)
+
+
+def urlencoded(given: Pairs) -> str:
+    return "&".join(f"{quote(n, safe='')}={quote(v, safe='')}" for n, v in pairs(given))

@@ -12,11 +12,13 @@ import math
 import selectors
 import time
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from concurrent.futures import Executor
+from typing import Any, TypeVar, TypeVarTuple
 
 __all__ = ["TurnedLoop"]
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 START = 1000.0  # seconds; any origin will do, but code that takes 0 for "never" should not meet it
 ROUNDING = 1e-6  # seconds; a timer due at the end of `advance` shall run in it
@@ -38,16 +40,24 @@ class _Selector(selectors.DefaultSelector):
             return ready
         if self.loop.pass_time(timeout):
             return []
-        return super().select(THREAD_LIMIT)
+        ready = super().select(THREAD_LIMIT)
+        self.loop.waited(is_in_vain=not ready)
+        return ready
 
 
 class TurnedLoop(asyncio.SelectorEventLoop):
-    """Give `advance`, `run` and `inside` to drive it; see World for a channel on it."""
+    """Give `advance`, `run` and `inside` to drive it; see World for a channel on it.
+
+    It may be driven from a coroutine of another loop, as of an asynchronous test: that one
+    waits meanwhile.
+    """
 
     def __init__(self) -> None:
         self._now = START
         self._horizon = START
         self._is_stuck = False  # waited for a thread in vain
+        self._is_enough: Callable[[], bool] | None = None  # ends `advance_until`
+        self._in_threads = 0  # jobs of executors that are under way
         self._threads = selector = _Selector()
         selector.loop = self
         super().__init__(selector)
@@ -60,8 +70,25 @@ class TurnedLoop(asyncio.SelectorEventLoop):
 
         0 runs what is ready now, and what that makes ready, to the end.
         """
+        if seconds < 0:
+            raise ValueError(f"seconds: expected 0 or more, got {seconds!r}")
         self._horizon = self._now + seconds
-        self.run_forever()
+        self._drive()
+
+    def advance_until(self, is_so: Callable[[], bool], seconds: float) -> bool:
+        """Let time pass until `is_so()`, at most `seconds`; tell whether it is so.
+
+        While a job of an executor is under way no time passes: it is waited for, up to
+        THREAD_LIMIT real seconds.
+        """
+        self._is_enough = is_so
+        self._is_stuck = False
+        try:
+            self.advance(seconds)
+        finally:
+            self._is_enough = None
+            self._horizon = self._now
+        return is_so()
 
     def run(self, coro: Coroutine[Any, Any, T]) -> T:
         """Run to its end, letting as much time pass as it waits for.
@@ -73,20 +100,43 @@ class TurnedLoop(asyncio.SelectorEventLoop):
         task = self.create_task(coro)
         task.add_done_callback(lambda _: self.stop())
         try:
-            self.run_forever()
+            self._drive()
         finally:
             self._horizon = self._now
         return task.result()
 
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
+    ) -> asyncio.Future[T]:
+        future = super().run_in_executor(executor, func, *args)
+        self._in_threads += 1
+        future.add_done_callback(self._left_thread)
+        return future
+
+    def _left_thread(self, _: object) -> None:
+        self._in_threads -= 1
+
+    def _drive(self) -> None:
+        outer = asyncio._get_running_loop()
+        if outer is self:
+            raise RuntimeError(
+                "expected a call from outside of the turned loop, got one from a handler or "
+                "coroutine that runs on it: await there what shall happen"
+            )
+        asyncio._set_running_loop(None)
+        try:
+            self.run_forever()
+        finally:
+            asyncio._set_running_loop(outer)
+
     def inside(self, call: Callable[[], T]) -> T:
         """Call as a callback of the loop would, with the loop running; no turn passes."""
-        if asyncio._get_running_loop() is self:
-            return call()
+        outer = asyncio._get_running_loop()
         asyncio._set_running_loop(self)
         try:
             return call()
         finally:
-            asyncio._set_running_loop(None)
+            asyncio._set_running_loop(outer)
 
     def until(self, is_so: Callable[[], bool]) -> None:
         """Let threads work until `is_so()`; time stands still. Raises RuntimeError if
@@ -94,7 +144,7 @@ class TurnedLoop(asyncio.SelectorEventLoop):
         self._horizon = self._now
         limit = time.monotonic() + THREAD_LIMIT
         while True:
-            self.run_forever()
+            self._drive()
             if is_so():
                 return
             left = limit - time.monotonic()
@@ -107,6 +157,11 @@ class TurnedLoop(asyncio.SelectorEventLoop):
 
         False: only a thread can end the wait.
         """
+        if self._is_enough is not None and self._is_enough():
+            self.stop()
+            return True
+        if self._is_enough is not None and self._in_threads and not self._is_stuck:
+            return False
         if timeout is not None and self._now + timeout <= self._horizon + ROUNDING:
             self._now += timeout
         elif self._horizon < math.inf:
@@ -115,7 +170,10 @@ class TurnedLoop(asyncio.SelectorEventLoop):
         elif self._is_stuck:
             raise RuntimeError("expected the coroutine to end, got one that nothing will wake")
         else:
-            self._is_stuck = True
             return False
         self._is_stuck = False
         return True
+
+    def waited(self, *, is_in_vain: bool) -> None:
+        """Note that a thread was waited for."""
+        self._is_stuck = is_in_vain

@@ -1,43 +1,51 @@
 """A channel with clients and without sockets, in time that is turned by hand.
 
-    chsk = ChannelSocket(user_id=testing.user_id)
-    with testing.World(chsk) as world:
-        alice = world.ws(uid="alice")
-        alice.send("chat/say", {"text": "hi"})
-        world.turn()
-        assert alice.take() == [("chat/said", {"text": "hi"})]
-        world.advance(12.5)
-        assert alice.pings == 1
+    def test_what_is_said_is_heard(chsk):
+        with testing.World(chsk) as world:
+            alice = world.connect(uid="alice")
+            bob = world.connect(uid="bob", transport="ajax")
+            alice.send("chat/say", {"text": "hi"})
+            assert bob.expect("chat/said") == {"from": "alice", "text": "hi"}
+            assert alice.send("math/double", 21, timeout=5) == 42
 
 It drives the channel's endpoint as an edge does: everything above the sockets is real,
-also handlers that wait. No socket, HTTP or frame is in it.
+also handlers that wait, and the application's hooks. No socket, HTTP or frame is in it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
 from inspect import isawaitable
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeAlias, TypeVar, get_args
 
 from chansock import packers
 from chansock._core.endpoint import Admission, Endpoint
 from chansock.channel import ChannelSocket
+from chansock.errors import ConfigError
 from chansock.request import Request, Response
-from chansock.target import UserId
+from chansock.target import ANONYMOUS, UserId, _Anonymous, is_user_id
 from chansock.testing.ajax import AjaxClient
+from chansock.testing.blame import Blame
+from chansock.testing.client import UID, Client, Pairs, pairs
 from chansock.testing.loop import TurnedLoop
+from chansock.testing.network import Delay
 from chansock.testing.ws import WsClient
 
-__all__ = ["World", "user_id"]
+__all__ = ["Transport", "World", "user_id"]
 
 T = TypeVar("T")
-Pairs = Iterable[tuple[str, str]]
+E = TypeVar("E", bound=BaseException)
+Transport: TypeAlias = Literal["ws", "ajax"]
 
 
 def user_id(request: Request) -> UserId | None:
-    """A `user_id` hook: the uid that the test gave its client (`world.ws(uid="alice")`)."""
-    uid: UserId | None = request.state.get("uid")
+    """A `user_id` hook: the uid that the test gave its client (`world.ws(uid="alice")`).
+
+    For channels that a test makes itself; an application keeps its own hook.
+    """
+    uid: UserId | None = request.state.get(UID)
     return uid
 
 
@@ -45,23 +53,41 @@ class World:
     """Start a channel on a turned loop; `with` starts and stops it.
 
     Between calls nothing moves: `turn` ends the loop's turn (pushes go out at its end),
-    `advance` lets time pass. The channel's own methods may be called as they are.
-    `packer` is the clients', by default edn.
+    `advance` lets time pass, and so do a client's `expect` and `send` with a timeout. The
+    channel's own methods may be called as they are. `transport` is what `connect` uses by
+    default; `packer` is the clients', by default the channel's.
     """
 
     def __init__(
-        self, chsk: ChannelSocket, *, packer: packers.Packer | None = None, path: str = "/chsk"
+        self,
+        chsk: ChannelSocket,
+        *,
+        transport: Transport = "ws",
+        packer: packers.Packer | None = None,
+        path: str = "/chsk",
     ) -> None:
+        if not isinstance(chsk, ChannelSocket):
+            raise ConfigError(f"chsk: expected a ChannelSocket, got {chsk!r:.80}")
         self.chsk = chsk
-        self.packer = packers.EDN() if packer is None else packer
+        self.transport = _transport(transport)
+        self.packer = chsk.packer if packer is None else packer
         self.path = path
         self.loop = TurnedLoop()
+        self.clients: list[Client] = []  # all that `connect`, `ws` and `ajax` made
+        self.network = Delay()  # of clients to come
+        self._blame = Blame()
         self._endpoint: Endpoint | None = None
         self._count = 0
 
     def __enter__(self) -> Self:
-        self.loop.run(self.chsk.__aenter__())
-        self._endpoint = self.chsk.endpoint
+        try:
+            self.loop.run(self.chsk.__aenter__())
+        except BaseException:
+            self.loop.close()
+            raise
+        self._blame.begin()
+        self._endpoint = endpoint = self.chsk.endpoint
+        endpoint.hooks = replace(endpoint.hooks, user_id=_before(endpoint.hooks.user_id))
         return self
 
     def __exit__(
@@ -75,6 +101,7 @@ class World:
             self.turn()
             self.loop.run(self.loop.shutdown_asyncgens())
         finally:
+            self._blame.end()
             self.loop.close()
 
     # -- time
@@ -104,7 +131,68 @@ class World:
         """Call with the loop running, as a callback; no turn passes."""
         return self.loop.inside(call)
 
+    # -- the network
+
+    def delay(
+        self, seconds: float = 0.0, *, up: float | None = None, down: float | None = None
+    ) -> None:
+        """Let everything between the clients and the channel take its time.
+
+        What is sent to the channel arrives `up` seconds later, what it sends `down`; by
+        default both `seconds`, and 0 ends it. For the clients that are there and for those to
+        come; `Client.delay` is for one.
+        """
+        for client in self.clients:
+            client.delay(seconds, up=up, down=down)
+        self.network = Delay(seconds if up is None else up, seconds if down is None else down)
+
+    # -- what went wrong
+
+    @property
+    def errors(self) -> list[BaseException]:
+        """What handlers and hooks raised so far, oldest first: it was logged and answered."""
+        return self._blame.errors
+
+    def blamed(self, error: E) -> E:
+        """Give an error with what the channel logged before, as its notes and its cause."""
+        return self._blame.told(error)
+
     # -- clients
+
+    def connect(
+        self,
+        uid: UserId | _Anonymous | None = None,
+        *,
+        transport: Transport | None = None,
+        client_id: str | None = None,
+        params: Pairs = (),
+        headers: Pairs = (),
+        cookies: Pairs = (),
+        csrf_token: str | None = None,
+    ) -> Client:
+        """Connect a client. Raises HandshakeRefused if it is not let in.
+
+        The application's hooks run as in life: they see `params` (of the query, with each
+        request), `headers`, `cookies` and the `csrf_token`. Whoever is given a `uid` is that
+        user (ANONYMOUS: nobody), and `user_id` is not asked; the other hooks are. Host and
+        Origin are allowed ones (`Config.allowed_hosts`, `allowed_origins`) unless given.
+        """
+        __tracebackhide__ = True
+        if uid is not None and uid is not ANONYMOUS and not is_user_id(uid):
+            raise ConfigError(f"uid: expected a user id, ANONYMOUS or None, got {uid!r:.80}")
+        kind = self.transport if transport is None else _transport(transport)
+        query, fields = pairs(params), self._with_origin(pairs(headers))
+        if given := pairs(cookies):
+            fields.append(("Cookie", "; ".join(f"{name}={value}" for name, value in given)))
+        if csrf_token is not None and kind == "ws":
+            query.append(("csrf-token", csrf_token))
+        elif csrf_token is not None:
+            fields.append(("X-CSRF-Token", csrf_token))
+        make = WsClient if kind == "ws" else AjaxClient
+        client = make(self, client_id or self._client_id(), query, fields, uid)
+        client.connect()
+        self.clients.append(client)
+        return client
 
     def ws(
         self,
@@ -114,13 +202,11 @@ class World:
         params: Pairs = (),
         headers: Pairs = (),
     ) -> WsClient:
-        """Connect a WebSocket client. Raises HandshakeRefused if it is not let in.
-
-        `uid` is what the hook `testing.user_id` gives; other hooks see `params` (of the
-        query) and `headers`.
-        """
+        """Connect a WebSocket client, as `connect` does, and show its socket."""
+        __tracebackhide__ = True
         client = WsClient(self, client_id or self._client_id(), params, headers, uid)
         client.connect()
+        self.clients.append(client)
         return client
 
     def ajax(
@@ -132,20 +218,30 @@ class World:
         headers: Pairs = (),
         is_polling: bool = True,
     ) -> AjaxClient:
-        """Connect an Ajax client: a handshake, then a poll that is parked, and so on.
+        """Connect an Ajax client, as `connect` does, and show its requests.
 
-        `is_polling` False: only the handshake; the test polls by itself.
+        A handshake, then a poll that is parked, and so on. `is_polling` False: only the
+        handshake; the test polls by itself.
         """
+        __tracebackhide__ = True
         client = AjaxClient(self, client_id or self._client_id(), params, headers, uid)
-        client.shake_hands()
-        if is_polling:
-            client.is_polling = True
-            client.poll()
+        client.connect() if is_polling else client.shake_hands()
+        self.clients.append(client)
         return client
 
     def request(self, client_id: str, *, params: Pairs = (), headers: Pairs = ()) -> Request:
         """Make the GET of a handshake, for a test that admits by itself."""
         return WsClient(self, client_id, params, headers, None).handshake_request()
+
+    def _with_origin(self, fields: list[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Add what a page of an allowed site would send, unless the test says it."""
+        names = {name.lower() for name, _ in fields}
+        config = self.chsk.config
+        if "host" not in names and (host := _exact(config.allowed_hosts)):
+            fields.append(("Host", host))
+        if not names & {"origin", "referer"} and (origin := _exact(config.allowed_origins)):
+            fields.append(("Origin", origin))
+        return fields
 
     def _client_id(self) -> str:
         self._count += 1
@@ -157,6 +253,11 @@ class World:
     def endpoint(self) -> Endpoint:
         """The channel's door, also after its stop. Raises ChannelClosed before the start."""
         return self.chsk.endpoint if self._endpoint is None else self._endpoint
+
+    def pass_delay(self, seconds: float) -> None:
+        """Let pass what the network takes; nothing moves if it takes no time."""
+        if seconds:
+            self.loop.advance(seconds)
 
     def new_cb_id(self) -> str:
         """A callback id, six hex digits as Sente's."""
@@ -183,3 +284,24 @@ class World:
 
 async def _wait(awaitable: Awaitable[T]) -> T:
     return await awaitable
+
+
+def _before(hook: Callable[[Request], Any] | None) -> Callable[[Request], Any]:
+    """Give a `user_id` hook: who the test says it is, else who the application's hook says."""
+
+    def user_id(request: Request) -> Any:
+        if UID in request.state:
+            return request.state[UID]
+        return None if hook is None else hook(request)
+
+    return user_id
+
+
+def _transport(name: str) -> Transport:
+    if name not in get_args(Transport):
+        raise ConfigError(f"transport: expected 'ws' or 'ajax', got {name!r:.80}")
+    return name  # type: ignore[return-value]
+
+
+def _exact(allowed: tuple[str, ...] | None) -> str | None:
+    return next((name for name in allowed or () if "*" not in name), None)

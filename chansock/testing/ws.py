@@ -7,91 +7,161 @@ to a ping, and the answer to the server's close.
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from typing import Any
 
 from chansock._fast.dispatch import Connection
-from chansock.errors import HandshakeRefused
+from chansock.errors import ChannelClosed, HandshakeRefused
 from chansock.request import Request, Response
 from chansock.testing.client import Client, Handshake, Reply, as_bytes, is_handshake, text_of
+from chansock.testing.network import Lane
 from chansock.testing.transport import RecordingTransport
 
 __all__ = ["WsClient"]
 
 
+class _Socket:
+    """One connection: what the network and the server have of it, also when its client left."""
+
+    __slots__ = ("connection", "down", "has_ended", "seen", "transport", "unread", "up")
+
+    def __init__(self, transport: RecordingTransport, up: Lane, down: Lane) -> None:
+        self.transport = transport
+        self.up = up
+        self.down = down
+        self.connection: Connection | None = None  # None: refused while it opened
+        self.unread: deque[tuple[bytes, bool]] = deque()  # arrived, and the server does not read
+        self.seen = 0  # packets of the transport that went on to the client
+        self.has_ended = False  # and the server knows
+
+
 class WsClient(Client):
-    """A client on a WebSocket; made by `World.ws`, which connects it."""
+    """A client on a WebSocket."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.answers_pings = True
         self.pings = 0  # of the server
-        self.close_code: int | None = None  # 1006: cut
-        self.transport = RecordingTransport("ws")
-        self.connection: Connection | None = None
+        self.connection: Connection | None = None  # None: closed, as far as it knows
         self.stray: list[Any] = []  # what a client could make nothing of
+        self._socket = _Socket(RecordingTransport("ws"), self._up, self._down)
         self._replies: dict[Any, Reply] = {}
-        self._unread: deque[tuple[bytes, bool]] = deque()
-        self._seen = 0
 
     # -- life
+
+    @property
+    def is_open(self) -> bool:
+        return self.connection is not None
+
+    @property
+    def transport(self) -> RecordingTransport:
+        """What the server holds of its newest socket."""
+        return self._socket.transport
 
     def handshake_request(self) -> Request:
         """The GET that asks for a socket."""
         return self._request("GET", self._params)
 
     def connect(self) -> None:
-        """Open a socket, the next one if there was one before. Raises HandshakeRefused."""
+        """Open a socket, the next one if there was one before. Raises HandshakeRefused.
+
+        With a delay of the network it lets pass what the handshake takes.
+        """
+        __tracebackhide__ = True
         request = self.handshake_request()
+        self.world.pass_delay(self.network.up)
         admitted = self.world.admit(request, is_upgrade=True)
         if isinstance(admitted, Response):
-            raise HandshakeRefused(admitted.status, text_of(admitted))
-        self.transport = transport = RecordingTransport("ws")
-        transport.on_arrival = lambda: self._arrive(transport)
-        transport.on_close = lambda: self._close_by_server(transport)
-        transport.on_reading = self._pump
-        self._seen = 0
-        self._unread.clear()
+            self.world.pass_delay(self.network.down)
+            raise self.world.blamed(HandshakeRefused(admitted.status, text_of(admitted)))
+        self._up, self._down = Lane(self.world.loop), Lane(self.world.loop)
+        transport = RecordingTransport("ws")
+        transport.is_slow = self.is_lagging
+        self._socket = socket = _Socket(transport, self._up, self._down)
+        transport.on_arrival = lambda: self._arrive(socket)
+        transport.on_close = lambda: self._close_by_server(socket)
+        transport.on_reading = lambda: self._pump(socket)
         self.close_code = None
-        self.connection = self.world.inside(lambda: self.world.endpoint.open(admitted, transport))
+        endpoint = self.world.endpoint
+        self.connection = socket.connection = self.world.inside(
+            lambda: endpoint.open(admitted, transport)
+        )
+        self.world.pass_delay(self.network.down)
 
-    @property
-    def is_open(self) -> bool:
-        return self.connection is not None
+    def reconnect(self) -> None:
+        __tracebackhide__ = True
+        self.cut()
+        self.connect()
 
     def close(self, code: int = 1000) -> None:
-        """Close in order, as a page that is left."""
         self._end(code)
 
     def cut(self) -> None:
-        """Break the connection: no closing handshake."""
         self._end(1006)
 
     def _end(self, code: int) -> None:
-        connection, self.connection = self.connection, None
-        if connection is not None:
-            self.close_code = code
-            self.transport.is_open = False
+        if self.connection is None:
+            return
+        self.connection = None
+        self.close_code = code
+        self.breaks += 1
+        socket = self._socket
+        if code == 1006:
+            has_vanished = socket.up.is_dead
+            socket.up.cut()
+            socket.down.cut()
+            if not has_vanished:  # else nobody tells the server
+                self._server_learns(socket, code)
+        else:
+            socket.up.put(lambda: self._server_learns(socket, code), self.network.up)
+
+    def _server_learns(self, socket: _Socket, code: int) -> None:
+        connection = socket.connection
+        if connection is not None and not socket.has_ended:
+            socket.has_ended = True
+            socket.transport.is_open = False
             self.world.inside(lambda: self.world.endpoint.closed(connection, code))
 
-    def _close_by_server(self, transport: RecordingTransport) -> None:
-        # The peer's close frame takes a turn, as it would on a wire.
-        assert transport.closed_with is not None
-        code, _ = transport.closed_with
-        if transport is self.transport:
-            self.world.loop.call_soon(self._end, code)
+    def _close_by_server(self, socket: _Socket) -> None:
+        assert socket.transport.closed_with is not None
+        code, _ = socket.transport.closed_with
+        loop = self.world.loop
+        if socket.down.is_dead:
+            # The peer's close frame never comes; an edge waits for it no longer than that.
+            timeout = self.world.chsk.config.close_timeout
+            loop.call_later(timeout, self._server_learns, socket, 1006)
+            return
+
+        def closed() -> None:
+            # The peer's close frame takes a turn, as it would on a wire.
+            if socket is self._socket:
+                loop.call_soon(self._end, code)
+            else:
+                loop.call_soon(self._server_learns, socket, code)
+
+        socket.down.put(closed, self.network.down)
 
     # -- sending
 
-    def send(self, event_id: str, data: Any = None) -> None:
-        """Send `[[event_id data] nil]`."""
+    def send(self, event_id: str, data: Any = None, *, timeout: float | None = None) -> Any:
+        __tracebackhide__ = True
+        if timeout is not None:
+            return self.ask(event_id, data).wait(timeout)
+        self._check_open(event_id)
         self.feed(self._event(event_id, data, None))
+        return None
 
     def ask(self, event_id: str, data: Any = None) -> Reply:
-        """Send `[[event_id data] cb-id]`."""
+        __tracebackhide__ = True
+        self._check_open(event_id)
         cb_id = self.world.new_cb_id()
-        reply = self._replies[cb_id] = Reply()
+        reply = self._replies[cb_id] = Reply(self, event_id)
         self.feed(self._event(event_id, data, cb_id))
         return reply
+
+    def _check_open(self, event_id: str) -> None:
+        if self.connection is None:
+            raise ChannelClosed(f"expected a client that is open to send {event_id}, got {self!r}")
 
     def ping(self) -> Reply:
         """Send `[[:chsk/ws-ping] cb-id]`; the answer is the string "pong"."""
@@ -101,42 +171,61 @@ class WsClient(Client):
         """Let these messages come in, in one read; by default of the packer's own kind."""
         if is_text is None:
             is_text = not self.world.packer.binary
-        self._unread.extend((as_bytes(packet), is_text) for packet in packets)
-        self.world.inside(self._pump)
+        messages = [(as_bytes(packet), is_text) for packet in packets]
+        socket = self._socket
 
-    def _pump(self) -> None:
-        connection, endpoint = self.connection, self.world.endpoint
-        if connection is None:
+        def arrive() -> None:
+            socket.unread.extend(messages)
+            self.world.inside(lambda: self._pump(socket))
+
+        socket.up.put(arrive, self.network.up)
+
+    def _pump(self, socket: _Socket) -> None:
+        connection, endpoint = socket.connection, self.world.endpoint
+        if connection is None or socket.has_ended:
             return
-        while self._unread and self.transport.is_reading and self.connection is connection:
-            packet, is_text = self._unread[0]
+        while socket.unread and socket.transport.is_reading and not socket.has_ended:
+            packet, is_text = socket.unread[0]
             if not endpoint.receive(connection, packet, is_text=is_text):
-                self.transport.is_reading = False
+                socket.transport.is_reading = False
                 break
-            self._unread.popleft()
+            socket.unread.popleft()
         connection.corked()
 
     @property
     def unread(self) -> int:
-        """Messages that were sent and the server does not read: it was told to stop."""
-        return len(self._unread)
+        """Messages that arrived and the server does not read: it was told to stop."""
+        return len(self._socket.unread)
+
+    def _awaits(self, reply: Reply) -> bool:
+        return self.is_open
 
     # -- receiving
 
+    def lag(self) -> None:
+        self.is_lagging = True
+        self.transport.is_slow = True
+
+    def resume(self) -> None:
+        self.drain()
+
     def drain(self) -> None:
         """Read again, what waits first, after `transport.is_slow` was set."""
+        self.is_lagging = False
         self.transport.is_slow = False
         self.transport.drain()
         connection = self.connection
         if connection is not None:
             self.world.inside(lambda: self.world.endpoint.drained(connection))
 
-    def _arrive(self, transport: RecordingTransport) -> None:
-        if transport is not self.transport:
-            return
-        while self._seen < len(transport.arrived):
-            packet = transport.arrived[self._seen]
-            self._seen += 1
+    def _arrive(self, socket: _Socket) -> None:
+        while socket.seen < len(socket.transport.arrived):
+            packet = socket.transport.arrived[socket.seen]
+            socket.seen += 1
+            socket.down.put(partial(self._take, socket, packet), self.network.down)
+
+    def _take(self, socket: _Socket, packet: bytes) -> None:
+        if socket is self._socket:
             self._read(*self.world.packer.unpack(memoryview(packet)))
 
     def _read(self, value: Any, cb_id: Any) -> None:
