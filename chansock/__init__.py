@@ -5,7 +5,7 @@ the wire is Sente's, byte for byte. `ChannelSocket` and its `send` are the serve
 `connect` the client's (`connect_sync` where code waits). What is public stands in `__all__`.
 """
 
-from chansock import csrf, edn, packers
+from chansock import asgi, csrf, edn, packers
 from chansock._core.handlers import CallNext
 from chansock._core.presence import Presence
 from chansock._fast.dispatch import LATER, EventMsg
@@ -82,6 +82,7 @@ __all__ = [
     "Tagged",
     "Target",
     "UserId",
+    "asgi",
     "connect",
     "connect_sync",
     "csrf",

@@ -100,8 +100,7 @@ def serve(
     a Unix socket. At the end the listener closes first; then sockets are closed 1012, what
     waits is answered 503, and what is still connected after stop_timeout is cut off.
     """
-    if not path.startswith("/") or "?" in path or "#" in path:
-        raise ConfigError(f"path: expected a path like '/chsk', got {path!r}")
+    http1.check_path(path)
     if sock is not None and unix is not None:
         raise ConfigError("expected one of sock and unix, got both")
     return _serve(chsk, host, port, path=path, ssl=ssl, sock=sock, unix=unix, fallback=fallback)

@@ -1,17 +1,20 @@
-"""The loops on which the suite runs. Everything else a test needs stands in its own file.
+"""The loops on which the suite runs, and the servers that carry a channel in one of its parts.
+Everything else a test needs stands in its own file.
 
 `run(coro)` drives a coroutine to its end on a fresh loop of each kind, so a test that
 takes it runs three times: on asyncio's own loop, on uvloop (skipped where there is none), and
-on uvloop with sockets served by epoll.
+on uvloop with sockets served by epoll. `served` is a server of `servers` as a process: a test
+that takes it runs once for each, and each is started once.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
+from servers import SERVERS, Served, started
 
 from chansock._fast.epoll import IS_AVAILABLE
 
@@ -48,3 +51,27 @@ def run(loop_kind: str) -> Callable[[Coroutine[Any, Any, Any]], Any]:
             return runner.run(limited())
 
     return run
+
+
+@pytest.fixture(scope="session", params=SERVERS)
+def served(request: pytest.FixtureRequest) -> Iterator[Served]:
+    """Give a server that carries the application of `servers`, shared by all its tests."""
+    with started(request.param) as found:
+        yield found
+        assert found.process.poll() is None
+        for bad in ("in ASGI application", "was destroyed but", "was never retrieved"):
+            assert bad not in found.log(), found.log()
+
+
+@pytest.fixture
+def drive() -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """Give drive(coro) -> result for a peer whose loop does not matter, at most 20 s."""
+
+    def drive(coro: Coroutine[Any, Any, Any]) -> Any:
+        async def limited() -> Any:
+            async with asyncio.timeout(LIMIT):
+                return await coro
+
+        return asyncio.run(limited())
+
+    return drive

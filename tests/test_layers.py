@@ -76,9 +76,21 @@ EDGE_USES_EDGE = {("django", "asgi")}
 CLIENT_ROWS = 2  # the client knows no server: words, engine, codecs
 
 # frameworks are imported only inside the module that is about them
-OWN_MODULE = {"aiohttp": "aiohttp", "django": "django", "uvicorn": "uvicorn"}
-NOT_IN_THE_ENGINE = {"aiohttp", "django", "uvicorn", "picows", "uvloop"}
-OPTIONAL = {"aiohttp", "django", "uvicorn", "uvloop", "aiofastnet"}  # may be imported in a function
+OWN_MODULE = {
+    "aiohttp": "aiohttp",
+    "django": "django",
+    "starlette": "asgi",
+    "uvicorn": "uvicorn",
+}
+NOT_IN_THE_ENGINE = {"aiohttp", "django", "starlette", "uvicorn", "picows", "uvloop"}
+OPTIONAL = {  # may be imported in a function
+    "aiohttp",
+    "django",
+    "starlette",
+    "uvicorn",
+    "uvloop",
+    "aiofastnet",
+}
 
 MAX_LINES = {".py": 400, ".pyi": 400, ".pyx": 600, ".pxd": 400}
 

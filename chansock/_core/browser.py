@@ -18,7 +18,7 @@ from typing import Final
 
 from chansock.request import Request, Response
 
-__all__ = ["answer", "file_name"]
+__all__ = ["FILES", "answer", "file_name"]
 
 log = logging.getLogger("chansock.browser")
 
@@ -32,6 +32,7 @@ _KINDS: Final = {
     for module in ("chansock", "json", "msgpack")
     for suffix, kind in _TYPE_OF.items()
 }
+FILES: Final = tuple(_KINDS)  # what there is below a channel's path
 _FIELDS: Final = (
     ("X-Content-Type-Options", "nosniff"),
     ("Cache-Control", "no-cache"),  # kept, and asked for anew: an upgrade is seen at once

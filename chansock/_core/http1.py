@@ -24,13 +24,19 @@ from httptools import (
 
 from chansock._core import subprotocol
 from chansock._fast.accept import accept_key, switch
+from chansock._fast.packet import Packet
+from chansock.errors import ConfigError
 from chansock.request import Request, Response, is_token
 
 __all__ = [
     "CONTINUE",
     "NOT_ALLOWED",
     "accept_key",
+    "answer_of",
+    "body_of",
+    "check_path",
     "check_upgrade",
+    "fields_of",
     "is_form",
     "judge_head",
     "refuse",
@@ -48,6 +54,7 @@ _LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus
 }
 _WITHOUT_BODY: Final = frozenset({204, 304})
+_BODILESS: Final = _WITHOUT_BODY | {205}  # which says that it is empty
 _DEFAULTS: Final = (
     ("X-Content-Type-Options", "nosniff"),  # what a peer sent must never run as a script
     ("Cache-Control", "no-store"),
@@ -60,6 +67,32 @@ def _http_date(second: int) -> str:
     return formatdate(second, usegmt=True)
 
 
+def fields_of(
+    response: Response, fields: tuple[tuple[str, str], ...] = ()
+) -> list[tuple[str, str]]:
+    """Give the fields of an answer; without Date and Connection, which are the server's.
+
+    Adds Content-Type, Content-Length, `X-Content-Type-Options: nosniff`,
+    `Cache-Control: no-store` and `fields` where the answer does not say otherwise (a Vary of
+    its own stands beside ours).
+    """
+    own = {name.lower() for name, _ in response.headers}
+    found: list[tuple[str, str]] = []
+    if response.status not in _WITHOUT_BODY:
+        if "content-type" not in own:
+            found.append(("Content-Type", response.content_type))
+        found.append(("Content-Length", str(len(body_of(response)))))
+    for field in (*_DEFAULTS, *fields):
+        if field[0].lower() not in own or field[0] == "Vary":
+            found.append(field)
+    return [*found, *response.headers]
+
+
+def body_of(response: Response) -> bytes:
+    """Give the body that an answer of its status may have (RFC 9110 section 15)."""
+    return b"" if response.status in _BODILESS else response.body_bytes
+
+
 def render(
     response: Response,
     *,
@@ -67,32 +100,35 @@ def render(
     head_only: bool = False,
     fields: tuple[tuple[str, str], ...] = (),
 ) -> bytes:
-    """Make the bytes of an answer.
+    """Make the bytes of an answer, with its `fields_of`.
 
     `head_only` is for HEAD: the same head, Content-Length included, without the body.
-    Adds Date, Content-Length, `X-Content-Type-Options: nosniff`, `Cache-Control: no-store`
-    and `fields` where the answer does not say otherwise (a Vary of its own stands beside
-    ours), and `Connection: close` unless kept alive.
+    Adds Date where the answer does not say otherwise, and `Connection: close` unless kept
+    alive.
     """
     status = response.status
-    body = response.body_bytes if status != 205 else b""  # RFC 9110 section 15.3.6
     parts = [_LINES.get(status) or f"HTTP/1.1 {status} Status {status}\r\n"]
-    own = {name.lower() for name, _ in response.headers}
-    if "date" not in own:
+    if not any(name.lower() == "date" for name, _ in response.headers):
         parts.append(f"Date: {_http_date(int(time()))}\r\n")
-    if status not in _WITHOUT_BODY:
-        if "content-type" not in own:
-            parts.append(f"Content-Type: {response.content_type}\r\n")
-        parts.append(f"Content-Length: {len(body)}\r\n")
-    for name, value in (*_DEFAULTS, *fields):
-        if name.lower() not in own or name == "Vary":
-            parts.append(f"{name}: {value}\r\n")
-    parts += [f"{name}: {value}\r\n" for name, value in response.headers]
+    parts += [f"{name}: {value}\r\n" for name, value in fields_of(response, fields)]
     if not keep_alive:
         parts.append("Connection: close\r\n")
     parts.append("\r\n")
     head = "".join(parts).encode("latin-1")
-    return head if head_only or status in _WITHOUT_BODY else head + body
+    return head if head_only else head + body_of(response)
+
+
+def answer_of(packet: Packet) -> Response:
+    """Make the answer that a packet is, to a GET or a POST."""
+    kind = "application/octet-stream" if packet.binary else "application/edn"
+    return Response(200, packet.body(), kind)
+
+
+def check_path(path: str) -> str:
+    """Give the path of a channel as it is. Raises ConfigError if it is none."""
+    if not path.startswith("/") or "?" in path or "#" in path:
+        raise ConfigError(f"path: expected a path like '/chsk', got {path!r}")
+    return path
 
 
 def judge_head(head: bytes) -> int:

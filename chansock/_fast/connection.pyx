@@ -144,8 +144,7 @@ cdef class Reply(Transport):
         if len(packets) != 1:
             raise ValueError(f"packets: expected 1 for a response, got {len(packets)}")
         packet = packets[0]
-        kind = "application/octet-stream" if packet.binary else "application/edn"
-        return self.protocol._answer(Response(200, packet.body(), kind))
+        return self.protocol._answer(self.protocol.service.http1.answer_of(packet))
 
     cpdef refuse(self, response):
         if self.protocol is not None:

@@ -1,0 +1,212 @@
+"""The channel in an ASGI application, under whatever server carries that.
+
+    app = FastAPI()
+    app.add_middleware(chansock.asgi.Middleware, chsk=chsk, path="/chsk")
+
+`Middleware` wraps any ASGI application: it takes the path's requests and WebSockets, and
+starts and stops `chsk` with the lifespan. `routes` are for a Starlette router, `app` is an
+application of its own. No framework is imported, but Starlette by `routes`.
+
+What is the server's own business stays with it: its limits of heads and messages (keep its
+limit of a message above `max_message_bytes`), its own WebSocket pings beside the channel's,
+compression, TLS, and how long a peer that takes nothing is waited for after a close. Of an
+address that the server listens on nothing is known; so a Host that is no loopback name is
+refused only by `allowed_hosts`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from chansock._core import browser, http1, subprotocol
+from chansock._core.endpoint import Admission, Endpoint
+from chansock._core.forwarded import Proxies
+from chansock._fast.dispatch import is_awaitable
+from chansock.asgi.answer import Answer, body_of
+from chansock.asgi.life import Life
+from chansock.asgi.scope import App, Receive, Scope, Send, path_below_root, request_of, respond
+from chansock.asgi.socket import Socket
+from chansock.channel import ChannelSocket
+from chansock.request import Request, Response
+
+__all__ = ["Middleware", "app", "routes"]
+
+_NOT_FOUND = Response(404, "not found")
+
+
+class Middleware:
+    """Serve `chsk` at `path`, and the browser's client below it; all else is `app`'s.
+
+    Starts the channel with the lifespan, before the application, and stops it after the
+    application: sockets are closed 1012, polls answered 503, within stop_timeout. SIGINT and
+    SIGTERM already end what is open, since a server waits for that before the lifespan's end.
+    An application without a lifespan needs none. A server without one (daphne): the channel
+    starts with its first request and stops with those signals.
+
+    Whatever stands outside of it is seen by the hooks: `request.scope["session"]` by those of
+    a session middleware that is added after this one.
+    """
+
+    def __init__(self, app: App, chsk: ChannelSocket, path: str = "/chsk") -> None:
+        self.app = app
+        self._path = http1.check_path(path)
+        self._life = Life(chsk, path, is_starter=True)
+        self._door = _Door(self._life)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "lifespan":
+            await self._life.lifespan(self.app, scope, receive, send)
+            return
+        if kind in ("http", "websocket"):
+            path = path_below_root(scope)
+            if path == self._path:
+                await self._door(scope, receive, send)
+                return
+            if kind == "http" and browser.file_name(path, self._path):
+                await self._door.file(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
+def app(chsk: ChannelSocket, path: str = "/chsk") -> Middleware:
+    """Make an ASGI application that is this channel alone; other paths are 404."""
+    return Middleware(_nothing, chsk, path)
+
+
+def routes(chsk: ChannelSocket, path: str = "/chsk") -> list[Any]:
+    """Make routes for a Starlette router: `Starlette(routes=[*routes(chsk), ...])`, also below
+    a Mount.
+
+    They start nothing: the application's lifespan does, by `async with chsk`. Until then a
+    request raises ChannelClosed.
+    """
+    from starlette.routing import Route, WebSocketRoute
+
+    door = _Door(Life(chsk, http1.check_path(path), is_starter=False))
+    folder = path.removesuffix("/")
+    return [
+        WebSocketRoute(path, door),
+        Route(path, door),
+        *(Route(f"{folder}/{name}", door.files) for name in browser.FILES),
+    ]
+
+
+async def _nothing(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http":
+        await respond(send, _NOT_FOUND, head_only=scope["method"] == "HEAD")
+    elif scope["type"] == "websocket":
+        await _refuse(scope, send, _NOT_FOUND)
+
+
+class _Door:
+    """One channel as an ASGI application, wherever its path is."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+        self._config = life.chsk.config
+        self.files = _Files(self)
+        trusted = self._config.trusted_proxies
+        self._proxies = Proxies(trusted) if trusted else None
+        self._unix = Proxies(trusted, is_unix=True)
+
+    def _request(self, scope: Scope) -> Request:
+        server = scope.get("server")
+        is_unix = server is not None and server[1] is None
+        return request_of(scope, self._unix if is_unix else self._proxies)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        endpoint = self._life.endpoint
+        with self._life.opened():
+            if scope["type"] == "websocket":
+                await self._websocket(endpoint, scope, receive, send)
+            else:
+                await self._http(endpoint, scope, receive, send)
+
+    async def file(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer with the browser's client, or what stands beside it."""
+        request = self._request(scope)
+        folder = request.path.rpartition("/")[0]
+        response = self._life.endpoint.browser_file(request, folder) or _NOT_FOUND
+        await respond(send, response, head_only=request.method == "HEAD")
+
+    async def _http(
+        self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        request = self._request(scope)
+        response = await self._answer(endpoint, request, receive)
+        if response is not None:
+            fields = endpoint.answer_fields(request)
+            await respond(send, response, fields, head_only=request.method == "HEAD")
+
+    async def _answer(
+        self, endpoint: Endpoint, request: Request, receive: Receive
+    ) -> Response | None:
+        """Give the answer to a GET or POST; None: the peer has left."""
+        body = b""
+        if request.method == "POST":
+            found = await body_of(request, endpoint, self._config, receive)
+            if found is None or isinstance(found, Response):
+                return found
+            body = found
+            if body and http1.is_form(request):
+                request.set_form(body)
+        admitted = await self._admitted(endpoint, request, is_upgrade=False)
+        if isinstance(admitted, Response):
+            return admitted
+        return await Answer().given_to(admitted, body, endpoint, receive)
+
+    async def _websocket(
+        self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        if (await receive())["type"] != "websocket.connect":
+            return
+        request = self._request(scope)
+        found = await self._admitted(endpoint, request, is_upgrade=True)
+        if isinstance(found, Response):
+            await _refuse(scope, send, found, endpoint.answer_fields(request))
+            return
+        spoken = subprotocol.answered(request.headers.getall("sec-websocket-protocol"))
+        await send({"type": "websocket.accept", "subprotocol": spoken})
+        socket = Socket(send, self._config)
+        connection = endpoint.open(found, socket)
+        assert connection is not None  # a socket has no answer yet
+        reader = asyncio.create_task(socket.read(receive, endpoint, connection))
+        try:
+            await socket.run(endpoint, connection)
+        finally:
+            reader.cancel()
+            endpoint.closed(connection, socket.code)
+
+    async def _admitted(
+        self, endpoint: Endpoint, request: Request, *, is_upgrade: bool
+    ) -> Admission | Response:
+        found = endpoint.admit(request, is_upgrade=is_upgrade)
+        if is_awaitable(found):
+            try:
+                async with asyncio.timeout(self._config.handshake_timeout):
+                    return await found
+            except TimeoutError:
+                return endpoint.refuse("http", 503, "the server took too long")
+        return found
+
+
+class _Files:
+    """The browser's files of a door, as Starlette takes an application: as an object."""
+
+    def __init__(self, door: _Door) -> None:
+        self._door = door
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._door.file(scope, receive, send)
+
+
+async def _refuse(
+    scope: Scope, send: Send, response: Response, fields: tuple[tuple[str, str], ...] = ()
+) -> None:
+    """Refuse a WebSocket with an answer, where the server can say more than 403."""
+    if "websocket.http.response" in (scope.get("extensions") or {}):
+        await respond(send, response, fields, kind="websocket.http.response")
+    else:
+        await send({"type": "websocket.close"})

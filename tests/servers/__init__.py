@@ -1,0 +1,167 @@
+"""The servers that carry a channel, each as a process of its own with the same application.
+
+A server is one entry of SERVERS: its command, and what it cannot do, by name, with the
+reason. A test that needs such a thing says `served.needs("...")`, and is skipped there.
+No test here.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+from dist_content import ROOT
+from peer import Answer, Peer, urlencoded
+from readme_pair import free_port, wait_for
+
+TESTS = Path(__file__).parent.parent
+STOP_LIMIT = 15.0
+CHANNELS = ("chsk", "quick", "packed")  # what each is for: application.py
+_numbers = count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """How a server is started. In the command `{chsk}`, `{quick}` and `{packed}` are ports.
+
+    `one_port`: all channels are on `{chsk}`, at paths of their own. `needs`: a module without
+    which it is skipped. `cannot`: what it cannot do, and why.
+    """
+
+    command: str  # what follows `python -m`
+    needs: str = ""
+    one_port: bool = True
+    has_own_sockets: bool = True  # the application has WebSockets at other paths
+    cannot: Mapping[str, str] = field(default_factory=dict)
+
+
+SERVERS: dict[str, Server] = {
+    "standalone": Server(
+        "servers.alone {chsk} {quick} {packed}", one_port=False, has_own_sockets=False
+    ),
+    "uvicorn": Server(
+        "uvicorn servers.application:asgi --port {chsk} --log-level warning --lifespan on",
+        needs="uvicorn",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A server that runs, and how a raw peer comes to it."""
+
+    name: str
+    server: Server
+    ports: dict[str, int]
+    process: subprocess.Popen[bytes]
+    output: IO[bytes]
+
+    def needs(self, what: str) -> None:
+        """Skip the test where the server cannot do that."""
+        if what in self.server.cannot:
+            pytest.skip(f"{self.name}: {self.server.cannot[what]}")
+
+    def log(self) -> str:
+        """What it has printed so far."""
+        self.output.seek(0)
+        return self.output.read().decode(errors="replace")
+
+    @asynccontextmanager
+    async def peer(self, channel: str = "chsk") -> AsyncIterator[Peer]:
+        async with await Peer.connect(self.ports[channel]) as found:
+            yield found
+
+    @asynccontextmanager
+    async def socket(
+        self, client_id: str, channel: str = "chsk", **params: str
+    ) -> AsyncIterator[Peer]:
+        """A WebSocket whose handshake was read."""
+        async with self.peer(channel) as found:
+            answer = await found.upgrade(target(client_id, channel, **params))
+            assert answer.status == 101, answer
+            handshake = await found.text()
+            assert handshake.startswith("[[:chsk/handshake ["), handshake
+            yield found
+
+    async def shake(self, peer: Peer, client_id: str, channel: str = "chsk") -> None:
+        """Shake hands over Ajax."""
+        answer = await peer.ask("GET", target(client_id, channel, **{"handshake?": "1"}))
+        assert answer.status == 200, answer
+        assert answer.text.startswith("[[:chsk/handshake ["), answer
+
+    async def ask(self, event: str, channel: str = "chsk") -> str:
+        """Ask by a POST of a client of its own; give the packet that answers."""
+        async with self.peer(channel) as found:
+            answer = await post(found, who("asker"), f"[{event} :ajax]", channel)
+            assert answer.status == 200, answer
+            return answer.text
+
+    async def until(self, event: str, expected: str, channel: str = "chsk") -> None:
+        """Ask again and again until the answer is this; the test's own limit ends it."""
+        while await self.ask(event, channel) != expected:
+            pass
+
+    def stop(self) -> int:
+        """End it as its users do; give its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(STOP_LIMIT)
+
+
+def who(name: str) -> str:
+    """Give a client-id that no other test has; what stands before its `/` is the user."""
+    return f"{name}{next(_numbers)}/{os.getpid()}"
+
+
+def user(client_id: str) -> str:
+    return client_id.partition("/")[0]
+
+
+def target(client_id: str, channel: str = "chsk", **params: str) -> str:
+    return f"/{channel}?" + urlencoded([("client-id", client_id), *params.items()])
+
+
+async def post(
+    peer: Peer, client_id: str, packet: str, channel: str = "chsk", **more: str
+) -> Answer:
+    fields = [("udt", "2"), ("client-id", client_id), ("ppstr", packet), *more.items()]
+    return await peer.post_form(f"/{channel}", fields)
+
+
+@contextmanager
+def started(name: str) -> Iterator[Served]:
+    """Start a server and wait until it listens; kill it in the end if it still runs."""
+    server = SERVERS[name]
+    if server.needs and find_spec(server.needs) is None:
+        pytest.skip(f"{server.needs} is not installed")
+    chsk = free_port()
+    ports = {each: chsk if server.one_port else free_port() for each in CHANNELS}
+    environment: dict[str, Any] = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(TESTS)]),
+        "PYTHONUNBUFFERED": "1",
+    }
+    command = [sys.executable, "-m", *server.command.format(**ports).split()]
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        served = Served(name, server, ports, process, output)
+        try:
+            for port in ports.values():
+                wait_for(port, process)
+            yield served
+        except BaseException:
+            print(served.log())
+            raise
+        finally:
+            process.kill()
+            process.wait()
