@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import app
 import pytest
 
+from chansock import ANONYMOUS
 from chansock.testing import World
 
 
-@pytest.fixture
-def world() -> Iterator[World]:
+@pytest.fixture(params=["ws", "ajax"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
     app.said.clear()
-    with World(app.chsk) as world:
+    with World(app.chsk, transport=request.param) as world:
         yield world
 
 
-@pytest.fixture(params=["ws", "ajax"])
-def come(request: pytest.FixtureRequest, world: World) -> Callable[[str], Any]:
-    """Give come(name): a client that is signed in."""
-    connect = getattr(world, request.param)
-    return lambda name: connect(headers=[("Cookie", f"name={app.sign(name)}")])
+def test_two_users_see_each_other_and_chat(world: World) -> None:
+    ada = world.connect(cookies={"name": app.sign("ada")})
+    assert ada.expect("chat/here") == ["ada"]
+    bob = world.connect(cookies={"name": app.sign("bob")})
+    assert ada.expect("chat/here") == ["ada", "bob"]
+    assert bob.send("chat/say", {"text": "hi"}, timeout=5) == {"readers": 2}
+    assert ada.expect("chat/said") == {"from": "bob", "text": "hi"}
 
 
-def test_two_users_see_each_other_and_chat(world: World, come: Callable[[str], Any]) -> None:
-    ada, bob = come("ada"), come("bob")
-    reply = ada.ask("chat/say", {"text": "hello"})
-    world.advance(0.1)  # Ajax gathers pushes for so long
-    assert reply.value == {"readers": 2}
-    assert ada.take()[-1] == bob.take()[-1] == ("chat/said", {"from": "ada", "text": "hello"})
-    assert come("cy").handshake.data == {
-        "here": ["ada", "bob"],
-        "said": [{"from": "ada", "text": "hello"}],
-    }
+def test_who_is_not_signed_in_reads_and_cannot_speak(world: World) -> None:
+    ada, guest = world.connect("ada"), world.connect(ANONYMOUS)
+    assert guest.send("chat/say", {"text": "hi"}, timeout=5) == {"error": "sign in first"}
+    ada.send("chat/say", {"text": "hello"})
+    assert guest.expect("chat/said") == {"from": "ada", "text": "hello"}

@@ -8,7 +8,7 @@ from chromium import NETWORK
 from playwright.async_api import Page, expect
 from stage import Scene, scenario
 
-FRAMEWORKS = ("alone",)
+FRAMEWORKS = ("alone", "starlette")
 WAYS = {"ada": "ws", "bob": "ajax"}
 
 
