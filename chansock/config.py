@@ -103,7 +103,8 @@ class Config:
     )
     max_threads: int = 32  # of handlers with thread=True
     # Whom to believe
-    # None: same origin only; ("*",): any. https://*.a.example: subdomains, of any depth
+    # None: same origin only; ("*",): any. https://*.a.example: subdomains, of any depth. "self":
+    # the same origin besides the others of the list
     allowed_origins: tuple[str, ...] | None = None
     allowed_hosts: tuple[str, ...] | None = (
         None  # None: on a loopback address its names only (DNS rebinding)
@@ -148,7 +149,8 @@ def _check(name: str, value: object) -> None:
             return
         shape, example = _SHAPES[name]
         for item in value:
-            if item != "*" and not shape.fullmatch(item):
+            is_word = item == "*" or (item == "self" and name == "allowed_origins")
+            if not is_word and not shape.fullmatch(item):
                 raise ConfigError(f"{name}: expected names like {example}, got {item!r}")
         return
     kinds = int if name.startswith("max_") else int | float

@@ -117,6 +117,33 @@ def test_another_origin_is_refused_and_the_setting_is_named(fields, scheme):
     assert "allowed_origins" in why
 
 
+@pytest.mark.parametrize(
+    ("fields", "is_allowed"),
+    [
+        ([], True),
+        ([("Origin", "http://a.example")], True),
+        ([("Origin", "https://b.example")], True),
+        ([("Sec-Fetch-Site", "same-origin")], True),
+        ([("Sec-Fetch-Site", "cross-site"), ("Referer", "https://b.example/page")], True),
+        ([("Sec-Fetch-Site", "cross-site")], False),
+        ([("Origin", "https://c.example")], False),
+        ([("Origin", "self")], False),
+        ([("Origin", "null")], False),
+        ([("Origin", "https://b.example"), ("Origin", "http://a.example")], False),
+    ],
+)
+def test_self_in_the_list_is_the_same_origin_besides_the_others(fields, is_allowed):
+    asked = request(("Host", "a.example"), *fields)
+    for allowed in (("self", "https://b.example"), ("https://b.example", "self")):
+        assert (guard.check_origin(asked, allowed) is None) is is_allowed
+
+
+def test_self_is_no_origin_that_cors_lets_read():
+    for origin in ("self", "http://a.example", "https://c.example"):
+        asked = request(("Host", "a.example"), ("Origin", origin))
+        assert guard.cors_fields(asked, ("self", "https://b.example")) == (("Vary", "Origin"),)
+
+
 def test_a_site_is_the_host_the_origin_and_the_scheme_and_nothing_else():
     hosts = ["a.example", "a.example:8000", "A.example", "a.exampleh"]
     origins = ["http://a.example", "https://a.example", "ttp://a.example", "null"]

@@ -18,6 +18,7 @@ from chansock.request import Request, is_token
 
 __all__ = [
     "MAX_CLIENT_ID_LENGTH",
+    "SELF",
     "SKIP",
     "Fields",
     "Skip",
@@ -26,6 +27,7 @@ __all__ = [
     "check_origin",
     "check_token",
     "cors_fields",
+    "given_token",
     "is_preflight",
     "preflight_fields",
 ]
@@ -55,6 +57,9 @@ class Skip:
 
 
 SKIP: Final = Skip()  # from a csrf_token hook: this request needs no token
+
+
+SELF: Final = "self"  # in allowed_origins, as in CSP: the page's own
 
 
 def check_client_id(request: Request) -> str | None:
@@ -96,23 +101,17 @@ def check_host(
 def check_origin(request: Request, allowed: Collection[str] | None) -> str | None:
     """Say why this origin is refused, or None.
 
-    Without a list: same origin, by Origin against Host, else by Sec-Fetch-Site. With one:
+    Without a list: same origin, by Origin against Host, else by Sec-Fetch-Site; so it is
+    where the list has `self`, before its other entries. With a list:
     Sente's rule, exact strings (and `https://*.a.example` for subdomains of any depth, but
     not for a.example itself); without an Origin header a Referer under `<allowed>/` will do.
     """
     headers = request.headers
     origins = headers.getall("origin")
-    if allowed is None:
-        if not origins:
-            site = headers.get("sec-fetch-site", "none")
-            if site in ("same-origin", "none"):
-                return None
-            return f"expected Sec-Fetch-Site same-origin, got {site!r:.80}: see allowed_origins"
-        host = request.host
-        if len(origins) == 1 and _is_same_origin(origins[0], host, request.scheme):
-            return None
-        given = " ".join(origins)
-        return f"origin {given!r:.80} is not that of host {host!r:.80}: see allowed_origins"
+    if allowed is None or SELF in allowed:
+        why = _check_same_origin(request, origins)
+        if why is None or allowed is None:
+            return why
     if "*" in allowed:
         return None
     if origins:
@@ -123,6 +122,19 @@ def check_origin(request: Request, allowed: Collection[str] | None) -> str | Non
     if found is not None and _is_named(found[1], allowed):
         return None
     return f"no Origin, and Referer is not under allowed_origins {list(allowed)}"
+
+
+def _check_same_origin(request: Request, origins: list[str]) -> str | None:
+    if not origins:
+        site = request.headers.get("sec-fetch-site", "none")
+        if site in ("same-origin", "none"):
+            return None
+        return f"expected Sec-Fetch-Site same-origin, got {site!r:.80}: see allowed_origins"
+    host = request.host
+    if len(origins) == 1 and _is_same_origin(origins[0], host, request.scheme):
+        return None
+    given = " ".join(origins)
+    return f"origin {given!r:.80} is not that of host {host!r:.80}: see allowed_origins"
 
 
 def is_preflight(request: Request) -> bool:
@@ -175,8 +187,8 @@ def preflight_fields(request: Request) -> Fields:
 
 
 def _is_named(origin: str, allowed: Collection[str]) -> bool:
-    """Tell whether an entry of the list other than `*` means this origin."""
-    if "*" in origin:
+    """Tell whether an entry of the list other than `*` and `self` means this origin."""
+    if "*" in origin or origin == SELF:
         return False
     return origin in allowed or any(
         _under(item).fullmatch(origin) for item in allowed if "*." in item
@@ -201,12 +213,17 @@ def check_token(request: Request, reference: str | Skip | None) -> str | None:
         return None
     if not reference:  # an empty one is none: anybody could send it
         return f"csrf_token: expected the token to compare with, got {reference!r}"
-    for place, given in _tokens(request):
-        if given is not None:
-            if hmac.compare_digest(given.encode("utf-8"), reference.encode("utf-8")):
-                return None
-            return f"the token of {place} is not the one that csrf_token gave"
-    return f"expected a token as {', '.join(place for place, _ in _tokens(request))}, got none"
+    place, given = given_token(request)
+    if given is None:
+        return f"expected a token as {', '.join(place for place, _ in _tokens(request))}, got none"
+    if hmac.compare_digest(given.encode("utf-8"), reference.encode("utf-8")):
+        return None
+    return f"the token of {place} is not the one that csrf_token gave"
+
+
+def given_token(request: Request) -> tuple[str, str | None]:
+    """Give the token that a request carries, or None, and where it stands."""
+    return next((found for found in _tokens(request) if found[1] is not None), ("", None))
 
 
 def _tokens(request: Request) -> Iterator[tuple[str, str | None]]:
