@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -98,6 +99,28 @@ def test_run_waits_for_a_thread_in_real_time(loop: TurnedLoop) -> None:
 
     assert loop.run(main()) is True
     loop.run(loop.shutdown_default_executor())
+
+
+def test_a_job_for_an_executor_of_its_own_is_done_at_once_on_this_thread(loop: TurnedLoop) -> None:
+    def job(result: object) -> object:
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            asyncio.get_running_loop()
+        if isinstance(result, Exception):
+            raise result
+        return threading.current_thread(), result
+
+    async def main() -> None:
+        with ThreadPoolExecutor() as pool:
+            ready = loop.run_in_executor(pool, job, 1)
+            assert ready.done()
+            assert await ready == (threading.main_thread(), 1)
+            assert asyncio.get_running_loop() is loop
+            with pytest.raises(LookupError):
+                await loop.run_in_executor(pool, job, LookupError())
+
+    start = loop.time()
+    loop.run(main())
+    assert loop.time() == start
 
 
 def test_until_lets_a_thread_work_while_time_stands(loop: TurnedLoop) -> None:

@@ -138,6 +138,30 @@ class TurnedLoop(asyncio.SelectorEventLoop):
         finally:
             asyncio._set_running_loop(outer)
 
+    def run_in_executor(  # type: ignore[override]
+        self, executor: Any, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
+        """Call what has an executor of its own at once: on this thread, outside of the loop.
+
+        So Django's database is asked: no time passes meanwhile, and what belongs to the
+        test's thread, such as its transaction, is the job's, too. The default executor's jobs
+        (`asyncio.to_thread`) have their threads, for they may wait for something.
+        """
+        if executor is None:
+            return super().run_in_executor(executor, func, *args)
+        done: asyncio.Future[Any] = self.create_future()
+        running = asyncio._get_running_loop()
+        asyncio._set_running_loop(None)
+        try:
+            done.set_result(func(*args))
+        except StopIteration as error:  # which no future takes
+            done.set_exception(RuntimeError(f"{func!r:.80} raised {error!r}"))
+        except Exception as error:
+            done.set_exception(error)
+        finally:
+            asyncio._set_running_loop(running)
+        return done
+
     def until(self, is_so: Callable[[], bool]) -> None:
         """Let threads work until `is_so()`; time stands still. Raises RuntimeError if
         nothing came of it in THREAD_LIMIT real seconds."""
