@@ -304,6 +304,22 @@ def test_what_was_sent_before_disconnect_is_written_first(chsk, world):
     assert parked.status == 200
 
 
+def test_single_connections_of_a_user_are_given_and_ended(chsk, world):
+    one, two, poll = world.ws(uid="a"), world.ws(uid="a"), world.ajax(uid="a")
+    world.ws(uid="b")
+    found = world.endpoint.connections("a")
+    assert [each.client_id for each in found] == [one.client_id, two.client_id, poll.client_id]
+    chsk.send("a", "t/e", 1)
+    for each in found[1:]:
+        world.inside(lambda each=each: world.endpoint.end(each, 4401, "over"))
+        world.inside(lambda each=each: world.endpoint.end(each, 4401, "over"))
+    world.turn()
+    assert one.is_open
+    assert two.close_code == 4401
+    assert [data(client) for client in (one, two, poll)] == [[1], [1], [1]]
+    assert world.endpoint.connections("nobody") == []
+
+
 def test_disconnect_ends_an_empty_poll_with_503(chsk, world):
     poll = world.ajax(uid="a", is_polling=False)
     parked = poll.poll()

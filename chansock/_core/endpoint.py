@@ -25,7 +25,7 @@ from chansock._fast.sweep import Sweep
 from chansock.config import Config
 from chansock.errors import ConfigError
 from chansock.request import Request, Response
-from chansock.target import UserId, is_user_id
+from chansock.target import ClientTarget, UserId, is_user_id
 
 __all__ = ["Admission", "Endpoint", "Hook", "Hooks"]
 
@@ -358,6 +358,20 @@ class Endpoint:
         connection = self._connection(admission, transport, session, inbox, is_post=True)
         self._posts.take(connection, body, None if session is None else session.posts)
         return None if connection.is_answered else connection
+
+    # -- closing one connection
+
+    def connections(self, to: UserId | ClientTarget) -> list[Connection]:
+        """Give what is open of a user or a client: sockets and parked polls."""
+        return [each for session in self._hub.known(to) for each in session.connections]
+
+    def end(self, connection: Connection, code: int, reason: str) -> None:
+        """Close one connection, after what waits for it; a poll ends with 503."""
+        hub = self._hub
+        if connection in hub.connections:
+            connection.session.flush_now()
+        if connection in hub.connections:  # a poll may be answered now
+            hub.close(connection, code, reason)
 
     # -- stopping
 

@@ -78,9 +78,10 @@ class Hub:
         found = None if isinstance(to, ClientTarget) else self._users.get(to)
         if type(found) is Session:  # a user with one client, as nearly always
             return () if found.is_gone else (found,)
-        return [session for session in self._sessions(to) if not session.is_gone]
+        return [session for session in self.known(to) if not session.is_gone]
 
-    def _sessions(self, to: Target) -> tuple[Session, ...]:
+    def known(self, to: Target) -> tuple[Session, ...]:
+        """The same of a user or a client, with those kept for displaced sockets alone."""
         if isinstance(to, ClientTarget):
             session = self.find(to.uid, to.client_id)
             return () if session is None else (session,)
@@ -274,7 +275,7 @@ class Hub:
             # Its polls displaced this socket, which was not cut, and are gone: it is the newest.
             if session.is_ws_behind:
                 # Meanwhile something was lost, of which it was not told: a gap lies at a break.
-                self._close(socket, 1013, "too far behind")
+                self.close(socket, 1013, "too far behind")
             else:
                 self._reinstate(session, socket)
         was_counted, session.is_ajax = session.is_ajax, False
@@ -370,15 +371,14 @@ class Hub:
         if to is ALL:
             self._fanout.flush_now()
             for connection in list(self.connections):
-                self._close(connection, code, reason)
+                self.close(connection, code, reason)
             return
-        for session in self._sessions(to):
+        for session in self.known(to):
             session.flush_now()
-            for found in (session.ws, session.poll, *(session.displaced or ())):
-                if found is not None:
-                    self._close(found, code, reason)
+            for connection in session.connections:
+                self.close(connection, code, reason)
 
-    def _close(self, connection: Connection, code: int, reason: str) -> None:
+    def close(self, connection: Connection, code: int, reason: str) -> None:
         if connection.outbox is not None:
             connection.outbox.flush_now()  # a displaced socket has its own
         connection.transport.close(code, reason)
@@ -390,7 +390,7 @@ class Hub:
         for session in list(self.sessions(ALL)):
             session.drained()  # a backlog has the rest of stop_timeout to drain
         for connection in list(self.connections):
-            self._close(connection, code, reason)
+            self.close(connection, code, reason)
         self.drop("stopped")
         self.is_stopped = True
 

@@ -81,6 +81,12 @@ class Session(Outbox):
         """Whether an Ajax client may poll without a handshake: a poll is parked, or grace runs."""
         return self.poll is not None or self.grace_ajax is not None
 
+    @property
+    def connections(self) -> list[Connection]:
+        """What is open: the newest socket, the parked poll, and what these displaced."""
+        found = (self.ws, self.poll, *(self.displaced or ()))
+        return [connection for connection in found if connection is not None]
+
     def answered(self) -> None:
         """Told by the fanout: the parked poll took a batch."""
         self.was_answered = True
