@@ -108,10 +108,32 @@ class TurnedLoop(asyncio.SelectorEventLoop):
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
     ) -> asyncio.Future[T]:
+        """Call what has an executor of its own at once: on this thread, outside of the loop.
+
+        So Django's database is asked: no time passes meanwhile, and what belongs to the
+        test's thread, such as its transaction, is the job's, too. The default executor's jobs
+        (`asyncio.to_thread`) have their threads, for they may wait for something.
+        """
+        if executor is not None:
+            return self._done_at_once(func, *args)
         future = super().run_in_executor(executor, func, *args)
         self._in_threads += 1
         future.add_done_callback(self._left_thread)
         return future
+
+    def _done_at_once(self, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
+        done: asyncio.Future[T] = self.create_future()
+        outer = asyncio._get_running_loop()
+        asyncio._set_running_loop(None)
+        try:
+            done.set_result(func(*args))
+        except StopIteration as error:  # which no future takes
+            done.set_exception(RuntimeError(f"{func!r:.80} raised {error!r}"))
+        except Exception as error:
+            done.set_exception(error)
+        finally:
+            asyncio._set_running_loop(outer)
+        return done
 
     def _left_thread(self, _: object) -> None:
         self._in_threads -= 1
@@ -137,30 +159,6 @@ class TurnedLoop(asyncio.SelectorEventLoop):
             return call()
         finally:
             asyncio._set_running_loop(outer)
-
-    def run_in_executor(  # type: ignore[override]
-        self, executor: Any, func: Callable[..., Any], *args: Any
-    ) -> asyncio.Future[Any]:
-        """Call what has an executor of its own at once: on this thread, outside of the loop.
-
-        So Django's database is asked: no time passes meanwhile, and what belongs to the
-        test's thread, such as its transaction, is the job's, too. The default executor's jobs
-        (`asyncio.to_thread`) have their threads, for they may wait for something.
-        """
-        if executor is None:
-            return super().run_in_executor(executor, func, *args)
-        done: asyncio.Future[Any] = self.create_future()
-        running = asyncio._get_running_loop()
-        asyncio._set_running_loop(None)
-        try:
-            done.set_result(func(*args))
-        except StopIteration as error:  # which no future takes
-            done.set_exception(RuntimeError(f"{func!r:.80} raised {error!r}"))
-        except Exception as error:
-            done.set_exception(error)
-        finally:
-            asyncio._set_running_loop(running)
-        return done
 
     def until(self, is_so: Callable[[], bool]) -> None:
         """Let threads work until `is_so()`; time stands still. Raises RuntimeError if
