@@ -18,6 +18,7 @@ BROWSER = {  # in a wheel below chansock/
     for module in ("chansock", "json", "msgpack")
     for suffix in ("js", "d.ts")
 }
+PLUGIN = "pytest_chansock.py"  # beside the package
 BINARY = re.compile(r"\.(cpython-\d+[\w-]*|cp\d+-[\w-]+)\.(so|pyd)$")
 
 
@@ -36,20 +37,20 @@ def javascript_and_benches() -> set[str]:
 
 def wheel_faults(wheel: Path) -> list[str]:
     """Say what a wheel has too much and too little: .py, .pyi, py.typed, one .so for each
-    .pyx, the browser's client and the metadata are expected; no .pyx, .pxd, .c or .h, and
-    nothing of the tests."""
+    .pyx, the browser's client, pytest's plugin and the metadata are expected; no .pyx, .pxd,
+    .c or .h, and nothing of the tests."""
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if not name.endswith("/")}
     metadata = {name for name in names if re.match(r"chansock-[^/]+\.dist-info/", name)}
     carried = {BINARY.sub(".pyx", name) for name in names - metadata}
     expected = sources(".py", ".pyi", ".pyx", ".typed") | {f"chansock/{name}" for name in BROWSER}
-    faults = _differences(wheel.name, expected, carried)
+    faults = _differences(wheel.name, expected | {PLUGIN}, carried)
     faults += [
         f"{wheel.name}: {name} is a source"
         for name in names
         if name.endswith((".pyx", ".pxd", ".c"))
     ]
-    for kind in ("METADATA", "RECORD", "WHEEL", "licenses/LICENSE"):
+    for kind in ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"):
         if not any(name.endswith("/" + kind) for name in metadata):
             faults.append(f"{wheel.name}: {kind} is missing")
     return faults
@@ -65,7 +66,7 @@ def sdist_faults(sdist: Path) -> list[str]:
     needed = {"pyproject.toml", "setup.py", "README.md", "LICENSE", "CHANGELOG.md"}
     tested = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "examples").rglob("*.*")]
     needed |= {path.relative_to(ROOT).as_posix() for path in tested if path.suffix != ".pyc"}
-    needed |= BROWSER | javascript_and_benches()
+    needed |= BROWSER | {PLUGIN} | javascript_and_benches()
     faults += [f"{sdist.name}: {name} is missing" for name in sorted(needed - names)]
     faults += [
         f"{sdist.name}: {name} was built"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import shutil
 import subprocess
 import sys
@@ -109,3 +110,31 @@ def test_the_wheel_carries_modules_stubs_and_no_sources(tree: Path) -> None:
     )
     assert done.stdout.startswith(f"{tree / 'site' / 'chansock'} offers ['chansock.js'")
     assert done.returncode == 0
+    run_with_fixtures(tree)
+
+
+def run_with_fixtures(tree: Path) -> None:
+    """pytest finds the fixtures by the entry point; asked for none, it imports no chansock."""
+    (tree.parent / "test_it.py").write_text(
+        "import sys\n\n"
+        "def test_none():\n"
+        "    assert 'chansock' not in sys.modules\n\n"
+        "def test_some(connect):\n"
+        "    assert connect('alice').uid == 'alice'\n"
+    )
+    (tree.parent / "conftest.py").write_text(
+        "import pytest\n\n"
+        "@pytest.fixture\n"
+        "def chsk():\n"
+        "    import chansock\n"
+        "    return chansock.ChannelSocket()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-c", os.devnull, "test_it.py"],
+        cwd=tree.parent,
+        env={"PYTHONPATH": str(tree / "site")},
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=120,
+    )
+    assert "3 passed" in done.stdout, done.stdout
