@@ -101,7 +101,7 @@ def test_run_waits_for_a_thread_in_real_time(loop: TurnedLoop) -> None:
     loop.run(loop.shutdown_default_executor())
 
 
-def test_a_job_for_an_executor_of_its_own_is_done_at_once_on_this_thread(loop: TurnedLoop) -> None:
+def test_a_job_for_an_executor_of_one_thread_is_done_at_once_on_this_one(loop: TurnedLoop) -> None:
     def job(result: object) -> object:
         with pytest.raises(RuntimeError, match="no running event loop"):
             asyncio.get_running_loop()
@@ -110,7 +110,7 @@ def test_a_job_for_an_executor_of_its_own_is_done_at_once_on_this_thread(loop: T
         return threading.current_thread(), result
 
     async def main() -> None:
-        with ThreadPoolExecutor() as pool:
+        with ThreadPoolExecutor(1) as pool:
             ready = loop.run_in_executor(pool, job, 1)
             assert ready.done()
             assert await ready == (threading.main_thread(), 1)
@@ -121,6 +121,17 @@ def test_a_job_for_an_executor_of_its_own_is_done_at_once_on_this_thread(loop: T
     start = loop.time()
     loop.run(main())
     assert loop.time() == start
+
+
+def test_jobs_for_an_executor_of_several_threads_may_wait_for_each_other(loop: TurnedLoop) -> None:
+    meet = threading.Barrier(2, timeout=10)
+
+    async def main() -> None:
+        with ThreadPoolExecutor(2) as pool:
+            jobs = [loop.run_in_executor(pool, meet.wait) for _ in range(2)]
+            assert sorted([await job for job in jobs]) == [0, 1]
+
+    loop.run(main())
 
 
 def test_until_lets_a_thread_work_while_time_stands(loop: TurnedLoop) -> None:

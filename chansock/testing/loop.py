@@ -108,13 +108,13 @@ class TurnedLoop(asyncio.SelectorEventLoop):
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
     ) -> asyncio.Future[T]:
-        """Call what has an executor of its own at once: on this thread, outside of the loop.
+        """Call what has an executor of one thread at once: on this thread, outside of the loop.
 
         So Django's database is asked: no time passes meanwhile, and what belongs to the
-        test's thread, such as its transaction, is the job's, too. The default executor's jobs
-        (`asyncio.to_thread`) have their threads, for they may wait for something.
+        test's thread, such as its transaction, is the job's, too. Others (`asyncio.to_thread`,
+        handlers with `thread=True`) have their threads, for they may wait for something.
         """
-        if executor is not None:
+        if executor is not None and getattr(executor, "_max_workers", 1) == 1:
             return self._done_at_once(func, *args)
         future = super().run_in_executor(executor, func, *args)
         self._in_threads += 1
