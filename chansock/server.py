@@ -16,11 +16,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from functools import partial
 from ipaddress import ip_address
 from ssl import SSLContext
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
-from chansock._core import http1
-from chansock._core.extensions import Extensions
-from chansock._core.forwarded import Proxies
 from chansock._fast.connection import Protocol, Service
 from chansock._fast.epoll import IS_AVAILABLE, Acceptor, Poller
 from chansock.channel import ChannelSocket
@@ -28,24 +25,14 @@ from chansock.clock import LoopClock, loop_factory
 from chansock.config import Config
 from chansock.errors import ConfigError
 from chansock.request import Request, Response
+from chansock.sockets import Fallback, ServerProtocol, bound_unsent, forwarded, service_of
 
 __all__ = ["Listener", "run", "serve"]
 
 log = logging.getLogger("chansock.server")
 
-Fallback: TypeAlias = Callable[[Request], Response | Awaitable[Response | None] | None]
-
 BACKLOG: Final = 2048  # of connections not yet accepted: a restart brings all clients at once
-# Bytes unsent in the kernel before it takes no more. By itself it took 4 MB for a client that
-# does not read, where no limit of ours and no `latest` sees them; now 0.3 MB, at no cost.
-UNSENT: Final = 128 * 1024
 USES_EPOLL = IS_AVAILABLE
-
-
-class ServerProtocol(Protocol, asyncio.BufferedProtocol):
-    """Protocol as every loop wants it; uvloop, which goes by its methods, takes it as it is."""
-
-    __slots__ = ()
 
 
 class Listener:
@@ -123,7 +110,7 @@ async def _serve(
     is_ours = not chsk.is_started
     if is_ours:
         chsk.start(LoopClock(loop))
-    clock, endpoint = chsk.clock, chsk.endpoint
+    endpoint = chsk.endpoint
 
     def other(request: Request) -> Response | Awaitable[Response | None] | None:
         """Answer every path but the channel's own."""
@@ -132,17 +119,8 @@ async def _serve(
             return fallback(request)
         return response
 
-    service = Service(
-        endpoint,
-        clock,
-        chsk.sweep,
-        chsk.config,
-        path=path,
-        fallback=other,
-        http1=http1,
-        forwarded=_forwarded(chsk.config, is_unix=unix is not None or _is_unix(sock)),
-        extensions=Extensions(chsk.config) if chsk.config.compression else None,
-    )
+    who = forwarded(chsk, is_unix=unix is not None or _is_unix(sock))
+    service = service_of(chsk, path, fallback=other, forwarded=who)
     try:
         server = await _listen(
             loop,
@@ -204,7 +182,7 @@ async def _listen(
     server = await create_server(loop, accept, host, port, sock=sock, **options)
     try:
         for bound in server.sockets:
-            _bound_unsent(bound.fileno())
+            bound_unsent(bound.fileno())
     except OSError:
         server.close()
         raise
@@ -279,22 +257,6 @@ def protocol_factory(loop: asyncio.AbstractEventLoop, service: Service) -> Calla
 
 def _is_unix(sock: socket.socket | None) -> bool:
     return sock is not None and sock.family == getattr(socket, "AF_UNIX", None)
-
-
-def _forwarded(config: Config, *, is_unix: bool) -> Callable[[Request], None] | None:
-    """What is done with each request before anything else sees it; None: nothing."""
-    if not config.trusted_proxies and not is_unix:
-        return None
-    return Proxies(config.trusted_proxies, is_unix=is_unix).apply
-
-
-def _bound_unsent(fd: int) -> None:
-    """Set UNSENT on a listening TCP socket; those that it accepts inherit it."""
-    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-    if option is not None:
-        # By a twin, since uvloop's own sockets take no options.
-        with socket.socket(fileno=os.dup(fd)) as twin:
-            twin.setsockopt(socket.IPPROTO_TCP, option, UNSENT)
 
 
 def _is_loopback(sock: Any) -> bool:

@@ -53,7 +53,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "_core.handlers",
         "_core.endpoint",
     ),
-    ("channel", "routing", "csrf"),
+    ("channel", "routing", "csrf", "sockets"),
     ("server", "asgi", "uvicorn", "aiohttp", "django", "client"),
     ("", "__main__", "testing"),
 )

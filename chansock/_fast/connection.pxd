@@ -41,6 +41,8 @@ cdef class Service:
     cdef object http1               # the module that words answers
     cdef object forwarded           # call(request): sets who asked, as proxies say; or None
     cdef object extensions          # agree(request) -> Deflate, Response or None; or None
+    cdef object answered            # call(request, status) for each of the channel's; or None
+    cdef bint is_single             # nothing but one request is to come
     cdef Memory memory
     cdef double handshake_timeout
     cdef Py_ssize_t max_body

@@ -43,12 +43,13 @@ cdef class Service:
     answers other paths than `path` (None: 404), of which there are none if `path` is None;
     `http1` is the module that words answers, `forwarded(request)` says first who asked,
     where proxies are believed; `extensions` agrees with a client on those of its WebSocket
-    (None: it has none).
+    (None: it has none). `answered(request, status)` is told what a request for `path` got;
+    with `is_single` each connection ends with its first answer, for the others are another's.
     """
 
     def __cinit__(
         self, endpoint, clock, Sweep sweep not None, config, *, str path, fallback,
-        http1, forwarded=None, extensions=None
+        http1, forwarded=None, extensions=None, answered=None, bint is_single=False
     ):
         self.endpoint = endpoint
         self.clock = clock
@@ -62,6 +63,8 @@ cdef class Service:
         self.http1 = http1
         self.forwarded = forwarded
         self.extensions = extensions
+        self.answered = answered
+        self.is_single = is_single
         self.protocols = []
         self.expire = Protocol.expired
         # A head under way is copied to the front of the buffer: there must be room behind.
@@ -108,12 +111,8 @@ cdef class Service:
         self.is_stopping = True
         self.when_empty = when_empty
         for protocol in list(self.protocols):
-            if protocol.state == FRAMES:
-                protocol.close(1012, "service restart")
-            elif protocol.reply is not None:
-                protocol.reply.close(1012, "service restart")
-            elif protocol.state <= READING and protocol.reader is None:
-                protocol._hang_up(False)
+            if protocol.state != HELD or protocol.reply is not None:
+                protocol.leave(1012, "service restart")
         if not self.protocols:
             self.when_empty = None
             when_empty()
@@ -435,7 +434,7 @@ cdef class Protocol(Socket):
         self.state = HELD
         self._disarm()
         method = request.method
-        self.keeps_alive = not (reader.wants_close or reader.is_http_1_0)
+        self.keeps_alive = not (reader.wants_close or reader.is_http_1_0 or service.is_single)
         self.is_head = method == "HEAD"
         if service.forwarded is not None:
             service.forwarded(request)
@@ -541,6 +540,8 @@ cdef class Protocol(Socket):
             max_empty=config.max_empty_fragments,
         )
         self.link = <Link?>self.service.endpoint.open(admission, self)
+        if self.service.answered is not None:
+            self.service.answered(self.asked, 101)
         self.asked = None
         self._flush()
         return 0
@@ -553,6 +554,8 @@ cdef class Protocol(Socket):
             response, keep_alive=self.keeps_alive, head_only=self.is_head,
             fields=() if self.asked is None else self.service.endpoint.answer_fields(self.asked),
         ))
+        if self.asked is not None and self.service.answered is not None:
+            self.service.answered(self.asked, response.status)
         self.asked = None
         self.is_awaiting = False
         link, self.link = self.link, None
@@ -677,6 +680,21 @@ cdef class Protocol(Socket):
         self._end_link(self.close_code)
 
     # -- the end
+
+    def leave(self, int code, str reason not None):
+        """Let the peer go: a socket with `code`, behind all that waits for it; what waits for
+        its answer with 503; whoever asked for nothing without a word."""
+        if self.state == FRAMES:
+            if self.link is not None:
+                self.service.endpoint.drained(self.link)    # behind a backlog, if there is one
+            self.close(code, reason)
+        elif self.reply is not None:
+            self.reply.close(code, reason)
+        elif self.state == HELD:
+            self.keeps_alive = False
+            self._answer(self.service.endpoint.refuse("stopping", 503, "the server is stopping"))
+        elif self.state <= READING and self.reader is None:
+            self._hang_up(False)
 
     cdef int _arm(self, double delay) except -1:
         """Bound the time that the present state may last."""

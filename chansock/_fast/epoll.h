@@ -51,37 +51,60 @@ static inline uint64_t chansock_event_mark(const chansock_event *event) { return
 
 static inline uint32_t chansock_event_mask(const chansock_event *event) { return event->events; }
 
+typedef union {
+    struct sockaddr any;
+    struct sockaddr_in four;
+    struct sockaddr_in6 six;
+} chansock_address;
+
+static inline void chansock_note_peer(const chansock_address *from, chansock_peer *peer)
+{
+    memset(peer, 0, sizeof *peer);
+    if (from->any.sa_family == AF_INET) {
+        peer->family = 4;
+        peer->port = ntohs(from->four.sin_port);
+        memcpy(peer->bytes, &from->four.sin_addr, 4);
+    } else if (from->any.sa_family == AF_INET6) {
+        peer->family = 6;
+        peer->port = ntohs(from->six.sin6_port);
+        peer->flow = ntohl(from->six.sin6_flowinfo);
+        peer->scope = from->six.sin6_scope_id;
+        memcpy(peer->bytes, &from->six.sin6_addr, 16);
+    }
+}
+
 /* The next connection, which does not block; or -1. */
 static inline int chansock_accept(int fd, chansock_peer *peer)
 {
-    union {
-        struct sockaddr any;
-        struct sockaddr_in four;
-        struct sockaddr_in6 six;
-    } from;
+    chansock_address from;
     socklen_t size = sizeof from;
     int accepted = accept4(fd, &from.any, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    memset(peer, 0, sizeof *peer);
-    if (accepted < 0)
-        return -1;
-    if (from.any.sa_family == AF_INET) {
-        peer->family = 4;
-        peer->port = ntohs(from.four.sin_port);
-        memcpy(peer->bytes, &from.four.sin_addr, 4);
-    } else if (from.any.sa_family == AF_INET6) {
-        peer->family = 6;
-        peer->port = ntohs(from.six.sin6_port);
-        peer->flow = ntohl(from.six.sin6_flowinfo);
-        peer->scope = from.six.sin6_scope_id;
-        memcpy(peer->bytes, &from.six.sin6_addr, 16);
-    }
+    if (accepted >= 0)
+        chansock_note_peer(&from, peer);
     return accepted;
+}
+
+/* Whom a connection that was accepted elsewhere is to; -1: it is none any more. */
+static inline int chansock_peer_of(int fd, chansock_peer *peer)
+{
+    chansock_address from;
+    socklen_t size = sizeof from;
+    if (getpeername(fd, &from.any, &size) < 0)
+        return -1;
+    chansock_note_peer(&from, peer);
+    return 0;
 }
 
 static inline int chansock_no_delay(int fd)
 {
     int on = 1;
     return setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+/* Let the kernel take no more than so many bytes that it can't send yet. */
+static inline int chansock_bound_unsent(int fd, int bytes)
+{
+    return setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &bytes, sizeof bytes);
 }
 
 static inline int chansock_end_sending(int fd) { return shutdown(fd, SHUT_WR); }
@@ -111,7 +134,9 @@ typedef struct {
 #define chansock_event_mark(event) ((event)->none)
 #define chansock_event_mask(event) ((uint32_t)(event)->none)
 #define chansock_accept CHANSOCK_NONE
+#define chansock_peer_of CHANSOCK_NONE
 #define chansock_no_delay CHANSOCK_NONE
+#define chansock_bound_unsent CHANSOCK_NONE
 #define chansock_end_sending CHANSOCK_NONE
 #define chansock_close CHANSOCK_NONE
 #define chansock_tick CHANSOCK_NONE

@@ -3,6 +3,7 @@
 #   loop --readable--> Poller.turn --recv of one--> Socket.took
 #                             \--recv of several--> Socket.took_ahead of each --> their sends
 #                             \--accept--> factory() --> connection_made
+#   another's transport --adopt--> connection_made --> Socket.feed
 #   Socket.send --send(2)--> kernel;  what that does not take --> EpollTransport.write --> queue
 
 from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t

@@ -38,6 +38,8 @@ cdef extern from "epoll.h":
     uint64_t event_mark "chansock_event_mark" (const chansock_event* event)
     uint32_t event_mask "chansock_event_mask" (const chansock_event* event)
     int accept "chansock_accept" (int fd, Peer* peer)
+    int peer_of "chansock_peer_of" (int fd, Peer* peer)
+    int bound_unsent "chansock_bound_unsent" (int fd, int bytes)
     int no_delay "chansock_no_delay" (int fd)
     int end_sending "chansock_end_sending" (int fd)
     int c_close "chansock_close" (int fd)
@@ -400,6 +402,10 @@ cdef class Poller:
         if self.fd >= 0:
             c_close(self.fd)
 
+    def fileno(self):
+        """Give the descriptor that the loop watches; -1: closed."""
+        return self.fd
+
     cdef int add(self, Watched watched) except -1:
         while len(self.watched) <= watched.fd:
             self.watched.append(None)
@@ -420,6 +426,37 @@ cdef class Poller:
         no_delay(acceptor.fd)           # those that it accepts inherit that
         acceptor.watch(EPOLLIN)
         return acceptor
+
+    def adopt(self, int fd, Socket protocol not None, bytes data not None, *, int unsent):
+        """Go on with a connection that another has accepted, and of which it has read `data`.
+
+        `fd` is ours from now on. `unsent`: bytes that the kernel takes without sending them.
+        Raises OSError if it cannot be watched; fd is closed then, and protocol knows nothing.
+        """
+        cdef EpollTransport transport = EpollTransport.__new__(EpollTransport)
+        cdef object context
+        transport.poller = self
+        transport.fd = fd
+        transport.protocol = protocol
+        transport.is_reading = True
+        self.add(transport)
+        try:
+            if peer_of(fd, &transport.peer) < 0:
+                raise _error()
+            os.set_blocking(fd, False)
+            transport._update()
+        except OSError:
+            transport.is_lost = transport.is_closed = True
+            transport.shut()
+            raise
+        no_delay(fd)
+        bound_unsent(fd, unsent)
+        context = transport._enter()
+        try:
+            protocol.connection_made(transport)
+            protocol.feed(data)
+        finally:
+            transport._leave(context)
 
     cdef Watched _of(self, chansock_event* event):
         """Give what an event is of; None: what was ready before it has closed that."""

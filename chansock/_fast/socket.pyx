@@ -157,6 +157,11 @@ cdef bint _is_direct(type kind) except -1:
     return found
 
 
+def is_direct(transport):
+    """Tell whether a transport is known to be no more than its socket, without TLS."""
+    return _is_direct(type(transport))
+
+
 cdef class Socket(Transport):
     """One accepted socket. A subclass overrides `consume` and `broken`."""
 
@@ -228,6 +233,17 @@ cdef class Socket(Transport):
         self.heard = True
         self.burst += size
         return self.consume(data, size)
+
+    def feed(self, bytes data not None):
+        """Take what somebody else has read for it."""
+        cdef uint8_t* place
+        cdef Py_ssize_t room, at = 0, size = PyBytes_GET_SIZE(data)
+        while at < size and self.transport is not None:
+            self.room(&place, &room)
+            room = min(room, size - at)
+            memcpy(place, PyBytes_AS_STRING(data) + at, room)
+            at += room
+            self.took(room)
 
     cdef int consume(self, uint8_t* data, Py_ssize_t size) except -1:
         raise NotImplementedError
