@@ -18,6 +18,7 @@ from ipaddress import ip_address
 from ssl import SSLContext
 from typing import Any, Final
 
+from chansock._core import http1
 from chansock._fast.connection import Protocol, Service
 from chansock._fast.epoll import IS_AVAILABLE, Acceptor, Poller
 from chansock.channel import ChannelSocket
