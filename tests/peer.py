@@ -138,8 +138,11 @@ async def read_answer(reader: asyncio.StreamReader, *, head_only: bool = False) 
         return found
     length = found.header("content-length")
     if length is None:
-        raise ValueError(f"expected a Content-Length, got {head!r}")
-    body = await reader.readexactly(int(length))
+        if found.header("transfer-encoding") is not None or status == "200":
+            raise ValueError(f"expected a Content-Length, got {head!r}")
+        body = await reader.read(-1)  # RFC 9112 section 6.3: up to the end
+    else:
+        body = await reader.readexactly(int(length))
     return Answer(found.status, found.reason, found.headers, body)
 
 

@@ -58,7 +58,7 @@ class Hooks:
 class Endpoint:
     """Takes requests, sockets, polls and POSTs from the edges.
 
-    Interface for edges: `admit`, `open`, `receive`, `post`, `drained`, `closed`,
+    Interface for edges: `admit`, `open`, `receive`, `post`, `drained`, `closed`, `end`,
     `answer_fields`, and `browser_file` for other paths. All are called on the loop's thread,
     and none raises for what a peer did.
     """
@@ -374,6 +374,14 @@ class Endpoint:
             hub.close(connection, code, reason)
 
     # -- stopping
+
+    def end(self, connection: Connection) -> None:
+        """End a poll or a POST that its edge can wait for no longer, as at a stop."""
+        if connection.is_post:
+            self._posts.end(connection)
+        else:
+            connection.transport.close(1012, "service restart")
+            self._hub.closed(connection, 1012)
 
     def stop(self) -> None:
         """Admit nobody any more, close every connection 1012, end polls and POSTs with 503."""

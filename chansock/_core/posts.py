@@ -131,13 +131,17 @@ class Posts:
         self._place(post)
 
     def stop(self) -> None:
-        """Answer all that wait: 503 where nothing was taken, so that the client sends it
-        again; `[:chsk/timeout nil]` where a handler has it, which must not see it twice."""
+        """Answer all that wait."""
         for connection in list(self._dispatch.posts):
-            if connection.wants_reply:
-                connection.answer(self._timeout)
-            else:
-                self._answer(connection, self._refuse("stopping", 503, "the server is stopping"))
+            self.end(connection)
+
+    def end(self, connection: Connection) -> None:
+        """Answer one that waits: 503 where nothing was taken, so that the client sends it
+        again; `[:chsk/timeout nil]` where a handler has it, which must not see it twice."""
+        if connection.wants_reply:
+            connection.answer(self._timeout)
+        else:
+            self._answer(connection, self._refuse("stopping", 503, "the server is stopping"))
 
     def _packet(self, request: Request, body: Any) -> bytes | Response:
         params, binary = request.params, self._packer.binary

@@ -131,9 +131,7 @@ class _Door:
         response = self._life.endpoint.browser_file(request, folder) or _NOT_FOUND
         await respond(send, response, head_only=request.method == "HEAD")
 
-    async def _http(
-        self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send
-    ) -> None:
+    async def _http(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         request = self._request(scope)
         response = await self._answer(endpoint, request, receive)
         if response is not None:

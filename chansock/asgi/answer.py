@@ -30,9 +30,7 @@ class Answer(Transport):
         self.kind = "ajax"
         self.heard = True
         self._code = 0  # with which the channel ended it
-        self._response: asyncio.Future[Response | None] = (
-            asyncio.get_running_loop().create_future()
-        )
+        self._response: asyncio.Future[Response | None] = asyncio.get_running_loop().create_future()
 
     # -- a Transport
 
@@ -67,18 +65,19 @@ class Answer(Transport):
     ) -> Response | None:
         """Let the channel answer, and give its answer; None: the peer has left before.
 
-        503 where cancelled: the server stops, and waits no longer for its applications.
+        Where it is cancelled, for the server waits no longer, the answer is that of a stop.
         """
         if admission.kind == "post":
             connection = endpoint.post(admission, body, self)
         else:
             connection = endpoint.open(admission, self)
         if not self._response.done():
+            assert connection is not None  # there is one for what has no answer yet
             watcher = asyncio.create_task(self._watch(receive))
             try:
                 await asyncio.shield(self._response)
             except asyncio.CancelledError:
-                self.close(1012, "service restart")
+                endpoint.end(connection)
             finally:
                 watcher.cancel()
         response = self._response.result()

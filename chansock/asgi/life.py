@@ -1,8 +1,8 @@
 """From start to stop of a channel that an ASGI server carries, and what is open meanwhile.
 
 ASGI's lifespan starts and ends it. A server says that it stops only when its connections
-have ended, which a parked poll or a socket does not do by itself; so its signals are heard,
-too. Requests and sockets are known here only as what is not over yet.
+have ended, which a parked poll does not do by itself, or when it has cut them off; so its
+signals are heard before it. Requests and sockets are known here only as what is not over yet.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import logging
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
@@ -59,7 +59,7 @@ class Life:
         return self.chsk.endpoint
 
     @contextmanager
-    def opened(self) -> Any:
+    def opened(self) -> Iterator[None]:
         """Count something that is to be over before the channel has stopped."""
         self._open += 1
         self._empty.clear()
@@ -85,8 +85,8 @@ class Life:
         self._has_begun = True
         self._signals.listen()
 
-    def _signalled(self) -> None:
-        """End what is open, since the server waits for it before it tells us of its stop."""
+    async def _signalled(self) -> None:
+        """End what is open: one server cuts it off at its stop, another waits for it."""
         chsk = self.chsk
         if not chsk.is_started:
             return
@@ -94,6 +94,9 @@ class Life:
             chsk.stop()  # nobody will say more
         else:
             chsk.endpoint.stop()  # the application may go on to `send` until its shutdown
+        with suppress(TimeoutError):
+            async with asyncio.timeout(chsk.config.close_timeout):
+                await self._empty.wait()
 
     async def _stop(self) -> None:
         """Close sockets 1012, end polls with 503, and let handlers end, within stop_timeout."""
@@ -174,15 +177,18 @@ class _Lifespan:
 
 
 class _Signals:
-    """Calls `told` on the loop at SIGINT and SIGTERM, before the server's own handler.
+    """Runs `told()` on the loop at SIGINT and SIGTERM, and then the server's own handler.
 
-    Where the server has none, or does not run on the main thread, nothing is heard.
+    A second signal has that at once. Where the server has none, or does not run on the main
+    thread, nothing is heard; where it has told its loop of it (`add_signal_handler`), both
+    run side by side.
     """
 
-    def __init__(self, told: Callable[[], None]) -> None:
+    def __init__(self, told: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self._told = told
         self._former: dict[int, Any] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._task: asyncio.Task[None] | None = None
 
     def listen(self) -> None:
         if self._loop is not None or threading.current_thread() is not threading.main_thread():
@@ -198,13 +204,16 @@ class _Signals:
         for number, former in self._former.items():
             if signal.getsignal(number) == self._handle:
                 signal.signal(number, former)
-        self._former = {}
         self._loop = None
 
     def _handle(self, number: int, frame: Any) -> None:
-        if self._loop is not None:
+        if self._loop is not None and self._task is None:
             with suppress(RuntimeError):  # it is closed
-                self._loop.call_soon_threadsafe(self._told)
-        former = self._former.get(number)
-        if former is not None:
-            former(number, frame)
+                self._loop.call_soon_threadsafe(self._begin, number)
+                return
+        self._former[number](number, frame)
+
+    def _begin(self, number: int) -> None:
+        if self._task is None:
+            self._task = asyncio.ensure_future(self._told())
+        self._task.add_done_callback(lambda _: self._former[number](number, None))

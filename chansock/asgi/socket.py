@@ -103,10 +103,7 @@ class Socket(Transport):
     async def run(self, endpoint: Endpoint, connection: Connection) -> None:
         """Send what is written, until one side closes; where cancelled, say 1012 and end."""
         try:
-            async with asyncio.timeout(None) as self._limit:
-                if self._reason is not None:
-                    self._end_by(self._config.close_timeout)
-                await self._send_all(endpoint, connection)
+            await self._run(endpoint, connection)
         except TimeoutError:
             pass  # its peer has left, or takes nothing any more
         except asyncio.CancelledError:
@@ -117,8 +114,16 @@ class Socket(Transport):
             # What servers raise where the peer has left; not each has said so to the reader yet.
             log.info("ws_send_failed client=%r: %r", connection.client_id[:8], error)
         finally:
-            self._limit = None
             self.is_open = False
+
+    async def _run(self, endpoint: Endpoint, connection: Connection) -> None:
+        try:
+            async with asyncio.timeout(None) as self._limit:
+                if self._reason is not None:
+                    self._end_by(self._config.close_timeout)
+                await self._send_all(endpoint, connection)
+        finally:
+            self._limit = None
 
     async def _send_all(self, endpoint: Endpoint, connection: Connection) -> None:
         packets = self._packets
@@ -145,7 +150,13 @@ class Socket(Transport):
 
     async def _say_goodbye(self) -> None:
         close = {"type": "websocket.close", "code": self.code, "reason": self._reason or ""}
-        await self._send(close)
+        try:
+            await self._send(close)
+        except Exception:
+            if self.code == 1000 or self.code >= 3000:
+                raise
+            # daphne knows these codes alone, and leaves the socket open at another.
+            await self._send({"type": "websocket.close", "code": 1000})
 
     def _end_by(self, delay: float) -> None:
         if self._limit is not None:

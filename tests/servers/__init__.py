@@ -8,7 +8,7 @@ No test here.
 from __future__ import annotations
 
 import os
-import signal
+import re
 import subprocess
 import sys
 import tempfile
@@ -26,7 +26,10 @@ from peer import Answer, Peer, urlencoded
 from readme_pair import free_port, wait_for
 
 TESTS = Path(__file__).parent.parent
-STOP_LIMIT = 15.0
+FAULTS = re.compile(
+    r"in ASGI (application|Framework)|inside application|was destroyed but"
+    r"|never (retrieved|awaited)|chansock/asgi"
+)
 CHANNELS = ("chsk", "quick", "packed")  # what each is for: application.py
 _numbers = count(1)
 
@@ -43,6 +46,8 @@ class Server:
     needs: str = ""
     one_port: bool = True
     has_own_sockets: bool = True  # the application has WebSockets at other paths
+    # What stands for a code of RFC 6455, and for a reason, that it cannot send; else None.
+    closes_as: int | None = None
     cannot: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -53,6 +58,22 @@ SERVERS: dict[str, Server] = {
     "uvicorn": Server(
         "uvicorn servers.application:asgi --port {chsk} --log-level warning --lifespan on",
         needs="uvicorn",
+    ),
+    "hypercorn": Server(
+        "hypercorn servers.application:asgi --bind 127.0.0.1:{chsk} --graceful-timeout 1",
+        needs="hypercorn",
+        cannot={"close_code": "tells every end of a peer's socket as 1006, in order or not"},
+    ),
+    "granian": Server(
+        "granian --interface asgi --port {chsk} --log-level warning servers.application:asgi",
+        needs="granian",
+        cannot={"stop": "drops its WebSockets at the signal, in a race with the application"},
+    ),
+    "daphne": Server(
+        "daphne -v 0 -p {chsk} servers.application:asgi",
+        needs="daphne",
+        closes_as=1000,
+        cannot={"refusal": "refuses a socket with 403 alone, whatever the application says"},
     ),
 }
 
@@ -71,6 +92,13 @@ class Served:
         """Skip the test where the server cannot do that."""
         if what in self.server.cannot:
             pytest.skip(f"{self.name}: {self.server.cannot[what]}")
+
+    def closes(self, code: int, reason: str = "") -> tuple[int, str]:
+        """Give the code and the reason with which a socket is closed here."""
+        other = self.server.closes_as
+        if other is None:
+            return code, reason
+        return (code if code == 1000 or code >= 3000 else other), ""
 
     def log(self) -> str:
         """What it has printed so far."""
@@ -112,10 +140,9 @@ class Served:
         while await self.ask(event, channel) != expected:
             pass
 
-    def stop(self) -> int:
-        """End it as its users do; give its exit status."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(STOP_LIMIT)
+    def faults(self) -> list[str]:
+        """The lines of its log that tell of a fault of the application, or of ours."""
+        return [line for line in self.log().splitlines() if FAULTS.search(line)]
 
 
 def who(name: str) -> str:
