@@ -58,7 +58,7 @@ class Hooks:
 class Endpoint:
     """Takes requests, sockets, polls and POSTs from the edges.
 
-    Interface for edges: `admit`, `open`, `receive`, `post`, `drained`, `closed`, `end`,
+    Interface for edges: `admit`, `open`, `receive`, `post`, `drained`, `closed`, `give_up`,
     `answer_fields`, and `browser_file` for other paths. All are called on the loop's thread,
     and none raises for what a peer did.
     """
@@ -375,7 +375,7 @@ class Endpoint:
 
     # -- stopping
 
-    def end(self, connection: Connection) -> None:
+    def give_up(self, connection: Connection) -> None:
         """End a poll or a POST that its edge can wait for no longer, as at a stop."""
         if connection.is_post:
             self._posts.end(connection)

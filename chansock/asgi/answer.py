@@ -77,7 +77,7 @@ class Answer(Transport):
             try:
                 await asyncio.shield(self._response)
             except asyncio.CancelledError:
-                endpoint.end(connection)
+                endpoint.give_up(connection)
             finally:
                 watcher.cancel()
         response = self._response.result()
