@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 from chansock.channel import ChannelSocket
 from chansock.clock import loop_factory
-from chansock.server import Fallback, Listener, serve
+from chansock.server import Listener, serve
+from chansock.sockets import Fallback
 
 __all__ = ["Served", "serve_in_thread"]
 
