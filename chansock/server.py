@@ -26,7 +26,7 @@ from chansock.clock import LoopClock, loop_factory
 from chansock.config import Config
 from chansock.errors import ConfigError
 from chansock.request import Request, Response
-from chansock.sockets import Fallback, ServerProtocol, bound_unsent, forwarded, service_of
+from chansock.sockets import Fallback, ServerProtocol, bound_unsent, end, forwarded, service_of
 
 __all__ = ["Listener", "run", "serve"]
 
@@ -143,7 +143,7 @@ async def _serve(
             if is_ours and chsk.is_started:
                 chsk.stop()
             deadline = loop.time() + chsk.config.stop_timeout
-            await _end(service, chsk.config.stop_timeout)
+            await end(service, chsk.config.stop_timeout)
             if unix is not None:
                 # CPython does so by itself from 3.13 on; uvloop and older ones do not.
                 with suppress(FileNotFoundError):
@@ -264,20 +264,6 @@ def _is_loopback(sock: Any) -> bool:
     name = sock.getsockname()
     # A Unix socket has no name that a browser could be led to.
     return isinstance(name, tuple) and ip_address(name[0].partition("%")[0]).is_loopback
-
-
-async def _end(service: Service, timeout: float) -> None:
-    """Let every connection go, within timeout seconds; then cut off what is left."""
-    gone = asyncio.Event()
-    service.stop(gone.set)
-    try:
-        async with asyncio.timeout(timeout):
-            await gone.wait()
-    except TimeoutError:
-        log.warning("stop_timeout connections=%d", len(service))
-    finally:
-        service.abort()
-    await asyncio.sleep(0)  # a transport that was aborted says so in the next turn
 
 
 def run(

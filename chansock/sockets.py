@@ -8,6 +8,7 @@ means is the endpoint's.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable
@@ -28,9 +29,12 @@ __all__ = [
     "ServerProtocol",
     "Takeover",
     "bound_unsent",
+    "end",
     "forwarded",
     "service_of",
 ]
+
+log = logging.getLogger("chansock.sockets")
 
 Fallback: TypeAlias = Callable[[Request], Response | Awaitable[Response | None] | None]
 
@@ -48,14 +52,17 @@ class ServerProtocol(Protocol, asyncio.BufferedProtocol):
 
 def service_of(
     chsk: ChannelSocket,
-    path: str,
+    path: str | None,
     *,
     fallback: Fallback | None = None,
     forwarded: Callable[[Request], object] | None = None,
     answered: Callable[[Request, int], object] | None = None,
     is_single: bool = False,
 ) -> Service:
-    """Make what all connections to a channel share; it must have been started."""
+    """Make what all connections to a channel share; it must have been started.
+
+    `path` None: whatever is asked for is the channel's.
+    """
     return Service(
         chsk.endpoint,
         chsk.clock,
@@ -136,3 +143,17 @@ class Takeover:
             self._poller.adopt(fd, protocol, data, unsent=UNSENT)
         finally:
             self._poller.close()  # with its last connection; nobody else knows when that is
+
+
+async def end(service: Service, timeout: float) -> None:
+    """Let every connection go, within timeout seconds; then cut off what is left."""
+    gone = asyncio.Event()
+    service.stop(gone.set)
+    try:
+        async with asyncio.timeout(timeout):
+            await gone.wait()
+    except TimeoutError:
+        log.warning("stop_timeout connections=%d", len(service))
+    finally:
+        service.abort()
+    await asyncio.sleep(0)  # a transport that was aborted says so in the next turn

@@ -53,7 +53,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "_core.handlers",
         "_core.endpoint",
     ),
-    ("channel", "routing", "csrf", "sockets"),
+    ("channel", "routing", "csrf", "sockets", "answers"),
     ("server", "asgi", "uvicorn", "aiohttp", "django", "client"),
     ("", "__main__", "testing"),
 )

@@ -20,12 +20,21 @@ import asyncio
 from typing import Any
 
 from chansock._core import browser, http1, subprotocol
-from chansock._core.endpoint import Admission, Endpoint
+from chansock._core.endpoint import Endpoint
 from chansock._core.forwarded import Proxies
-from chansock._fast.dispatch import is_awaitable
-from chansock.asgi.answer import Answer, body_of
+from chansock.answers import admitted, answer
 from chansock.asgi.life import Life
-from chansock.asgi.scope import App, Receive, Scope, Send, path_below_root, request_of, respond
+from chansock.asgi.scope import (
+    App,
+    Receive,
+    Scope,
+    Send,
+    body_chunks,
+    left,
+    path_below_root,
+    request_of,
+    respond,
+)
 from chansock.asgi.socket import Socket
 from chansock.channel import ChannelSocket
 from chansock.request import Request, Response
@@ -133,27 +142,12 @@ class _Door:
 
     async def _http(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         request = self._request(scope)
-        response = await self._answer(endpoint, request, receive)
+        response = await answer(
+            request, endpoint, self._config, body_chunks(receive), lambda: left(receive)
+        )
         if response is not None:
             fields = endpoint.answer_fields(request)
             await respond(send, response, fields, head_only=request.method == "HEAD")
-
-    async def _answer(
-        self, endpoint: Endpoint, request: Request, receive: Receive
-    ) -> Response | None:
-        """Give the answer to a GET or POST; None: the peer has left."""
-        body = b""
-        if request.method == "POST":
-            found = await body_of(request, endpoint, self._config, receive)
-            if found is None or isinstance(found, Response):
-                return found
-            body = found
-            if body and http1.is_form(request):
-                request.set_form(body)
-        admitted = await self._admitted(endpoint, request, is_upgrade=False)
-        if isinstance(admitted, Response):
-            return admitted
-        return await Answer().given_to(admitted, body, endpoint, receive)
 
     async def _websocket(
         self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send
@@ -161,7 +155,7 @@ class _Door:
         if (await receive())["type"] != "websocket.connect":
             return
         request = self._request(scope)
-        found = await self._admitted(endpoint, request, is_upgrade=True)
+        found = await admitted(request, endpoint, self._config, is_upgrade=True)
         if isinstance(found, Response):
             await _refuse(scope, send, found, endpoint.answer_fields(request))
             return
@@ -176,18 +170,6 @@ class _Door:
         finally:
             reader.cancel()
             endpoint.closed(connection, socket.code)
-
-    async def _admitted(
-        self, endpoint: Endpoint, request: Request, *, is_upgrade: bool
-    ) -> Admission | Response:
-        found = endpoint.admit(request, is_upgrade=is_upgrade)
-        if is_awaitable(found):
-            try:
-                async with asyncio.timeout(self._config.handshake_timeout):
-                    return await found
-            except TimeoutError:
-                return endpoint.refuse("http", 503, "the server took too long")
-        return found
 
 
 class _Files:

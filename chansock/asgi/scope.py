@@ -6,7 +6,7 @@ but for the server to take an answer.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
@@ -15,7 +15,18 @@ from chansock._core.forwarded import Proxies
 from chansock._core.guard import Fields
 from chansock.request import Request, Response
 
-__all__ = ["App", "Message", "Receive", "Scope", "Send", "path_below_root", "request_of", "respond"]
+__all__ = [
+    "App",
+    "Message",
+    "Receive",
+    "Scope",
+    "Send",
+    "body_chunks",
+    "left",
+    "path_below_root",
+    "request_of",
+    "respond",
+]
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
@@ -61,6 +72,23 @@ def request_of(scope: Scope, proxies: Proxies | None) -> Request:
     if proxies is not None:
         proxies.apply(request)
     return request
+
+
+async def body_chunks(receive: Receive) -> AsyncIterator[bytes]:
+    """Give the body of a request as it comes. Raises ConnectionError where the peer leaves."""
+    more = True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ConnectionError
+        yield message.get("body", b"")
+        more = message.get("more_body", False)
+
+
+async def left(receive: Receive) -> None:
+    """Wait until the peer leaves."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 async def respond(

@@ -75,6 +75,7 @@ SERVERS: dict[str, Server] = {
         closes_as=1000,
         cannot={"refusal": "refuses a socket with 403 alone, whatever the application says"},
     ),
+    "aiohttp": Server("servers.in_aiohttp {chsk}", needs="aiohttp"),
 }
 
 

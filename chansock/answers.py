@@ -1,24 +1,28 @@
-"""One GET or POST of the channel that an ASGI server carries, from its body to its answer.
+"""What edges share to whom a framework gives requests one by one: admission, body, answer.
 
-`Answer` is the transport of one request. No WebSocket is known here, and no path.
+Reading a request and sending its answer is the framework's; what becomes of it in between is
+the same for all. No framework, no WebSocket and no path is known here.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, Final, TypeAlias
 
 from chansock._core import http1
 from chansock._core.endpoint import Admission, Endpoint
-from chansock._fast.dispatch import Connection
+from chansock._fast.dispatch import Connection, is_awaitable
 from chansock._fast.fanout import Transport
 from chansock._fast.packet import Packet
-from chansock.asgi.scope import Receive
 from chansock.config import Config
 from chansock.request import Request, Response
 
-__all__ = ["Answer", "body_of"]
+__all__ = ["Answer", "admitted", "answer", "body_of"]
 
-FORM_SLACK = 4096  # of a percent-encoded body: the fields beside the packet
+Leaving: TypeAlias = Callable[[], Coroutine[Any, Any, object]]
+
+FORM_SLACK: Final = 4096  # of a percent-encoded body: the fields beside the packet
 
 
 class Answer(Transport):
@@ -61,9 +65,10 @@ class Answer(Transport):
     # -- waiting
 
     async def given_to(
-        self, admission: Admission, body: bytes, endpoint: Endpoint, receive: Receive
+        self, admission: Admission, body: bytes, endpoint: Endpoint, leaving: Leaving
     ) -> Response | None:
-        """Let the channel answer, and give its answer; None: the peer has left before.
+        """Let the channel answer, and give its answer; None: the peer has left before, as the
+        end of `leaving()` tells.
 
         Where it is cancelled, for the server waits no longer, the answer is that of a stop.
         """
@@ -73,7 +78,8 @@ class Answer(Transport):
             connection = endpoint.open(admission, self)
         if not self._response.done():
             assert connection is not None  # there is one for what has no answer yet
-            watcher = asyncio.create_task(self._watch(receive))
+            watcher = asyncio.create_task(leaving())
+            watcher.add_done_callback(lambda _: self._settle(None))
             try:
                 await asyncio.shield(self._response)
             except asyncio.CancelledError:
@@ -90,15 +96,35 @@ class Answer(Transport):
         if connection is not None and (self._code or response is None):
             endpoint.closed(connection, self._code or 1006)
 
-    async def _watch(self, receive: Receive) -> None:
-        """Note at once when the peer leaves."""
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        self._settle(None)
+
+async def answer(
+    request: Request,
+    endpoint: Endpoint,
+    config: Config,
+    chunks: AsyncIterator[bytes],
+    leaving: Leaving,
+) -> Response | None:
+    """Give the answer to a GET, a POST or another method; None: the peer has left.
+
+    `chunks` is the body, and raises ConnectionError where the peer leaves in its midst;
+    `leaving()` ends when it leaves while it waits for its answer, and is cancelled otherwise.
+    """
+    body = b""
+    if request.method == "POST":
+        found = await body_of(request, endpoint, config, chunks)
+        if found is None or isinstance(found, Response):
+            return found
+        body = found
+        if body and http1.is_form(request):
+            request.set_form(body)
+    admission = await admitted(request, endpoint, config, is_upgrade=False)
+    if isinstance(admission, Response):
+        return admission
+    return await Answer().given_to(admission, body, endpoint, leaving)
 
 
 async def body_of(
-    request: Request, endpoint: Endpoint, config: Config, receive: Receive
+    request: Request, endpoint: Endpoint, config: Config, chunks: AsyncIterator[bytes]
 ) -> bytes | Response | None:
     """Read a body within its limits: it, the answer that refuses, or None: the peer left."""
     limit = 3 * config.max_message_bytes + FORM_SLACK  # of a packet that is percent-encoded
@@ -108,16 +134,29 @@ async def body_of(
     if not (announced.isdecimal() and int(announced) > limit):
         try:
             async with asyncio.timeout(config.body_timeout):
-                while size <= limit:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        return None
-                    parts.append(message.get("body", b""))
-                    size += len(parts[-1])
-                    if not message.get("more_body", False):
+                async for chunk in chunks:
+                    parts.append(chunk)
+                    size += len(chunk)
+                    if size > limit:
                         break
         except TimeoutError:
             return endpoint.refuse("http", 408, "expected a whole request sooner")
+        except ConnectionError:
+            return None
         if size <= limit:
             return b"".join(parts)
     return endpoint.refuse("http", 413, f"expected at most {limit} bytes of body")
+
+
+async def admitted(
+    request: Request, endpoint: Endpoint, config: Config, *, is_upgrade: bool
+) -> Admission | Response:
+    """Let the endpoint admit a request, within handshake_timeout."""
+    found = endpoint.admit(request, is_upgrade=is_upgrade)
+    if is_awaitable(found):
+        try:
+            async with asyncio.timeout(config.handshake_timeout):
+                return await found
+        except TimeoutError:
+            return endpoint.refuse("http", 503, "the server took too long")
+    return found

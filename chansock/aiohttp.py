@@ -1,0 +1,282 @@
+"""The channel in an aiohttp application, beside its other routes.
+
+    app = web.Application()
+    chansock.aiohttp.setup(app, chsk, path="/chsk")
+    web.run_app(app)
+
+Middlewares run before the channel, as before every route. A WebSocket's connection then leaves
+aiohttp: from its request on it is the engine's, as under chansock's own server. Ajax goes
+through aiohttp to its end. What a request means is the endpoint's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+from aiohttp import web
+
+from chansock._core import browser, http1
+from chansock.answers import answer
+from chansock.channel import ChannelSocket
+from chansock.clock import LoopClock
+from chansock.request import Request, Response
+from chansock.sockets import ServerProtocol, Takeover, end, forwarded, service_of
+
+__all__ = ["setup"]
+
+KEY: Final = "aiohttp"  # of aiohttp's request in `request.state`
+GONE: Final = 499  # nginx's, in the access log alone: the peer left before it had an answer
+
+
+def setup(app: web.Application, chsk: ChannelSocket, path: str = "/chsk") -> None:
+    """Serve `chsk` at `path` of an application, or of one that becomes a part of another; and
+    the browser's client below it, at `<path>/chansock.js`.
+
+    Starts the channel with the application, unless it is started, and stops it when the
+    application shuts down: sockets are closed 1012, what waits is answered 503, within
+    stop_timeout, before aiohttp waits for its handlers. Hooks find aiohttp's own request at
+    `request.state["aiohttp"]`. Raises ConfigError for a path that cannot be.
+    """
+    http1.check_path(path)
+    door = _Door(chsk)
+    app.cleanup_ctx.append(door.live)
+    app.on_shutdown.append(door.stop)
+    app.router.add_route("*", path, door.channel)
+    for name in browser.FILES:
+        app.router.add_route("*", f"{path.removesuffix('/')}/{name}", door.file)
+
+
+class _Door:
+    """One channel as aiohttp's handlers, and its life."""
+
+    def __init__(self, chsk: ChannelSocket) -> None:
+        self._chsk = chsk
+        self._config = chsk.config
+        self._proxies = forwarded(chsk, is_unix=False)
+        self._unix_proxies = forwarded(chsk, is_unix=True)
+        self._is_ours = False  # started by us
+        self._deadline: float | None = None
+        self._asking: set[asyncio.Task[Any]] = set()  # of requests that are not answered yet
+        self._taken: tuple[web.Request, _Taken] | None = None  # while it is taken over
+
+    # -- life
+
+    async def live(self, app: web.Application) -> AsyncIterator[None]:
+        """Start the channel; at the end of the application let its handlers end."""
+        loop, chsk = asyncio.get_running_loop(), self._chsk
+        self._is_ours = not chsk.is_started
+        if self._is_ours:
+            chsk.start(LoopClock(loop))
+        self._service = service_of(
+            chsk, None, forwarded=self._describe_taken, answered=_answered, is_single=True
+        )
+        self._takeover = Takeover(loop)
+        yield
+        if self._is_ours:
+            if chsk.is_started:
+                chsk.stop()
+            deadline = self._deadline or loop.time() + self._config.stop_timeout
+            await chsk.finish(max(0.0, deadline - loop.time()))
+
+    async def stop(self, app: web.Application) -> None:
+        """Close sockets 1012 and end polls with 503, within stop_timeout."""
+        self._deadline = asyncio.get_running_loop().time() + self._config.stop_timeout
+        if self._is_ours and self._chsk.is_started:
+            self._chsk.stop()
+        for task in self._asking:
+            task.cancel()
+        await end(self._service, self._config.stop_timeout)
+
+    # -- requests
+
+    async def channel(self, asked: web.Request) -> web.StreamResponse:
+        """Answer a request for the channel, or take over its connection."""
+        request = Request(_head(asked))
+        if asked.method == "GET" and http1.wants_upgrade(request):
+            return await self._take_over(asked)
+        self._describe(request, asked)
+        endpoint = self._chsk.endpoint
+        task = asyncio.current_task()
+        assert task is not None
+        self._asking.add(task)
+        try:
+            response = await answer(
+                request, endpoint, self._config, _chunks(asked), lambda: _left(asked)
+            )
+        except web.RequestPayloadError as error:
+            response = endpoint.refuse("http", 400, f"expected a whole body, got {error}")
+        finally:
+            self._asking.discard(task)
+        if response is None:
+            return web.Response(status=GONE)
+        return _response(response, endpoint.answer_fields(request))
+
+    async def file(self, asked: web.Request) -> web.StreamResponse:
+        """Answer with the browser's client, or what stands beside it."""
+        request = Request(_head(asked))
+        self._describe(request, asked)
+        folder = request.path.rpartition("/")[0]
+        response = self._chsk.endpoint.browser_file(request, folder)
+        return _response(response or http1.refuse(404, "not found"))
+
+    def _describe(self, request: Request, asked: web.Request) -> None:
+        """Say who asked, as aiohttp has it: a middleware may have `clone`d its request."""
+        request.state[KEY] = asked
+        peer = asked.get_extra_info("peername")
+        if asked.remote:
+            is_peer = isinstance(peer, tuple) and peer[0] == asked.remote
+            request.client = (asked.remote, peer[1] if is_peer else 0)
+        request.scheme = asked.scheme
+        host = asked.headers.get("Host")
+        if host is not None and asked.host != host:  # without one aiohttp asks for our own name
+            request.set_host(asked.host)
+        proxies = self._proxies if isinstance(peer, tuple) else self._unix_proxies
+        if proxies is not None:
+            proxies(request)
+
+    # -- a WebSocket's connection
+
+    async def _take_over(self, asked: web.Request) -> web.StreamResponse:
+        """Let the engine go on with a connection, from the request that it was read for.
+
+        aiohttp's own protocol is told that the connection is lost, and lets go of everything.
+        """
+        transport = asked.transport
+        if transport is None:
+            return web.Response(status=GONE)
+        tail = _Tail()
+        asked.protocol.set_parser(tail)  # type: ignore[arg-type]
+        theirs, protocol = transport.get_protocol(), _Taken(self._service)
+        transport.set_protocol(protocol)
+        self._taken = asked, protocol
+        try:
+            is_moved = self._takeover.take(transport, protocol, _head(asked) + tail.data)
+        finally:
+            self._taken = None
+        if is_moved:
+            # The transport ends, and says so; the socket goes on without it.
+            transport.set_protocol(theirs)
+        else:
+            protocol.theirs = theirs
+            await asyncio.shield(protocol.ended)
+        return web.Response(status=await protocol.answered)
+
+    def _describe_taken(self, request: Request) -> None:
+        """Say of a request that the engine has read who asked; within `take` alone."""
+        assert self._taken is not None
+        asked, protocol = self._taken
+        self._describe(request, asked)
+        request.state[_answered] = protocol.answered
+
+
+def _answered(request: Request, status: int) -> None:
+    """Let aiohttp's access log know what a request got that was taken over."""
+    future = request.state.pop(_answered)
+    if not future.done():
+        future.set_result(status)
+
+
+class _Taken(ServerProtocol):
+    """A connection that was aiohttp's; `theirs` hears of its end, where it kept its transport."""
+
+    __slots__ = ("answered", "ended", "theirs")
+
+    def __init__(self, service: Any) -> None:
+        loop = asyncio.get_running_loop()
+        self.answered: asyncio.Future[int] = loop.create_future()
+        self.ended: asyncio.Future[None] = loop.create_future()
+        self.theirs: Any = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if not self.answered.done():
+            self.answered.set_result(GONE)
+        self.ended.set_result(None)
+        if self.theirs is not None:
+            self.theirs.connection_lost(exc)
+
+
+class _Tail:
+    """What aiohttp has read behind the head of an upgrade, and gives to a WebSocket's parser."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        self.data += data
+        return False, b""
+
+    def feed_eof(self) -> None:
+        """Nothing is kept: the connection is another's."""
+
+
+# -- a request that waits
+
+
+class _Tee(asyncio.Protocol):
+    """Between a transport and aiohttp's protocol, to hear at once of the end: aiohttp tells a
+    handler of it only where the whole server was told to cancel them."""
+
+    def __init__(self, theirs: Any) -> None:
+        self.theirs = theirs
+        self.left: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def data_received(self, data: bytes) -> None:
+        self.theirs.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self.theirs.eof_received()  # type: ignore[no-any-return]
+
+    def pause_writing(self) -> None:
+        self.theirs.pause_writing()
+
+    def resume_writing(self) -> None:
+        self.theirs.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self.left.done():
+            self.left.set_result(None)
+        self.theirs.connection_lost(exc)
+
+
+async def _left(asked: web.Request) -> None:
+    """Wait until the peer leaves."""
+    transport = asked.transport
+    if transport is None or transport.is_closing():
+        return
+    tee = _Tee(transport.get_protocol())
+    transport.set_protocol(tee)
+    try:
+        await tee.left
+    finally:
+        if transport.get_protocol() is tee:
+            transport.set_protocol(tee.theirs)
+
+
+async def _chunks(asked: web.Request) -> AsyncIterator[bytes]:
+    """Give the body as it comes; whole where a middleware has read it already."""
+    if asked.content.at_eof():
+        yield await asked.read()
+        return
+    async for chunk in asked.content.iter_any():
+        yield chunk
+
+
+# -- words
+
+
+def _head(asked: web.Request) -> bytes:
+    """Give the head of a request as it came, or nearly so."""
+    lines = [b"%s: %s\r\n" % field for field in asked.raw_headers]
+    first = f"{asked.method} {asked.raw_path} HTTP/{asked.version.major}.{asked.version.minor}\r\n"
+    return b"".join([first.encode("utf-8", "surrogateescape"), *lines, b"\r\n"])
+
+
+def _response(response: Response, fields: tuple[tuple[str, str], ...] = ()) -> web.Response:
+    return web.Response(
+        status=response.status,
+        body=http1.body_of(response),
+        headers=http1.fields_of(response, fields),
+    )
