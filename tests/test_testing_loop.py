@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from asgiref.sync import sync_to_async
 
 from chansock.testing.loop import TurnedLoop
 
@@ -101,7 +102,10 @@ def test_run_waits_for_a_thread_in_real_time(loop: TurnedLoop) -> None:
     loop.run(loop.shutdown_default_executor())
 
 
-def test_a_job_for_an_executor_of_one_thread_is_done_at_once_on_this_one(loop: TurnedLoop) -> None:
+@pytest.mark.parametrize("is_sensitive", [True, False])
+def test_a_call_by_sync_to_async_is_done_at_once_on_this_thread(
+    is_sensitive: bool, loop: TurnedLoop
+) -> None:
     def job(result: object) -> object:
         with pytest.raises(RuntimeError, match="no running event loop"):
             asyncio.get_running_loop()
@@ -110,13 +114,15 @@ def test_a_job_for_an_executor_of_one_thread_is_done_at_once_on_this_one(loop: T
         return threading.current_thread(), result
 
     async def main() -> None:
-        with ThreadPoolExecutor(1) as pool:
-            ready = loop.run_in_executor(pool, job, 1)
-            assert ready.done()
-            assert await ready == (threading.main_thread(), 1)
+        with ThreadPoolExecutor() as pool:
+            executor = None if is_sensitive else pool
+            call = sync_to_async(job, thread_sensitive=is_sensitive, executor=executor)
+            assert await call(1) == (threading.main_thread(), 1)
             assert asyncio.get_running_loop() is loop
             with pytest.raises(LookupError):
-                await loop.run_in_executor(pool, job, LookupError())
+                await call(LookupError())
+            elsewhere = await loop.run_in_executor(pool, threading.current_thread)
+            assert elsewhere is not threading.main_thread()
 
     start = loop.time()
     loop.run(main())

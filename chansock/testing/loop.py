@@ -108,13 +108,13 @@ class TurnedLoop(asyncio.SelectorEventLoop):
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
     ) -> asyncio.Future[T]:
-        """Call what has an executor of one thread at once: on this thread, outside of the loop.
+        """Call what asgiref's `sync_to_async` brings at once: on this thread, outside of the loop.
 
-        So Django's database is asked: no time passes meanwhile, and what belongs to the
-        test's thread, such as its transaction, is the job's, too. Others (`asyncio.to_thread`,
-        handlers with `thread=True`) have their threads, for they may wait for something.
+        So Django asks its database: no time passes meanwhile, and what belongs to the test's
+        thread, such as its transaction, is the job's, too. Other jobs have their threads, for
+        they may wait for something.
         """
-        if executor is not None and getattr(executor, "_max_workers", 1) == 1:
+        if _is_of_asgiref(func):
             return self._done_at_once(func, *args)
         future = super().run_in_executor(executor, func, *args)
         self._in_threads += 1
@@ -199,3 +199,9 @@ class TurnedLoop(asyncio.SelectorEventLoop):
     def waited(self, *, is_in_vain: bool) -> None:
         """Note that a thread was waited for."""
         self._is_stuck = is_in_vain
+
+
+def _is_of_asgiref(job: Any) -> bool:
+    """Tell whether a job is a call by `sync_to_async`, without asking for asgiref itself."""
+    owner = getattr(getattr(job, "func", None), "__self__", None)
+    return any(kind.__module__ == "asgiref.sync" for kind in type(owner).__mro__)
