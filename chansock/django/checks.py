@@ -1,0 +1,92 @@
+"""Hooks that say whether a request may come in: ALLOWED_HOSTS, and Django's CSRF tokens.
+
+Each asks Django itself. Who the user is, is known elsewhere.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable
+from typing import Any, Final
+
+from django.conf import settings
+from django.core.exceptions import DisallowedHost
+from django.http import HttpRequest
+from django.middleware.csrf import CsrfViewMiddleware
+
+from chansock._core.guard import SKIP, Skip, given_token
+from chansock.django.reading import http_request, in_thread
+from chansock.request import Request, Response
+
+__all__ = ["check_host", "csrf_token", "trusted_origins"]
+
+log = logging.getLogger("chansock.django")
+
+
+def check_host(request: Request) -> Response | None:
+    """A `reject` hook: what ALLOWED_HOSTS does not name is refused with 403.
+
+    Host and scheme are what Django says that they are: USE_X_FORWARDED_HOST and
+    SECURE_PROXY_SSL_HEADER count, for the channel's own check of the origin as well.
+    """
+    made = http_request(request)
+    try:
+        host = made.get_host()
+    except DisallowedHost as error:
+        log.warning("refused reason=host status=403: %s", error)
+        return Response(403, "Unauthorized host")
+    if host != request.host:
+        request.set_host(host)
+    request.scheme = made.scheme
+    return None
+
+
+class _TokenCheck(CsrfViewMiddleware):  # type: ignore[misc]
+    """Django's own check of a token, which gives the reason instead of an answer."""
+
+    def _reject(self, request: Any, reason: str) -> str:
+        return reason
+
+
+_token_check: Final = _TokenCheck(lambda request: None)
+
+
+def csrf_token(request: Request) -> Awaitable[str | Skip | None] | str | Skip | None:
+    """A `csrf_token` hook: what `{% csrf_token %}`, `get_token` or the cookie gave will do.
+
+    It stands where chansock's clients and Sente's put it, or in the field that
+    CSRF_HEADER_NAME names. The secret is the cookie's, or with CSRF_USE_SESSIONS the session's.
+    """
+    made = http_request(request)
+    _, token = given_token(request)
+    if token is None:
+        token = made.META.get(settings.CSRF_HEADER_NAME)
+    if settings.CSRF_USE_SESSIONS:
+        return in_thread(_judge, made, token)
+    return _judge(made, token)
+
+
+def _judge(made: Any, token: str | None) -> str | Skip | None:
+    # A POST without Origin and TLS: of all that Django checks, only the token is left. The
+    # channel compares origins by itself, for GETs too.
+    asked = HttpRequest()
+    asked.method = "POST"
+    asked.COOKIES = made.COOKIES
+    asked.session = made.session
+    if token is not None:
+        asked.META[settings.CSRF_HEADER_NAME] = token
+    _token_check.process_request(asked)
+    if _token_check.process_view(asked, None, (), {}) is None:
+        return SKIP
+    secret: str | None = asked.META.get("CSRF_COOKIE")
+    return secret  # which no token of the request is, or there is none
+
+
+def trusted_origins() -> tuple[str, ...]:
+    """Give CSRF_TRUSTED_ORIGINS as `allowed_origins`, whose `*.` leaves out the domain itself."""
+    found: list[str] = []
+    for origin in settings.CSRF_TRUSTED_ORIGINS:
+        found.append(origin.lower())
+        if "://*." in origin:
+            found.append(found[-1].replace("://*.", "://"))
+    return tuple(found)

@@ -1,0 +1,141 @@
+"""Django's view of a request, and reading what it leads to: sessions, users, the database.
+
+What only reads a session never changes it. Everything that asks the database runs on threads,
+so that the loop never waits for it. No rule of who may come in is known here.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from inspect import iscoroutinefunction
+from io import BytesIO
+from typing import Any, Final, TypeVar
+
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.contrib import auth
+from django.core.handlers.asgi import ASGIRequest
+from django.db import close_old_connections
+from django.utils.functional import SimpleLazyObject
+
+from chansock.request import Request
+
+__all__ = ["database", "http_request", "in_thread", "session", "session_key"]
+
+T = TypeVar("T")
+
+MAX_READERS: Final = 8  # threads that read sessions, each with a database connection of its own
+
+
+def http_request(request: Request) -> Any:
+    """Give a request of the channel as Django's: META, COOKIES, get_host(), session, user.
+
+    The session is only read: what is changed in it is not stored. It and `user` ask the
+    database when they are looked at, so do that in a thread, or use `get_user`.
+    """
+    scope = request.scope or {}
+    made = ASGIRequest(
+        {
+            "type": "http",
+            "method": request.method,
+            "path": request.path,
+            "root_path": scope.get("root_path", ""),
+            "query_string": request.query,
+            "headers": [
+                (name.lower().encode("latin-1"), value.encode("latin-1"))
+                for name, value in request.headers.fields()
+            ],
+            "client": request.client,
+            "server": scope.get("server"),
+            "scheme": request.scheme,
+        },
+        BytesIO(),
+    )
+    if request.host != request.headers.get("host", ""):
+        made.META["HTTP_HOST"] = request.host  # a trusted proxy's word
+    made.session = session(made.COOKIES.get(settings.SESSION_COOKIE_NAME))
+    made.user = SimpleLazyObject(functools.partial(auth.get_user, made))
+    return made
+
+
+def session_key(made: Any) -> str | None:
+    """Give the key of the session that a request of Django's came with."""
+    key: str | None = made.COOKIES.get(settings.SESSION_COOKIE_NAME)
+    return key
+
+
+def session(key: str | None) -> Any:
+    """Give a session of this key, to be read alone."""
+    return _store(settings.SESSION_ENGINE)(key)
+
+
+@functools.lru_cache(maxsize=16)
+def _store(engine: str) -> Any:
+    """Make the engine's store one that changes nothing: it loads, and Django's `get_user` may
+    cycle or flush it, which here would end the session of a browser that is not told."""
+    kinds = ("save", "create", "delete", "cycle_key")
+    unchanging: dict[str, Any] = dict.fromkeys(kinds, _change_nothing)
+    unchanging |= dict.fromkeys((f"a{kind}" for kind in kinds), _achange_nothing)
+    return type("SessionStore", (import_module(engine).SessionStore,), unchanging)
+
+
+def _change_nothing(*_: Any, **__: Any) -> None:
+    pass
+
+
+async def _achange_nothing(*_: Any, **__: Any) -> None:
+    pass
+
+
+@functools.cache
+def _readers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(MAX_READERS, "chansock-django")
+
+
+async def in_thread(function: Callable[..., T], *args: Any) -> T:
+    """Call what asks the database, on a thread of the readers."""
+    call: Any = sync_to_async(
+        _with_connections(function), thread_sensitive=False, executor=_readers()
+    )
+    result: T = await call(*args)
+    return result
+
+
+def _with_connections(function: Callable[..., T]) -> Callable[..., T]:
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> T:
+        close_old_connections()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            close_old_connections()
+
+    return call
+
+
+def database(handler: Callable[..., Any]) -> Callable[..., Any]:
+    """Let a handler use the database, as a view may: connections that are broken or too old
+    (CONN_MAX_AGE) are closed before it and after it.
+
+    For coroutines, and for plain functions with `thread=True`:
+
+        @chsk.on("chat/say", thread=True)
+        @chansock.django.database
+        def say(msg): ...
+    """
+    if not iscoroutinefunction(handler):
+        return _with_connections(handler)
+    close = sync_to_async(close_old_connections)  # on the thread that the async ORM uses
+
+    @functools.wraps(handler)
+    async def call(*args: Any, **kwargs: Any) -> Any:
+        await close()
+        try:
+            return await handler(*args, **kwargs)
+        finally:
+            await close()
+
+    return call

@@ -1,0 +1,47 @@
+# chat/channel.py
+from django.contrib.auth import get_user_model
+
+import chansock
+import chansock.django
+from chansock.django import database
+from chat.models import Message
+
+User = get_user_model()
+
+
+@database
+async def welcome(request):
+    """Give what stands in each handshake, so that whoever comes (back) has missed nothing."""
+    last = Message.objects.select_related("author").order_by("-pk")[:50]
+    return {
+        "here": await here(),
+        "said": [{"from": m.author.username, "text": m.text} async for m in last][::-1],
+    }
+
+
+async def here():
+    users = User.objects.filter(pk__in=list(chsk.connected.any))
+    return [name async for name in users.order_by("username").values_list("username", flat=True)]
+
+
+chsk = chansock.django.channel(authorize=chansock.django.is_authenticated, handshake_data=welcome)
+
+
+@chsk.on("chsk/uidport-open")
+@chsk.on("chsk/uidport-close")
+@database
+async def tell_who_is_here(msg):
+    chsk.send(chansock.ALL, "chat/here", await here(), latest="here")
+
+
+@chsk.on("chat/say")
+@database
+async def say(msg):
+    """Pass `{:text "hi"}` on to everybody; the reply is how many there are to read it."""
+    text = msg.data.get("text") if isinstance(msg.data, dict) else None
+    if not isinstance(text, str) or not 1 <= len(text) <= 500:
+        return {"error": "a message has 1 to 500 characters"}
+    author = await User.objects.aget(pk=msg.uid)
+    await Message.objects.acreate(author=author, text=text)
+    chsk.send(chansock.ALL, "chat/said", {"from": author.username, "text": text})
+    return {"readers": len(chsk.connected.any)}
