@@ -15,7 +15,7 @@ import pytest
 from dist_content import ROOT
 
 EXAMPLES = ROOT / "examples"
-FRAMEWORKS = ("alone", "fastapi", "litestar", "starlette")
+FRAMEWORKS = ("aiohttp", "alone", "fastapi", "litestar", "starlette")
 
 
 @pytest.mark.slow

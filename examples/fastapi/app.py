@@ -14,7 +14,6 @@ from pydantic import BaseModel, StringConstraints
 from starlette.middleware.sessions import SessionMiddleware
 
 import chansock
-import chansock.asgi
 
 PAGE = Path(__file__).with_name("index.html")
 SECRET = os.environ.get("CHAT_SECRET") or secrets.token_hex()

@@ -21,7 +21,6 @@ from litestar.response import File, Redirect
 from litestar.types import Receive, Scope, Send
 
 import chansock
-import chansock.asgi
 
 PAGE = Path(__file__).with_name("index.html")
 SECRET = os.environ.get("CHAT_SECRET") or secrets.token_hex()

@@ -19,7 +19,6 @@ from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 import chansock
-import chansock.asgi
 
 PAGE = Path(__file__).with_name("index.html")
 SECRET = os.environ.get("CHAT_SECRET") or secrets.token_hex()

@@ -8,7 +8,7 @@ from chromium import NETWORK
 from playwright.async_api import Page, expect
 from stage import Scene, scenario
 
-FRAMEWORKS = ("alone", "fastapi", "litestar", "starlette")
+FRAMEWORKS = ("aiohttp", "alone", "fastapi", "litestar", "starlette")
 WAYS = {"ada": "ws", "bob": "ajax"}
 
 

@@ -1,0 +1,33 @@
+"""The chat without sockets, on both transports, by the fixtures of chansock's pytest plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import app
+import pytest
+
+from chansock import ANONYMOUS, ChannelSocket
+from chansock.testing import Client
+
+
+@pytest.fixture
+def chsk() -> ChannelSocket:
+    app.said.clear()
+    return app.chsk
+
+
+def test_two_users_see_each_other_and_chat(connect: Callable[..., Client]) -> None:
+    ada = connect(cookies={"name": app.names.dumps("ada")})
+    assert ada.expect("chat/here") == ["ada"]
+    bob = connect(cookies={"name": app.names.dumps("bob")})
+    assert ada.expect("chat/here") == ["ada", "bob"]
+    assert bob.send("chat/say", {"text": "hi"}, timeout=5) == {"readers": 2}
+    assert ada.expect("chat/said") == {"from": "bob", "text": "hi"}
+
+
+def test_who_is_not_signed_in_reads_and_cannot_speak(connect: Callable[..., Client]) -> None:
+    ada, guest = connect("ada"), connect(ANONYMOUS)
+    assert guest.send("chat/say", {"text": "hi"}, timeout=5) == {"error": "sign in first"}
+    ada.send("chat/say", {"text": "hello"})
+    assert guest.expect("chat/said") == {"from": "ada", "text": "hello"}
