@@ -167,6 +167,19 @@ def test_the_applications_hooks_run_as_in_life(transport: Any) -> None:
         assert caught.value.status == 401
 
 
+def test_what_asgi_middleware_knows_is_given_as_the_scope(transport: Any) -> None:
+    chsk = ChannelSocket(user_id=lambda request: request.scope["session"].get("name"))
+    seen: list[Any] = []
+    chsk.on("test/say", lambda msg: seen.append((msg.uid, msg.request.scope["session"])))
+    with World(chsk, transport=transport) as world:
+        alice = world.connect(scope={"session": {"name": "alice"}})
+        alice.send("test/say")
+        assert seen == [("alice", {"name": "alice"})]
+        with pytest.raises(HandshakeRefused, match="500") as caught:
+            world.connect()
+        assert isinstance(caught.value.__cause__, TypeError)
+
+
 def test_who_the_test_says_is_known_in_the_world_alone(transport: Any) -> None:
     chsk = hooked()
     with World(chsk, transport=transport) as world:

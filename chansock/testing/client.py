@@ -100,6 +100,7 @@ class Reply:
         return self.is_here or self.status is not None or not self._client._awaits(self)
 
     def arrive(self, value: Any) -> None:
+        """Take what came, for the client."""
         self._values.append(value)
 
 
@@ -112,7 +113,13 @@ class Client(ABC):
     """
 
     def __init__(
-        self, world: World, client_id: str, params: Pairs, headers: Pairs, uid: Any
+        self,
+        world: World,
+        client_id: str,
+        params: Pairs,
+        headers: Pairs,
+        uid: Any,
+        scope: Mapping[str, Any] | None = None,
     ) -> None:
         self.world = world
         self.client_id = client_id
@@ -125,6 +132,7 @@ class Client(ABC):
         self._params = [("client-id", client_id), *pairs(params)]
         self._headers = pairs(headers)
         self._uid = uid
+        self._scope = scope
         self._up = Lane(world.loop)
         self._down = Lane(world.loop)
 
@@ -273,7 +281,8 @@ class Client(ABC):
         fields = [*self._headers, *pairs(headers)]
         if not any(name.lower() == "host" for name, _ in fields):
             fields.insert(0, ("Host", "localhost"))
-        request = Request.from_fields(method, target, fields, client=("127.0.0.1", 50000))
+        address = ("127.0.0.1", 50000)
+        request = Request.from_fields(method, target, fields, client=address, scope=self._scope)
         if self._uid is not None:
             request.state[UID] = None if self._uid is ANONYMOUS else self._uid
         return request

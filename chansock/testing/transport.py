@@ -47,6 +47,7 @@ class RecordingTransport(Transport):
         return 200 if self.written else None
 
     def write(self, packets: list[Packet]) -> bool:
+        """Keep these packets, for the server. False: it is closed, and nothing was taken."""
         if not self.is_open:
             return False
         self.written += [packet.body() for packet in packets]
@@ -58,6 +59,7 @@ class RecordingTransport(Transport):
         return True
 
     def close(self, code: int = 1000, reason: str = "") -> None:
+        """Close, by the server."""
         if not self.is_open:
             return
         self.is_open = False
@@ -67,15 +69,18 @@ class RecordingTransport(Transport):
         self.on_close()
 
     def refuse(self, response: Response) -> None:
+        """Answer a request with something else than a packet."""
         if self.is_open:
             self.is_open = False
             self.response = response
             self.on_close()
 
     def backlog(self) -> int:
+        """Bytes that were written and have not arrived."""
         return sum(map(len, self.written[len(self.arrived) :]))
 
     def set_reading(self, on: bool) -> None:
+        """Let the peer be read, or not."""
         if on != self.is_reading:
             self.is_reading = on
             self.on_reading()

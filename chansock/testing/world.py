@@ -14,7 +14,7 @@ also handlers that wait, and the application's hooks. No socket, HTTP or frame i
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import replace
 from inspect import isawaitable
 from types import TracebackType
@@ -169,11 +169,13 @@ class World:
         headers: Pairs = (),
         cookies: Pairs = (),
         csrf_token: str | None = None,
+        scope: Mapping[str, Any] | None = None,
     ) -> Client:
         """Connect a client. Raises HandshakeRefused if it is not let in.
 
         The application's hooks run as in life: they see `params` (of the query, with each
-        request), `headers`, `cookies` and the `csrf_token`. Whoever is given a `uid` is that
+        request), `headers`, `cookies`, the `csrf_token`, and in `request.scope` what ASGI
+        middleware would have put there (`{"session": {...}}`). Whoever is given a `uid` is that
         user (ANONYMOUS: nobody), and `user_id` is not asked; the other hooks are. Host and
         Origin are allowed ones (`Config.allowed_hosts`, `allowed_origins`) unless given.
         """
@@ -189,7 +191,7 @@ class World:
         elif csrf_token is not None:
             fields.append(("X-CSRF-Token", csrf_token))
         make = WsClient if kind == "ws" else AjaxClient
-        client = make(self, client_id or self._client_id(), query, fields, uid)
+        client = make(self, client_id or self._client_id(), query, fields, uid, scope)
         client.connect()
         self.clients.append(client)
         return client
