@@ -81,6 +81,7 @@ OWN_MODULE = {
     "django": "django",
     "starlette": "asgi",
     "uvicorn": "uvicorn",
+    "uvicorn_worker": "uvicorn",
 }
 NOT_IN_THE_ENGINE = {"aiohttp", "django", "starlette", "uvicorn", "picows", "uvloop"}
 OPTIONAL = {  # may be imported in a function
@@ -88,6 +89,7 @@ OPTIONAL = {  # may be imported in a function
     "django",
     "starlette",
     "uvicorn",
+    "uvicorn_worker",
     "uvloop",
     "aiofastnet",
 }

@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
+from chansock._core import processes
 from chansock._core.endpoint import Endpoint
 from chansock.asgi.scope import App, Message, Receive, Scope, Send
 from chansock.channel import ChannelSocket
@@ -120,8 +121,14 @@ class Life:
     async def lifespan(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application's lifespan within the channel's; or ours alone, if it has none.
 
-        `scope["state"]["chansock"]` is a list that gets `(path, chsk)`.
+        `scope["state"]["chansock"]` is a list that gets `(path, chsk)`. Under a uvicorn or
+        gunicorn of several processes the startup fails.
         """
+        why = processes.refusal(processes.number_of(processes.server_of(receive)))
+        if why is not None:
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": why})
+            return
         wire = _Lifespan(receive, send, self._stop)
         self._has_lifespan = True
         self._begin()

@@ -1,0 +1,37 @@
+"""Whether a server runs one process, as a channel needs it, told by its own settings.
+
+A channel knows the clients of its own process alone. Nothing is imported of a server: what
+uvicorn's Config and gunicorn's worker say is read by its name.
+"""
+
+from __future__ import annotations
+
+__all__ = ["number_of", "refusal", "server_of"]
+
+
+def server_of(receive: object) -> object:
+    """Give the Config of the uvicorn that called a lifespan with this `receive`; None: another."""
+    return getattr(getattr(receive, "__self__", None), "config", None)
+
+
+def number_of(config: object) -> int:
+    """Count the processes of a uvicorn with this Config; 1 where it does not say."""
+    # Under gunicorn uvicorn knows of one process, and gunicorn's worker of all.
+    worker = getattr(getattr(config, "callback_notify", None), "__self__", None)
+    own = 1 if getattr(config, "reload", False) else _workers(config)  # uvicorn ignores it then
+    return max(own, _workers(getattr(worker, "cfg", None)))
+
+
+def refusal(number: int) -> str | None:
+    """Say why so many processes cannot carry a channel, or None."""
+    if number <= 1:
+        return None
+    return (
+        f"expected 1 worker process, got {number}: each would know only the clients that are "
+        f"connected to itself, so that a send reaches a part of them; set workers to 1"
+    )
+
+
+def _workers(settings: object) -> int:
+    number = getattr(settings, "workers", 1)
+    return number if isinstance(number, int) else 1
