@@ -1,0 +1,342 @@
+"""What is particular to uvicorn with the channel's own WebSocket class: what it takes from
+uvicorn, and what it leaves to it. What the channel does there is in the shared suite
+(test_served_*)."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import ssl
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from signal import SIGTERM
+from typing import IO, Any
+
+import peer
+import pytest
+from dist_content import ROOT
+from peer import CLOSE, TEXT, Peer
+from raw import Run
+from raw_ground import TLS
+from readme_pair import free_port, wait_for
+from servers import TESTS, target, who
+
+from chansock._fast.epoll import IS_AVAILABLE
+
+pytest.importorskip("uvicorn")
+pytestmark = pytest.mark.slow  # each test starts a server
+
+WS = ["--ws", "chansock.uvicorn:WebSocketProtocol"]
+APP = "servers.application:asgi"
+SECRET = "sEcReT"
+
+
+class Running:
+    """A server, started as its users do."""
+
+    def __init__(self, port: int, process: subprocess.Popen[bytes], output: IO[bytes]) -> None:
+        self.port = port
+        self.process = process
+        self._output = output
+
+    def log(self) -> str:
+        self._output.seek(0)
+        return self._output.read().decode(errors="replace")
+
+    async def until_logged(self, text: str) -> None:
+        """Wait for a line; the test's own limit ends it."""
+        while text not in self.log():
+            await asyncio.sleep(0.01)
+
+    async def peer(self) -> Peer:
+        return await Peer.connect(self.port)
+
+
+@contextmanager
+def running(*command: str, port: int | None = None, **environment: str) -> Iterator[Running]:
+    with tempfile.TemporaryFile() as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", *command], stdout=output, stderr=output, cwd=TESTS,
+            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **environment},
+        )  # fmt: skip
+        found = Running(port or 0, process, output)
+        try:
+            if port is not None:
+                wait_for(port, process)
+            yield found
+        except BaseException:
+            print(found.log())
+            raise
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            finally:
+                process.kill()
+
+
+@contextmanager
+def uvicorn(*options: str, app: str = APP, ws: list[str] = WS) -> Iterator[Running]:
+    port = free_port()
+    with running("uvicorn", app, "--port", str(port), *ws, *options, port=port) as found:
+        yield found
+
+
+def refused(*command: str) -> tuple[int, str]:
+    """Start what must not start: its exit status, and what it said."""
+    with running(*command) as found:
+        return found.process.wait(30), found.log()
+
+
+async def socket_of(place: Running, client_id: str, **params: str) -> Peer:
+    found = await place.peer()
+    assert (await found.upgrade(target(client_id, **params))).status == 101
+    assert (await found.text()).startswith("[[:chsk/handshake [")
+    return found
+
+
+async def ask(found: Peer, event: str) -> str:
+    await found.say(f'[[{event}] "cb"]')
+    return (await found.text()).removesuffix(' "cb"]').removeprefix("[")
+
+
+@pytest.fixture(
+    scope="module",
+    params=[(loop, http) for loop in ("uvloop", "asyncio") for http in ("httptools", "h11")],
+    ids="-".join,
+)
+def place(request: pytest.FixtureRequest) -> Iterator[Running]:
+    """uvicorn on each of its loops, with each of its HTTP classes."""
+    loop, http = request.param
+    with uvicorn("--loop", loop, "--http", http) as found:
+        yield found
+
+
+def test_the_channels_path_is_the_engines_and_others_are_uvicorns(
+    place: Running, drive: Run
+) -> None:
+    async def main() -> None:
+        async with await socket_of(place, who("alice")) as alice, await place.peer() as other:
+            assert await ask(alice, ":test/req 1") == "1"
+            if IS_AVAILABLE:
+                kinds = Path(f"/proc/{place.process.pid}/fd").iterdir()
+                found = [os.readlink(kind) for kind in kinds]
+                assert found.count("anon_inode:[eventpoll]") == 2, "the loop's, and ours"
+            assert (await other.upgrade("/echo")).status == 101
+            for word in ("one", "two"):
+                await other.say(word)
+                assert await other.text() == f"the application: {word}"
+            assert (await other.bye()).code == 1000
+
+    drive(main())
+
+
+def test_bytes_that_come_with_the_head_are_not_lost(place: Running, drive: Run) -> None:
+    fields = [
+        ("Connection", "Upgrade"),
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ]
+
+    async def main() -> None:
+        async with await place.peer() as alice:
+            head = peer.request("GET", target(who("alice")), fields, host=alice.host)
+            first = peer.frame(TEXT, '[[:test/req 1] "a"]')
+            second = peer.frame(TEXT, '[[:test/req 2] "b"]')
+            await alice.send(head + first + second[:5])
+            assert (await alice.answer()).status == 101
+            assert (await alice.text()).startswith("[[:chsk/handshake [")
+            assert await alice.text() == '[1 "a"]'
+            await alice.send(second[5:])
+            assert await alice.text() == '[2 "b"]'
+
+    drive(main())
+
+
+def test_a_keep_alive_connection_may_become_a_socket_and_a_refused_one_is_closed(
+    place: Running, drive: Run
+) -> None:
+    async def main() -> None:
+        async with await place.peer() as alice:
+            assert (await alice.ask("GET", "/app")).status == 200
+            assert (await alice.upgrade(target(who("alice")))).status == 101
+            assert (await alice.text()).startswith("[[:chsk/handshake [")
+        async with await place.peer() as mallory:
+            answer = await mallory.upgrade(target(who("mallory"), let="no"))
+            assert (answer.status, answer.header("connection")) == (401, "close")
+            assert await mallory.rest() == b""
+
+    drive(main())
+
+
+def test_the_log_has_uvicorns_lines_without_the_query(place: Running, drive: Run) -> None:
+    async def main() -> None:
+        alice = await socket_of(place, f"alice/{SECRET}", token=SECRET)
+        host, port = alice.writer.get_extra_info("sockname")
+        await alice.close()
+        await place.until_logged(f'{host}:{port} - "WebSocket /chsk" [accepted]')
+        async with await place.peer() as mallory:
+            await mallory.upgrade(target(f"mallory/{SECRET}", let="no"))
+        await place.until_logged('"WebSocket /chsk" 401')
+
+    drive(main())
+    assert SECRET not in place.log()
+
+
+def test_who_asked_is_what_uvicorn_believes_of_proxies(drive: Run) -> None:
+    told = [("X-Forwarded-For", "203.0.113.9"), ("X-Forwarded-Proto", "https")]
+
+    async def seen(place: Running) -> str:
+        async with await place.peer() as alice:
+            assert (await alice.upgrade(target(who("alice")), told)).status == 101
+            await alice.text()
+            return await ask(alice, ":served/request :ws")
+
+    with uvicorn() as place:  # 127.0.0.1 is believed
+        assert drive(seen(place)).startswith('["GET" "/chsk" "https" "203.0.113.9"')
+    with uvicorn("--no-proxy-headers") as place:
+        assert drive(seen(place)).startswith('["GET" "/chsk" "http" "127.0.0.1"')
+
+
+def test_tls_goes_on_with_the_loops_transport(drive: Run) -> None:
+    trusting = ssl.create_default_context(cafile=TLS / "cert.pem")
+    trusting.check_hostname = False
+
+    async def main(place: Running) -> None:
+        pair = await asyncio.open_connection("127.0.0.1", place.port, ssl=trusting)
+        async with Peer(*pair) as alice:
+            assert (await alice.upgrade(target(who("alice")))).status == 101
+            assert (await alice.text()).startswith("[[:chsk/handshake [")
+            for number in range(3):
+                assert await ask(alice, f":test/req {number}") == str(number)
+            assert (await ask(alice, ":served/request :ws")).split()[2] == '"https"'
+            assert (await alice.bye()).code == 1000
+
+    with uvicorn(
+        "--ssl-certfile", str(TLS / "cert.pem"), "--ssl-keyfile", str(TLS / "key.pem")
+    ) as place:
+        drive(main(place))
+
+
+def test_a_unix_socket_goes_on_with_the_loops_transport(tmp_path: Path, drive: Run) -> None:
+    path = tmp_path / "unix"
+
+    async def main(place: Running) -> None:
+        await place.until_logged("running on unix socket")
+        async with Peer(*await asyncio.open_unix_connection(path)) as alice:
+            assert (await alice.upgrade(target(who("alice")))).status == 101
+            assert (await alice.text()).startswith("[[:chsk/handshake [")
+            assert await ask(alice, ":test/req 1") == "1"
+            assert (await alice.bye()).code == 1000
+
+    with running("uvicorn", APP, "--uds", str(path), *WS) as place:
+        drive(main(place))
+
+
+def test_shutdown_closes_1012_and_waits_for_the_answer(drive: Run) -> None:
+    async def main(place: Running) -> None:
+        async with await socket_of(place, who("alice")) as alice:
+            place.process.send_signal(SIGTERM)
+            found = await alice.frame()
+            assert (found.opcode, found.code) == (CLOSE, 1012)
+            await place.until_logged("Waiting for connections to close")
+            assert place.process.poll() is None
+            await alice.send(peer.frame(CLOSE, found.payload))
+            assert await alice.rest() == b""
+
+    with uvicorn() as place:
+        drive(main(place))
+        assert place.process.wait(10) in (0, -SIGTERM)
+        assert "Traceback" not in place.log()
+
+
+def test_timeout_graceful_shutdown_ends_the_wait_for_one_that_does_not_answer(
+    drive: Run,
+) -> None:
+    async def main(place: Running) -> None:
+        async with await socket_of(place, who("alice")) as alice:
+            place.process.send_signal(SIGTERM)
+            assert (await alice.frame()).code == 1012
+            await place.until_logged("timeout graceful shutdown exceeded")
+            while place.process.poll() is None:
+                await asyncio.sleep(0.01)
+
+    with uvicorn("--timeout-graceful-shutdown", "1") as place:
+        drive(main(place))
+
+
+def test_sockets_count_among_uvicorns_connections(drive: Run) -> None:
+    async def main(place: Running) -> None:
+        async with await socket_of(place, who("alice")), await place.peer() as other:
+            assert (await other.ask("GET", "/app")).status == 503
+        async with await place.peer() as other:
+            answer = await other.ask("GET", "/app")
+            while answer.status == 503:  # until the server has seen them go
+                async with await place.peer() as another:
+                    answer = await another.ask("GET", "/app")
+            assert answer.status == 200
+
+    with uvicorn("--limit-concurrency", "2") as place:
+        drive(main(place))
+
+
+def test_without_a_channel_it_says_what_is_missing(drive: Run) -> None:
+    async def main(place: Running) -> None:
+        async with await place.peer() as other:
+            assert (await other.upgrade("/echo")).status == 101
+        await place.until_logged("no_channel expected one in the lifespan's state, got none")
+
+    with uvicorn(app="servers.application:plain") as place:
+        drive(main(place))
+
+
+def test_reload_serves(drive: Run) -> None:
+    async def main(place: Running) -> None:
+        async with await socket_of(place, who("alice")) as alice:
+            assert await ask(alice, ":test/req 1") == "1"
+
+    with uvicorn("--reload", "--workers", "2") as place:  # which uvicorn ignores then
+        drive(main(place))
+
+
+WORKERS = re.compile(r"expected 1 worker process, got 2: each would know only the clients")
+
+
+def test_uvicorn_does_not_start_with_several_workers() -> None:
+    status, said = refused("uvicorn", APP, "--port", str(free_port()), *WS, "--workers", "2")
+    assert WORKERS.search(said), said
+    assert "Traceback" not in said
+    assert status is not None
+
+
+def gunicorn_of(*options: str, port: int | None = None) -> list[str]:
+    pytest.importorskip("gunicorn")
+    return ["gunicorn.app.wsgiapp", "-b", f"127.0.0.1:{port or free_port()}", *options]
+
+
+def test_gunicorns_worker_serves(drive: Run) -> None:
+    async def main(place: Running) -> None:
+        async with await socket_of(place, who("alice")) as alice, await place.peer() as other:
+            assert await ask(alice, ":test/req 1") == "1"
+            assert (await other.ask("GET", "/app")).status == 200
+            place.process.send_signal(SIGTERM)
+            found = await alice.frame()
+            assert (found.opcode, found.code) == (CLOSE, 1012)
+
+    port = free_port()
+    command = gunicorn_of("-k", "chansock.uvicorn.Worker", APP, port=port)
+    with running(*command, port=port) as place:
+        drive(main(place))
+
+
+@pytest.mark.parametrize("worker", ["chansock.uvicorn.Worker", "uvicorn_own.Own"])
+def test_gunicorn_does_not_start_with_several_workers(worker: str) -> None:
+    status, said = refused(*gunicorn_of("-k", worker, "-w", "2", APP))
+    assert WORKERS.search(said), said
+    assert status != 0
