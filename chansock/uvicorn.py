@@ -32,7 +32,7 @@ from chansock.channel import ChannelSocket
 from chansock.request import Request, Response
 from chansock.sockets import ServerProtocol, Takeover, forwarded, service_of
 
-__all__ = ["WebSocketProtocol", "Worker"]
+__all__ = ["WebSocketProtocol"]  # and Worker, made where it is asked for
 
 log = logging.getLogger("chansock.uvicorn")
 uvicorn_log = logging.getLogger("uvicorn.error")  # where uvicorn's own classes tell of sockets
@@ -89,12 +89,11 @@ class WebSocketProtocol(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(_hand_over, transport, connection)
 
     def _give_to_other(self, data: bytes) -> None:
-        if self.other_paths is None:
+        make = type(self).other_paths
+        if make is None:
             self._refuse(501, _NO_LIBRARY)
             return
-        other = type(self).other_paths(
-            config=self._config, server_state=self._state, app_state=self._app_state
-        )
+        other = make(config=self._config, server_state=self._state, app_state=self._app_state)
         other.connection_made(self._transport)
         other.data_received(data)
         self._be(other, other.data_received)
@@ -236,7 +235,7 @@ def _behind_head(transport: Any) -> bytes:
 @cache
 def _worker() -> type:
     try:
-        from uvicorn_worker import UvicornWorker
+        from uvicorn_worker import UvicornWorker  # type: ignore[import-untyped]
     except ImportError:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # in favour of the other one

@@ -63,6 +63,7 @@ SERVERS: dict[str, Server] = {
         "uvicorn servers.application:asgi --port {chsk} --log-level warning --lifespan on "
         "--ws chansock.uvicorn:WebSocketProtocol",
         needs="uvicorn",
+    ),
     "hypercorn": Server(
         "hypercorn servers.application:asgi --bind 127.0.0.1:{chsk} --graceful-timeout 1",
         needs="hypercorn",
