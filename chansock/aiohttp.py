@@ -58,7 +58,7 @@ class _Door:
         self._unix_proxies = forwarded(chsk, is_unix=True)
         self._is_ours = False  # started by us
         self._deadline: float | None = None
-        self._asking: set[asyncio.Task[Any]] = set()  # of requests that are not answered yet
+        self._parked: set[asyncio.Task[Any]] = set()  # of requests that wait for their answer
         self._taken: tuple[web.Request, _Taken] | None = None  # while it is taken over
 
     # -- life
@@ -85,8 +85,9 @@ class _Door:
         self._deadline = asyncio.get_running_loop().time() + self._config.stop_timeout
         if self._is_ours and self._chsk.is_started:
             self._chsk.stop()
-        for task in self._asking:
-            task.cancel()
+        elif not self._is_ours:
+            for task in self._parked:
+                task.cancel()  # and its request is given up
         await end(self._service, self._config.stop_timeout)
 
     # -- requests
@@ -99,19 +100,24 @@ class _Door:
         self._describe(request, asked)
         endpoint = self._chsk.endpoint
         task = asyncio.current_task()
-        assert task is not None
-        self._asking.add(task)
         try:
             response = await answer(
-                request, endpoint, self._config, _chunks(asked), lambda: _left(asked)
+                request, endpoint, self._config, _chunks(asked), lambda: self._left(asked, task)
             )
         except web.RequestPayloadError as error:
             response = endpoint.refuse("http", 400, f"expected a whole body, got {error}")
-        finally:
-            self._asking.discard(task)
         if response is None:
             return web.Response(status=GONE)
         return _response(response, endpoint.answer_fields(request))
+
+    async def _left(self, asked: web.Request, task: asyncio.Task[Any] | None) -> None:
+        """Wait until the peer leaves whose request the task is about."""
+        assert task is not None
+        self._parked.add(task)
+        try:
+            await _left(asked)
+        finally:
+            self._parked.discard(task)
 
     async def file(self, asked: web.Request) -> web.StreamResponse:
         """Answer with the browser's client, or what stands beside it."""
@@ -160,6 +166,7 @@ class _Door:
             transport.set_protocol(theirs)
         else:
             protocol.theirs = theirs
+            protocol.ended = asyncio.get_running_loop().create_future()
             await asyncio.shield(protocol.ended)
         return web.Response(status=await protocol.answered)
 
@@ -184,17 +191,16 @@ class _Taken(ServerProtocol):
     __slots__ = ("answered", "ended", "theirs")
 
     def __init__(self, service: Any) -> None:
-        loop = asyncio.get_running_loop()
-        self.answered: asyncio.Future[int] = loop.create_future()
-        self.ended: asyncio.Future[None] = loop.create_future()
+        self.answered: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.ended: asyncio.Future[None] | None = None
         self.theirs: Any = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         if not self.answered.done():
             self.answered.set_result(GONE)
-        self.ended.set_result(None)
-        if self.theirs is not None:
+        if self.ended is not None:
+            self.ended.set_result(None)
             self.theirs.connection_lost(exc)
 
 

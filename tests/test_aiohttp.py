@@ -6,17 +6,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import ssl
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import peer
 import pytest
+from dist_content import ROOT
 from peer import CLOSE, TEXT, Peer
 from raw import Run
 from raw_ground import TLS, server_tls
+from readme_pair import free_port, wait_for
 
 import chansock
 
@@ -501,3 +507,33 @@ def test_a_body_that_breaks_off_or_is_none_costs_its_connection_alone(run: Run) 
                 assert (await post(wire, "[[:test/req 5] :ajax]")).text == "[5 nil]"
 
     run(main())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("transport", ["ws", "ajax"])
+def test_aiohttps_worker_for_gunicorn_serves_and_stops(transport: Any, tmp_path: Path) -> None:
+    pytest.importorskip("gunicorn")
+    port = free_port()
+    command = "gunicorn servers.in_aiohttp:for_gunicorn --worker-class aiohttp.GunicornWebWorker"
+    process = subprocess.Popen(
+        [sys.executable, "-m", *command.split(), "--bind", f"127.0.0.1:{port}"],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
+            "HOME": str(tmp_path),  # where it keeps a socket to control it by
+        },
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        wait_for(port, process)
+        with chansock.connect_sync(f"http://127.0.0.1:{port}/chsk", transport=transport) as client:
+            states: SimpleQueue[chansock.State] = SimpleQueue()
+            client.on_state(states.put)
+            assert client.send("test/req", 5, timeout=5) == 5
+            process.terminate()
+            assert states.get(timeout=15).reason.code == (1012 if transport == "ws" else 503)
+            assert "Traceback" not in process.communicate(timeout=15)[1]
+    finally:
+        process.kill()
+        process.wait()

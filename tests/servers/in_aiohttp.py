@@ -33,5 +33,9 @@ def make() -> web.Application:
     return app
 
 
+async def for_gunicorn() -> web.Application:
+    return make()
+
+
 if __name__ == "__main__":
     web.run_app(make(), host="127.0.0.1", port=int(sys.argv[1]), access_log=None, print=None)
