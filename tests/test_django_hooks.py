@@ -285,6 +285,11 @@ def test_no_key_of_a_session_is_logged(
     assert key not in caplog.text
 
 
+def test_a_project_without_users_saves_what_it_has(world: World) -> None:
+    with override_settings(AUTH_USER_MODEL="none.User"):
+        Client().session.save()
+
+
 # -- the factory
 
 

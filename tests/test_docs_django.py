@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -159,3 +160,11 @@ def test_a_snippet_runs_in_the_project(number: int, folder: Path) -> None:
 
 def test_the_servers_are_those_that_are_tried() -> None:
     assert {command.split()[0] for command in COMMANDS[2]} == {"uvicorn", "hypercorn", "daphne"}
+
+
+@pytest.mark.slow
+def test_the_example_is_whole_and_its_own_tests_pass(tmp_path: Path) -> None:
+    unwanted = shutil.ignore_patterns("__pycache__", "db.sqlite3")
+    folder = shutil.copytree(EXAMPLE, tmp_path / "mine", ignore=unwanted)
+    run("python manage.py makemigrations --check", folder)
+    assert "Ran 2 tests" in run(COMMANDS[3][0], folder)

@@ -15,7 +15,7 @@ from django.http import HttpRequest
 from django.middleware.csrf import CsrfViewMiddleware
 
 from chansock._core.guard import SKIP, Skip, given_token
-from chansock.django.reading import http_request, in_thread
+from chansock.django.reading import in_thread, seen
 from chansock.request import Request, Response
 
 __all__ = ["check_host", "csrf_token", "trusted_origins"]
@@ -29,7 +29,7 @@ def check_host(request: Request) -> Response | None:
     Host and scheme are what Django says that they are: USE_X_FORWARDED_HOST and
     SECURE_PROXY_SSL_HEADER count, for the channel's own check of the origin as well.
     """
-    made = http_request(request)
+    made = seen(request)
     try:
         host = made.get_host()
     except DisallowedHost as error:
@@ -57,7 +57,7 @@ def csrf_token(request: Request) -> Awaitable[str | Skip | None] | str | Skip | 
     It stands where chansock's clients and Sente's put it, or in the field that
     CSRF_HEADER_NAME names. The secret is the cookie's, or with CSRF_USE_SESSIONS the session's.
     """
-    made = http_request(request)
+    made = seen(request)
     _, token = given_token(request)
     if token is None:
         token = made.META.get(settings.CSRF_HEADER_NAME)

@@ -21,6 +21,7 @@ from weakref import WeakSet, WeakValueDictionary
 from django.conf import settings
 from django.contrib import auth
 from django.contrib.sessions.backends import signed_cookies
+from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 from django.db.models.signals import post_delete, post_save
 from django.http import HttpRequest
@@ -28,7 +29,7 @@ from django.http import HttpRequest
 from chansock._core.endpoint import Endpoint
 from chansock._fast.dispatch import Connection
 from chansock.channel import ChannelSocket
-from chansock.django.reading import http_request, in_thread, session, session_key
+from chansock.django.reading import http_request, in_thread, seen, session, session_key
 from chansock.request import Request
 from chansock.target import UserId
 
@@ -68,7 +69,7 @@ def user_id(request: Request) -> Awaitable[UserId | None] | None:
     It is that of `django.contrib.auth.get_user`: the session must be there, its user active,
     and the password the one that it was made with.
     """
-    made = http_request(request)
+    made = seen(request, is_last=True)
     key = session_key(made)
     return _user_id(request, made, key) if key else None
 
@@ -144,7 +145,7 @@ def _logged_in(*, request: Any, **_: Any) -> None:
 def _user_saved(
     *, instance: Any, created: bool = False, using: str | None = None, **_: Any
 ) -> None:
-    if created or not isinstance(instance, auth.get_user_model()) or not _channels:
+    if created or not _is_user(instance):
         return
     of_password = getattr(instance, "get_session_auth_hash", None)
     auth_hash = (
@@ -154,8 +155,15 @@ def _user_saved(
     transaction.on_commit(call, using=using)
 
 
+def _is_user(instance: Any) -> bool:
+    try:
+        return bool(_channels) and isinstance(instance, auth.get_user_model())
+    except ImproperlyConfigured:  # a project without users
+        return False
+
+
 def _user_deleted(*, instance: Any, using: str | None = None, **_: Any) -> None:
-    if isinstance(instance, auth.get_user_model()):
+    if _is_user(instance):
         transaction.on_commit(functools.partial(_look_again, instance.pk), using=using)
 
 

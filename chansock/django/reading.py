@@ -23,7 +23,7 @@ from django.utils.functional import SimpleLazyObject
 
 from chansock.request import Request
 
-__all__ = ["database", "http_request", "in_thread", "session", "session_key"]
+__all__ = ["database", "http_request", "in_thread", "seen", "session", "session_key"]
 
 T = TypeVar("T")
 
@@ -59,6 +59,22 @@ def http_request(request: Request) -> Any:
     made.session = session(made.COOKIES.get(settings.SESSION_COOKIE_NAME))
     made.user = SimpleLazyObject(functools.partial(auth.get_user, made))
     return made
+
+
+_seen: tuple[Request, Any] | None = None
+
+
+def seen(request: Request, *, is_last: bool = False) -> Any:
+    """The same for the hooks, which are asked one after the other: made once for all of them.
+
+    `is_last`: no other hook will ask, so it is kept no longer.
+    """
+    global _seen
+    last = _seen
+    if last is None or last[0] is not request:
+        last = request, http_request(request)
+    _seen = None if is_last else last
+    return last[1]
 
 
 def session_key(made: Any) -> str | None:
