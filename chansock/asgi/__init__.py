@@ -51,7 +51,7 @@ class Middleware:
     application: sockets are closed 1012, polls answered 503, within stop_timeout. SIGINT and
     SIGTERM already end what is open, since a server waits for that before the lifespan's end.
     An application without a lifespan needs none. A server without one (daphne): the channel
-    starts with its first request and stops with those signals.
+    starts with its first request, of any path, and stops with those signals.
 
     Whatever stands outside of it is seen by the hooks: `request.scope["session"]` by those of
     a session middleware that is added after this one.
@@ -69,6 +69,7 @@ class Middleware:
             await self._life.lifespan(self.app, scope, receive, send)
             return
         if kind in ("http", "websocket"):
+            self._life.begin()
             path = path_below_root(scope)
             if path == self._path:
                 await self._door(scope, receive, send)

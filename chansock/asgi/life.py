@@ -51,13 +51,15 @@ class Life:
 
     @property
     def endpoint(self) -> Endpoint:
-        """The channel's door; it is started at the first request if no lifespan came.
+        """The channel's door. Raises ChannelClosed if the application should have started it."""
+        self.begin()
+        return self.chsk.endpoint
 
-        Raises ChannelClosed if the application was to start it and has not.
-        """
+    def begin(self) -> None:
+        """Start the channel if no lifespan has: at the first request, of whatever path, since the
+        application may `send` before any client has come."""
         if not self._has_begun:
             self._begin()
-        return self.chsk.endpoint
 
     @contextmanager
     def opened(self) -> Iterator[None]:

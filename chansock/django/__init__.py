@@ -107,13 +107,6 @@ class Middleware(asgi.Middleware):
             raise ConfigError(f"chsk: expected a ChannelSocket, got {chsk!r:.80}")
         super().__init__(_HttpAlone(app) if isinstance(app, ASGIHandler) else app, chsk, path)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan":
-            # daphne has none: whichever request is the first starts the channel, for a view
-            # may send before any client has come.
-            _ = self._life.endpoint
-        await super().__call__(scope, receive, send)
-
 
 class _HttpAlone:
     """Django's application, and what it does not answer: it raises for other kinds of scope."""
