@@ -17,10 +17,11 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from chansock._core import browser, http1
+from chansock._core import browser, http1, processes
 from chansock.answers import answer
 from chansock.channel import ChannelSocket
 from chansock.clock import LoopClock
+from chansock.errors import ConfigError
 from chansock.request import Request, Response
 from chansock.sockets import ServerProtocol, Takeover, end, forwarded, service_of
 
@@ -65,6 +66,8 @@ class _Door:
 
     async def live(self, app: web.Application) -> AsyncIterator[None]:
         """Start the channel; at the end of the application let its handlers end."""
+        if why := processes.refusal(processes.number_in(asyncio.current_task())):
+            raise ConfigError(why)
         loop, chsk = asyncio.get_running_loop(), self._chsk
         self._is_ours = not chsk.is_started
         if self._is_ours:

@@ -509,22 +509,34 @@ def test_a_body_that_breaks_off_or_is_none_costs_its_connection_alone(run: Run) 
     run(main())
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("transport", ["ws", "ajax"])
-def test_aiohttps_worker_for_gunicorn_serves_and_stops(transport: Any, tmp_path: Path) -> None:
+def gunicorn(folder: Path, *options: str) -> subprocess.Popen[str]:
     pytest.importorskip("gunicorn")
-    port = free_port()
     command = "gunicorn servers.in_aiohttp:for_gunicorn --worker-class aiohttp.GunicornWebWorker"
-    process = subprocess.Popen(
-        [sys.executable, "-m", *command.split(), "--bind", f"127.0.0.1:{port}"],
+    return subprocess.Popen(
+        [sys.executable, "-m", *command.split(), *options],
         env={
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")]),
-            "HOME": str(tmp_path),  # where it keeps a socket to control it by
+            "HOME": str(folder),  # where it keeps a socket to control it by
         },
         stderr=subprocess.PIPE,
         text=True,
     )
+
+
+@pytest.mark.slow
+def test_several_workers_of_gunicorn_are_refused(tmp_path: Path) -> None:
+    process = gunicorn(tmp_path, "--workers", "2", "--bind", "127.0.0.1:0")
+    _, said = process.communicate(timeout=20)
+    assert process.returncode != 0
+    assert "ConfigError: expected 1 worker process, got 2" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("transport", ["ws", "ajax"])
+def test_aiohttps_worker_for_gunicorn_serves_and_stops(transport: Any, tmp_path: Path) -> None:
+    port = free_port()
+    process = gunicorn(tmp_path, "--bind", f"127.0.0.1:{port}")
     try:
         wait_for(port, process)
         with chansock.connect_sync(f"http://127.0.0.1:{port}/chsk", transport=transport) as client:

@@ -6,7 +6,7 @@ uvicorn's Config and gunicorn's worker say is read by its name.
 
 from __future__ import annotations
 
-__all__ = ["number_of", "refusal", "server_of"]
+__all__ = ["number_in", "number_of", "refusal", "server_of"]
 
 
 def server_of(receive: object) -> object:
@@ -20,6 +20,18 @@ def number_of(config: object) -> int:
     worker = getattr(getattr(config, "callback_notify", None), "__self__", None)
     own = 1 if getattr(config, "reload", False) else _workers(config)  # uvicorn ignores it then
     return max(own, _workers(getattr(worker, "cfg", None)))
+
+
+def number_in(task: object) -> int:
+    """Count the processes of the gunicorn whose worker runs in this task; 1 where none does.
+
+    aiohttp's worker tells its application nothing of itself.
+    """
+    coro = getattr(task, "get_coro", lambda: None)()
+    worker = getattr(getattr(coro, "cr_frame", None), "f_locals", {}).get("self")
+    if any(each.__module__.startswith("gunicorn.") for each in type(worker).__mro__):
+        return _workers(getattr(worker, "cfg", None))
+    return 1
 
 
 def refusal(number: int) -> str | None:
