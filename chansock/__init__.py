@@ -13,6 +13,7 @@ from chansock.channel import ChannelSocket
 from chansock.client import Client, Event, Reason, State, SyncClient, connect, connect_sync
 from chansock.config import Compression, Config
 from chansock.errors import (
+    BadData,
     ChannelClosed,
     ChansockError,
     ConfigError,
@@ -40,6 +41,7 @@ __all__ = [
     "ALL",
     "ANONYMOUS",
     "LATER",
+    "BadData",
     "CallNext",
     "ChannelClosed",
     "ChannelSocket",

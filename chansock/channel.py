@@ -287,7 +287,7 @@ class _Core:
         self.readers = 0  # iterators that are running
         self.unread: deque[EventMsg[Any]] = deque()  # what they have not taken yet
         self.news = asyncio.Event()
-        self._warn_unclaimed = handlers.warn_unclaimed
+        self._handlers = handlers
         self.clock = clock
         self.sweep = Sweep(clock)
         self.presence_inbox = Inbox()
@@ -336,7 +336,7 @@ class _Core:
             self.unread.append(msg)
             self.news.set()
             return True
-        self._warn_unclaimed(msg.id)
+        self._handlers.warn_unclaimed(msg.id)
         return False
 
     def _strays(self) -> int:
@@ -355,6 +355,7 @@ class _Core:
             reply_lost=fanout.reply_lost,
             bad_packet=dispatch.bad_packet,
             bad_event=dispatch.bad_event,
+            bad_data=self._handlers.bad_data,
             forged=dispatch.forged,
             refused=dict(self.endpoint.refused),
             closed=dict(hub.closed_by_code),

@@ -32,11 +32,11 @@ from re import compile as pattern
 from secrets import token_bytes
 from typing import Final, Literal, TypeAlias, get_args
 
-from chansock._core.guard import SKIP
+from chansock._core.guard import SKIP, given_token
 from chansock.errors import ConfigError
 from chansock.request import Request, is_token
 
-__all__ = ["SKIP", "Tokens"]
+__all__ = ["SKIP", "Tokens", "given"]
 
 SameSite: TypeAlias = Literal["Strict", "Lax", "None"]
 
@@ -52,6 +52,15 @@ _SIGNED_BYTES: Final = len(_VERSION) + _TIME_BYTES + _RANDOM_BYTES
 _TOKEN: Final = pattern(r"[A-Za-z0-9_-]{76}")
 # The same secret may sign other things elsewhere.
 _PURPOSE: Final = b"chansock.csrf\0"
+
+
+def given(request: Request) -> str | None:
+    """Give the token that a request carries, by whichever way, and nobody has checked.
+
+    For a hook that takes a signed token as the login itself: a page can send one with a
+    WebSocket by these ways alone (`csrfToken` of the browser's client).
+    """
+    return given_token(request)[1]
 
 
 class Tokens:

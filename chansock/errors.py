@@ -3,6 +3,7 @@
     ChansockError
     +-- ConfigError             a setting that cannot be (ours to start with: caller)
     +-- InvalidEvent            an event that cannot be sent (caller)
+    +-- BadData                 .message .path, an event's data that its handler cannot take
     +-- EdnError
     |   +-- EdnDecodeError      .position .line .column
     |   |   +-- EdnTruncated    what is there is well so far
@@ -13,7 +14,7 @@
     |   +-- HandshakeRefused    .status .reason
     +-- ChannelClosed           not open, not yet or no more
     +-- ReplyTimeout            no reply within the time given
-    +-- ReplyError              the handler on the other side failed
+    +-- ReplyError              .reason, the handler on the other side failed
 
 Exceptions carry fields; the text is made from the fields.
 """
@@ -23,6 +24,7 @@ from __future__ import annotations
 from unicodedata import east_asian_width
 
 __all__ = [
+    "BadData",
     "ChannelClosed",
     "ChansockError",
     "ConfigError",
@@ -55,6 +57,30 @@ class ConfigError(ChansockError, ValueError):
 
 class InvalidEvent(ChansockError, ValueError):
     """An event that cannot be sent: its id, its target or its size."""
+
+
+class BadData(ChansockError, ValueError):
+    """An event's data that does not fit its handler: who sent it is answered with this.
+
+    `path` leads to the fault: `["user"][3]`. A handler or a middleware may raise it, too:
+    it counts in `stats.bad_data`, and is the client's fault, not the handler's.
+    """
+
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(message, path)
+        self.message = message
+        self.path = path
+
+    def under(self, step: object) -> BadData:
+        """Make the same of what holds this at a key, or at a place in a list."""
+        if isinstance(step, str):
+            shown = repr(str(step)[:80])
+        else:
+            shown = str(step) if isinstance(step, int) else type(step).__name__
+        return type(self)(self.message, f"[{shown}]{self.path}"[:200])
+
+    def __str__(self) -> str:
+        return f"{self.message} at {self.path}" if self.path else self.message
 
 
 class EdnError(ChansockError, ValueError):
@@ -154,4 +180,15 @@ class ReplyTimeout(ChansockError, TimeoutError):
 
 
 class ReplyError(ChansockError):
-    """The other side's handler failed (`:chsk/error`)."""
+    """The other side's handler failed (`:chsk/error`).
+
+    `reason` is why, in the server's words, if the data of the event did not fit.
+    """
+
+    def __init__(self, message: str, reason: str | None = None) -> None:
+        super().__init__(message, reason)
+        self.message = message
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.message}: {self.reason}" if self.reason else self.message

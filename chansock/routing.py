@@ -6,11 +6,14 @@ no channel. How handlers are run and what stands around them is of `_core/handle
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from types import FrameType
 from typing import Any, TypeVar, overload
 
+from chansock._core.annotation import converter_for
 from chansock._core.event import check_handled_id
 from chansock._core.handlers import Handled, Handler, Middleware, check_registered_id, second
 from chansock.errors import ConfigError, InvalidEvent
@@ -53,16 +56,27 @@ class Registry(ABC):
         the reply, if the client asked for one; chansock.LATER: it will call `msg.reply`.
         A client's events are handled one at a time; `parallel` lets this handler overlap
         with what follows, `thread` runs a blocking one on a pool of max_threads.
+        For `msg: EventMsg[T]` data that is no T is refused, and `msg.data` is made one.
         The server's own `chsk/uidport-open` and `chsk/uidport-close` can be handled too:
         `msg.data` came or went.
 
-        Raises InvalidEvent for an id that cannot be, or that has a handler already.
+        Raises InvalidEvent for an id that cannot be, or that has a handler already; TypeError
+        for a T that data cannot be converted to, or that cannot be found.
         """
+
         if handler is None:
-            return lambda function: self.on(event_id, function, parallel=parallel, thread=thread)
+            return lambda function: self._on(event_id, function, parallel, thread, sys._getframe(1))
+        return self._on(event_id, handler, parallel, thread, sys._getframe(1))
+
+    def _on(
+        self, event_id: str, handler: H, is_parallel: bool, is_threaded: bool, frame: FrameType
+    ) -> H:
         if not callable(handler):
             raise TypeError(f"expected a handler for {event_id!r}, got {handler!r:.80}")
-        self._add([Handled(event_id, handler, parallel, thread)])
+        # The channel's own events bring what they bring; a client's may be anything.
+        is_own = str(event_id).startswith("chsk/")
+        convert = None if is_own else converter_for(handler, frame)
+        self._add([Handled(event_id, handler, is_parallel, is_threaded, convert)])
         return handler
 
     def include(self, router: Router, /, *, prefix: str = "") -> None:

@@ -35,6 +35,7 @@ class Stats:
     reply_lost: int = 0  # replies whose connection was gone, or whose callback id nobody can write
     bad_packet: int = 0  # packets that could not be decoded
     bad_event: int = 0  # packets that held no event
+    bad_data: int = 0  # events whose data was not what their handler's annotation asks for
     forged: int = 0  # events in the namespace chsk
     refused: Mapping[str, int] = field(default_factory=dict)  # requests, by reason
     closed: Mapping[int, int] = field(default_factory=dict)  # sockets, by close code

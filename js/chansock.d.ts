@@ -201,7 +201,10 @@ export class ChannelClosed extends ChansockError {
   readonly reason: Reason | null;
 }
 export class ReplyTimeout extends ChansockError {}
-export class ReplyError extends ChansockError {}
+export class ReplyError extends ChansockError {
+  /** Why the server's handler could not take the data, in the server's words. */
+  readonly reason?: string;
+}
 /** What a packer cannot write or read; EdnError is one. */
 export class PacketError extends ChansockError {
   /** Reading: where in the packet, in UTF-16 units or in bytes; not of json.js. */

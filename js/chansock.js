@@ -707,9 +707,13 @@ export class ReplyTimeout extends ChansockError {
   name = "ReplyTimeout";
 }
 
-/** The server's handler failed, or its POST was not taken. */
+/** The server's handler failed, or its POST was not taken; `reason` is why the data did not fit. */
 export class ReplyError extends ChansockError {
   name = "ReplyError";
+  constructor(message, reason) {
+    super(reason ? `${message}: ${reason}` : message);
+    this.reason = reason;
+  }
 }
 
 const DEFAULTS = {
@@ -828,8 +832,12 @@ const got = (packet) => {
 const isHidden = () => !!globalThis.document?.hidden;
 
 /** Give the value of a reply, or throw what it stands for by its name. */
-const readReply = (value, name) => {
+const readReply = (value, packer) => {
+  const name = packer.name(value);
   if (name === "chsk/error") throw new ReplyError("the server's handler failed (:chsk/error)");
+  if (Array.isArray(value) && value.length === 2 && packer.name(value[0]) === "chsk/error") {
+    throw new ReplyError("the server's handler could not take the data", String(value[1]));
+  }
   if (name === "chsk/timeout") throw new ReplyTimeout("the server's own time-out (:chsk/timeout)");
   return value;
 };
@@ -896,7 +904,7 @@ const makeSocket = (owner, place) => {
         );
         const { token } = place;
         const isOffered = token != null && csrfTokenIn === "subprotocol";
-        const url = place.url({ "csrf-token": isOffered ? null : token });
+        const url = place.url({ "csrf-token": isOffered ? null : token, why: 1 });
         url.protocol = url.protocol.replace("http", "ws");
         try {
           socket = new WebSocket(url.href, isOffered ? offerOf(token) : []);
@@ -1104,7 +1112,8 @@ const makeAjax = (owner, place) => {
       }
       const number = ++count;
       const packet = packer.packet(fragment, wantsReply ? keyword("ajax") : null);
-      const fields = { udt: now(), "client-id": owner.clientId, n: `${session}-${number}` };
+      const id = owner.clientId;
+      const fields = { udt: now(), "client-id": id, n: `${session}-${number}`, why: 1 };
       let url = place.base;
       const init = { method: "POST" };
       if (packer.binary) {
@@ -1138,7 +1147,7 @@ const makeAjax = (owner, place) => {
           }
           // A form to log in, say, to which the POST was redirected.
           if (!Array.isArray(found)) throw new ReplyError(`expected a packet, got ${got(answer)}`);
-          return wantsReply ? readReply(found[0], packer.name(found[0])) : undefined;
+          return wantsReply ? readReply(found[0], packer) : undefined;
         }
         const reason = peerReason(status, answer, true);
         if (status === 400 || status === 413) throw new ReplyError(`${status} ${reason.text}`);
@@ -1641,7 +1650,7 @@ class Client {
       this.#calls.set(cbId, {
         resolve: settle((value) => {
           try {
-            resolve(readReply(value, this.#packer.name(value)));
+            resolve(readReply(value, this.#packer));
           } catch (error) {
             reject(error);
           }

@@ -47,6 +47,7 @@ LEFT_OUT = {
 
 MAY_DIFFER = {
     "n": "our POSTs are numbered; Sente's server ignores the field",
+    "why": "ours ask why data was refused; the same",
     "params with POSTs": "ours have the application's, so that a uid from a param holds for them",
     "x-csrf-token: null": "Sente's GETs say it where there is no token; ours say nothing",
     "extensions": "ours offers none; those of browsers were declined",
@@ -349,7 +350,7 @@ class ClientReplay:
         ours = request.query
         if not self.packer.binary:
             form = dict(parse_qsl(record["body"], keep_blank_values=True))
-            if {*request.form, "n"} != {*form, "n"}:
+            if {*request.form} - {"n", "why"} != {*form}:
                 raise Mismatch(f"expected the fields {[*form]}, got {[*request.form]}")
         self._compare_query(
             theirs, {n: v for n, v in ours.items() if n not in {**self.params, "n": ""}}
@@ -359,6 +360,7 @@ class ClientReplay:
         self._compare_headers(record, request)
 
     def _compare_query(self, theirs: dict[str, str], ours: dict[str, str]) -> None:
+        ours = {name: value for name, value in ours.items() if name != "why"}
         if {**theirs, "udt": ""} != {**ours, "udt": ""} or ("udt" in theirs) != ("udt" in ours):
             raise Mismatch(f"expected the query {theirs}, got {ours}")
         if not ours.get("udt", "1").isdecimal():

@@ -103,6 +103,7 @@ async def test_post_without_reply_waits_for_its_200(played):
         assert fields[1:] == [
             "client-id=alice%2F1",
             f"n={udt}-1",
+            "why=1",
             "ppstr=%5B%5B%3Atest%2Freq%205%5D%20nil%5D",
         ]
         assert not sending.done()
@@ -126,6 +127,7 @@ async def test_post_that_asks_for_a_reply_says_ajax_and_gives_it(played):
     [
         (200, "[:chsk/timeout nil]", ReplyTimeout),
         (200, "[:chsk/error nil]", ReplyError),
+        (200, '[[:chsk/error "expected str, got 5"] nil]', ReplyError),
         (200, "", ReplyError),
         (200, "not edn )(", ReplyError),
         (400, "expected a packet, got x", ReplyError),

@@ -46,7 +46,9 @@ async def test_upgrade_request_is_that_of_sente(played):
     async with entered(played, client):
         request = await (await played.accept()).request()
         assert request.method == "GET"
-        assert request.target == "/chsk?lang=%C3%A9&client-id=alice%2F1&csrf-token=tok%20123"
+        assert request.target == (
+            "/chsk?lang=%C3%A9&client-id=alice%2F1&csrf-token=tok%20123&why=1"
+        )
         assert request.headers["host"] == f"127.0.0.1:{played.port}"
         assert request.headers["upgrade"] == "websocket"
         assert request.headers["sec-websocket-version"] == "13"
@@ -139,6 +141,12 @@ async def test_chsk_error_raises_reply_error_and_a_string_of_that_text_does_not(
                     await asking
             else:
                 assert await asking == answer
+        asking = asyncio.create_task(client.send("test/req", timeout=5))
+        cb_id = (await connection.frame()).text.split('"')[1]
+        connection.send(f'[[:chsk/error "expected str, got 5"] "{cb_id}"]')
+        with pytest.raises(ReplyError, match=r"the data: expected str, got 5$") as caught:
+            await asking
+        assert caught.value.reason == "expected str, got 5"
 
 
 @scripted

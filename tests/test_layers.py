@@ -41,6 +41,9 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "_core.extensions",
         "_core.subprotocol",
         "_core.browser",
+        "_core.converters",
+        "_core.conversion",
+        "_core.annotation",
         "packers",
     ),
     (
@@ -92,6 +95,8 @@ OPTIONAL = {  # may be imported in a function
     "uvicorn_worker",
     "uvloop",
     "aiofastnet",
+    "msgspec",
+    "pydantic",
 }
 
 MAX_LINES = {".py": 400, ".pyi": 400, ".pyx": 600, ".pxd": 400}

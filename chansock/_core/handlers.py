@@ -16,9 +16,11 @@ from inspect import iscoroutinefunction
 from typing import Any, Final, TypeAlias
 
 from chansock._core import wire
+from chansock._core.annotation import name_of
+from chansock._core.conversion import Converter
 from chansock._core.event import check_handled_id
 from chansock._fast.dispatch import EventMsg, Route, is_awaitable
-from chansock.errors import ChannelClosed, InvalidEvent
+from chansock.errors import BadData, ChannelClosed, InvalidEvent
 from chansock.values import Keyword
 
 __all__ = [
@@ -29,7 +31,7 @@ __all__ = [
     "Handlers",
     "Middleware",
     "check_registered_id",
-    "name_of",
+    "second",
 ]
 
 log = logging.getLogger("chansock.handlers")
@@ -42,6 +44,8 @@ Middleware: TypeAlias = Callable[[EventMsg[Any], CallNext], Any]
 # What the channel itself tells the application of; no other id in `chsk` ever comes.
 OWN_IDS: Final = (wire.UIDPORT_OPEN, wire.UIDPORT_CLOSE, wire.WS_PING, wire.WS_PONG)
 MAX_WARNED_IDS: Final = 100  # peers choose the ids, so not one line for each
+MAX_BAD_DATA_LINES: Final = 10  # of each id: enough to see what is wrong, too few for a flood
+MAX_REASON: Final = 400  # characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,7 @@ class Handled:
     handler: Handler
     is_parallel: bool
     is_threaded: bool
+    convert: Converter | None = None  # makes its data what the handler asks for
     middleware: tuple[Middleware, ...] = ()  # its routers', outermost first
 
 
@@ -65,6 +70,8 @@ class Handlers:
         self._middleware: list[Middleware] = []
         self._error_handlers: list[ErrorHandler] = []
         self._warned: set[str] = set()
+        self.bad_data = 0
+        self._bad_data: dict[str, int] = {}
         self._max_threads = max_threads
         self._pool: ThreadPoolExecutor | None = None
         self._is_stopped = False
@@ -92,8 +99,14 @@ class Handlers:
         """Call handler(msg, exception) for each handler that raised, after it was logged."""
         self._error_handlers.append(handler)
 
-    def failed(self, msg: EventMsg[Any], error: BaseException) -> None:
-        """Log a handler's failure and tell the error handlers."""
+    def failed(self, msg: EventMsg[Any], error: BaseException) -> object:
+        """Log a handler's failure and tell the error handlers; give what to answer, or None.
+
+        Data that does not fit is the client's failure: it is counted, logged for the first of
+        each id, and the answer is `[:chsk/error "why"]` if the client can read that.
+        """
+        if isinstance(error, BadData):
+            return self._refuse_data(msg, error)
         if isinstance(error, asyncio.CancelledError):
             log.warning("handler_cancelled id=%r uid=%r", msg.id, msg.uid)
         else:
@@ -103,6 +116,23 @@ class Handlers:
                 handler(msg, error)
             except Exception:
                 log.exception("error_handler_error id=%r uid=%r", msg.id, msg.uid)
+        return None
+
+    def _refuse_data(self, msg: EventMsg[Any], error: BadData) -> object:
+        self.bad_data += 1
+        count = self._bad_data[msg.id] = self._bad_data.get(msg.id, 0) + 1
+        # One line, and characters that every packer can write.
+        why = " ".join(str(error).split())[:MAX_REASON].encode("utf-8", "replace").decode()
+        if count <= MAX_BAD_DATA_LINES:
+            log.warning(
+                "bad_data id=%r uid=%r client=%r: %s%s",
+                msg.id,
+                msg.uid,
+                msg.client_id[:8],
+                why,
+                "; further ones are only counted" if count == MAX_BAD_DATA_LINES else "",
+            )
+        return [wire.ERROR, why] if msg.request.params.get(wire.WHY) == "1" else None
 
     def warn_unclaimed(self, event_id: str) -> None:
         """Warn once for each of the first ids that no handler claims."""
@@ -114,6 +144,8 @@ class Handlers:
         """Let blocking handlers begin, and warn anew."""
         self._is_stopped = False
         self._warned.clear()
+        self.bad_data = 0
+        self._bad_data.clear()
 
     def stop(self) -> None:
         """Let no further blocking handler begin."""
@@ -125,8 +157,11 @@ class Handlers:
     def _route(self, keywords: Iterable[Keyword]) -> None:
         for keyword in keywords:
             one = self._handled[keyword]
-            call: Handler = self._threaded(one.handler) if one.is_threaded else one.handler
-            is_async = one.is_threaded or is_coroutine(call)
+            call, is_async = one.handler, one.is_threaded or is_coroutine(one.handler)
+            if one.convert is not None:
+                call = _fitted(call, one.convert)
+            if one.is_threaded:
+                call = self._threaded(call)
             for layer in reversed((*self._middleware, *one.middleware)):
                 call = _around(layer, call, is_async)
                 is_async = is_coroutine(layer)
@@ -144,6 +179,19 @@ class Handlers:
             return asyncio.get_running_loop().run_in_executor(self._pool, run, handler, msg)
 
         return in_thread
+
+
+def _fitted(handler: Handler, convert: Converter) -> Handler:
+    """Give the function that calls a handler with data of its type. It raises BadData."""
+
+    def call(msg: EventMsg[Any]) -> Any:
+        try:
+            msg.data = convert(msg.data)
+        except RecursionError:
+            raise BadData("expected data less deep") from None
+        return handler(msg)
+
+    return call
 
 
 def _around(layer: Middleware, inner: Handler, is_inner_async: bool) -> Handler:
@@ -182,9 +230,3 @@ def second(event_id: str, first: Handler, other: Handler) -> InvalidEvent:
         f"expected one handler for {event_id!r}, got a second: {name_of(first)} has it, "
         f"and so would {name_of(other)}"
     )
-
-
-def name_of(function: object) -> str:
-    """Name a function for a message: its module and qualified name."""
-    named = function if hasattr(function, "__qualname__") else type(function)
-    return f"{named.__module__}.{named.__qualname__}"

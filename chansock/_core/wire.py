@@ -22,6 +22,7 @@ __all__ = [
     "TIMEOUT",
     "UIDPORT_CLOSE",
     "UIDPORT_OPEN",
+    "WHY",
     "WS_PING",
     "WS_PONG",
     "handshake",
@@ -33,6 +34,9 @@ WS_PONG: Final = Keyword("chsk/ws-pong")  # [[:chsk/ws-pong] nil], the answer to
 PONG: Final = "pong"  # ["pong" cb-id], the answer to a client's ping: a string
 TIMEOUT: Final = Keyword("chsk/timeout")  # [:chsk/timeout nil]: a poll, or a POST's reply
 ERROR: Final = Keyword("chsk/error")  # [:chsk/error cb-id]: the handler failed
+# A param of the requests of our own clients, "1": they can read [[:chsk/error "why"] cb-id], which
+# to Sente's `cb-success?` would be a success.
+WHY: Final = "why"
 CLOSED: Final = Keyword("chsk/closed")  # a reply that Sente's clients make for themselves
 DUMMY_CB_200: Final = Keyword("chsk/dummy-cb-200")  # a POST that asked for no reply
 AJAX: Final = Keyword("ajax")  # callback id of a POST that asks for one

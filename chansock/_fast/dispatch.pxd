@@ -54,7 +54,7 @@ cdef class Connection(Link):
 
 cdef class EventMsg:
     cdef readonly object id             # Keyword
-    cdef readonly object data
+    cdef public object data             # as decoded, until its handler's type makes another of it
     cdef readonly Connection connection
     cdef object cb_id                   # None: no reply is wanted (but a POST's is True)
     cdef Route route
@@ -78,7 +78,7 @@ cdef class Dispatch:
     cdef dict routes                    # event id -> Route; no id in chsk/
     cdef dict own_routes                # the same for chsk/*
     cdef object unclaimed               # call(msg) -> bool: somebody will take it
-    cdef object failed                  # call(msg, exception)
+    cdef object failed                  # call(msg, exception) -> what to answer, or None
     cdef Py_ssize_t max_events
     cdef Py_ssize_t max_bytes
     cdef unsigned long thread           # the loop's

@@ -116,7 +116,7 @@ class Dispatch:
         routes: dict[str, Route],
         own_routes: dict[str, Route],
         unclaimed: Callable[[EventMsg[Any]], bool],
-        failed: Callable[[EventMsg[Any], BaseException], None],
+        failed: Callable[[EventMsg[Any], BaseException], object],
         wire: ModuleType,
         max_events: int,
         max_bytes: int,

@@ -19,6 +19,7 @@ import logging
 from asyncio import CancelledError
 from collections import deque
 from functools import partial
+from types import GenericAlias
 
 from chansock._fast import tasks
 from chansock.errors import PacketError
@@ -231,14 +232,14 @@ cdef class Connection(Link):
 cdef class EventMsg:
     """One event of a client, as a handler gets it.
 
-    `id` is a Keyword (a str), `data` what came with it or None. `uid` is None for an
-    anonymous client; `client` is a target for `send` and `disconnect`: this one session.
+    `id` is a Keyword (a str), `data` what came with it or None, for EventMsg[T] made a T.
+    `uid` is None for an anonymous client; `client` is a target for `send` and `disconnect`:
+    this one session.
     """
 
     @classmethod
     def __class_getitem__(cls, item):
-        # EventMsg[T] is for type checkers.
-        return cls
+        return GenericAlias(cls, item)
 
     @property
     def uid(self):
@@ -321,7 +322,8 @@ cdef class Dispatch:
     `routes` and `own_routes` map an event id to its Route: the application's, and
     those in the namespace `chsk`. `unclaimed(msg)` tells whether somebody will take
     an event that has no handler; `failed(msg, exception)` is told of each handler that
-    raised. `wire` is the module of the grammar's constants.
+    raised, and gives the answer to who asked, None for the usual one. `wire` is the module
+    of the grammar's constants.
     """
 
     def __cinit__(
@@ -403,10 +405,11 @@ cdef class Dispatch:
         )
         self._refuse(connection, cb_id)
 
-    def _refuse(self, Connection connection not None, cb_id):
-        # No handler will see it; whoever asked is told so instead of waiting in vain.
+    def _refuse(self, Connection connection not None, cb_id, answer=None):
+        # Whoever asked is told that no handler has an answer, instead of waiting in vain.
         if cb_id is not None:
-            self._reply(connection, self.error, None if connection.is_post else cb_id)
+            answer = self.error if answer is None else answer
+            self._reply(connection, answer, None if connection.is_post else cb_id)
 
     def _reply(self, Connection connection not None, value, cb_id):
         # The channel's own answer.
@@ -545,10 +548,10 @@ cdef class Dispatch:
 
     cdef int fail(self, EventMsg msg, object error) except -1:
         try:
-            self.failed(msg, error)
+            answer = self.failed(msg, error)
             if msg.wants_reply:
                 msg.is_replied = True
-                self._refuse(msg.connection, msg.cb_id)
+                self._refuse(msg.connection, msg.cb_id, answer)
         finally:
             self.done(msg)
         return 0

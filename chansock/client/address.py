@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias, get_args
 from urllib.parse import quote, urlsplit
 
-from chansock._core import subprotocol
+from chansock._core import subprotocol, wire
 from chansock.client.cookies import Jar
 from chansock.errors import ConfigError
 
@@ -21,6 +21,7 @@ __all__ = ["Address", "Attempt", "Pairs", "TokenPlace", "check_headers", "check_
 Pairs: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 TokenPlace: TypeAlias = Literal["param", "header", "subprotocol"]
 
+WHY: Final = (wire.WHY, "1")  # a reply of `:chsk/error` may say why; Sente's servers ignore it
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
 # These say how the connection is used, which is decided here.
@@ -101,10 +102,11 @@ class Attempt:
     token_place: TokenPlace = "param"  # of a WebSocket; over Ajax it is always a header
 
     def ws_url(self) -> str:
-        """`ws://host/chsk?client-id=...&csrf-token=...`; the application's params come first."""
+        """`ws://host/chsk?client-id=...&csrf-token=...&why=1`; the application's come first."""
         own = [("client-id", self.client_id)]
         if self.csrf_token is not None and self.token_place == "param":
             own.append(("csrf-token", self.csrf_token))
+        own.append(WHY)
         scheme = "wss" if self.address.is_secure else "ws"
         return f"{scheme}://{self.address.authority}{self.address.target(self._merged(own))}"
 
@@ -127,7 +129,7 @@ class Attempt:
 
     def post_form(self, udt: int, number: str, packet: bytes) -> bytes:
         """Write a POST with the packet in the form field `ppstr`."""
-        fields = [("udt", str(udt)), ("client-id", self.client_id), ("n", number)]
+        fields = [("udt", str(udt)), ("client-id", self.client_id), ("n", number), WHY]
         body = f"{encode_pairs(fields)}&ppstr={quote(packet, safe=_PLAIN)}".encode("ascii")
         head = self._head(
             "POST",
@@ -146,6 +148,7 @@ class Attempt:
             ("client-id", self.client_id),
             ("binary?", "true"),
             ("n", number),
+            WHY,
         ]
         head = self._head(
             "POST",

@@ -101,9 +101,14 @@ def read_packet(value: object, cb_id: object) -> Inbound:
 
 
 def reply_error(value: object) -> Exception | None:
-    """Tell what a reply raises: those three that Sente's `cb-success?` calls no success."""
+    """Tell what a reply raises: those three that Sente's `cb-success?` calls no success.
+
+    `[:chsk/error "why"]` is the first with its reason, from a chansock server.
+    """
     if is_keyword(value, ERROR):
         return ReplyError("the server's handler failed (:chsk/error)")
+    if isinstance(value, list) and len(value) == 2 and is_keyword(value[0], ERROR):
+        return ReplyError("the server's handler could not take the data", str(value[1]))
     if is_keyword(value, TIMEOUT):
         return ReplyTimeout("expected a reply, got the server's own time-out (:chsk/timeout)")
     if is_keyword(value, CLOSED):

@@ -17,6 +17,7 @@ from chansock.errors import ChannelClosed, ReplyError, ReplyTimeout
 from chansock.request import Request, Response
 from chansock.target import ANONYMOUS, UserId
 from chansock.testing.network import Delay, Lane
+from chansock.values import Keyword
 
 if TYPE_CHECKING:
     from chansock.testing.world import World
@@ -62,13 +63,21 @@ class Reply:
 
     @property
     def value(self) -> Any:
-        """The reply that has come; `Keyword("chsk/error")` if the handler failed.
+        """The reply that has come; `Keyword("chsk/error")` if the handler failed, and
+        `[Keyword("chsk/error"), why]` if it could not take the data.
 
         Raises LookupError if there is none yet: see `wait`.
         """
         if not self._values:
             raise LookupError(f"expected a reply, got none yet (status {self.status})")
         return self._values[0]
+
+    @property
+    def why(self) -> str | None:
+        """Why the handler could not take the data, if that is the reply."""
+        value = self.value
+        is_why = isinstance(value, list) and len(value) == 2 and value[0] == wire.ERROR
+        return str(value[1]) if is_why and isinstance(value[0], Keyword) else None
 
     def wait(self, timeout: float = WITHIN) -> Any:
         """Give the reply, letting turned time pass until it is here.
@@ -83,10 +92,12 @@ class Reply:
         error: Exception
         if self._values:
             value = self._values[0]
-            if value not in (wire.ERROR, wire.TIMEOUT):
+            if self.why is not None or value == wire.ERROR:
+                error = ReplyError(f"expected a reply to {event_id}, got {wire.ERROR}", self.why)
+            elif value == wire.TIMEOUT:
+                error = ReplyTimeout(f"expected a reply to {event_id}, got {value}")
+            else:
                 return value
-            kind = ReplyError if value == wire.ERROR else ReplyTimeout
-            error = kind(f"expected a reply to {event_id}, got {value}")
         elif self.status is not None:
             text = text_of(self.response)
             error = ReplyError(f"expected a reply to {event_id}, got {self.status} {text}")
@@ -129,7 +140,10 @@ class Client(ABC):
         self.close_code: int | None = None  # of the last socket; 1006: cut
         self.is_lagging = False
         self.network = world.network
-        self._params = [("client-id", client_id), *pairs(params)]
+        given = pairs(params)
+        # As chansock's own clients: a refusal of data comes with its reason.
+        why = [] if any(name == wire.WHY for name, _ in given) else [(wire.WHY, "1")]
+        self._params = [("client-id", client_id), *given, *why]
         self._headers = pairs(headers)
         self._uid = uid
         self._scope = scope

@@ -119,6 +119,7 @@ describe("a WebSocket", () => {
       lang: "de",
       "client-id": "tab 1/é",
       "csrf-token": "tok",
+      why: "1",
     });
     await client.ready;
     assert.deepEqual(client.state, {
@@ -206,6 +207,9 @@ describe("a WebSocket", () => {
     const failed = client.send("a/fail", null, { timeout: 5 });
     ws.send(`[:chsk/error ${/"\w+"/.exec(await messages.take())[0]}]`);
     await assert.rejects(failed, ReplyError);
+    const unfit = client.send("a/fail", null, { timeout: 5 });
+    ws.send(`[[:chsk/error "expected str, got 5"] ${/"\w+"/.exec(await messages.take())[0]}]`);
+    await assert.rejects(unfit, { reason: "expected str, got 5", message: /: expected str, got 5$/ });
     const late = client.send("a/silent", null, { timeout: 0.05 });
     await assert.rejects(late, ReplyTimeout);
     ws.send(`[1 ${/"\w+"/.exec(await messages.take())[0]}]`);
@@ -537,7 +541,8 @@ describe("Ajax", () => {
     assert.equal(first.request.url, "/chsk");
     assert.match(first.request.headers["content-type"], /^application\/x-www-form-urlencoded/);
     assert.equal(first.request.headers["x-csrf-token"], "tok");
-    assert.deepEqual([...first.form.keys()].sort(), ["client-id", "n", "ppstr", "udt"]);
+    const fields = ["client-id", "n", "ppstr", "udt", "why"];
+    assert.deepEqual([...first.form.keys()].sort(), fields);
     assert.equal(first.form.get("ppstr"), '[[:chat/say {:text "a+b &é"}] nil]');
     assert.equal(first.form.get("n"), `${udt}-1`);
     first.answer(200, "[:chsk/dummy-cb-200 nil]");
@@ -631,13 +636,14 @@ describe("Ajax", () => {
 
   it("maps answers to errors", async () => {
     parkAll();
-    const answers = ["[:chsk/error nil]", "[:chsk/timeout nil]", ""];
+    const answers = ["[:chsk/error nil]", "[:chsk/timeout nil]", "", '[[:chsk/error "why"] nil]'];
     peer.onPost = (call) => call.answer(200, answers.shift());
     const client = connect({ transport: "ajax" });
     await client.ready;
     await assert.rejects(client.send("a/b", 1, { timeout: 5 }), ReplyError);
     await assert.rejects(client.send("a/b", 1, { timeout: 5 }), ReplyTimeout);
     await assert.rejects(client.send("a/b", 1, { timeout: 5 }), ReplyError);
+    await assert.rejects(client.send("a/b", 1, { timeout: 5 }), { name: "ReplyError", reason: "why" });
     peer.onPost = (call) => call.answer(413, "too large\nmore");
     await assert.rejects(client.send("a/b", 1), { name: "ReplyError", message: /413 too large$/ });
     assert.ok(client.state.open);

@@ -555,7 +555,7 @@ for (const [kind, { packer, packet, name, read, nothing }] of Object.entries(SAY
       const said = client.send("chat/say", { text: "a+b &é" });
       const first = await posts.take();
       const fields = packer.binary ? first.query : first.form;
-      const expected = { "client-id": "tab", n: `${udt}-1` };
+      const expected = { "client-id": "tab", n: `${udt}-1`, why: "1" };
       let sent;
       if (packer.binary) {
         assert.equal(first.request.headers["content-type"], "application/octet-stream");

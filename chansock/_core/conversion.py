@@ -1,0 +1,218 @@
+"""From decoded data to a value of the type that a handler asks for, or BadData.
+
+`converter(kind)` is asked once, when a handler is registered; what it gives runs once for
+each event. Dataclasses and what the typing module spells are converted by `converters`,
+Structs by msgspec, models by pydantic: neither is imported before one of their classes is
+seen. No event, handler or channel is known here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import abc
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from types import NoneType, UnionType
+from typing import (
+    Annotated,
+    Any,
+    Final,
+    Literal,
+    NotRequired,
+    Required,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+from uuid import UUID
+
+from chansock._core.converters import (
+    SCALARS,
+    Converter,
+    anything,
+    either,
+    instance,
+    literal,
+    many,
+    mapping,
+    member,
+    model,
+    nothing,
+    optional,
+    parsed,
+    record,
+    row,
+    struct,
+)
+from chansock.values import Char, Keyword, Symbol, Tagged
+
+__all__ = ["Converter", "converter"]
+
+# Taken if they are of the class; the second names what else of those that JSON lacks.
+INSTANCES: Final = (bytes, Char, Fraction, Keyword, Symbol, Tagged)
+PARSED: Final[dict[type, Callable[[str], object]]] = {
+    Decimal: Decimal,
+    UUID: UUID,
+    datetime: datetime.fromisoformat,
+}
+LISTS: Final = (list, abc.Sequence, abc.Iterable, abc.Collection)
+SETS: Final = (set, frozenset, abc.Set)
+MAPS: Final = (dict, abc.Mapping)
+
+
+def converter(kind: object, names: Mapping[str, Any] | None = None) -> Converter | None:
+    """Make the function that converts to a type; None if any value is of it.
+
+    `names` are those of the scope that asks, for classes that stand in a function.
+    Raises TypeError for a type that data cannot be converted to.
+    """
+    made = _Maker(names).make(kind)
+    return None if made is anything else made
+
+
+class _Maker:
+    """Makes converters; knows those that it is about to make, for types that hold themselves."""
+
+    def __init__(self, names: Mapping[str, Any] | None) -> None:
+        self._names = dict(names or {})
+        self._known: dict[object, list[Converter]] = {}
+
+    def make(self, kind: Any) -> Converter:
+        origin, args = get_origin(kind), get_args(kind)
+        if kind in (Any, object) or isinstance(kind, TypeVar):
+            return anything
+        if kind in (None, NoneType):
+            return nothing
+        for framework, mark in ((struct, "__struct_fields__"), (model, "__pydantic_validator__")):
+            classes = marked(kind, mark)
+            if classes:
+                return framework(kind, classes)
+        if origin in (Annotated, Required, NotRequired):
+            return self.make(args[0])
+        if origin in (Union, UnionType):
+            return self._union(args)
+        if origin is Literal:
+            return literal(args)
+        if hasattr(kind, "__supertype__"):  # NewType
+            return self.make(kind.__supertype__)
+        if hasattr(kind, "__value__"):  # type X = ...
+            return self._once(kind, lambda: self.make(kind.__value__))
+        if is_record(kind):
+            return self._once(kind, lambda: self._record(kind))
+        if isinstance(origin or kind, type):
+            return self._of_class(kind, origin or kind, args)
+        raise refused(kind)
+
+    def _once(self, kind: object, make: Callable[[], Converter]) -> Converter:
+        slot = self._known.get(kind)
+        if slot is None:
+            slot = self._known[kind] = []
+            slot.append(make())
+            return slot[0]
+        # Inside of itself: it is made by the time that it is called.
+        return lambda value: slot[0](value)  # noqa: PLW0108
+
+    def _of_class(self, kind: Any, base: Any, args: tuple[Any, ...]) -> Converter:
+        if base in LISTS:
+            return many("a list", list, self._item(args), list, tuple)
+        if base in SETS:
+            made = set if base is set else frozenset
+            return many("a set", made, self._item(args), set, frozenset, list, tuple)
+        if base is tuple:
+            if not args or args[-1] is Ellipsis:
+                return many("a list", tuple, self._item(args[:1]), list, tuple)
+            return row([self.make(arg) for arg in args])
+        if base in MAPS:
+            key, value = args or (Any, Any)
+            return mapping(self.make(key), self.make(value))
+        if kind in SCALARS:
+            return SCALARS[kind]
+        if kind in INSTANCES:
+            return instance(kind)
+        if kind in PARSED:
+            return parsed(kind, PARSED[kind])
+        if issubclass(base, Enum):
+            return member(base)
+        raise refused(kind)
+
+    def _item(self, args: tuple[Any, ...]) -> Converter:
+        return self.make(args[0]) if args else anything
+
+    def _union(self, kinds: tuple[Any, ...]) -> Converter:
+        others = [kind for kind in kinds if kind is not NoneType]
+        made = [self.make(kind) for kind in others]
+        if len(made) == len(kinds) - 1 == 1:
+            return optional(made[0])
+        # Tried one after the other: of two that hold themselves a peer could make a long try.
+        maps = [kind for kind in others if is_map(kind)]
+        lists = [kind for kind in others if (get_origin(kind) or kind) in (*LISTS, *SETS, tuple)]
+        if len(maps) > 1 or len(lists) > 1:
+            raise refused(maps or lists, "in a union at most one that is a map and one a list")
+        if len(made) < len(kinds):
+            made.append(nothing)
+        of_map = made[others.index(maps[0])] if maps else None
+        return either(" or ".join(map(name, kinds)), made, of_map)
+
+    def _record(self, kind: Any) -> Converter:
+        try:
+            hints = get_type_hints(kind, include_extras=True)
+        except NameError:
+            hints = get_type_hints(kind, localns=self._names, include_extras=True)
+        if not dataclasses.is_dataclass(kind):
+            left_out = {key for key, hint in hints.items() if get_origin(hint) is NotRequired}
+            fields = {key: self.make(hint) for key, hint in hints.items()}
+            return record(name(kind), dict, fields, kind.__required_keys__ - left_out)
+        if any(isinstance(hint, dataclasses.InitVar) for hint in hints.values()):
+            raise refused(kind, "no InitVar")
+        taken = [field for field in dataclasses.fields(kind) if field.init]
+        missing = dataclasses.MISSING
+        required = frozenset(
+            field.name
+            for field in taken
+            if field.default is missing and field.default_factory is missing
+        )
+        fields = {field.name: self.make(hints[field.name]) for field in taken}
+        return record(name(kind), kind, fields, required)
+
+
+def marked(kind: Any, mark: str) -> tuple[type, ...]:
+    """Give the classes of a type, or of a union, if all bear a mark."""
+    origin, args = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return marked(args[0], mark)
+    if origin in (Union, UnionType):
+        parts = [marked(arg, mark) for arg in args if arg is not NoneType]
+        return tuple(one for part in parts for one in part) if all(parts) else ()
+    base = origin or kind
+    return (base,) if isinstance(base, type) and hasattr(base, mark) else ()
+
+
+def is_record(kind: Any) -> bool:
+    """Tell whether it is a dataclass or a TypedDict."""
+    is_typed_dict = hasattr(kind, "__required_keys__") and hasattr(kind, "__total__")
+    return isinstance(kind, type) and (is_typed_dict or dataclasses.is_dataclass(kind))
+
+
+def is_map(kind: Any) -> bool:
+    """Tell whether it is made of a map."""
+    base = get_origin(kind) or kind
+    marks = ("__struct_fields__", "__pydantic_validator__")
+    return is_record(base) or base in MAPS or any(hasattr(base, mark) for mark in marks)
+
+
+def name(kind: Any) -> str:
+    """Name a type for a message."""
+    return "nil" if kind is NoneType else getattr(kind, "__name__", None) or str(kind)
+
+
+def refused(kind: object, what: str = "") -> TypeError:
+    """Make the error for a type that data cannot be converted to."""
+    return TypeError(
+        f"expected a dataclass, TypedDict, msgspec.Struct, pydantic model, or a type of data like "
+        f"list[int] | None{', ' * bool(what)}{what}, got {kind!r:.80}"
+    )

@@ -1,0 +1,308 @@
+"""The converters: each makes a function that takes decoded data of one type, or raises BadData.
+
+What it gives for a value that is of the type already is that value. Which of them is for
+which type is of `conversion`. Nothing of a type checker's is known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Final, TypeAlias
+
+from chansock.errors import BadData
+
+__all__ = [
+    "SCALARS",
+    "Converter",
+    "anything",
+    "either",
+    "instance",
+    "literal",
+    "many",
+    "mapping",
+    "member",
+    "model",
+    "nothing",
+    "optional",
+    "parsed",
+    "record",
+    "row",
+    "struct",
+]
+
+Converter: TypeAlias = Callable[[Any], Any]
+
+
+def anything(value: Any) -> Any:
+    """Give the value."""
+    return value
+
+
+def nothing(value: Any) -> None:
+    """Take nil."""
+    if value is not None:
+        raise BadData(f"expected nil, got {shown(value)}")
+
+
+def text(value: Any) -> str:
+    """Take a str: keywords and symbols are, too."""
+    if isinstance(value, str):
+        return value
+    raise BadData(f"expected str, got {shown(value)}")
+
+
+def whole(value: Any) -> int:
+    """Take an int that is no bool."""
+    if isinstance(value, int) and value is not True and value is not False:
+        return value
+    raise BadData(f"expected int, got {shown(value)}")
+
+
+def real(value: Any) -> float:
+    """Take a float, or an int as one: JavaScript writes 1.0 as 1."""
+    if isinstance(value, float):
+        return value
+    if isinstance(value, int) and value is not True and value is not False:
+        try:
+            return float(value)
+        except OverflowError:
+            pass
+    raise BadData(f"expected float, got {shown(value)}")
+
+
+def truth(value: Any) -> bool:
+    """Take true or false."""
+    if value is True or value is False:
+        return value
+    raise BadData(f"expected bool, got {shown(value)}")
+
+
+SCALARS: Final[dict[type, Converter]] = {str: text, int: whole, float: real, bool: truth}
+
+
+def instance(kind: type) -> Converter:
+    """Take values of a class."""
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, kind):
+            return value
+        raise BadData(f"expected {kind.__name__}, got {shown(value)}")
+
+    return convert
+
+
+def parsed(kind: type, parse: Callable[[str], object]) -> Converter:
+    """Take values of a class, or the text of one: packers for JSON have no other form."""
+
+    def convert(value: Any) -> Any:
+        if isinstance(value, kind):
+            return value
+        try:
+            if isinstance(value, str):
+                return parse(value)
+            if kind is Decimal:
+                return Decimal(whole(value))
+        except (ValueError, ArithmeticError):
+            pass
+        raise BadData(f"expected {kind.__name__}, got {shown(value)}")
+
+    return convert
+
+
+def member(kind: type[Enum]) -> Converter:
+    """Take a member of an Enum by its value."""
+    has_bool = any(isinstance(one.value, bool) for one in kind)
+
+    def convert(value: Any) -> Any:
+        try:
+            if not isinstance(value, bool) or has_bool:  # True is equal to 1
+                return kind(value)
+        except (TypeError, ValueError):
+            pass
+        raise BadData(f"expected {one_of(one.value for one in kind)}, got {shown(value)}")
+
+    return convert
+
+
+def literal(options: tuple[Any, ...]) -> Converter:
+    """Take one of the values of a Literal."""
+    plain = [(one.value if isinstance(one, Enum) else one, one) for one in options]
+
+    def convert(value: Any) -> Any:
+        for option, given in plain:
+            # True is equal to 1, and neither is meant by the other.
+            if value == option and isinstance(value, bool) is isinstance(option, bool):
+                return given
+            if value is given:
+                return given
+        raise BadData(f"expected {one_of(option for option, _ in plain)}, got {shown(value)}")
+
+    return convert
+
+
+def optional(convert: Converter) -> Converter:
+    """Take nil besides."""
+    return lambda value: None if value is None else convert(value)
+
+
+def either(names: str, converters: list[Converter], of_map: Converter | None) -> Converter:
+    """Take what the first takes that takes it; a map goes to the one that is for maps."""
+
+    def convert(value: Any) -> Any:
+        if of_map is not None and isinstance(value, dict):
+            return of_map(value)
+        for one in converters:
+            try:
+                return one(value)
+            except BadData:
+                pass
+        raise BadData(f"expected {names}, got {shown(value)}")
+
+    return convert
+
+
+def many(names: str, made: Callable[[Any], Any], item: Converter, *taken: type) -> Converter:
+    """Take a collection, each item converted."""
+
+    def convert(value: Any) -> Any:
+        if type(value) not in taken and not isinstance(value, taken):
+            raise BadData(f"expected {names}, got {shown(value)}")
+        if item is anything:
+            return made(value)
+        found = []
+        try:
+            for one in value:
+                found.append(item(one))  # as many as there were before a fault
+        except BadData as error:
+            raise error.under(len(found)) from None
+        return made(found)
+
+    return convert
+
+
+def row(items: list[Converter]) -> Converter:
+    """Take a list of this length, each item by its own converter."""
+
+    def convert(value: Any) -> Any:
+        if not isinstance(value, list | tuple) or len(value) != len(items):
+            raise BadData(f"expected a list of {len(items)}, got {shown(value)}")
+        found: list[Any] = []
+        try:
+            for item, one in zip(items, value, strict=True):
+                found.append(item(one))
+        except BadData as error:
+            raise error.under(len(found)) from None
+        return tuple(found)
+
+    return convert
+
+
+def mapping(key: Converter, item: Converter) -> Converter:
+    """Take a map, each key and value converted."""
+
+    def convert(value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise BadData(f"expected a map, got {shown(value)}")
+        found = {}
+        for name, one in value.items():
+            try:
+                found[key(name)] = item(one)
+            except BadData as error:
+                raise error.under(name) from None
+        return found
+
+    return convert
+
+
+def record(
+    kind: str, make: Any, fields: dict[str, Converter], required: frozenset[str]
+) -> Converter:
+    """Take a map with the fields of a dataclass or a TypedDict; other keys are left out."""
+    pairs = list(fields.items())
+
+    def convert(value: Any) -> Any:
+        if not isinstance(value, dict):
+            if make is not dict and type(value) is make:
+                return value
+            raise BadData(f"expected {kind}, a map, got {shown(value)}")
+        found = {}
+        key = ""
+        try:
+            for key, item in pairs:
+                if key in value:
+                    found[key] = item(value[key])
+                elif key in required:
+                    raise BadData("expected a value, got none")
+        except BadData as error:
+            raise error.under(key) from None
+        try:
+            return make(**found)
+        except ValueError as error:  # of its __post_init__
+            raise BadData(f"expected {kind}: {error}") from error
+
+    return convert
+
+
+def struct(kind: Any, classes: tuple[type, ...]) -> Converter:
+    """Take what msgspec makes a Struct of, or one of several."""
+    import msgspec
+
+    def convert(value: Any) -> Any:
+        if type(value) in classes:
+            return value
+        try:
+            return msgspec.convert(value, kind)
+        except msgspec.ValidationError as error:
+            # Expected `str`, got `int` - at `$.text`
+            message, _, place = str(error).partition(" - at `$")
+            raise BadData(message[:1].lower() + message[1:], place.removesuffix("`")) from None
+
+    try:
+        convert(())  # it looks at the annotations of the fields only now
+    except BadData:
+        pass
+    return convert
+
+
+def model(kind: Any, classes: tuple[type, ...]) -> Converter:
+    """Take what pydantic makes a model of, or a dataclass of its own, or one of several."""
+    import pydantic
+
+    validate = pydantic.TypeAdapter(kind).validate_python
+
+    def convert(value: Any) -> Any:
+        if type(value) in classes:
+            return value
+        try:
+            return validate(value)
+        except pydantic.ValidationError as error:
+            first, *others = error.errors(include_url=False, include_context=False)
+            more = f" (and {len(others)} more)" if others else ""
+            bad = BadData(first["msg"][:1].lower() + first["msg"][1:] + more)
+            for step in reversed(first["loc"]):
+                bad = bad.under(step)
+            raise bad from None
+
+    return convert
+
+
+# -- words
+
+
+def shown(value: object) -> str:
+    """Show a peer's value: a scalar's repr, cut at 80; of others the type alone."""
+    if isinstance(value, str):
+        return f"{str(value)[:80]!r:.80}"
+    if value is None:
+        return "nil"
+    if isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 1 << 64):
+        return repr(value)
+    return type(value).__name__
+
+
+def one_of(values: Iterable[object]) -> str:
+    """Name the values that would do."""
+    found = [repr(value) for value in values]
+    return found[0] if len(found) == 1 else f"one of {', '.join(found)}"

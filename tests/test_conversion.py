@@ -1,0 +1,360 @@
+"""Decoded data made values of the type that a handler asks for, and the words when it is not."""
+
+import datetime as dt
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import InitVar, dataclass, field
+from decimal import Decimal
+from enum import Enum, IntEnum, IntFlag, StrEnum
+from fractions import Fraction
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    NewType,
+    NotRequired,
+    Required,
+    TypedDict,
+    TypeVar,
+    Union,
+)
+
+import msgspec
+import pydantic
+import pytest
+import typing_extensions
+
+from chansock import BadData, FrozenDict, Keyword, List, StrDict, edn
+from chansock._core.conversion import converter
+
+T = TypeVar("T")
+RoomId = NewType("RoomId", int)
+NOW = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
+ID = uuid.UUID(int=7)
+
+
+class Color(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Level(IntEnum):
+    LOW = 1
+
+
+class Word(StrEnum):
+    A = "a"
+
+
+class Rights(IntFlag):
+    READ = 1
+    WRITE = 2
+
+
+@dataclass
+class Say:
+    text: str
+    room: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deep:
+    said: Say
+    more: list[Say] = field(default_factory=list)
+    by_name: dict[str, Say] = field(default_factory=dict)
+    color: Color | None = None
+    made: float = field(default=0.5, init=False)
+
+
+@dataclass
+class Tree:
+    value: int
+    children: "list[Tree]" = field(default_factory=list)
+
+
+@dataclass
+class Checked:
+    n: int
+
+    def __post_init__(self) -> None:
+        if self.n < 0:
+            raise ValueError("expected n of at least 0")
+
+
+class Options(TypedDict):
+    name: str
+    size: NotRequired[int]
+
+
+class Loose(TypedDict, total=False):
+    name: Required[str]
+    size: int
+
+
+class Extended(typing_extensions.TypedDict):
+    name: str
+    size: typing_extensions.NotRequired[int]
+
+
+class Struct(msgspec.Struct):
+    text: str
+    room: int = 0
+
+
+class Join(msgspec.Struct, tag="join"):
+    room: str
+
+
+class Leave(msgspec.Struct, tag="leave", rename="kebab"):
+    room_id: int
+
+
+class Model(pydantic.BaseModel):
+    text: str
+    room: int = 0
+
+
+class Cat(pydantic.BaseModel):
+    kind: Literal["cat"]
+
+
+class Dog(pydantic.BaseModel):
+    kind: Literal["dog"]
+    age: int
+
+
+@pydantic.dataclasses.dataclass
+class Pydantic:
+    n: int
+
+
+@dataclass
+class Mixed:
+    struct: Struct
+    models: list[Model]
+
+
+FITS = [
+    (str, "a", "a"),
+    (str, Keyword("a"), Keyword("a")),
+    (int, 5, 5),
+    (float, 5, 5.0),
+    (float, 1.5, 1.5),
+    (bool, True, True),
+    (None, None, None),
+    (bytes, b"x", b"x"),
+    (Keyword, Keyword("a"), Keyword("a")),
+    (Fraction, Fraction(1, 2), Fraction(1, 2)),
+    (Decimal, Decimal("1.5"), Decimal("1.5")),
+    (Decimal, "1.5", Decimal("1.5")),
+    (Decimal, 3, Decimal(3)),
+    (uuid.UUID, ID, ID),
+    (uuid.UUID, str(ID), ID),
+    (dt.datetime, NOW, NOW),
+    (dt.datetime, "2026-01-02T00:00:00Z", NOW),
+    (RoomId, 5, 5),
+    (Annotated[int, []], 5, 5),
+    (int | None, None, None),
+    (int | None, 5, 5),
+    (
+        Union[int, str, None],  # noqa: UP007
+        "a",
+        "a",
+    ),
+    (float | int, 5, 5.0),
+    (int | float, 5, 5),
+    (list, [1, "a"], [1, "a"]),
+    (list[int], [1, 2], [1, 2]),
+    (list[int], List((1, 2)), [1, 2]),
+    (Sequence[int], (1, 2), [1, 2]),
+    (tuple[int, ...], [1, 2], (1, 2)),
+    (tuple, [1, 2], (1, 2)),
+    (tuple[int, str], [1, "a"], (1, "a")),
+    (set[int], {1, 2}, {1, 2}),
+    (set[int], [1, 1], {1}),
+    (frozenset[str], {"a"}, frozenset("a")),
+    (dict, {"a": 1}, {"a": 1}),
+    (dict[str, int], StrDict(a=1), {"a": 1}),
+    (Mapping[str, float], FrozenDict(a=1), {"a": 1.0}),
+    (dict[int, list[int]], {1: [2]}, {1: [2]}),
+    (Color, "red", Color.RED),
+    (Color, Keyword("blue"), Color.BLUE),
+    (Level, 1, Level.LOW),
+    (Word, Keyword("a"), Word.A),
+    (Rights, 3, Rights.READ | Rights.WRITE),
+    (Literal["red", 1], Keyword("red"), "red"),
+    (Literal["red", 1], 1, 1),
+    (Literal[Color.RED], "red", Color.RED),
+    (Say, {"text": "a"}, Say("a")),
+    (Say, {"text": Keyword("a"), "room": 2, "other": 3}, Say("a", 2)),
+    (Say, StrDict(text="a"), Say("a")),
+    (Say | None, {"text": "a"}, Say("a")),
+    (Say | str, "a", "a"),
+    (str | Say | list[Say], [{"text": "a"}], [Say("a")]),
+    (
+        Deep,
+        {"said": {"text": "a"}, "more": [{"text": "b"}], "by_name": {"x": {"text": "c"}}},
+        Deep(said=Say("a"), more=[Say("b")], by_name={"x": Say("c")}),
+    ),
+    (
+        Deep,
+        {"said": {"text": "a"}, "color": Keyword("red"), "made": 9},
+        Deep(said=Say("a"), color=Color.RED),
+    ),
+    (Tree, {"value": 1, "children": [{"value": 2}]}, Tree(1, [Tree(2)])),
+    (Checked, {"n": 0}, Checked(0)),
+    (Options, {"name": "a", "other": 1}, {"name": "a"}),
+    (Options, {"name": "a", "size": 1}, {"name": "a", "size": 1}),
+    (Loose, {"name": "a"}, {"name": "a"}),
+    (Extended, {"name": "a", "size": 2}, {"name": "a", "size": 2}),
+    (Struct, {"text": "a"}, Struct("a")),
+    (Join | Leave, {"type": "leave", "room-id": 3}, Leave(3)),
+    (Model, {"text": "a", "room": "7"}, Model(text="a", room=7)),
+    (
+        Annotated[Cat | Dog, pydantic.Field(discriminator="kind")],
+        {"kind": Keyword("dog"), "age": 3},
+        Dog(kind="dog", age=3),
+    ),
+    (Pydantic, {"n": 1}, Pydantic(1)),
+    (
+        Mixed,
+        {"struct": {"text": "a"}, "models": [{"text": "b"}]},
+        Mixed(Struct("a"), [Model(text="b")]),
+    ),
+    (list[Model] | None, [{"text": "b"}], [Model(text="b")]),
+]
+
+
+@pytest.mark.parametrize(("kind", "value", "expected"), FITS)
+def test_what_fits_is_converted_and_twice_is_the_same(kind, value, expected):
+    convert = converter(kind)
+    found = convert(value)
+    assert (type(found), found) == (type(expected), expected)
+    assert convert(found) == expected
+
+
+@pytest.mark.parametrize("kind", [Any, object, T])
+def test_any_data_needs_no_converter(kind):
+    assert converter(kind) is None
+
+
+BAD = [
+    (str, 5, "expected str, got 5"),
+    (str, None, "expected str, got nil"),
+    (int, True, "expected int, got True"),
+    (int, 1.0, "expected int, got 1.0"),
+    (int, "1", "expected int, got '1'"),
+    (float, False, "expected float, got False"),
+    (float, 10**400, "expected float, got int"),
+    (bool, 1, "expected bool, got 1"),
+    (None, 0, "expected nil, got 0"),
+    (Keyword, "a", "expected Keyword, got 'a'"),
+    (uuid.UUID, "x", "expected UUID, got 'x'"),
+    (dt.datetime, 5, "expected datetime, got 5"),
+    (Decimal, "x", "expected Decimal, got 'x'"),
+    (Decimal, True, "expected Decimal, got True"),
+    (int, "x" * 500, f"expected int, got '{'x' * 79}"),
+    (int, {"password": "secret"}, "expected int, got dict"),
+    (int | None, "a", "expected int, got 'a'"),
+    (int | str, [1], "expected int or str, got list"),
+    (int | str | None, 1.5, "expected int or str or nil, got 1.5"),
+    (list[int], {1}, "expected a list, got set"),
+    (list[int], [1, "a"], "expected int, got 'a' at [1]"),
+    (list[list[int]], [[], [1, None]], "expected int, got nil at [1][1]"),
+    (set[int], 5, "expected a set, got 5"),
+    (tuple[int, str], [1], "expected a list of 2, got list"),
+    (tuple[int, str], [1, 2], "expected str, got 2 at [1]"),
+    (dict[str, int], [], "expected a map, got list"),
+    (dict[str, int], {"a": "b"}, "expected int, got 'b' at ['a']"),
+    (dict[int, int], {"a": 1}, "expected int, got 'a' at ['a']"),
+    (dict[str, int], {(1, 2): 1}, "expected str, got tuple at [tuple]"),
+    (Color, "green", "expected one of 'red', 'blue', got 'green'"),
+    (Color, [1], "expected one of 'red', 'blue', got list"),
+    (Level, True, "expected 1, got True"),
+    (Rights, "x", "expected one of 1, 2, got 'x'"),
+    (Literal[1, "a"], True, "expected one of 1, 'a', got True"),
+    (Say, 5, "expected Say, a map, got 5"),
+    (Say, {}, "expected a value, got none at ['text']"),
+    (Say, {"text": 5}, "expected str, got 5 at ['text']"),
+    (Say | None, {"text": 5}, "expected str, got 5 at ['text']"),
+    (Say | str, {"text": 5}, "expected str, got 5 at ['text']"),
+    (
+        Deep,
+        {"said": {"text": "a"}, "more": [{"text": 1}]},
+        "expected str, got 1 at ['more'][0]['text']",
+    ),
+    (Checked, {"n": -1}, "expected Checked: expected n of at least 0"),
+    (Options, {"size": 1}, "expected a value, got none at ['name']"),
+    (Loose, {}, "expected a value, got none at ['name']"),
+    (Extended, {"name": 5}, "expected str, got 5 at ['name']"),
+    (Struct, {"text": 5}, "expected `str`, got `int` at .text"),
+    (Struct, 5, "expected `object`, got `int`"),
+    (list[Struct], [{"text": "a"}, {"room": 1}], "object missing required field `text` at [1]"),
+    (Join | Leave, {"type": "other"}, "invalid value 'other' at .type"),
+    (Model, {"text": 5}, "input should be a valid string at ['text']"),
+    (
+        Model,
+        {"text": 5, "room": "x"},
+        "input should be a valid string (and 1 more) at ['text']",
+    ),
+    (Mixed, {"struct": {"text": "a"}, "models": [{}]}, "field required at ['models'][0]['text']"),
+]
+
+
+@pytest.mark.parametrize(("kind", "value", "expected"), BAD)
+def test_what_does_not_fit_is_named_with_its_place(kind, value, expected):
+    with pytest.raises(BadData) as caught:
+        converter(kind)(value)
+    assert str(caught.value) == expected
+
+
+class Pair(NamedTuple):
+    a: int
+
+
+@dataclass
+class WithInit:
+    a: InitVar[int]
+
+
+@dataclass
+class Page(Generic[T]):
+    items: list[T]
+
+
+@pytest.mark.parametrize(
+    ("kind", "got"),
+    [
+        (complex, "complex"),
+        (Pair, "Pair"),
+        (WithInit, "no InitVar"),
+        (Page[int], "Page"),
+        (dt.date, "date"),
+        (list[complex], "complex"),
+        (Say | Tree, "at most one that is a map"),
+        (Say | dict[str, int], "at most one that is a map"),
+        (Say | Struct, "at most one that is a map"),
+        (list[int] | set[int], "at most one that is a map and one a list"),
+        ("Say", "'Say'"),
+        (5, "got 5"),
+    ],
+)
+def test_a_type_that_data_cannot_be_is_refused_at_registration(kind, got):
+    with pytest.raises(
+        TypeError, match=r"expected a dataclass, TypedDict, msgspec\.Struct"
+    ) as caught:
+        converter(kind)
+    assert got in str(caught.value)
+
+
+def test_a_tree_is_taken_to_any_depth_that_the_stack_holds():
+    tree = {"value": 1}
+    for _ in range(90):
+        tree = {"value": 1, "children": [tree]}
+    found, depth = converter(Tree)(edn.loads(edn.dumps(tree))), 0
+    while found.children:
+        (found,) = found.children
+        depth += 1
+    assert depth == 90
