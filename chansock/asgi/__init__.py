@@ -160,16 +160,18 @@ class _Door:
         if isinstance(found, Response):
             await _refuse(scope, send, found, endpoint.answer_fields(request))
             return
-        spoken = subprotocol.answered(request.headers.getall("sec-websocket-protocol"))
-        await send({"type": "websocket.accept", "subprotocol": spoken})
         socket = Socket(send, self._config)
         connection = endpoint.open(found, socket)
         assert connection is not None  # a socket has no answer yet
-        reader = asyncio.create_task(socket.read(receive, endpoint, connection))
+        reader: asyncio.Task[None] | None = None
         try:
+            spoken = subprotocol.answered(request.headers.getall("sec-websocket-protocol"))
+            await send({"type": "websocket.accept", "subprotocol": spoken})
+            reader = asyncio.create_task(socket.read(receive, endpoint, connection))
             await socket.run(endpoint, connection)
         finally:
-            reader.cancel()
+            if reader is not None:
+                reader.cancel()
             endpoint.closed(connection, socket.code)
 
 

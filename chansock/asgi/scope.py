@@ -54,13 +54,13 @@ def request_of(scope: Scope, proxies: Proxies | None) -> Request:
     gives it as it was sent.
     """
     target = quote(scope["path"], safe=_IN_A_PATH).encode()
-    if scope["query_string"]:
-        target += b"?" + scope["query_string"]
+    if query := scope.get("query_string", b""):
+        target += b"?" + query
     client = scope.get("client")
     request = Request.from_fields(
         scope.get("method", "GET"),
         target,
-        scope["headers"],
+        scope.get("headers", ()),
         client=(client[0], client[1]) if client else None,
         scope=scope,
     )

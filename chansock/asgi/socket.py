@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from contextlib import suppress
 from typing import Any, Final
 
 from chansock._core.endpoint import Endpoint
@@ -101,15 +102,22 @@ class Socket(Transport):
     # -- out
 
     async def run(self, endpoint: Endpoint, connection: Connection) -> None:
-        """Send what is written, until one side closes; where cancelled, say 1012 and end."""
+        """Send what is written, until one side closes.
+
+        Where it is cancelled, for the server stops, it says 1012 and ends; at once if the
+        server does not take what was sent last.
+        """
         try:
             await self._run(endpoint, connection)
         except TimeoutError:
             pass  # its peer has left, or takes nothing any more
         except asyncio.CancelledError:
-            # The server stops, and waits no longer for its applications.
             self.close(1012, "service restart")
-            await self._say_goodbye()
+            if self._is_sending:
+                raise
+            with suppress(Exception):  # whatever becomes of it, this is the end
+                async with asyncio.timeout(self._config.close_timeout):
+                    await self._say_goodbye()
         except Exception as error:
             # What servers raise where the peer has left; not each has said so to the reader yet.
             log.info("ws_send_failed client=%r: %r", connection.client_id[:8], error)
@@ -168,7 +176,8 @@ class Socket(Transport):
         """Give the channel what the peer sends, until it or we close."""
         try:
             while True:
-                await self._may_read.wait()
+                if not self._may_read.is_set():
+                    await self._may_read.wait()
                 message = await receive()
                 if message["type"] == "websocket.receive":
                     if self.is_open:

@@ -1,0 +1,496 @@
+"""chansock.asgi by itself: lifespans, paths, and what it says. The servers are in test_served_*."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from dist_content import ROOT
+from raw import Run
+
+import chansock
+from chansock import ChannelClosed, ChannelSocket, Config, ConfigError
+from chansock.asgi import Middleware, app, routes
+
+Words = list[str]
+
+
+class Server:
+    """The ASGI server that a test is: what it says is put into `heard`, what it hears stands
+    in `said`."""
+
+    def __init__(self, scope: dict[str, Any], *words: dict[str, Any]) -> None:
+        self.scope = scope
+        self.heard: asyncio.Queue[Any] = asyncio.Queue()
+        self.said: asyncio.Queue[Any] = asyncio.Queue()
+        for word in words:
+            self.heard.put_nowait(word)
+
+    async def run(self, application: Any) -> None:
+        await application(self.scope, self.heard.get, self.said.put)
+
+    def all_said(self) -> list[Any]:
+        return [self.said.get_nowait() for _ in range(self.said.qsize())]
+
+
+@asynccontextmanager
+async def lifespan(application: Any, **more: Any) -> AsyncIterator[dict[str, Any]]:
+    """Run a lifespan around a block; give its state."""
+    server = Server({"type": "lifespan", "asgi": {}, **more}, {"type": "lifespan.startup"})
+    task = asyncio.create_task(server.run(application))
+    assert await server.said.get() == {"type": "lifespan.startup.complete"}
+    yield more.get("state", {})
+    server.heard.put_nowait({"type": "lifespan.shutdown"})
+    assert await server.said.get() == {"type": "lifespan.shutdown.complete"}
+    await task
+
+
+def http(path: str, query: str = "", **more: Any) -> dict[str, Any]:
+    return {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "query_string": query.encode(),
+        "headers": [(b"host", b"localhost")],
+        **more,
+    }
+
+
+async def get(application: Any, path: str, query: str = "", **more: Any) -> tuple[int, str]:
+    """Give status and body of a GET."""
+    request = {"type": "http.request", "body": b""}
+    server = Server(http(path, query, **more), request)
+    await server.run(application)
+    start, body = server.all_said()
+    return start["status"], body["body"].decode()
+
+
+async def nothing(scope: Any, receive: Any, send: Any) -> None:
+    """An application that is asked for nothing."""
+    raise AssertionError(scope)
+
+
+def recording(chsk: ChannelSocket, told: Words) -> Callable[..., Awaitable[None]]:
+    """An application that notes at its start and end whether the channel is there."""
+
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        for word in ("startup", "shutdown"):
+            assert (await receive())["type"] == f"lifespan.{word}"
+            told.append(f"{word} {chsk.is_started}")
+            await send({"type": f"lifespan.{word}.complete"})
+
+    return application
+
+
+def test_it_imports_no_framework() -> None:
+    code = (
+        "import sys, chansock.asgi; print([name for name in ('starlette', 'uvicorn', 'fastapi')"
+        " if name in sys.modules])"
+    )
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+# -- lifespan
+
+
+def test_channel_is_there_before_the_application_starts_and_after_it_ends(run: Run) -> None:
+    async def main() -> None:
+        chsk, told = ChannelSocket(), []
+        async with lifespan(Middleware(recording(chsk, told), chsk)):
+            assert chsk.is_started
+        assert not chsk.is_started
+        assert told == ["startup True", "shutdown True"]
+
+    run(main())
+
+
+async def raises(scope: Any, receive: Any, send: Any) -> None:
+    raise ValueError("no lifespan here")
+
+
+async def raises_late(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+    raise ValueError("no lifespan here")
+
+
+async def returns(scope: Any, receive: Any, send: Any) -> None:
+    pass
+
+
+async def returns_early(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+
+
+@pytest.mark.parametrize("application", [raises, raises_late, returns, returns_early])
+def test_application_without_a_lifespan_needs_none(application: Any, run: Run) -> None:
+    async def main() -> None:
+        chsk = ChannelSocket()
+        async with lifespan(Middleware(application, chsk)):
+            assert chsk.is_started
+        assert not chsk.is_started
+
+    run(main())
+
+
+def test_application_that_cannot_start_stops_the_channel_first(run: Run) -> None:
+    async def main() -> None:
+        chsk = ChannelSocket()
+        states = []
+
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": "no database"})
+
+        async def send(message: Any) -> None:
+            states.append((message, chsk.is_started))
+
+        server = Server({"type": "lifespan"}, {"type": "lifespan.startup"})
+        await Middleware(application, chsk)(server.scope, server.heard.get, send)
+        failed = {"type": "lifespan.startup.failed", "message": "no database"}
+        assert states == [(failed, False)]
+
+    run(main())
+
+
+def test_fault_of_a_running_application_stops_the_channel_and_is_told(run: Run) -> None:
+    async def main() -> None:
+        chsk = ChannelSocket()
+
+        async def application(scope: Any, receive: Any, send: Any) -> None:
+            await returns_early(scope, receive, send)
+            raise ZeroDivisionError
+
+        server = Server({"type": "lifespan"}, {"type": "lifespan.startup"})
+        with pytest.raises(ZeroDivisionError):
+            await server.run(Middleware(application, chsk))
+        assert not chsk.is_started
+
+    run(main())
+
+
+def test_state_of_the_lifespan_tells_of_every_channel(run: Run) -> None:
+    async def main() -> None:
+        one, two = ChannelSocket(), ChannelSocket()
+        application = Middleware(Middleware(returns, one, "/one"), two, "/two")
+        async with lifespan(application, state={"own": 1}) as state:
+            assert state == {"own": 1, "chansock": [("/two", two), ("/one", one)]}
+
+    run(main())
+
+
+def test_channel_lives_again_in_the_next_lifespan(run: Run) -> None:
+    async def main() -> None:
+        chsk = ChannelSocket()
+        application = app(chsk)
+        for _ in range(2):
+            async with lifespan(application):
+                status, text = await get(application, "/chsk", "client-id=a&handshake%3F=1")
+                assert (status, text[:18]) == (200, "[[:chsk/handshake ")
+
+    run(main())
+
+
+def test_channel_that_somebody_else_started_is_not_stopped(run: Run) -> None:
+    async def main() -> None:
+        async with ChannelSocket() as chsk:
+            async with lifespan(Middleware(returns, chsk)):
+                pass
+            assert chsk.is_started
+
+    run(main())
+
+
+def test_without_a_lifespan_the_first_request_starts_the_channel(run: Run) -> None:
+    async def main() -> None:
+        chsk = ChannelSocket()
+        application = app(chsk)
+        assert (await get(application, "/"))[0] == 404
+        assert not chsk.is_started
+        assert (await get(application, "/chsk", "client-id=a&handshake%3F=1"))[0] == 200
+        assert chsk.is_started
+        chsk.stop()
+        assert (await get(application, "/chsk", "client-id=a&handshake%3F=1"))[0] == 503
+        await chsk.finish(1)
+
+    run(main())
+
+
+def test_signal_ends_what_is_open_and_then_comes_to_the_server(run: Run) -> None:
+    async def main() -> None:
+        told: asyncio.Queue[str] = asyncio.Queue()
+        chsk = ChannelSocket()
+        application = Middleware(returns, chsk)
+
+        def handler(number: int, frame: Any) -> None:
+            told.put_nowait(f"signal, poll done: {poll.done()}")
+
+        former = signal.signal(signal.SIGTERM, handler)
+        try:
+            async with lifespan(application):
+                assert signal.getsignal(signal.SIGTERM) is not handler
+                await get(application, "/chsk", "client-id=a&handshake%3F=1")
+                poll = asyncio.create_task(get(application, "/chsk", "client-id=a"))
+                while not chsk.connected.any:
+                    await asyncio.sleep(0)
+                signal.raise_signal(signal.SIGTERM)
+                assert await told.get() == "signal, poll done: True"
+                assert await poll == (503, "service restart")
+                # The application may still do what it does at its end.
+                chsk.send(chansock.ALL, "app/goes", None)
+            assert signal.getsignal(signal.SIGTERM) is handler
+        finally:
+            signal.signal(signal.SIGTERM, former)
+
+    run(main())
+
+
+def test_second_signal_comes_to_the_server_at_once(run: Run) -> None:
+    async def main() -> None:
+        told: list[int] = []
+        former = signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
+        try:
+            async with lifespan(app(ChannelSocket())):
+                signal.raise_signal(signal.SIGTERM)
+                await asyncio.sleep(0)
+                signal.raise_signal(signal.SIGTERM)
+                assert told
+        finally:
+            signal.signal(signal.SIGTERM, former)
+
+    run(main())
+
+
+def test_request_that_the_server_cancels_gets_the_answer_of_a_stop(run: Run) -> None:
+    async def main() -> None:
+        chsk = ChannelSocket()
+        application = app(chsk)
+        async with lifespan(application):
+            await get(application, "/chsk", "client-id=a&handshake%3F=1")
+            poll = asyncio.create_task(get(application, "/chsk", "client-id=a"))
+            while not chsk.connected.any:
+                await asyncio.sleep(0)
+            poll.cancel()
+            assert await poll == (503, "service restart")
+
+    run(main())
+
+
+# -- paths
+
+
+@pytest.mark.parametrize(
+    ("path", "root", "status"),
+    [
+        ("/chsk", "", 200),
+        ("/api/chsk", "/api", 200),  # as uvicorn and Starlette have it
+        ("/chsk", "/api", 200),  # as hypercorn has it
+        ("/api/chsk", "/api/", 200),
+        ("/apichsk", "/api", 404),
+        ("/api/chsk", "", 404),
+        ("/chsk/", "", 404),
+        ("/chsk2", "", 404),
+    ],
+)
+def test_path_is_looked_for_below_the_root(path: str, root: str, status: int, run: Run) -> None:
+    async def main() -> None:
+        application = app(ChannelSocket())
+        async with lifespan(application):
+            query = "client-id=a&handshake%3F=1"
+            assert (await get(application, path, query, root_path=root))[0] == status
+            found, text = await get(application, f"{path}/chansock.js", root_path=root)
+            assert found == status
+            assert ("export const connect" in text) == (status == 200)
+
+    run(main())
+
+
+def test_application_alone_refuses_other_sockets(run: Run) -> None:
+    async def main() -> None:
+        server = Server({**http("/other"), "type": "websocket"}, {"type": "websocket.connect"})
+        await server.run(app(ChannelSocket()))
+        assert server.all_said() == [{"type": "websocket.close"}]
+
+    run(main())
+
+
+@pytest.mark.parametrize("make", [app, routes, lambda *args: Middleware(nothing, *args)])
+@pytest.mark.parametrize("path", ["chsk", "/chsk?x", "/chsk#x", ""])
+def test_path_that_is_none_is_refused(make: Any, path: str) -> None:
+    with pytest.raises(ConfigError, match="path: expected a path like '/chsk'"):
+        make(ChannelSocket(), path)
+
+
+def test_routes_of_a_channel_that_is_not_started_say_what_is_missing(run: Run) -> None:
+    async def main() -> None:
+        from starlette.applications import Starlette
+
+        application = Starlette(routes=routes(ChannelSocket()))
+        with pytest.raises(ChannelClosed, match="expected `async with chsk` in the application"):
+            await get(application, "/chsk", "client-id=a")
+
+    run(main())
+
+
+# -- requests
+
+
+def test_client_scheme_and_proxies_are_those_of_the_scope(run: Run) -> None:
+    async def main() -> None:
+        found: list[Any] = []
+
+        def user_id(request: chansock.Request) -> None:
+            found.append((request.client, request.scheme, request.host, request.scope))
+
+        async def ask(config: Config, **more: Any) -> Any:
+            application = app(ChannelSocket(config, user_id=user_id))
+            async with lifespan(application):
+                await get(application, "/chsk", "client-id=a&handshake%3F=1", **more)
+            client, scheme, host, scope = found.pop()
+            assert scope["path"] == "/chsk"
+            return client, scheme, host
+
+        fields = [
+            (b"host", b"inner"),
+            (b"x-forwarded-for", b"1.2.3.4"),
+            (b"x-forwarded-proto", b"https"),
+            (b"x-forwarded-host", b"chat.example"),
+        ]
+        proxied: dict[str, Any] = {"client": ["10.0.0.1", 5], "headers": fields}
+        believed = (("1.2.3.4", 0), "https", "chat.example")
+        assert await ask(Config(), **proxied) == (("10.0.0.1", 5), "http", "inner")
+        assert await ask(Config(trusted_proxies=("10.0.0.0/8",)), **proxied) == believed
+        unix: dict[str, Any] = {"client": None, "server": ["/run/app", None], "headers": fields}
+        assert await ask(Config(), **unix) == believed
+        assert await ask(Config(), scheme="https") == (None, "https", "localhost")
+
+    run(main())
+
+
+def test_hook_that_waits_too_long_is_503(run: Run) -> None:
+    async def main() -> None:
+        async def authorize(_: chansock.Request) -> bool:
+            await asyncio.Event().wait()
+            return True
+
+        application = app(ChannelSocket(Config(handshake_timeout=0.01), authorize=authorize))
+        async with lifespan(application):
+            found = await get(application, "/chsk", "client-id=a&handshake%3F=1")
+            assert found == (503, "the server took too long")
+
+    run(main())
+
+
+def test_body_that_does_not_come_is_408(run: Run) -> None:
+    async def main() -> None:
+        application = app(ChannelSocket(Config(body_timeout=0.01)))
+        async with lifespan(application):
+            server = Server(
+                {**http("/chsk"), "method": "POST"},
+                {"type": "http.request", "body": b"client-id=a", "more_body": True},
+            )
+            await server.run(application)
+            assert server.all_said()[0]["status"] == 408
+
+    run(main())
+
+
+def test_peer_that_leaves_in_its_body_is_answered_nothing(run: Run) -> None:
+    async def main() -> None:
+        application = app(ChannelSocket())
+        async with lifespan(application):
+            server = Server({**http("/chsk"), "method": "POST"}, {"type": "http.disconnect"})
+            await server.run(application)
+            assert server.all_said() == []
+
+    run(main())
+
+
+# -- sockets
+
+
+def socket(*words: dict[str, Any], **more: Any) -> Server:
+    scope = {**http("/chsk", "client-id=a"), "type": "websocket", **more}
+    return Server(scope, {"type": "websocket.connect"}, *words)
+
+
+@pytest.mark.parametrize(
+    ("word", "code"),
+    [
+        ({"code": 1000}, 1000),
+        ({"code": 1005, "reason": ""}, 1005),
+        ({"code": 1005}, 1006),  # uvicorn, of a break
+        ({"code": 1006}, 1006),
+        ({}, 1006),
+    ],
+)
+def test_end_of_a_socket_is_counted_by_its_code(word: Any, code: int, run: Run) -> None:
+    async def main() -> None:
+        chsk = ChannelSocket()
+        application = app(chsk)
+        async with lifespan(application):
+            await socket({"type": "websocket.disconnect", **word}).run(application)
+            assert chsk.stats.closed == {code: 1}
+            assert chsk.stats.cut == (code == 1006)
+
+    run(main())
+
+
+def test_server_that_does_not_take_what_is_sent_makes_events_wait(run: Run) -> None:
+    async def main() -> None:
+        chsk = ChannelSocket(Config(max_backlog_events=3, close_timeout=0.05))
+        application = app(chsk)
+
+        async def push(count: int) -> None:
+            for number in range(count):
+                chsk.send(chansock.ALL, "test/note", number)
+                for _ in range(3):  # turns, until the server has it
+                    await asyncio.sleep(0)
+
+        async with lifespan(application):
+            server = socket()
+            server.said = asyncio.Queue(maxsize=2)  # accept, and the handshake
+            task = asyncio.create_task(server.run(application))
+            while not server.said.full():
+                await asyncio.sleep(0)
+            await push(4)  # the first is on its way, the second stands behind it, two wait
+            assert (chsk.stats.written, chsk.stats.lost.too_slow) == (2, 0)
+            for _ in range(2):
+                await server.said.get()
+            for events in ("[:test/note 0]", "[:test/note 1]", "[:test/note 2] [:test/note 3]"):
+                assert (await server.said.get())["text"] == f"[[{events}] nil]"
+            assert chsk.stats.written == 4
+            # And one that never takes any more is let go after close_timeout.
+            server.said.put_nowait({})
+            server.said.put_nowait({})
+            await push(6)
+            await task
+            assert chsk.stats.lost.too_slow == 4
+            assert chsk.stats.closed == {1013: 1}
+
+    run(main())
+
+
+def test_fault_of_the_receiving_side_closes_1011(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        chsk = ChannelSocket()
+        application = app(chsk)
+        async with lifespan(application):
+            server = socket({"type": "websocket.receive"})
+            await server.run(application)
+            last = server.all_said()[-1]
+            assert (last["type"], last["code"]) == ("websocket.close", 1011)
+
+    with caplog.at_level(logging.CRITICAL, "chansock.asgi"):
+        run(main())
