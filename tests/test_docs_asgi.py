@@ -105,7 +105,7 @@ def test_every_block_of_the_pages_is_run_here() -> None:
 def test_what_the_pages_install_is_enough_and_is_there() -> None:
     for page in PAGES[1:]:
         (line,) = [line for line in commands(page) if line.startswith("pip install ")]
-        names = line.split()[2:]
+        names = [word.partition("[")[0] for word in shlex.split(line)[2:]]
         assert names[0] == "chansock"
         assert page in names
         for name in names[1:]:
@@ -237,16 +237,22 @@ def test_litestar_and_quart(page: str, tmp_path: Path, drive: Run) -> None:
         drive(main(url))
 
 
-def test_quart_users(tmp_path: Path, drive: Run) -> None:
+@pytest.mark.parametrize(
+    ("page", "forged"),
+    [("litestar", "session=" + "0" * 64), ("quart", "session=forged")],
+    ids=["litestar", "quart"],
+)
+def test_users_by_the_session(page: str, forged: str, tmp_path: Path, drive: Run) -> None:
     async def main(url: str) -> None:
+        assert "export const connect" in (await fetched(url + "/chsk/chansock.js"))[0]
         _, cookie = await fetched(url + "/login/ada", "POST")
         for transport in TRANSPORTS:
-            for given, who in ((cookie, "ada"), ("session=forged", None), ("", None)):
+            for given, who in ((cookie, "ada"), (forged, None), ("", None)):
                 headers = {"Cookie": given} if given else {}
                 async with chansock.connect(
                     url + "/chsk", transport=transport, headers=headers
                 ) as client:
                     assert await client.send("who/am-i", timeout=5) == who
 
-    with running("quart", "users", tmp_path) as url:
+    with running(page, "users", tmp_path) as url:
         drive(main(url))
