@@ -129,12 +129,24 @@ def run_with_fixtures(tree: Path) -> None:
         "    import chansock\n"
         "    return chansock.ChannelSocket()\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-c", os.devnull, "test_it.py"],
-        cwd=tree.parent,
-        env={"PYTHONPATH": str(tree / "site")},
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=120,
-    )
-    assert "3 passed" in done.stdout, done.stdout
+    for options in ([], ["-p", "pytest_chansock"]):
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "-W",
+                "error",
+                "-c",
+                os.devnull,
+                *options,
+                "test_it.py",
+            ],
+            cwd=tree.parent,
+            env={"PYTHONPATH": str(tree / "site")},
+            stdout=subprocess.PIPE,
+            text=True,
+            timeout=120,
+        )
+        assert "3 passed" in done.stdout, done.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Iterator
 from typing import Any
 
@@ -123,6 +124,30 @@ def test_a_refusal_comes_late_too(transport: Any) -> None:
         with pytest.raises(HandshakeRefused):
             world.connect()
         assert world.now - before == pytest.approx(1)
+
+
+def test_what_is_under_way_at_the_end_is_no_complaint(
+    transport: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    chsk = channel()
+
+    @chsk.on("test/begin")
+    async def begin(msg: Any) -> None:
+        chsk.tasks = [asyncio.create_task(asyncio.sleep(1000))]
+
+    with World(chsk, transport=transport) as world:
+        alice = world.connect("alice")
+        alice.send("test/begin")
+        world.advance(1)
+        alice.delay(5)
+        chsk.send("alice", "test/note")
+        alice.ask("test/slow", 1)
+        world.advance(7)
+    (task,) = chsk.tasks
+    assert task.cancelled()
+    del task, chsk.tasks
+    gc.collect()
+    assert [record for record in caplog.records if record.name == "asyncio"] == []
 
 
 # -- cuts

@@ -70,7 +70,7 @@ class AjaxClient(Client):
         self.polls: list[Poll] = []  # all GETs so far
         # Not answered at once: what a break ends.
         self._posts: list[tuple[Connection, RecordingTransport]] = []
-        self._asked: list[Reply] = []
+        self._asked: set[Reply] = set()
         self._unheard: list[Callable[[], object]] = []  # answers that came while it lagged
 
     # -- life
@@ -241,16 +241,18 @@ class AjaxClient(Client):
         transport = RecordingTransport("ajax")
 
         def answered() -> None:
+            self._asked.discard(reply)
             reply.status = 200
             reply.arrive(self.world.packer.unpack(memoryview(transport.arrived[0]))[0])
 
         def refused() -> None:
+            self._asked.discard(reply)
             reply.status = transport.status
             reply.response = transport.response
 
         transport.on_arrival = lambda: self._hear(answered)
         transport.on_close = lambda: self._hear(refused)
-        self._asked.append(reply)
+        self._asked.add(reply)
         request, body = self._post_request(packet, pairs(fields))
         lane = self._up
 

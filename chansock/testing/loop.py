@@ -105,6 +105,19 @@ class TurnedLoop(asyncio.SelectorEventLoop):
             self._horizon = self._now
         return task.result()
 
+    def end(self) -> None:
+        """Cancel what still runs, let it end, and close, as asyncio.Runner does."""
+        try:
+            left = asyncio.all_tasks(self)
+            for task in left:
+                task.cancel()
+            if left:
+                self.run(_ends_of(left))
+            self.run(self.shutdown_asyncgens())
+            self.run(self.shutdown_default_executor())
+        finally:
+            self.close()
+
     def run_in_executor(
         self, executor: Executor | None, func: Callable[[*Ts], T], *args: *Ts
     ) -> asyncio.Future[T]:
@@ -199,6 +212,10 @@ class TurnedLoop(asyncio.SelectorEventLoop):
     def waited(self, *, is_in_vain: bool) -> None:
         """Note that a thread was waited for."""
         self._is_stuck = is_in_vain
+
+
+async def _ends_of(tasks: set[asyncio.Task[Any]]) -> None:
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _is_of_asgiref(job: Any) -> bool:

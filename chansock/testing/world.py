@@ -83,7 +83,7 @@ class World:
         try:
             self.loop.run(self.chsk.__aenter__())
         except BaseException:
-            self.loop.close()
+            self.loop.end()
             raise
         self._blame.begin()
         self._endpoint = endpoint = self.chsk.endpoint
@@ -99,10 +99,9 @@ class World:
         try:
             self.loop.run(self.chsk.__aexit__(kind, error, trace))
             self.turn()
-            self.loop.run(self.loop.shutdown_asyncgens())
         finally:
             self._blame.end()
-            self.loop.close()
+            self.loop.end()
 
     # -- time
 
