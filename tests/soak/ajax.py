@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import time
 from collections import deque
 from dataclasses import replace
@@ -22,6 +23,7 @@ FORM = ("content-type", "application/x-www-form-urlencoded;charset=UTF-8")
 OCTETS = ("content-type", "application/octet-stream")
 TIMEOUT = b"[:chsk/timeout nil]"
 HANDSHAKE = b"[[:chsk/handshake "
+ORDERED = re.compile(r":t/(?:plain|wait|answer|kick) \[(\d+)")
 DUMMY = b"[:chsk/dummy-cb-200 nil]"
 
 
@@ -167,6 +169,8 @@ class Ajax(Link):
         except (asyncio.IncompleteReadError, OSError):
             if self.is_open:
                 self.client.late(f"POST {packet} broke")
+            # We closed it when the poll had ended; whether it was handled is not known.
+            self.client.cut.update(int(number) for number in ORDERED.findall(packet))
             return b""
         if answer.status in (408, 410) or answer.body == TIMEOUT:
             self.client.late(f"POST {packet} answered {answer.status} {answer.text}")

@@ -73,6 +73,7 @@ class Client:
         self.outlived: dict[str, tuple[str, int, int]] = {}
         self.sent = 0  # k of the last event sent in order
         self.sure = 0  # the last k of which we know that it was handled
+        self.cut: set[int] = set()  # each k whose POST we cut off, so that it may be missing
         self.was_sure = 0  # the same, when the newest GET was sent
         self.target = f"/chsk?user={uid}&client-id={name}"
 

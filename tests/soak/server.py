@@ -71,6 +71,7 @@ class Found:
     def __init__(self) -> None:
         self.faults: list[str] = []
         self.lates: list[tuple[float, str]] = []  # faults, unless a process stood still
+        self.gaps: list[tuple[float, str, int, int]] = []  # client, the k expected, and come
         self.logged: Counter[str] = Counter()
         self.stalls: list[float] = []  # when this process had stood still
 
@@ -81,6 +82,10 @@ class Found:
     def late(self, text: str) -> None:
         if len(self.lates) < 50:
             self.lates.append((time.monotonic(), text))
+
+    def gap(self, client_id: str, expected: int, got: int) -> None:
+        if len(self.gaps) < 1000:
+            self.gaps.append((time.monotonic(), client_id, expected, got))
 
 
 class Soak:
@@ -242,9 +247,7 @@ class Soak:
         if is_ordered:
             number = msg.data[0]
             if number != ledger.heard + 1 and not (ledger.may_skip and number > ledger.heard):
-                self.found.late(
-                    f"{ledger.client_id}: expected its event {ledger.heard + 1}, got {number}"
-                )
+                self.found.gap(ledger.client_id, ledger.heard + 1, number)
             ledger.heard, ledger.may_skip = max(ledger.heard, number), False
         return ledger
 
