@@ -228,7 +228,7 @@ async def starlette_server() -> None:
     await serve_uvicorn(Starlette(routes=routes))
 
 
-async def serve_uvicorn(app: Any) -> None:
+async def serve_uvicorn(app: Any, *, ws: str = "websockets-sansio", lifespan: Any = "off") -> None:
     import uvicorn
 
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
@@ -236,10 +236,10 @@ async def serve_uvicorn(app: Any) -> None:
         app,
         loop="none",  # the one that runs already
         http="httptools",
-        ws="websockets-sansio",  # the quickest of the three
+        ws=ws,  # as it stands, the quickest of its three
         ws_per_message_deflate=False,
         ws_ping_interval=None,
-        lifespan="off",
+        lifespan=lifespan,
         log_level="error",
     )
     print(listener.getsockname()[1], flush=True)

@@ -5,6 +5,7 @@
 #   ci/bench.sh wire                 sockets: echo, connect and request/reply
 #   ci/bench.sh connect              of these, connect alone
 #   ci/bench.sh memory               connections that do nothing, and what leavers leave
+#   ci/bench.sh embed                in an application under uvicorn, beside its own server
 #   ci/bench.sh edn                  the reader and the writer
 #   ci/bench.sh hostile              what hostile peers cost
 #   ci/bench.sh slow                 what clients that read nothing cost
