@@ -5,8 +5,9 @@
     gunicorn app:app -k chansock.uvicorn.Worker
 
 `app` carries the channel by chansock.asgi, which leaves it in the lifespan's state. An upgrade
-of its path goes to the engine, past the application; all others to uvicorn's own class. What
-uvicorn does itself, heads above all, is not repeated here, nor what a request means.
+of its path goes through the application as far as there, and from there to the engine; all
+others go to uvicorn's own class. What uvicorn does itself, heads above all, is not repeated here,
+nor what a request means.
 """
 
 from __future__ import annotations
@@ -16,13 +17,13 @@ import logging
 import sys
 import warnings
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any, ClassVar, Final
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 from weakref import WeakKeyDictionary
 
 from uvicorn.config import Config
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
 from uvicorn.server import ServerState
 
@@ -37,6 +38,7 @@ __all__ = ["WebSocketProtocol"]  # and Worker, made where it is asked for
 log = logging.getLogger("chansock.uvicorn")
 uvicorn_log = logging.getLogger("uvicorn.error")  # where uvicorn's own classes tell of sockets
 
+_OWN_FIELDS: Final = {"connection", "content-length", "date"}  # of an answer, which http1 writes
 _NO_LIBRARY: Final = "no WebSocket library is installed: see uvicorn[standard]"
 
 
@@ -55,8 +57,10 @@ class WebSocketProtocol(asyncio.Protocol):
     ) -> None:
         self._config = config
         self._state = server_state
+        self._connections: set[Any] = server_state.connections
         self._app_state = app_state
         self._transport: Any = None
+        self._task: asyncio.Task[None] | None = None
 
     # -- called by uvicorn
 
@@ -67,50 +71,158 @@ class WebSocketProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Take the head, and let go on whoever it is for."""
         shared = _shared(self._config, self._state, self._app_state)
-        path = Request(data).path
-        if path not in shared.channels:
+        request = Request(data)
+        if request.path not in shared.channels:
             self._give_to_other(data)
         elif shared.refusal is not None:
             log.error("refused %s", shared.refusal)
-            self._refuse(503, "expected one worker process")
+            self._refuse(Response(503, "expected one worker process"))
         else:
-            self._serve(shared, path, data + _behind_head(self._transport))
+            data += _behind_head(self._transport)
+            # What comes meanwhile stays in the kernel.
+            self._transport.pause_reading()
+            self._connections.add(self)
+            self._task = asyncio.create_task(self._ask(shared, request, data))
+
+    def shutdown(self) -> None:
+        """Refuse what is still asked for: uvicorn stops."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give up. Of no meaning once the connection has left the transport."""
+        self._connections.discard(self)
+        if self._task is not None:
+            self._task.cancel()
 
     # -- whose it is
 
-    def _serve(self, shared: _Shared, path: str, data: bytes) -> None:
+    async def _ask(self, shared: _Shared, request: Request, data: bytes) -> None:
+        """Let the application's middleware see the handshake on its way to chansock.asgi."""
+        handshake = Handshake(self._config, self._app_state, self._transport, request)
+        limit = shared.channels[request.path].config.handshake_timeout
+        try:
+            async with asyncio.timeout(limit):
+                await self._config.loaded_app(handshake.scope, handshake.receive, handshake.send)
+        except TimeoutError:
+            handshake.response = Response(503, "the server took too long")
+        except asyncio.CancelledError:
+            handshake.response = Response(503, "the server is stopping")
+        except Exception:
+            log.exception("application_error path=%.80r", request.path)
+            handshake.response = Response(500, "internal server error")
+        self._task = None
+        self._connections.discard(self)
+        if self._transport.is_closing():
+            return
+        if handshake.has_arrived:
+            self._serve(shared, handshake.scope, request.path, data)
+        else:
+            shared.log_answer(handshake.scope["client"], request.path, handshake.response.status)
+            self._refuse(handshake.response)
+
+    def _serve(self, shared: _Shared, scope: Any, path: str, data: bytes) -> None:
         transport = self._transport
         is_unix = isinstance(transport.get_extra_info("sockname"), str)
         connection = Connection(shared.service(path, is_unix=is_unix))
-        connection.connections = self._state.connections
-        if not shared.takeover.take(transport, connection, data):
-            # uvicorn is about to make this object the transport's protocol.
-            self._be(connection, connection.feed)
-            asyncio.get_running_loop().call_soon(_hand_over, transport, connection)
+        connection.connections = self._connections
+        transport.resume_reading()
+        shared.scope = scope
+        try:
+            is_taken = shared.takeover.take(transport, connection, data)
+        finally:
+            shared.scope = None
+        if not is_taken and not transport.is_closing():
+            transport.set_protocol(connection)
 
     def _give_to_other(self, data: bytes) -> None:
         make = type(self).other_paths
         if make is None:
-            self._refuse(501, _NO_LIBRARY)
+            self._refuse(Response(501, _NO_LIBRARY))
             return
         other = make(config=self._config, server_state=self._state, app_state=self._app_state)
         other.connection_made(self._transport)
         other.data_received(data)
-        self._be(other, other.data_received)
-
-    def _be(self, other: Any, data_received: Callable[[bytes], object]) -> None:
-        """Pass on to another protocol what the transport says, without a step between."""
+        # uvicorn makes this object the transport's protocol next: without a step between.
         self.__dict__.update(
-            data_received=data_received,
+            data_received=other.data_received,
             eof_received=other.eof_received,
             connection_lost=other.connection_lost,
             pause_writing=other.pause_writing,
             resume_writing=other.resume_writing,
         )
 
-    def _refuse(self, status: int, why: str) -> None:
-        self._transport.write(http1.render(Response(status, why), keep_alive=False))
+    def _refuse(self, response: Response) -> None:
+        self._transport.write(http1.render(response, keep_alive=False))
         self._transport.close()
+
+
+class Handshake:
+    """An upgrade as ASGI has it, until the application has passed it on, or refused it.
+
+    chansock.asgi says by `scope["extensions"]["chansock"]["arrived"]()` that it came through.
+    """
+
+    def __init__(
+        self, config: Config, app_state: dict[str, Any], transport: Any, request: Request
+    ) -> None:
+        self.has_arrived = False
+        self.response = Response(500, "internal server error")  # should nobody say anything
+        self._is_told = False
+        self._parts: list[bytes] = []
+        line, *lines = request.head.rstrip(b"\r\n").split(b"\r\n")
+        raw_path, _, query = line.split(b" ")[1].partition(b"?")
+        pairs = (field.partition(b": ") for field in lines)
+        self.scope: Any = {
+            "type": "websocket",
+            "asgi": {"version": config.asgi_version, "spec_version": "2.4"},
+            "http_version": "1.1",
+            "scheme": "wss" if is_ssl(transport) else "ws",
+            "server": get_local_addr(transport),
+            "client": get_remote_addr(transport),
+            "root_path": config.root_path,
+            "path": config.root_path + unquote(raw_path.decode("latin-1")),
+            "raw_path": config.root_path.encode() + raw_path,
+            "query_string": query,
+            "headers": [(name.lower(), value) for name, _, value in pairs],
+            "subprotocols": [
+                name.strip()
+                for line in request.headers.getall("sec-websocket-protocol")
+                for name in line.split(",")
+            ],
+            "state": app_state.copy(),
+            "extensions": {"websocket.http.response": {}, "chansock": {"arrived": self._arrived}},
+        }
+
+    def _arrived(self, scope: Any) -> None:
+        self.has_arrived = True
+        self.scope = scope  # with what middleware has put there
+
+    async def receive(self) -> Any:
+        if not self._is_told:
+            self._is_told = True
+            return {"type": "websocket.connect"}
+        await asyncio.get_running_loop().create_future()  # until the peer has left
+        raise AssertionError
+
+    async def send(self, message: Any) -> None:
+        kind = message["type"]
+        if kind == "websocket.close":
+            self.response = Response(403, "")
+        elif kind == "websocket.http.response.start":
+            fields = tuple(
+                (n.decode("latin-1"), v.decode("latin-1")) for n, v in message["headers"]
+            )
+            fields = tuple(field for field in fields if field[0].lower() not in _OWN_FIELDS)
+            self.response = Response(message["status"], b"", headers=fields)
+        elif kind == "websocket.http.response.body":
+            self._parts.append(message.get("body", b""))
+            before = self.response
+            self.response = Response(before.status, b"".join(self._parts), headers=before.headers)
+        else:
+            raise RuntimeError(
+                f"expected {self.scope['path']!r} to be passed on to chansock.asgi, got {kind!r}"
+            )
 
 
 class Connection(ServerProtocol):
@@ -133,11 +245,6 @@ class Connection(ServerProtocol):
         self.leave(1012, "service restart")
 
 
-def _hand_over(transport: Any, connection: Connection) -> None:
-    if not transport.is_closing():
-        transport.set_protocol(connection)
-
-
 class _Shared:
     """What all connections of one uvicorn server share."""
 
@@ -146,6 +253,7 @@ class _Shared:
         self.channels: dict[str, ChannelSocket] = dict(app_state.get("chansock", ()))
         self.takeover = Takeover(asyncio.get_running_loop())
         self.refusal = processes.refusal(processes.number_of(config))
+        self.scope: Any = None  # of the handshake that is being taken over right now
         self._services: dict[tuple[str, bool], Service] = {}
         if not self.channels:
             log.warning(
@@ -158,20 +266,34 @@ class _Shared:
         found = self._services.get((path, is_unix))
         if found is None:
             chsk = self.channels[path]
-            who = forwarded(chsk, is_unix=is_unix)
-            if who is None and self._config.proxy_headers:
-                who = _Proxied(self._config.forwarded_allow_ips)
+            proxies = forwarded(chsk, is_unix=is_unix)
             found = self._services[path, is_unix] = service_of(
-                chsk, path, forwarded=who, answered=self._answered, is_single=True
+                chsk,
+                path,
+                forwarded=partial(self._note, proxies),
+                answered=self._answered,
+                is_single=True,
             )
         return found
 
+    def _note(self, proxies: Callable[[Request], object] | None, request: Request) -> None:
+        """Let a request be what uvicorn and the application's middleware have made of it."""
+        scope = request.scope = self.scope
+        client = scope["client"]
+        request.client = None if client is None else tuple(client)
+        request.scheme = scope["scheme"].replace("ws", "http")
+        if proxies is not None:
+            proxies(request)
+
     def _answered(self, request: Request, status: int) -> None:
+        self.log_answer(request.client, request.path, status)
+
+    def log_answer(self, client: tuple[str, int] | None, path: str, status: int) -> None:
         """Log as uvicorn's own classes do, but never the query, which holds secrets."""
-        client = "" if request.client is None else "{}:{}".format(*request.client)
-        path = quote(self._config.root_path + request.path)
+        host = "" if client is None else "{}:{}".format(*client)
         result = "[accepted]" if status == 101 else str(status)
-        uvicorn_log.info('%s - "WebSocket %s" %s', client, path, result)
+        path = quote(self._config.root_path + path)
+        uvicorn_log.info('%s - "WebSocket %s" %s', host, path, result)
 
 
 _SHARED: Final[WeakKeyDictionary[ServerState, _Shared]] = WeakKeyDictionary()
@@ -182,38 +304,6 @@ def _shared(config: Config, state: ServerState, app_state: dict[str, Any]) -> _S
     if found is None:
         found = _SHARED[state] = _Shared(config, app_state)
     return found
-
-
-class _Proxied:
-    """Sets who asked as uvicorn does (`--proxy-headers`, `--forwarded-allow-ips`)."""
-
-    def __init__(self, trusted: list[str] | str) -> None:
-        async def heard(scope: Any, receive: Any, send: Any) -> None:
-            """The scope is all that is wanted."""
-
-        self._apply = ProxyHeadersMiddleware(heard, trusted)
-
-    def __call__(self, request: Request) -> None:
-        headers = [
-            (name.encode(), value.encode("latin-1"))
-            for name in ("x-forwarded-for", "x-forwarded-proto")
-            for value in request.headers.getall(name)
-        ]
-        if not headers:
-            return
-        scope: Any = {
-            "type": "http",
-            "client": request.client,
-            "scheme": request.scheme,
-            "headers": headers,
-        }
-        none: Any = None
-        try:
-            self._apply(scope, none, none).send(None)
-        except StopIteration:
-            pass  # it waits for nothing
-        request.client = scope["client"]
-        request.scheme = scope["scheme"].replace("ws", "http")
 
 
 def _behind_head(transport: Any) -> bytes:

@@ -105,6 +105,19 @@ async def ask(found: Peer, event: str) -> str:
     return (await found.text()).removesuffix(' "cb"]').removeprefix("[")
 
 
+def _asking(found: Peer, *params: str) -> bytes:
+    """The head of an upgrade that nobody waits for."""
+    fields = [
+        ("Connection", "Upgrade"),
+        ("Upgrade", "websocket"),
+        ("Sec-WebSocket-Version", "13"),
+        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+    ]
+    return peer.request(
+        "GET", target(who("alice"), **dict.fromkeys(params, "1")), fields, host=found.host
+    )
+
+
 @pytest.fixture(
     scope="module",
     params=[(loop, http) for loop in ("uvloop", "asyncio") for http in ("httptools", "h11")],
@@ -137,16 +150,9 @@ def test_the_channels_path_is_the_engines_and_others_are_uvicorns(
 
 
 def test_bytes_that_come_with_the_head_are_not_lost(place: Running, drive: Run) -> None:
-    fields = [
-        ("Connection", "Upgrade"),
-        ("Upgrade", "websocket"),
-        ("Sec-WebSocket-Version", "13"),
-        ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
-    ]
-
     async def main() -> None:
         async with await place.peer() as alice:
-            head = peer.request("GET", target(who("alice")), fields, host=alice.host)
+            head = _asking(alice)
             first = peer.frame(TEXT, '[[:test/req 1] "a"]')
             second = peer.frame(TEXT, '[[:test/req 2] "b"]')
             await alice.send(head + first + second[:5])
@@ -202,6 +208,38 @@ def test_who_asked_is_what_uvicorn_believes_of_proxies(drive: Run) -> None:
         assert drive(seen(place)).startswith('["GET" "/chsk" "https" "203.0.113.9"')
     with uvicorn("--no-proxy-headers") as place:
         assert drive(seen(place)).startswith('["GET" "/chsk" "http" "127.0.0.1"')
+
+
+def test_what_stands_around_the_channel_sees_the_handshake_and_may_refuse_it(drive: Run) -> None:
+    async def main(place: Running) -> None:
+        async with await socket_of(place, "tab") as dora:
+            assert await ask(dora, ":outer/session") == '{:user "dora"}'
+        for how, status, text in (
+            ("pay", 402, "pay"),
+            ("shut", 403, ""),
+            ("raise", 500, "internal server error"),
+            ("accept", 500, "internal server error"),
+        ):
+            async with await place.peer() as mallory:
+                answer = await mallory.upgrade(target("tab", **{how: "1"}))
+                assert (answer.status, answer.text) == (status, text)
+                assert answer.header("x-price") == ("5" if how == "pay" else None)
+                assert await mallory.rest() == b""
+            await place.until_logged(f'"WebSocket /chsk" {status}')
+        assert "expected '/chsk' to be passed on to chansock.asgi" in place.log()
+        async with await place.peer() as leaver:
+            await leaver.send(_asking(leaver, "wait"))
+            await place.until_logged("waits")
+        async with await place.peer() as waiting:
+            await waiting.send(_asking(waiting, "wait"))
+            while place.log().count("waits") < 2:
+                await asyncio.sleep(0.01)
+            place.process.send_signal(SIGTERM)
+            assert (await waiting.answer()).status == 503
+
+    with uvicorn(app="uvicorn_outer:app") as place:
+        drive(main(place))
+        assert place.process.wait(10) in (0, -SIGTERM)
 
 
 def test_tls_goes_on_with_the_loops_transport(drive: Run) -> None:

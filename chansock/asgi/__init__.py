@@ -153,6 +153,10 @@ class _Door:
     async def _websocket(
         self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send
     ) -> None:
+        engine = (scope.get("extensions") or {}).get("chansock")
+        if engine is not None:  # chansock.uvicorn takes it from here
+            engine["arrived"](scope)
+            return
         if (await receive())["type"] != "websocket.connect":
             return
         request = self._request(scope)
