@@ -154,6 +154,10 @@ def environment(**settings: Any) -> dict[str, str]:
 
 COMMANDS = {
     "uvicorn": "uvicorn --port {port} --log-level warning asgi:application",
+    "uvicorn with the channel's class": (
+        "uvicorn --port {port} --log-level warning --lifespan on "
+        "--ws chansock.uvicorn:WebSocketProtocol asgi:application"
+    ),
     "hypercorn": "hypercorn --bind 127.0.0.1:{port} asgi:application",
     "daphne": "daphne --port {port} --verbosity 0 asgi:application",
 }

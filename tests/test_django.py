@@ -338,7 +338,7 @@ def test_tokens_in_sessions_trusted_origins_and_a_proxy_s_host(folder: Path) -> 
         play(main(port))
 
 
-@pytest.mark.parametrize("server", ["hypercorn", "daphne"])
+@pytest.mark.parametrize("server", sorted(django_site.COMMANDS.keys() - {"uvicorn"}))
 def test_it_is_the_same_under_other_servers(folder: Path, server: str) -> None:
     async def main(port: int) -> None:
         async with logged_in(port, "ada") as browser:

@@ -336,6 +336,25 @@ def test_a_hook_that_is_no_function_is_refused(hook: str) -> None:
         chansock.django.channel(**{hook: "x"})
 
 
+def test_websockets_of_other_paths_reach_an_application_that_is_more_than_django() -> None:
+    seen: list[str] = []
+
+    async def both(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["type"])
+
+    async def nothing(*_: Any) -> Any: ...
+
+    async def main() -> None:
+        chsk = chansock.django.channel()
+        async with chsk:
+            application = chansock.django.Middleware(both, chsk)
+            for kind in ("websocket", "http"):
+                await application({"type": kind, "path": "/other"}, nothing, nothing)
+
+    asyncio.run(main())
+    assert seen == ["websocket", "http"]
+
+
 def test_what_is_no_channel_is_refused() -> None:
     with pytest.raises(chansock.ConfigError, match="chsk: expected a ChannelSocket, got <module"):
         chansock.django.Middleware(None, chansock)  # type: ignore[arg-type]
