@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import subprocess
 import sys
@@ -59,7 +60,7 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Started:
 
 
 def test_every_block_is_a_file_or_the_installation() -> None:
-    assert list(FILES) == ["app.py", "index.html", "users.py", "session.py"]
+    assert list(FILES) == ["app.py", "index.html", "users.py", "session.py", "quiet.py"]
     others = [text for _, text in BLOCKS if text not in FILES.values()]
     assert others == ["pip install chansock aiohttp\n"]
 
@@ -79,6 +80,40 @@ def test_the_application_serves_its_page_and_a_chat(started: Started, transport:
             one.send("chat/say", {"text": "hello"})
             for client in (one, two):
                 assert client.recv(10).data == {"text": "hello"}
+
+
+def test_the_log_without_queries_has_sockets_and_polls(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    names: dict[str, Any] = {}
+    exec(FILES["quiet.py"], names)
+
+    async def main() -> None:
+        app = web.Application()
+        chansock.aiohttp.setup(app, chansock.ChannelSocket())
+        server = TestServer(app)
+        await server.start_server(access_log_class=names["WithoutQuery"])
+        async with TestClient(server) as client:
+            async with client.get("/chsk?client-id=secret&handshake%3F=1") as answer:
+                assert answer.status == 200
+            async with client.ws_connect("/chsk?client-id=secret") as socket:
+                await socket.receive()
+
+    with caplog.at_level(logging.INFO, "aiohttp.access"):
+        run(main())
+    lines = [record.getMessage() for record in caplog.records if record.name == "aiohttp.access"]
+    assert [line.rpartition(" ")[0] for line in lines] == [
+        '127.0.0.1 "GET /chsk" 200',
+        '127.0.0.1 "GET /chsk" 101',
+    ]
+    assert "secret" not in caplog.text
+
+
+@pytest.mark.slow
+def test_the_application_runs_with_the_log_without_queries(started: Started) -> None:
+    with started("quiet.py") as url, chansock.connect_sync(f"{url}/chsk") as client:
+        client.send("chat/say", {"text": "hello"})
+        assert client.recv(10).data == {"text": "hello"}
 
 
 @pytest.mark.slow
