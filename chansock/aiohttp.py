@@ -141,7 +141,8 @@ class _Door:
         host = asked.headers.get("Host")
         if host is not None and asked.host != host:  # without one aiohttp asks for our own name
             request.set_host(asked.host)
-        proxies = self._proxies if isinstance(peer, tuple) else self._unix_proxies
+        # A peer that has left has no name; only one on a Unix socket has an empty one.
+        proxies = self._unix_proxies if isinstance(peer, str | bytes) else self._proxies
         if proxies is not None:
             proxies(request)
 

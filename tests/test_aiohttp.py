@@ -186,6 +186,27 @@ def test_a_trusted_proxy_is_believed(run: Run) -> None:
     run(main())
 
 
+def test_a_peer_that_has_left_is_not_believed_as_a_proxy(run: Run) -> None:
+    @web.middleware
+    async def waits(request: web.Request, handler: Any) -> web.StreamResponse:
+        while request.transport is not None:
+            await asyncio.sleep(0)
+        return await handler(request)
+
+    async def main() -> None:
+        asked: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        chsk = channel(user_id=lambda request: asked.set_result(request.client))
+        async with running(app_with(chsk, middlewares=[waits])) as (port, _):
+            wire = await Peer.connect(port)
+            fields = [("X-Forwarded-For", "192.0.2.9")]
+            target = f"{ALICE}&handshake%3F=1"
+            await wire.send(peer.request("GET", target, fields, host=wire.host))
+            wire.reset()
+            assert (await asked)[0] == "127.0.0.1"
+
+    run(main())
+
+
 def test_a_body_that_a_middleware_has_read_is_taken(run: Run) -> None:
     @web.middleware
     async def reads(request: web.Request, handler: Any) -> web.StreamResponse:
