@@ -1,6 +1,7 @@
 """Decoded data made values of the type that a handler asks for, and the words when it is not."""
 
 import datetime as dt
+import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
@@ -96,6 +97,9 @@ class Loose(TypedDict, total=False):
 class Extended(typing_extensions.TypedDict):
     name: str
     size: typing_extensions.NotRequired[int]
+
+
+Aliased = typing_extensions.TypeAliasType("Aliased", int | Say)
 
 
 class Struct(msgspec.Struct):
@@ -205,6 +209,9 @@ FITS = [
     ),
     (Tree, {"value": 1, "children": [{"value": 2}]}, Tree(1, [Tree(2)])),
     (Checked, {"n": 0}, Checked(0)),
+    (Aliased, {"text": "a"}, Say("a")),
+    (Aliased | str | None, {"text": "a"}, Say("a")),
+    (NewType("Other", Aliased) | Annotated[str, 5], "a", "a"),
     (Options, {"name": "a", "other": 1}, {"name": "a"}),
     (Options, {"name": "a", "size": 1}, {"name": "a", "size": 1}),
     (Loose, {"name": "a"}, {"name": "a"}),
@@ -260,6 +267,8 @@ BAD = [
     (int | None, "a", "expected int, got 'a'"),
     (int | str, [1], "expected int or str, got list"),
     (int | str | None, 1.5, "expected int or str or nil, got 1.5"),
+    (str | list[int], ["a"], "expected int, got 'a' at [0]"),
+    (None | list[int] | Say, {"text": 5}, "expected str, got 5 at ['text']"),
     (list[int], {1}, "expected a list, got set"),
     (list[int], [1, "a"], "expected int, got 'a' at [1]"),
     (list[list[int]], [[], [1, None]], "expected int, got nil at [1][1]"),
@@ -336,6 +345,8 @@ class Page(Generic[T]):
         (Say | Tree, "at most one that is a map"),
         (Say | dict[str, int], "at most one that is a map"),
         (Say | Struct, "at most one that is a map"),
+        (Aliased | Tree, "at most one that is a map"),
+        (Annotated[Say, 5] | NewType("Other", Tree) | int, "at most one that is a map"),
         (list[int] | set[int], "at most one that is a map and one a list"),
         ("Say", "'Say'"),
         (5, "got 5"),
@@ -347,6 +358,16 @@ def test_a_type_that_data_cannot_be_is_refused_at_registration(kind, got):
     ) as caught:
         converter(kind)
     assert got in str(caught.value)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="the statement came with Python 3.12")
+def test_a_type_statement_may_hold_itself():
+    names: dict[str, Any] = {}
+    exec("type Json = dict[str, Json] | list[Json] | str | int | None", names)
+    convert = converter(names["Json"])
+    assert convert({"a": [1, {"b": None}, "c"]}) == {"a": [1, {"b": None}, "c"]}
+    with pytest.raises(BadData, match=r"got 1\.5 at \['a'\]\[0\]"):
+        convert({"a": [1.5]})
 
 
 def test_a_tree_is_taken_to_any_depth_that_the_stack_holds():

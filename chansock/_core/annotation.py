@@ -31,7 +31,7 @@ def converter_for(handler: Any, frame: FrameType) -> Converter | None:
         return None
     function = innermost(handler)
     known: dict[str, Any] = getattr(function, "__globals__", {})
-    names = frame.f_locals if frame.f_globals is known else {}
+    names = dict(frame.f_locals) if frame.f_globals is known else {}
     try:
         hints = get_type_hints(SimpleNamespace(__annotations__={"msg": annotation}), known, names)
         if get_origin(hints["msg"]) is not EventMsg:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import abc
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
@@ -95,7 +95,7 @@ class _Maker:
         if origin in (Annotated, Required, NotRequired):
             return self.make(args[0])
         if origin in (Union, UnionType):
-            return self._union(args)
+            return self._union(list(dict.fromkeys(members(kind))))
         if origin is Literal:
             return literal(args)
         if hasattr(kind, "__supertype__"):  # NewType
@@ -143,20 +143,23 @@ class _Maker:
     def _item(self, args: tuple[Any, ...]) -> Converter:
         return self.make(args[0]) if args else anything
 
-    def _union(self, kinds: tuple[Any, ...]) -> Converter:
+    def _union(self, kinds: list[Any]) -> Converter:
         others = [kind for kind in kinds if kind is not NoneType]
         made = [self.make(kind) for kind in others]
         if len(made) == len(kinds) - 1 == 1:
             return optional(made[0])
-        # Tried one after the other: of two that hold themselves a peer could make a long try.
-        maps = [kind for kind in others if is_map(kind)]
-        lists = [kind for kind in others if (get_origin(kind) or kind) in (*LISTS, *SETS, tuple)]
+        # Of two for one shape, tried one after the other, a peer could make a long try.
+        maps = [one for kind, one in zip(others, made, strict=True) if is_map(kind)]
+        lists = [one for kind, one in zip(others, made, strict=True) if is_list(kind)]
         if len(maps) > 1 or len(lists) > 1:
-            raise refused(maps or lists, "in a union at most one that is a map and one a list")
+            raise refused(kinds, "in a union at most one that is a map and one a list")
+        shaped: dict[type, Converter] = {}
+        for shapes, of_them in (((dict,), maps), ((list, tuple, set, frozenset), lists)):
+            for one in of_them:
+                shaped |= dict.fromkeys(shapes, one)
         if len(made) < len(kinds):
             made.append(nothing)
-        of_map = made[others.index(maps[0])] if maps else None
-        return either(" or ".join(map(name, kinds)), made, of_map)
+        return either(" or ".join(map(name, kinds)), made, shaped)
 
     def _record(self, kind: Any) -> Converter:
         try:
@@ -178,6 +181,22 @@ class _Maker:
         )
         fields = {field.name: self.make(hints[field.name]) for field in taken}
         return record(name(kind), kind, fields, required)
+
+
+def members(kind: Any) -> Iterator[Any]:
+    """Give what a union consists of, with the members of those in it, by whatever name."""
+    origin, args = get_origin(kind), get_args(kind)
+    if origin in (Annotated, Required, NotRequired):
+        yield from members(args[0])
+    elif origin in (Union, UnionType):
+        for arg in args:
+            yield from members(arg)
+    elif hasattr(kind, "__supertype__"):  # NewType
+        yield from members(kind.__supertype__)
+    elif hasattr(kind, "__value__"):  # type X = ...
+        yield from members(kind.__value__)
+    else:
+        yield kind
 
 
 def marked(kind: Any, mark: str) -> tuple[type, ...]:
@@ -203,6 +222,11 @@ def is_map(kind: Any) -> bool:
     base = get_origin(kind) or kind
     marks = ("__struct_fields__", "__pydantic_validator__")
     return is_record(base) or base in MAPS or any(hasattr(base, mark) for mark in marks)
+
+
+def is_list(kind: Any) -> bool:
+    """Tell whether it is made of a list or a set."""
+    return (get_origin(kind) or kind) in (*LISTS, *SETS, tuple)
 
 
 def name(kind: Any) -> str:

@@ -147,12 +147,13 @@ def optional(convert: Converter) -> Converter:
     return lambda value: None if value is None else convert(value)
 
 
-def either(names: str, converters: list[Converter], of_map: Converter | None) -> Converter:
-    """Take what the first takes that takes it; a map goes to the one that is for maps."""
+def either(names: str, converters: list[Converter], shaped: dict[type, Converter]) -> Converter:
+    """Take what the first takes that takes it; a map or a list goes to the one for those."""
 
     def convert(value: Any) -> Any:
-        if of_map is not None and isinstance(value, dict):
-            return of_map(value)
+        for shape, one in shaped.items():
+            if isinstance(value, shape):
+                return one(value)
         for one in converters:
             try:
                 return one(value)
