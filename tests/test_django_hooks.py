@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import django
@@ -29,8 +30,10 @@ if not settings.configured:
     django.setup()
 
 from django.contrib.auth.models import User
+from django.contrib.auth.signals import user_logged_in, user_logged_out
 from django.core.management import call_command
 from django.db import connection, transaction
+from django.http import HttpRequest
 from django.test import Client
 from django.test.utils import CaptureQueriesContext, override_settings
 
@@ -38,6 +41,12 @@ import chansock
 import chansock.django
 from chansock.django import logins
 from chansock.testing import World
+
+
+@dataclass
+class Say:
+    text: str
+
 
 ENGINES = ["db", "cache", "cached_db", "file", "signed_cookies"]
 
@@ -219,6 +228,17 @@ def test_a_change_of_the_user_ends_all_of_his_sessions(what: str, ada: User, wor
     assert is_here(*bobs, bob)
 
 
+@pytest.mark.parametrize("signal", [user_logged_in, user_logged_out])
+@pytest.mark.parametrize("asked", [None, HttpRequest()])
+def test_a_login_that_is_none_of_a_session_ends_nothing(
+    signal: Any, asked: Any, ada: User, world: World
+) -> None:
+    one = opened(world, login(ada))
+    signal.send(User, request=asked, user=ada)
+    world.advance(10)
+    assert is_here(*one, ada)
+
+
 def test_a_change_that_was_rolled_back_ends_nothing(ada: User, world: World) -> None:
     one = opened(world, login(ada))
     with transaction.atomic():
@@ -334,6 +354,27 @@ def test_a_config_of_one_s_own_is_honoured() -> None:
 def test_a_hook_that_is_no_function_is_refused(hook: str) -> None:
     with pytest.raises(chansock.ConfigError, match=f"{hook}: expected a function, got 'x'"):
         chansock.django.channel(**{hook: "x"})
+
+
+def test_a_handler_with_the_database_may_be_typed() -> None:
+    chsk = chansock.django.channel(csrf_token=None)
+
+    @chsk.on("t/say")
+    @chansock.django.database
+    async def say(msg: chansock.EventMsg[Say]) -> str:
+        return msg.data.text
+
+    @chsk.on("t/shout", thread=True)
+    @chansock.django.database
+    def shout(msg: chansock.EventMsg[Say]) -> str:
+        return msg.data.text.upper()
+
+    with World(chsk) as world:
+        client = world.connect("ada")
+        assert client.send("t/say", {"text": "hi"}, timeout=5) == "hi"
+        assert client.send("t/shout", {"text": "hi"}, timeout=5) == "HI"
+        with pytest.raises(chansock.ReplyError, match="expected str, got 1"):
+            client.send("t/say", {"text": 1}, timeout=5)
 
 
 def test_websockets_of_other_paths_reach_an_application_that_is_more_than_django() -> None:

@@ -137,8 +137,9 @@ def _logged_out(*, request: Any, user: Any = None, **_: Any) -> None:
 
 def _logged_in(*, request: Any, **_: Any) -> None:
     """End the session whose place the new login takes: Django has deleted it without a word."""
-    old = request.COOKIES.get(settings.SESSION_COOKIE_NAME)
-    if old and old != request.session.session_key:
+    old = session_key(request) if hasattr(request, "COOKIES") else None
+    session = getattr(request, "session", None)  # others send this signal, too, for other logins
+    if old and session is not None and old != session.session_key:
         _end(old)
 
 
