@@ -6,6 +6,7 @@ import os
 import secrets
 from collections import deque
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,12 @@ def name_in(cookies: Mapping[str, str]) -> str | None:
 
 # -- the channel
 
+
+@dataclass
+class Say:
+    text: str
+
+
 said: deque[dict[str, Any]] = deque(maxlen=50)  # for those who come later
 
 
@@ -60,14 +67,13 @@ def tell_who_is_here(_msg: chansock.EventMsg) -> None:
 
 
 @chsk.on("chat/say")
-def say(msg: chansock.EventMsg) -> dict[str, Any]:
+def say(msg: chansock.EventMsg[Say]) -> dict[str, Any]:
     """Pass `{:text "hi"}` on to everybody; the reply is how many there are to read it."""
-    text = msg.data.get("text") if isinstance(msg.data, dict) else None
-    if not isinstance(text, str) or not 1 <= len(text) <= 500:
-        return {"error": "a message has 1 to 500 characters"}
     if msg.uid is None:
         return {"error": "sign in first"}
-    said.append({"from": msg.uid, "text": text})
+    if not 1 <= len(msg.data.text) <= 500:
+        return {"error": "a message has 1 to 500 characters"}
+    said.append({"from": msg.uid, "text": msg.data.text})
     chsk.send(chansock.ALL, "chat/said", said[-1])
     return {"readers": len(here())}
 

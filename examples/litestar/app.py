@@ -62,12 +62,11 @@ def tell_who_is_here(_msg: chansock.EventMsg) -> None:
 
 
 @chsk.on("chat/say")
-def say(msg: chansock.EventMsg) -> dict[str, Any]:
+def say(msg: chansock.EventMsg[Say]) -> dict[str, Any]:
     """Pass `{:text "hi"}` on to everybody; the reply is how many there are to read it."""
-    text = msgspec.convert(msg.data, Say).text
     if msg.uid is None:
         return {"error": "sign in first"}
-    said.append({"from": msg.uid, "text": text})
+    said.append({"from": msg.uid, "text": msg.data.text})
     chsk.send(chansock.ALL, "chat/said", said[-1])
     return {"readers": len(here())}
 

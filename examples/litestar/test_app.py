@@ -35,6 +35,6 @@ def test_who_is_not_signed_in_reads_and_cannot_speak(connect: Callable[..., Clie
 
 def test_a_message_that_does_not_fit_reaches_nobody(connect: Callable[..., Client]) -> None:
     ada, bob = connect("ada"), connect("bob")
-    with pytest.raises(ReplyError):
+    with pytest.raises(ReplyError, match="text"):
         bob.send("chat/say", {"text": ""}, timeout=5)
     ada.expect_nothing("chat/said")
