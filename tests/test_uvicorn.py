@@ -353,6 +353,12 @@ def test_uvicorn_does_not_start_with_several_workers() -> None:
     assert status is not None
 
 
+def test_hypercorn_does_not_start_with_several_workers() -> None:
+    pytest.importorskip("hypercorn")
+    _, said = refused("hypercorn", APP, "--bind", f"127.0.0.1:{free_port()}", "--workers", "2")
+    assert WORKERS.search(said), said
+
+
 def gunicorn_of(*options: str, port: int | None = None) -> list[str]:
     pytest.importorskip("gunicorn")
     return ["gunicorn.app.wsgiapp", "-b", f"127.0.0.1:{port or free_port()}", *options]

@@ -1,21 +1,30 @@
 """Whether a server runs one process, as a channel needs it, told by its own settings.
 
 A channel knows the clients of its own process alone. Nothing is imported of a server: what
-uvicorn's Config and gunicorn's worker say is read by its name.
+uvicorn's Config, hypercorn's and gunicorn's worker say is read by its name.
 """
 
 from __future__ import annotations
 
+import asyncio
+
 __all__ = ["number_in", "number_of", "refusal", "server_of"]
 
 
-def server_of(receive: object) -> object:
-    """Give the Config of the uvicorn that called a lifespan with this `receive`; None: another."""
-    return getattr(getattr(receive, "__self__", None), "config", None)
+def server_of(task: object) -> object:
+    """Give the Config of the server whose lifespan runs in this task, None where it is not seen.
+
+    uvicorn's and hypercorn's run it by a method of an object that has the Config. What the
+    application gets of theirs may be wrapped by any framework.
+    """
+    coroutine = task.get_coro() if isinstance(task, asyncio.Task) else None
+    frame = getattr(coroutine, "cr_frame", None)
+    owner = None if frame is None else frame.f_locals.get("self")
+    return getattr(owner, "config", None)
 
 
 def number_of(config: object) -> int:
-    """Count the processes of a uvicorn with this Config; 1 where it does not say."""
+    """Count the processes of a server with this Config; 1 where it does not say."""
     # Under gunicorn uvicorn knows of one process, and gunicorn's worker of all.
     worker = getattr(getattr(config, "callback_notify", None), "__self__", None)
     own = 1 if getattr(config, "reload", False) else _workers(config)  # uvicorn ignores it then

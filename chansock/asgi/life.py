@@ -123,10 +123,11 @@ class Life:
     async def lifespan(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application's lifespan within the channel's; or ours alone, if it has none.
 
-        `scope["state"]["chansock"]` is a list that gets `(path, chsk)`. Under a uvicorn or
-        gunicorn of several processes the startup fails.
+        `scope["state"]["chansock"]` is a list that gets `(path, chsk)`. Under a uvicorn,
+        gunicorn or hypercorn of several processes the startup fails.
         """
-        why = processes.refusal(processes.number_of(processes.server_of(receive)))
+        server = processes.server_of(asyncio.current_task())
+        why = processes.refusal(processes.number_of(server))
         if why is not None:
             await receive()
             await send({"type": "lifespan.startup.failed", "message": why})
