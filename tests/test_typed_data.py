@@ -93,6 +93,20 @@ def test_to_sentes_clients_it_is_the_error_that_they_know(chsk, world, transport
     assert chsk.stats.bad_data == 1
 
 
+@BOTH
+def test_a_client_of_a_world_raises_the_reason(chsk, world, transport):
+    @chsk.on("t/e")
+    def say(msg: EventMsg[Say]) -> None: ...
+
+    client = getattr(world, transport)(uid="a")
+    with pytest.raises(chansock.ReplyError) as caught:
+        client.send("t/e", {"text": 5}, timeout=5)
+    assert caught.value.reason == WHY
+    assert str(caught.value) == f"expected a reply to t/e, got chsk/error: {WHY}"
+    assert client.ask("t/e", {"text": 5}).why == WHY
+    assert client.ask("t/e", {"text": "a"}).why is None
+
+
 def test_who_asks_for_no_reply_gets_none(chsk, world):
     @chsk.on("t/e")
     def say(msg: EventMsg[Say]) -> None: ...

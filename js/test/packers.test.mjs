@@ -578,6 +578,7 @@ for (const [kind, { packer, packet, name, read, nothing }] of Object.entries(SAY
         [packet(42), 42],
         [packet(name("chsk/timeout")), ReplyTimeout],
         [packet(name("chsk/error")), ReplyError],
+        [packet([name("chsk/error"), "expected str"]), /could not take the data: expected str$/],
         [nothing, ReplyError],
         ["<!DOCTYPE html><p>Log in", /expected a packet, got "<!DOCTYPE|JSON|more bytes/],
       ]) {
