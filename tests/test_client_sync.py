@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -22,6 +22,7 @@ import pytest
 
 import chansock
 from chansock import connect_sync
+from chansock.testing import serve_in_thread
 
 ROOT = Path(__file__).parent.parent
 LIMIT = 20.0
@@ -88,22 +89,9 @@ class App:
 def app() -> Iterator[App]:
     """An App that is served in a thread of its own."""
     found = App()
-    started: Future[asyncio.AbstractEventLoop] = Future()
-
-    async def main() -> None:
-        async with chansock.serve(found.chsk, port=0) as listener:
-            found.url = listener.url
-            found.stop = asyncio.Event()
-            started.set_result(asyncio.get_running_loop())
-            await found.stop.wait()
-
-    thread = threading.Thread(target=asyncio.run, args=(main(),), daemon=True)
-    thread.start()
-    loop = started.result(LIMIT)
-    yield found
-    loop.call_soon_threadsafe(found.stop.set)
-    thread.join(LIMIT)
-    assert not thread.is_alive()
+    with serve_in_thread(found.chsk) as served:
+        found.url = served.url
+        yield found
 
 
 @pytest.fixture(params=["ws", "ajax"])

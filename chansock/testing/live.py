@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -63,18 +64,13 @@ def serve_in_thread(
     else belongs to the loop goes by `Served.call` and `Served.run`. At the end the channel is
     stopped in order. Raises what the server's start raises.
     """
-    started = threading.Event()
-    found: list[Served] = []
+    started: Future[Served] = Future()
     failed: list[BaseException] = []
-    ends: list[Callable[[], object]] = []
+    stop = asyncio.Event()
 
     async def main() -> None:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
         async with serve(chsk, host, port, path=path, fallback=fallback) as listener:
-            found.append(Served(chsk, listener))
-            ends.append(lambda: loop.call_soon_threadsafe(stop.set))
-            started.set()
+            started.set_result(Served(chsk, listener))
             await stop.wait()
 
     def live() -> None:
@@ -82,20 +78,20 @@ def serve_in_thread(
             with asyncio.Runner(loop_factory=loop_factory()) as runner:
                 runner.run(main())
         except BaseException as error:
-            failed.append(error)
-        finally:
-            started.set()
+            if started.done():
+                failed.append(error)
+            else:
+                started.set_exception(error)
 
     thread = threading.Thread(target=live, name="chansock.testing", daemon=True)
     thread.start()
-    if not started.wait(START_LIMIT):
-        raise TimeoutError(f"expected a server within {START_LIMIT:g} s, got none")
-    if found:
-        try:
-            yield found[0]
-        finally:
-            ends[0]()
-            # Handlers and connections have stop_timeout each, and then are cut off.
-            thread.join(START_LIMIT + 2 * chsk.config.stop_timeout)
+    served = started.result(START_LIMIT)
+    try:
+        yield served
+    finally:
+        if thread.is_alive():
+            served.call(stop.set)
+        # Handlers and connections have stop_timeout each, and then are cut off.
+        thread.join(START_LIMIT + 2 * chsk.config.stop_timeout)
     if failed:
         raise failed[0]
