@@ -65,7 +65,7 @@ SERVERS: dict[str, Server] = {
         needs="uvicorn",
     ),
     "hypercorn": Server(
-        "hypercorn servers.application:asgi --bind 127.0.0.1:{chsk} --graceful-timeout 1",
+        "hypercorn servers.application:asgi --bind 127.0.0.1:{chsk} --workers 0",
         needs="hypercorn",
         cannot={"close_code": "tells every end of a peer's socket as 1006, in order or not"},
     ),

@@ -53,7 +53,7 @@ def make(packer: chansock.packers.Packer | None = None, **settings: Any) -> Chan
     held: dict[Any, asyncio.Event] = {}
 
     @chsk.on("served/request")
-    def request(msg: EventMsg[str]) -> Any:
+    def request(msg: EventMsg[Any]) -> Any:
         """What a hook and a handler see of the request."""
         asked = msg.request
         client = asked.client
