@@ -197,6 +197,7 @@ class Handshake:
     def _arrived(self, scope: Any) -> None:
         self.has_arrived = True
         self.scope = scope  # with what middleware has put there
+        del scope["extensions"]["chansock"]  # it outlives this object, as the request's
 
     async def receive(self) -> Any:
         if not self._is_told:
