@@ -13,20 +13,26 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from functools import partial
 from ipaddress import ip_address
 from ssl import SSLContext
 from typing import Any, Final
 
 from chansock._core import http1
-from chansock._fast.connection import Protocol, Service
+from chansock._fast.connection import Service
 from chansock._fast.epoll import IS_AVAILABLE, Acceptor, Poller
 from chansock.channel import ChannelSocket
 from chansock.clock import LoopClock, loop_factory
 from chansock.config import Config
 from chansock.errors import ConfigError
 from chansock.request import Request, Response
-from chansock.sockets import Fallback, ServerProtocol, bound_unsent, end, forwarded, service_of
+from chansock.sockets import (
+    Fallback,
+    bound_unsent,
+    end,
+    forwarded,
+    protocol_factory,
+    service_of,
+)
 
 __all__ = ["Listener", "run", "serve"]
 
@@ -248,12 +254,6 @@ class EpollServer:
         self._poller.close()
         for each in self.sockets:
             each.close()
-
-
-def protocol_factory(loop: asyncio.AbstractEventLoop, service: Service) -> Callable[[], Any]:
-    """Give what makes the protocol of each connection that a loop accepts."""
-    # One class less in each connection is one less that collections walk through.
-    return partial(Protocol if type(loop).__module__ == "uvloop" else ServerProtocol, service)
 
 
 def _is_unix(sock: socket.socket | None) -> bool:

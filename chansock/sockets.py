@@ -13,6 +13,7 @@ import os
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 from chansock._core import http1
@@ -31,6 +32,7 @@ __all__ = [
     "bound_unsent",
     "end",
     "forwarded",
+    "protocol_factory",
     "service_of",
 ]
 
@@ -50,6 +52,12 @@ class ServerProtocol(Protocol, asyncio.BufferedProtocol):
     __slots__ = ()
 
 
+def protocol_factory(loop: asyncio.AbstractEventLoop, service: Service) -> Callable[[], Any]:
+    """Give what makes the protocol of each connection that a loop accepts."""
+    # One class less in each connection is one less that collections walk through.
+    return partial(Protocol if type(loop).__module__ == "uvloop" else ServerProtocol, service)
+
+
 def service_of(
     chsk: ChannelSocket,
     path: str | None,
@@ -58,6 +66,7 @@ def service_of(
     forwarded: Callable[[Request], object] | None = None,
     answered: Callable[[Request, int], object] | None = None,
     is_single: bool = False,
+    gone: Callable[[Protocol], object] | None = None,
 ) -> Service:
     """Make what all connections to a channel share; it must have been started.
 
@@ -75,6 +84,7 @@ def service_of(
         extensions=Extensions(chsk.config) if chsk.config.compression else None,
         answered=answered,
         is_single=is_single,
+        gone=gone,
     )
 
 

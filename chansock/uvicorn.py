@@ -31,7 +31,7 @@ from chansock._core import http1, processes
 from chansock._fast.connection import Service
 from chansock.channel import ChannelSocket
 from chansock.request import Request, Response
-from chansock.sockets import ServerProtocol, Takeover, forwarded, service_of
+from chansock.sockets import Takeover, forwarded, protocol_factory, service_of
 
 __all__ = ["WebSocketProtocol"]  # and Worker, made where it is asked for
 
@@ -124,16 +124,17 @@ class WebSocketProtocol(asyncio.Protocol):
     def _serve(self, shared: _Shared, scope: Any, path: str, data: bytes) -> None:
         transport = self._transport
         is_unix = isinstance(transport.get_extra_info("sockname"), str)
-        connection = Connection(shared.service(path, is_unix=is_unix))
-        connection.connections = self._connections
+        service = shared.service(path, is_unix=is_unix)
+        protocol = protocol_factory(asyncio.get_running_loop(), service)()
+        self._connections.add(protocol)  # by which uvicorn counts and ends it
         transport.resume_reading()
         shared.scope = scope
         try:
-            is_taken = shared.takeover.take(transport, connection, data)
+            is_taken = shared.takeover.take(transport, protocol, data)
         finally:
             shared.scope = None
         if not is_taken and not transport.is_closing():
-            transport.set_protocol(connection)
+            transport.set_protocol(protocol)
 
     def _give_to_other(self, data: bytes) -> None:
         make = type(self).other_paths
@@ -226,31 +227,12 @@ class Handshake:
             )
 
 
-class Connection(ServerProtocol):
-    """A connection of the channel's, as uvicorn counts and ends those of its own."""
-
-    __slots__ = ("connections",)
-
-    connections: set[Any]
-
-    def connection_made(self, transport: Any) -> None:
-        self.connections.add(self)
-        super().connection_made(transport)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.connections.discard(self)
-        super().connection_lost(exc)
-
-    def shutdown(self) -> None:
-        """Close 1012, behind what waits: uvicorn stops, and waits for this to end."""
-        self.leave(1012, "service restart")
-
-
 class _Shared:
     """What all connections of one uvicorn server share."""
 
-    def __init__(self, config: Config, app_state: dict[str, Any]) -> None:
+    def __init__(self, config: Config, state: ServerState, app_state: dict[str, Any]) -> None:
         self._config = config
+        self._connections: set[Any] = state.connections
         self.channels: dict[str, ChannelSocket] = dict(app_state.get("chansock", ()))
         self.takeover = Takeover(asyncio.get_running_loop())
         self.refusal = processes.refusal(processes.number_of(config))
@@ -274,6 +256,7 @@ class _Shared:
                 forwarded=partial(self._note, proxies),
                 answered=self._answered,
                 is_single=True,
+                gone=self._connections.discard,
             )
         return found
 
@@ -303,7 +286,7 @@ _SHARED: Final[WeakKeyDictionary[ServerState, _Shared]] = WeakKeyDictionary()
 def _shared(config: Config, state: ServerState, app_state: dict[str, Any]) -> _Shared:
     found = _SHARED.get(state)
     if found is None:
-        found = _SHARED[state] = _Shared(config, app_state)
+        found = _SHARED[state] = _Shared(config, state, app_state)
     return found
 
 

@@ -16,7 +16,8 @@ from raw_ground import KEY, UPGRADE, Client
 from chansock._fast.connection import Service
 from chansock._fast.frames import frame
 from chansock.config import Config
-from chansock.server import ServerProtocol, create_server
+from chansock.server import create_server
+from chansock.sockets import ServerProtocol
 from chansock.testing.echo import service
 
 

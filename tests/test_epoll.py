@@ -24,7 +24,8 @@ from raw_ground import TEXT, UPGRADE
 
 from chansock import ALL, ChannelSocket, Config, Request, Response, serve
 from chansock._fast.epoll import IS_AVAILABLE
-from chansock.server import EpollServer, ServerProtocol, create_server
+from chansock.server import EpollServer, create_server
+from chansock.sockets import ServerProtocol
 from chansock.testing.echo import service
 
 pytestmark = pytest.mark.skipif(not IS_AVAILABLE, reason="there is no epoll on this system")

@@ -43,6 +43,7 @@ cdef class Service:
     cdef object extensions          # agree(request) -> Deflate, Response or None; or None
     cdef object answered            # call(request, status) for each of the channel's; or None
     cdef bint is_single             # nothing but one request is to come
+    cdef object gone                # call(protocol) when it has ended; or None
     cdef Memory memory
     cdef double handshake_timeout
     cdef Py_ssize_t max_body

@@ -45,11 +45,13 @@ cdef class Service:
     where proxies are believed; `extensions` agrees with a client on those of its WebSocket
     (None: it has none). `answered(request, status)` is told what a request for `path` got;
     with `is_single` each connection ends with its first answer, for the others are another's.
+    `gone(protocol)` is told of each that has ended.
     """
 
     def __cinit__(
         self, endpoint, clock, Sweep sweep not None, config, *, str path, fallback,
-        http1, forwarded=None, extensions=None, answered=None, bint is_single=False
+        http1, forwarded=None, extensions=None, answered=None, bint is_single=False,
+        gone=None
     ):
         self.endpoint = endpoint
         self.clock = clock
@@ -65,6 +67,7 @@ cdef class Service:
         self.extensions = extensions
         self.answered = answered
         self.is_single = is_single
+        self.gone = gone
         self.protocols = []
         self.expire = Protocol.expired
         # A head under way is copied to the front of the buffer: there must be room behind.
@@ -100,6 +103,8 @@ cdef class Service:
             self.protocols[protocol.index] = last
             last.index = protocol.index
         protocol.index = -1
+        if self.gone is not None:
+            self.gone(protocol)
         if not self.protocols and self.when_empty is not None:
             when_empty, self.when_empty = self.when_empty, None
             when_empty()
@@ -112,7 +117,7 @@ cdef class Service:
         self.when_empty = when_empty
         for protocol in list(self.protocols):
             if protocol.state != HELD or protocol.reply is not None:
-                protocol.leave(1012, "service restart")
+                protocol.shutdown()
         if not self.protocols:
             self.when_empty = None
             when_empty()
@@ -681,15 +686,15 @@ cdef class Protocol(Socket):
 
     # -- the end
 
-    def leave(self, int code, str reason not None):
-        """Let the peer go: a socket with `code`, behind all that waits for it; what waits for
-        its answer with 503; whoever asked for nothing without a word."""
+    def shutdown(self):
+        """Let the peer go, for the server stops: a socket with 1012, behind all that waits for
+        it; what waits for its answer with 503; whoever asked for nothing without a word."""
         if self.state == FRAMES:
             if self.link is not None:
                 self.service.endpoint.drained(self.link)    # behind a backlog, if there is one
-            self.close(code, reason)
+            self.close(1012, "service restart")
         elif self.reply is not None:
-            self.reply.close(code, reason)
+            self.reply.close(1012, "service restart")
         elif self.state == HELD:
             self.keeps_alive = False
             self._answer(self.service.endpoint.refuse("stopping", 503, "the server is stopping"))

@@ -21,7 +21,8 @@ from chansock._fast.sweep import Sweep
 from chansock.clock import LoopClock, loop_factory
 from chansock.config import Compression, Config
 from chansock.request import Request, Response
-from chansock.server import create_server, protocol_factory
+from chansock.server import create_server
+from chansock.sockets import protocol_factory
 
 __all__ = ["EchoEndpoint", "main", "service"]
 
