@@ -375,6 +375,18 @@ def test_client_scheme_and_proxies_are_those_of_the_scope(run: Run) -> None:
     run(main())
 
 
+def test_upgrade_that_the_server_cannot_make_is_no_poll(run: Run) -> None:
+    async def main() -> None:
+        application = app(ChannelSocket())
+        async with lifespan(application):
+            fields = [(b"host", b"localhost"), (b"connection", b"Upgrade")]
+            fields.append((b"upgrade", b"websocket"))
+            found = await get(application, "/chsk", "client-id=a", headers=fields)
+            assert found == (501, "expected no WebSocket here")
+
+    run(main())
+
+
 def test_hook_that_waits_too_long_is_503(run: Run) -> None:
     async def main() -> None:
         async def authorize(_: chansock.Request) -> bool:

@@ -143,9 +143,13 @@ class _Door:
 
     async def _http(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         request = self._request(scope)
-        response = await answer(
-            request, endpoint, self._config, body_chunks(receive), lambda: left(receive)
-        )
+        if http1.wants_upgrade(request):
+            # uvicorn without a library for WebSockets hands it on so; it is no poll.
+            response: Response | None = endpoint.refuse("http", 501, "expected no WebSocket here")
+        else:
+            response = await answer(
+                request, endpoint, self._config, body_chunks(receive), lambda: left(receive)
+            )
         if response is not None:
             fields = endpoint.answer_fields(request)
             await respond(send, response, fields, head_only=request.method == "HEAD")
