@@ -273,6 +273,8 @@ def run(
     *,
     path: str = "/chsk",
     ssl: SSLContext | None = None,
+    sock: socket.socket | None = None,
+    unix: str | os.PathLike[str] | None = None,
     fallback: Fallback | None = None,
 ) -> None:
     """Serve a channel until SIGINT or SIGTERM; a second one ends it at once.
@@ -296,7 +298,9 @@ def run(
                 loop.add_signal_handler(number, end)
             except NotImplementedError:  # Windows: KeyboardInterrupt ends the Runner
                 break
-        async with serve(chsk, host, port, path=path, ssl=ssl, fallback=fallback) as listener:
+        async with serve(
+            chsk, host, port, path=path, ssl=ssl, sock=sock, unix=unix, fallback=fallback
+        ) as listener:
             print(f"chansock: serving {listener.url} (Ctrl+C ends it)", flush=True)  # noqa: T201
             await stop.wait()
 

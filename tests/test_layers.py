@@ -58,7 +58,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ),
     ("channel", "routing", "csrf", "sockets", "answers"),
     ("server", "asgi", "uvicorn", "aiohttp", "django", "client"),
-    ("", "__main__", "testing"),
+    ("", "__main__", "cli", "testing"),
 )
 ACYCLIC = {0, 2, 3, 4, 6}
 ENGINE = (  # each stage may import those before it, and its own without a cycle
