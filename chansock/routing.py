@@ -63,7 +63,6 @@ class Registry(ABC):
         Raises InvalidEvent for an id that cannot be, or that has a handler already; TypeError
         for a T that data cannot be converted to, or that cannot be found.
         """
-
         if handler is None:
             return lambda function: self._on(event_id, function, parallel, thread, sys._getframe(1))
         return self._on(event_id, handler, parallel, thread, sys._getframe(1))

@@ -26,8 +26,10 @@ import msgspec
 import pydantic
 import pytest
 import typing_extensions
+from hypothesis import given
+from hypothesis import strategies as st
 
-from chansock import BadData, FrozenDict, Keyword, List, StrDict, edn
+from chansock import BadData, FrozenDict, Keyword, List, StrDict, Tagged, edn
 from chansock._core.conversion import converter
 
 T = TypeVar("T")
@@ -299,6 +301,7 @@ BAD = [
     (Loose, {}, "expected a value, got none at ['name']"),
     (Extended, {"name": 5}, "expected str, got 5 at ['name']"),
     (Struct, {"text": 5}, "expected `str`, got `int` at .text"),
+    (Struct, {"\ud800": 1}, "expected text in UTF-8, got a lone surrogate"),
     (Struct, 5, "expected `object`, got `int`"),
     (list[Struct], [{"text": "a"}, {"room": 1}], "object missing required field `text` at [1]"),
     (Join | Leave, {"type": "other"}, "invalid value 'other' at .type"),
@@ -379,3 +382,54 @@ def test_a_tree_is_taken_to_any_depth_that_the_stack_holds():
         (found,) = found.children
         depth += 1
     assert depth == 90
+
+
+LEAVES = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**30), 10**30),
+    st.just(10**400),
+    st.floats(),
+    st.text(max_size=3),
+    st.sampled_from(
+        ["red", "text", "name", "kind", "cat", "\ud800", "NaN", "1e999999999", "9" * 5000]
+    ),
+    st.sampled_from(
+        [Keyword("red"), ID, NOW, Decimal("NaN"), Fraction(1, 3), b"x", Tagged("a/b", 1)]
+    ),
+)
+KEYS = st.one_of(
+    st.sampled_from(["text", "name", "said", "more", "type", "kind", "value", "children", "n"]),
+    LEAVES.filter(lambda value: not isinstance(value, Tagged)),
+    st.tuples(st.integers()),
+)
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(KEYS, inner, max_size=4),
+        st.frozensets(KEYS, max_size=3),
+    ),
+    max_leaves=12,
+)
+KINDS = list({repr(kind): kind for kind, *_ in FITS}.values())
+
+
+@given(st.sampled_from(KINDS), VALUES)
+def test_whatever_comes_is_converted_or_refused_in_few_words(kind, value):
+    convert, refusal = converter(kind), ""
+    try:
+        found = convert(value)
+    except BadData as error:
+        refusal = str(error)
+    if refusal:
+        assert len(refusal) < 400
+    else:
+        again = convert(found)
+        assert again == found or repr(again) == repr(found)  # NaN is not equal to itself
+
+
+def test_an_integer_too_long_to_be_shown_is_refused_all_the_same():
+    for kind in (str, Say, Color, dt.datetime | None):
+        with pytest.raises(BadData, match=r"got int$"):
+            converter(kind)(10**5000)

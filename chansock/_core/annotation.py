@@ -27,7 +27,7 @@ def converter_for(handler: Any, frame: FrameType) -> Converter | None:
     TypeError for a type that data cannot be converted to, or that cannot be found.
     """
     annotation = first_annotation(handler)
-    if isinstance(annotation, str) and UNTYPED.fullmatch(annotation):
+    if annotation is Any or (isinstance(annotation, str) and UNTYPED.fullmatch(annotation)):
         return None
     function = innermost(handler)
     known: dict[str, Any] = getattr(function, "__globals__", {})

@@ -255,10 +255,12 @@ def struct(kind: Any, classes: tuple[type, ...]) -> Converter:
             return value
         try:
             return msgspec.convert(value, kind)
+        except UnicodeEncodeError:  # a key with half of a surrogate pair
+            raise BadData("expected text in UTF-8, got a lone surrogate") from None
         except msgspec.ValidationError as error:
             # Expected `str`, got `int` - at `$.text`
             message, _, place = str(error).partition(" - at `$")
-            raise BadData(message[:1].lower() + message[1:], place.removesuffix("`")) from None
+            raise BadData(worded(message), place.removesuffix("`")[:200]) from None
 
     try:
         convert(())  # it looks at the annotations of the fields only now
@@ -281,7 +283,7 @@ def model(kind: Any, classes: tuple[type, ...]) -> Converter:
         except pydantic.ValidationError as error:
             first, *others = error.errors(include_url=False, include_context=False)
             more = f" (and {len(others)} more)" if others else ""
-            bad = BadData(first["msg"][:1].lower() + first["msg"][1:] + more)
+            bad = BadData(worded(first["msg"]) + more)
             for step in reversed(first["loc"]):
                 bad = bad.under(step)
             raise bad from None
@@ -290,6 +292,11 @@ def model(kind: Any, classes: tuple[type, ...]) -> Converter:
 
 
 # -- words
+
+
+def worded(message: str) -> str:
+    """Give a framework's message as ours begin, and no longer: it may hold a peer's value."""
+    return message[:1].lower() + message[1:200]
 
 
 def shown(value: object) -> str:
