@@ -7,6 +7,7 @@
 #   ci/bench.sh memory               connections that do nothing, and what leavers leave
 #   ci/bench.sh embed                in an application under uvicorn, beside its own server
 #   ci/bench.sh edn                  the reader and the writer
+#   ci/bench.sh msgpack              the same of MessagePack
 #   ci/bench.sh hostile              what hostile peers cost
 #   ci/bench.sh slow                 what clients that read nothing cost
 #   ci/bench.sh js                   bench/js alone: edn in JavaScript, and its size
