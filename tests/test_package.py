@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
@@ -56,6 +57,15 @@ def test_what_a_module_exports_exists() -> None:
         module = importlib.import_module(path.removesuffix(".py").replace("/", "."))
         for name in getattr(module, "__all__", ()):
             assert hasattr(module, name), f"{path} exports {name}"
+
+
+def test_the_script_of_the_package_is_there() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "scripts"
+    ]
+    assert list(scripts) == ["chansock"]
+    module, _, name = scripts["chansock"].partition(":")
+    assert callable(getattr(importlib.import_module(module), name))
 
 
 def test_each_compiled_module_has_a_stub() -> None:
