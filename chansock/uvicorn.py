@@ -115,11 +115,15 @@ class WebSocketProtocol(asyncio.Protocol):
         self._connections.discard(self)
         if self._transport.is_closing():
             return
-        if handshake.has_arrived:
-            self._serve(shared, handshake.scope, request.path, data)
-        else:
+        if not handshake.has_arrived:
             shared.log_answer(handshake.scope["client"], request.path, handshake.response.status)
             self._refuse(handshake.response)
+            return
+        try:
+            self._serve(shared, handshake.scope, request.path, data)
+        except Exception:
+            log.exception("takeover_error path=%.80r", request.path)
+            self._transport.abort()
 
     def _serve(self, shared: _Shared, scope: Any, path: str, data: bytes) -> None:
         transport = self._transport
@@ -161,7 +165,7 @@ class WebSocketProtocol(asyncio.Protocol):
 class Handshake:
     """An upgrade as ASGI has it, until the application has passed it on, or refused it.
 
-    chansock.asgi says by `scope["extensions"]["chansock"]["arrived"]()` that it came through.
+    chansock.asgi calls `scope["extensions"]["chansock"]["arrived"](scope)` where it came through.
     """
 
     def __init__(
@@ -213,7 +217,7 @@ class Handshake:
             self.response = Response(403, "")
         elif kind == "websocket.http.response.start":
             fields = tuple(
-                (n.decode("latin-1"), v.decode("latin-1")) for n, v in message["headers"]
+                (n.decode("latin-1"), v.decode("latin-1")) for n, v in message.get("headers", ())
             )
             fields = tuple(field for field in fields if field[0].lower() not in _OWN_FIELDS)
             self.response = Response(message["status"], b"", headers=fields)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import socket
 import ssl
 import subprocess
 import sys
@@ -25,10 +26,13 @@ from raw import Run
 from raw_ground import TLS
 from readme_pair import free_port, wait_for
 from servers import TESTS, target, who
+from uvicorn import Config, Server
 
+import chansock
+from chansock import ChannelSocket
 from chansock._fast.epoll import IS_AVAILABLE
+from chansock.uvicorn import WebSocketProtocol
 
-pytest.importorskip("uvicorn")
 pytestmark = pytest.mark.slow  # each test starts a server
 
 WS = ["--ws", "chansock.uvicorn:WebSocketProtocol"]
@@ -81,7 +85,7 @@ def running(*command: str, port: int | None = None, **environment: str) -> Itera
 
 
 @contextmanager
-def uvicorn(*options: str, app: str = APP, ws: list[str] = WS) -> Iterator[Running]:
+def fast(*options: str, app: str = APP, ws: list[str] = WS) -> Iterator[Running]:
     port = free_port()
     with running("uvicorn", app, "--port", str(port), *ws, *options, port=port) as found:
         yield found
@@ -126,7 +130,7 @@ def _asking(found: Peer, *params: str) -> bytes:
 def place(request: pytest.FixtureRequest) -> Iterator[Running]:
     """uvicorn on each of its loops, with each of its HTTP classes."""
     loop, http = request.param
-    with uvicorn("--loop", loop, "--http", http) as found:
+    with fast("--loop", loop, "--http", http) as found:
         yield found
 
 
@@ -204,9 +208,9 @@ def test_who_asked_is_what_uvicorn_believes_of_proxies(drive: Run) -> None:
             await alice.text()
             return await ask(alice, ":served/request :ws")
 
-    with uvicorn() as place:  # 127.0.0.1 is believed
+    with fast() as place:  # 127.0.0.1 is believed
         assert drive(seen(place)).startswith('["GET" "/chsk" "https" "203.0.113.9"')
-    with uvicorn("--no-proxy-headers") as place:
+    with fast("--no-proxy-headers") as place:
         assert drive(seen(place)).startswith('["GET" "/chsk" "http" "127.0.0.1"')
 
 
@@ -237,7 +241,7 @@ def test_what_stands_around_the_channel_sees_the_handshake_and_may_refuse_it(dri
             place.process.send_signal(SIGTERM)
             assert (await waiting.answer()).status == 503
 
-    with uvicorn(app="uvicorn_outer:app") as place:
+    with fast(app="uvicorn_outer:app") as place:
         drive(main(place))
         assert place.process.wait(10) in (0, -SIGTERM)
 
@@ -256,7 +260,7 @@ def test_tls_goes_on_with_the_loops_transport(drive: Run) -> None:
             assert (await ask(alice, ":served/request :ws")).split()[2] == '"https"'
             assert (await alice.bye()).code == 1000
 
-    with uvicorn(
+    with fast(
         "--ssl-certfile", str(TLS / "cert.pem"), "--ssl-keyfile", str(TLS / "key.pem")
     ) as place:
         drive(main(place))
@@ -288,10 +292,41 @@ def test_shutdown_closes_1012_and_waits_for_the_answer(drive: Run) -> None:
             await alice.send(peer.frame(CLOSE, found.payload))
             assert await alice.rest() == b""
 
-    with uvicorn() as place:
+    with fast() as place:
         drive(main(place))
         assert place.process.wait(10) in (0, -SIGTERM)
         assert "Traceback" not in place.log()
+
+
+def test_what_waits_for_a_socket_goes_before_its_1012(drive: Run) -> None:
+    """Where no signal tells of the stop, uvicorn alone ends its connections."""
+    chsk = ChannelSocket(user_id=lambda request: request.params["client-id"])
+
+    async def main() -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        config = Config(
+            chansock.asgi.app(chsk), ws=WebSocketProtocol, lifespan="on", log_config=None
+        )
+        server = Server(config)
+        serving = asyncio.create_task(server.serve([listener]))
+        async with await Peer.connect(listener.getsockname()[1]) as alice:
+            assert (await alice.upgrade(target("alice"))).status == 101
+            assert (await alice.text()).startswith("[[:chsk/handshake [")
+            (connection,) = server.server_state.connections
+            chsk.send("alice", "test/pushed", 1)
+            connection.shutdown()
+            chsk.send("alice", "test/pushed", 2)  # too late for this one
+            assert await alice.text() == "[[[:test/pushed 1]] nil]"
+            assert (await alice.frame()).code == 1012
+            server.should_exit = True
+            await alice.send(peer.frame(CLOSE, peer.close_payload(1012)))
+            assert await alice.rest() == b""
+        await serving
+        assert not server.server_state.connections
+        assert chsk.stats.written == 1
+        assert chsk.stats.lost.stopped == 1
+
+    drive(main())
 
 
 def test_timeout_graceful_shutdown_ends_the_wait_for_one_that_does_not_answer(
@@ -305,7 +340,7 @@ def test_timeout_graceful_shutdown_ends_the_wait_for_one_that_does_not_answer(
             while place.process.poll() is None:
                 await asyncio.sleep(0.01)
 
-    with uvicorn("--timeout-graceful-shutdown", "1") as place:
+    with fast("--timeout-graceful-shutdown", "1") as place:
         drive(main(place))
 
 
@@ -320,7 +355,7 @@ def test_sockets_count_among_uvicorns_connections(drive: Run) -> None:
                     answer = await another.ask("GET", "/app")
             assert answer.status == 200
 
-    with uvicorn("--limit-concurrency", "2") as place:
+    with fast("--limit-concurrency", "2") as place:
         drive(main(place))
 
 
@@ -330,7 +365,7 @@ def test_without_a_channel_it_says_what_is_missing(drive: Run) -> None:
             assert (await other.upgrade("/echo")).status == 101
         await place.until_logged("no_channel expected one in the lifespan's state, got none")
 
-    with uvicorn(app="servers.application:plain") as place:
+    with fast(app="servers.application:plain") as place:
         drive(main(place))
 
 
@@ -339,7 +374,7 @@ def test_reload_serves(drive: Run) -> None:
         async with await socket_of(place, who("alice")) as alice:
             assert await ask(alice, ":test/req 1") == "1"
 
-    with uvicorn("--reload", "--workers", "2") as place:  # which uvicorn ignores then
+    with fast("--reload", "--workers", "2") as place:  # which uvicorn ignores then
         drive(main(place))
 
 
