@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shlex
 import subprocess
@@ -15,7 +16,9 @@ from dist_content import ROOT
 from peer import Peer
 from raw import Run
 from readme_pair import free_port, wait_for
-from test_docs_asgi import blocks, commands, doubled, files
+from test_docs_asgi import blocks, commands, doubled, fetch, files
+
+import chansock
 
 PAGE = "uvicorn"
 SERVES = [line for line in commands(PAGE) if not line.startswith("pip ")]
@@ -32,10 +35,10 @@ def test_every_block_of_the_page_is_run_here() -> None:
 
 
 @contextmanager
-def serving(command: str, folder: Path) -> Iterator[int]:
+def serving(command: str, folder: Path, page: str = PAGE) -> Iterator[int]:
     port = free_port()
     program, *rest = shlex.split(command)
-    for name, code in files(PAGE).items():
+    for name, code in files(page).items():
         if program == "python":  # uvicorn.run has the default port
             code = code.replace("uvicorn.run(app, ", f"uvicorn.run(app, port={port}, ")
         (folder / name).write_text(code, encoding="utf-8")
@@ -73,6 +76,21 @@ def test_it_serves_as_the_page_says(
     said = capfd.readouterr().out
     assert '"WebSocket /chsk" [accepted]' in said, "the class was in use: it knows no query"
     assert "client-id" not in said.replace("GET /chsk?", "").partition("WebSocket /chsk?")[2]
+
+
+@pytest.mark.slow
+def test_a_session_of_the_application_is_seen_as_without_the_class(
+    tmp_path: Path, drive: Run
+) -> None:
+    async def main(url: str) -> None:
+        form = {"Content-Type": "application/x-www-form-urlencoded"}
+        _, cookie = await asyncio.to_thread(fetch, url + "/login", "POST", b"name=ada", **form)
+        for headers, who in (({"Cookie": cookie}, "ada"), ({}, None)):
+            async with chansock.connect(url + "/chsk", transport="ws", headers=headers) as client:
+                assert await client.send("who/am-i", timeout=5) == who
+
+    with serving(SERVES[0], tmp_path, "starlette") as port:
+        drive(main(f"http://localhost:{port}"))
 
 
 @pytest.mark.slow
