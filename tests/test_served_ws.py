@@ -302,7 +302,7 @@ def test_client_that_does_not_read_loses_its_events_and_is_closed_1013(
                 count += 20
             await served.until(f'[:served/is-in [:ws "{user(me)}"]]', "[false nil]", "quick")
             assert count < 2000
-            assert 'x"' in (await alice.text())[-20:]
+            await alice.rest()  # a server may have broken it off by then
 
     drive(main())
 
