@@ -10,6 +10,7 @@ that takes it runs once for each, and each is started once.
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -22,6 +23,10 @@ try:
     import uvloop
 except ImportError:
     uvloop = None
+
+# Who starts a suite in the background may have it ignore Ctrl+C, and so all that it starts.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 LIMIT = 20.0  # a test that hangs fails by itself, well before the CI job is killed
 

@@ -103,6 +103,8 @@ def scenario(*params: Any, lasts: float = 5.0) -> Callable[[Callable[..., Any]],
 
     def make(play: Callable[..., Awaitable[Any]]) -> Any:
         name = play.__name__
+        if name in _plays and _plays[name][0].__module__ != play.__module__:
+            raise ValueError(f"expected one scenario {name}, got another in {play.__module__}")
         _plays[name] = play, lasts
 
         @pytest.fixture(scope="session", name=name, params=params or None)

@@ -41,7 +41,7 @@ async def _texts(page: Page, what: str, count: int) -> list[str]:
 
 
 @scenario(*FRAMEWORKS, lasts=12)
-async def talk(scene: Scene, framework: str) -> Seen:
+async def example(scene: Scene, framework: str) -> Seen:
     """Sign in, look who is here, talk, wave; then the server is killed, and is back."""
     seen = Seen()
     server = await scene.chat(framework)
@@ -84,26 +84,26 @@ async def talk(scene: Scene, framework: str) -> Seen:
     return seen
 
 
-def test_each_sees_the_other(talk: Seen) -> None:
-    assert talk.here == [["ada", "bob"]] * 2
+def test_each_sees_the_other(example: Seen) -> None:
+    assert example.here == [["ada", "bob"]] * 2
 
 
-def test_each_gets_what_both_say_and_what_an_ordinary_route_pushes(talk: Seen) -> None:
+def test_each_gets_what_both_say_and_what_an_ordinary_route_pushes(example: Seen) -> None:
     said = ["ada: hello from ada", "bob: hello from bob", "bob waves 👋"]
-    assert talk.log == [said] * 2
+    assert example.log == [said] * 2
 
 
-def test_a_request_is_answered_on_either_transport(talk: Seen) -> None:
-    assert talk.notes == ["Read by 2"] * 2
+def test_a_request_is_answered_on_either_transport(example: Seen) -> None:
+    assert example.notes == ["Read by 2"] * 2
 
 
-def test_the_console_stays_empty(talk: Seen) -> None:
-    assert talk.complaints == []
+def test_the_console_stays_empty(example: Seen) -> None:
+    assert example.complaints == []
 
 
-def test_a_server_that_starts_anew_has_both_back_under_their_names(talk: Seen) -> None:
-    assert talk.log_since == [["ada: still here", "bob: still here"]] * 2
+def test_a_server_that_starts_anew_has_both_back_under_their_names(example: Seen) -> None:
+    assert example.log_since == [["ada: still here", "bob: still here"]] * 2
 
 
-def test_a_restart_leaves_only_network_errors_in_the_console(talk: Seen) -> None:
-    assert [text for text in talk.complaints_since if not text.startswith(NETWORK)] == []
+def test_a_restart_leaves_only_network_errors_in_the_console(example: Seen) -> None:
+    assert [text for text in example.complaints_since if not text.startswith(NETWORK)] == []
