@@ -129,7 +129,7 @@ class Takeover:
         # What waits there, of an earlier answer, would go out behind ours.
         if fd >= 0 and is_direct(transport) and IS_AVAILABLE and self._is_idle(transport):
             try:
-                self._adopt(os.dup(fd), protocol, data)
+                self._adopt(fd, protocol, data)
             except OSError:
                 pass  # no descriptor is left, or no room to watch one more
             else:
@@ -139,8 +139,17 @@ class Takeover:
             with suppress(OSError):  # no descriptor, again
                 bound_unsent(fd)
         protocol.connection_made(transport)
+        if is_direct(transport) and not self._is_idle(transport):
+            self._wait_for_earlier(transport, protocol)
         protocol.feed(data)
         return False
+
+    @staticmethod
+    def _wait_for_earlier(transport: Any, protocol: Protocol) -> None:
+        """Have the engine, which writes past the transport, wait for what that still holds."""
+        if not transport.is_closing():
+            transport.set_write_buffer_limits(0)  # and tells when it holds nothing any more
+            protocol.pause_writing()
 
     @staticmethod
     def _is_idle(transport: Any) -> bool:
@@ -150,7 +159,7 @@ class Takeover:
         if self._poller is None or self._poller.fileno() < 0:
             self._poller = Poller(self._loop)
         try:
-            self._poller.adopt(fd, protocol, data, unsent=UNSENT)
+            self._poller.adopt(os.dup(fd), protocol, data, unsent=UNSENT)
         finally:
             self._poller.close()  # with its last connection; nobody else knows when that is
 

@@ -8,7 +8,7 @@ import os
 import resource
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from typing import Any
 
@@ -42,7 +42,8 @@ class Elsewhere(asyncio.Protocol):
         if b"\r\n\r\n" in self.data:
             place, protocol = self.place, Kept(self.place.shared)
             place.protocols.append(protocol)
-            with no_more_descriptors() if place.is_short else nullcontext():
+            place.before(self.transport)
+            with nullcontext() if place.left is None else few_descriptors(place.left):
                 place.took.append(place.takeover.take(self.transport, protocol, self.data))
             if not place.took[-1]:
                 self.transport.set_protocol(protocol)
@@ -66,15 +67,16 @@ class Place:
         self.protocols: list[Kept] = []
         self.took: list[bool] = []
         self.ended = 0  # transports of the server that accepted
-        self.is_short = False  # of descriptors
+        self.left: int | None = None  # descriptors, if they are few
+        self.before: Callable[[Any], object] = lambda transport: None
 
 
 @contextmanager
-def no_more_descriptors() -> Iterator[None]:
+def few_descriptors(left: int) -> Iterator[None]:
     lowest = os.open("/dev/null", os.O_RDONLY)
     os.close(lowest)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + left, hard))
     try:
         yield
     finally:
@@ -201,10 +203,12 @@ def test_tls_keeps_its_transport(factory: Any) -> None:
 
 @ON_EPOLL
 @LOOPS
-def test_without_a_descriptor_it_keeps_its_transport(factory: Any) -> None:
+@pytest.mark.parametrize("left", [0, 1])  # with one there is an epoll, and nothing to watch
+def test_without_a_descriptor_it_keeps_its_transport(factory: Any, left: int) -> None:
     async def main() -> None:
         async with elsewhere() as (place, address):
-            place.is_short = True
+            place.left = left
+            before = len(os.listdir("/proc/self/fd"))
             reader, writer = await asyncio.open_connection(*address)
             writer.write(UPGRADE + client(TEXT, b"hello"))
             assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 101 ")
@@ -212,6 +216,34 @@ def test_without_a_descriptor_it_keeps_its_transport(factory: Any) -> None:
             assert place.took == [False]
             writer.write(client(TEXT, b"again"))
             assert await reader.readexactly(7) == b"\x81\x05again"
+            assert len(os.listdir("/proc/self/fd")) == before + 2, "one of each side"
             writer.close()
+
+    limited(factory, main())
+
+
+@LOOPS
+def test_what_the_transport_still_holds_of_an_earlier_answer_goes_first(factory: Any) -> None:
+    earlier = b"e" * (8 << 20)
+
+    async def main() -> None:
+        async with elsewhere() as (place, address):
+            with socket.create_connection(address, timeout=20) as peer:
+                got = bytearray()
+
+                def before(transport: Any) -> None:
+                    transport.write(earlier)
+                    while len(got) < 1 << 20:  # now the kernel has room again
+                        got.extend(peer.recv(1 << 16))
+
+                def rest() -> None:
+                    while b"HTTP/1.1 101 " not in got[-1000:] and (more := peer.recv(1 << 20)):
+                        got.extend(more)
+
+                place.before = before
+                peer.sendall(UPGRADE)
+                await asyncio.to_thread(rest)
+                assert place.took == [False]
+                assert got.startswith(earlier + b"HTTP/1.1 101 ")
 
     limited(factory, main())
