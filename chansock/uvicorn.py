@@ -77,6 +77,8 @@ class WebSocketProtocol(asyncio.Protocol):
         elif shared.refusal is not None:
             log.error("refused %s", shared.refusal)
             self._refuse(Response(503, "expected one worker process"))
+        elif _is_answering(http := self._transport.get_protocol()):
+            self._let_end(http)
         else:
             data += _behind_head(self._transport)
             # What comes meanwhile stays in the kernel.
@@ -137,8 +139,8 @@ class WebSocketProtocol(asyncio.Protocol):
             is_taken = shared.takeover.take(transport, protocol, data)
         finally:
             shared.scope = None
-        if not is_taken and not transport.is_closing():
-            transport.set_protocol(protocol)
+        if not is_taken:
+            transport.set_protocol(protocol)  # closed or not: the end is to be told to it
 
     def _give_to_other(self, data: bytes) -> None:
         make = type(self).other_paths
@@ -148,6 +150,17 @@ class WebSocketProtocol(asyncio.Protocol):
         other = make(config=self._config, server_state=self._state, app_state=self._app_state)
         other.connection_made(self._transport)
         other.data_received(data)
+        self._pass_on_to(other)
+
+    def _let_end(self, earlier: Any) -> None:
+        """Let answers end that are under way, and with them the connection: an upgrade that was
+        asked for behind them can be asked for anew, but its answer cannot go before theirs."""
+        log.info("upgrade_refused expected the answers before it to be taken first")
+        earlier.cycle.keep_alive = False
+        self._pass_on_to(earlier)
+        self.__dict__["data_received"] = _ignore
+
+    def _pass_on_to(self, other: Any) -> None:
         # uvicorn makes this object the transport's protocol next: without a step between.
         self.__dict__.update(
             data_received=other.data_received,
@@ -237,7 +250,9 @@ class _Shared:
     def __init__(self, config: Config, state: ServerState, app_state: dict[str, Any]) -> None:
         self._config = config
         self._connections: set[Any] = state.connections
-        self.channels: dict[str, ChannelSocket] = dict(app_state.get("chansock", ()))
+        # Of two at one path the outer one, which is there first, has the Ajax too.
+        told = reversed(app_state.get("chansock", ()))
+        self.channels: dict[str, ChannelSocket] = dict(told)
         self.takeover = Takeover(asyncio.get_running_loop())
         self.refusal = processes.refusal(processes.number_of(config))
         self.scope: Any = None  # of the handshake that is being taken over right now
@@ -292,6 +307,17 @@ def _shared(config: Config, state: ServerState, app_state: dict[str, Any]) -> _S
     if found is None:
         found = _SHARED[state] = _Shared(config, state, app_state)
     return found
+
+
+def _is_answering(http: Any) -> bool:
+    """Tell whether uvicorn's protocol still has an answer to give; with httptools it does not
+    wait for that before it passes an upgrade on, with h11 it does."""
+    cycle = getattr(http, "cycle", None)
+    return cycle is not None and not cycle.response_complete
+
+
+def _ignore(data: bytes) -> None:
+    """Take what is of no meaning any more."""
 
 
 def _behind_head(transport: Any) -> bytes:

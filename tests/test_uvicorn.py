@@ -12,11 +12,11 @@ import ssl
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from signal import SIGTERM
-from typing import IO
+from typing import IO, Any
 
 import peer
 import pytest
@@ -298,18 +298,99 @@ def test_shutdown_closes_1012_and_waits_for_the_answer(drive: Run) -> None:
         assert "Traceback" not in place.log()
 
 
+@asynccontextmanager
+async def beside(app: Any, **settings: Any) -> AsyncIterator[tuple[Server, int]]:
+    """A server on the loop of the test, and its port. It ends without a signal."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    server = Server(Config(app, ws=WebSocketProtocol, lifespan="on", log_config=None, **settings))
+    serving = asyncio.create_task(server.serve([listener]))
+    try:
+        yield server, listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        async with asyncio.timeout(10):
+            await serving
+    assert not server.server_state.connections
+
+
+def test_one_that_is_refused_at_once_is_let_go_of_by_tls_too(drive: Run) -> None:
+    trusting = ssl.create_default_context(cafile=TLS / "cert.pem")
+    trusting.check_hostname = False
+
+    async def main() -> None:
+        app = chansock.asgi.app(ChannelSocket(authorize=lambda request: False))
+        keys = {"ssl_certfile": TLS / "cert.pem", "ssl_keyfile": TLS / "key.pem"}
+        async with beside(app, **keys) as (_, port):
+            pair = await asyncio.open_connection("127.0.0.1", port, ssl=trusting)
+            async with Peer(*pair) as mallory:
+                assert (await mallory.upgrade(target("mallory"))).status == 401
+                assert await mallory.rest() == b""
+
+    drive(main())
+
+
+@pytest.mark.parametrize("http", ["httptools", "h11"])
+def test_an_answer_that_is_under_way_is_not_overtaken_by_that_of_an_upgrade(
+    http: str, drive: Run
+) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        for word in ("startup", "shutdown") if scope["type"] == "lifespan" else ():
+            assert (await receive())["type"] == f"lifespan.{word}"
+            await send({"type": f"lifespan.{word}.complete"})
+        if scope["type"] == "http":
+            begun.set()
+            await go_on.wait()
+            head = [(b"content-length", b"4")]
+            await send({"type": "http.response.start", "status": 200, "headers": head})
+            await send({"type": "http.response.body", "body": b"slow"})
+
+    async def main() -> None:
+        app = chansock.asgi.Middleware(slow, ChannelSocket())
+        async with beside(app, http=http) as (_, port), await Peer.connect(port) as alice:
+            two = peer.request("GET", "/slow") * 2
+            await alice.send(two + _asking(alice) + peer.frame(TEXT, "[[:test/req 1] nil]"))
+            await begun.wait()
+            go_on.set()
+            for _ in range(2):
+                answer = await alice.answer()
+                assert (answer.status, answer.text) == (200, "slow")
+            if http == "h11":
+                assert (await alice.answer()).status == 101
+                assert (await alice.text()).startswith("[[:chsk/handshake [")
+            else:
+                assert await alice.rest() == b""
+                async with await Peer.connect(port) as again:
+                    assert (await again.upgrade(target(who("alice")))).status == 101
+
+    drive(main())
+
+
+def test_of_two_channels_at_one_path_it_is_the_outer_one_that_is_served(drive: Run) -> None:
+    inner, outer = (ChannelSocket(handshake_data=lambda request, n=n: n) for n in ("in", "out"))
+
+    async def main() -> None:
+        app = chansock.asgi.Middleware(chansock.asgi.app(inner), outer)
+        async with beside(app) as (_, port), await Peer.connect(port) as alice:
+            assert (await alice.upgrade(target("alice"))).status == 101
+            assert '"out"' in await alice.text()
+
+    drive(main())
+
+
 def test_what_waits_for_a_socket_goes_before_its_1012(drive: Run) -> None:
     """Where no signal tells of the stop, uvicorn alone ends its connections."""
     chsk = ChannelSocket(user_id=lambda request: request.params["client-id"])
 
     async def main() -> None:
-        listener = socket.create_server(("127.0.0.1", 0))
-        config = Config(
-            chansock.asgi.app(chsk), ws=WebSocketProtocol, lifespan="on", log_config=None
-        )
-        server = Server(config)
-        serving = asyncio.create_task(server.serve([listener]))
-        async with await Peer.connect(listener.getsockname()[1]) as alice:
+        async with beside(chansock.asgi.app(chsk)) as (server, port):
+            await talk(server, port)
+        assert chsk.stats.written == 1
+        assert chsk.stats.lost.stopped == 1
+
+    async def talk(server: Server, port: int) -> None:
+        async with await Peer.connect(port) as alice:
             assert (await alice.upgrade(target("alice"))).status == 101
             assert (await alice.text()).startswith("[[:chsk/handshake [")
             (connection,) = server.server_state.connections
@@ -321,10 +402,6 @@ def test_what_waits_for_a_socket_goes_before_its_1012(drive: Run) -> None:
             server.should_exit = True
             await alice.send(peer.frame(CLOSE, peer.close_payload(1012)))
             assert await alice.rest() == b""
-        await serving
-        assert not server.server_state.connections
-        assert chsk.stats.written == 1
-        assert chsk.stats.lost.stopped == 1
 
     drive(main())
 
