@@ -284,6 +284,27 @@ def test_request_that_the_server_cancels_gets_the_answer_of_a_stop(run: Run) -> 
     run(main())
 
 
+def test_poll_is_waited_for_in_each_life_and_on_each_loop(run: Run) -> None:
+    application = app(ChannelSocket())
+
+    async def main() -> None:
+        told: asyncio.Queue[int] = asyncio.Queue()
+        former = signal.signal(signal.SIGTERM, lambda number, _: told.put_nowait(number))
+        try:
+            async with lifespan(application):
+                await get(application, "/chsk", "client-id=a&handshake%3F=1")
+                poll = asyncio.create_task(get(application, "/chsk", "client-id=a"))
+                await asyncio.sleep(0)
+                signal.raise_signal(signal.SIGTERM)
+                assert await told.get() == signal.SIGTERM
+                assert poll.done()
+        finally:
+            signal.signal(signal.SIGTERM, former)
+
+    run(main())
+    run(main())
+
+
 # -- paths
 
 

@@ -45,7 +45,6 @@ class Life:
         self._signals = _Signals(self._signalled)
         self._open = 0
         self._empty = asyncio.Event()
-        self._empty.set()
 
     # -- requests
 
@@ -86,6 +85,9 @@ class Life:
                 f"application's lifespan, or chansock.asgi.Middleware, which starts it"
             )
         self._has_begun = True
+        self._empty = asyncio.Event()  # that of a former life may be of another loop
+        if not self._open:
+            self._empty.set()
         self._signals.listen()
 
     async def _signalled(self) -> None:
@@ -204,6 +206,7 @@ class _Signals:
         if self._loop is not None or threading.current_thread() is not threading.main_thread():
             return
         self._loop = asyncio.get_running_loop()
+        self._task = None  # of a former life
         for number in _SIGNALS:
             former = signal.getsignal(number)
             if callable(former):
