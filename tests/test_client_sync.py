@@ -14,6 +14,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -340,6 +341,31 @@ def test_close_ends_the_wait_of_another_thread(app, client):
         assert isinstance(asking.exception(LIMIT), chansock.ChannelClosed)
         assert isinstance(receiving.exception(LIMIT), chansock.ChannelClosed)
         assert iterating.result(LIMIT) == []
+
+
+@pytest.mark.parametrize("when", ["at once", "while it connects"])
+def test_close_ends_the_open_of_another_thread(when):
+    raised: SimpleQueue[BaseException] = SimpleQueue()
+
+    def opening() -> None:
+        try:
+            client.open()
+        except BaseException as error:
+            raised.put(error)
+
+    with ExitStack() as held:
+        silent = held.enter_context(socket.create_server(("127.0.0.1", 0)))
+        client = connect_sync(f"ws://127.0.0.1:{silent.getsockname()[1]}/chsk", close_timeout=1)
+        threading.Thread(target=opening, daemon=True).start()
+        if when == "at once":
+            while not threads():
+                pass
+        else:
+            accepted, _ = silent.accept()
+            held.enter_context(accepted)
+        client.close()
+        assert isinstance(raised.get(timeout=LIMIT), chansock.ChannelClosed)
+    assert threads() == []
 
 
 # -- threads, loops and processes

@@ -40,6 +40,7 @@ EXIT_TIMEOUT: Final = 1.0
 SLICE: Final = 0.5
 # Beyond close_timeout, which the client keeps by itself, to find that it was kept.
 GRACE: Final = 2.0
+CLOSED: Final = "the client was closed meanwhile"
 
 
 class Ended(ChannelClosed):
@@ -197,7 +198,7 @@ class Life:
         try:
             return _result(future)
         except concurrent.futures.CancelledError:
-            raise ChannelClosed("the client was closed meanwhile") from None
+            raise ChannelClosed(CLOSED) from None
         except BaseException:
             future.cancel()
             raise
@@ -263,7 +264,8 @@ class Life:
                 runner.run(self._live(opened))
         except BaseException as error:
             if not opened.done():
-                opened.set_exception(error)
+                is_closed = isinstance(error, asyncio.CancelledError)  # by another thread
+                opened.set_exception(ChannelClosed(CLOSED) if is_closed else error)
             elif not isinstance(error, asyncio.CancelledError):
                 log.exception("client_failed")
 
@@ -273,10 +275,11 @@ class Life:
                 self._loop = asyncio.get_running_loop()
                 self._task = asyncio.current_task()
         try:
-            if self._loop is not None:
-                async with self._client:
-                    opened.set_result(None)
-                    await asyncio.get_running_loop().create_future()
+            if self._loop is None:
+                raise ChannelClosed(CLOSED)
+            async with self._client:
+                opened.set_result(None)
+                await asyncio.get_running_loop().create_future()
         finally:
             with self._lock:
                 self._loop = self._task = None
