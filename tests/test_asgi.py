@@ -512,6 +512,32 @@ def test_server_that_does_not_take_what_is_sent_makes_events_wait(run: Run) -> N
     run(main())
 
 
+def test_server_that_says_so_where_it_gives_up_a_peer_is_no_error(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        chsk = ChannelSocket(Config(close_timeout=0.01))
+        server = socket()
+
+        async def send(message: Any) -> None:
+            if message["type"] == "websocket.send":
+                try:
+                    chsk.disconnect(chansock.ALL)  # its close is never taken either
+                    await asyncio.Event().wait()
+                finally:
+                    server.heard.put_nowait({"type": "websocket.disconnect", "code": 1006})
+                    for _ in range(3):  # turns, in which that is heard
+                        await asyncio.sleep(0)
+
+        application = app(chsk)
+        async with lifespan(application):
+            await application(server.scope, server.heard.get, send)
+            assert chsk.stats.closed == {1000: 1}
+
+    run(main())
+    assert not caplog.records
+
+
 def test_fault_of_the_receiving_side_closes_1011(
     run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:

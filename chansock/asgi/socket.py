@@ -167,7 +167,7 @@ class Socket(Transport):
             await self._send({"type": "websocket.close", "code": 1000})
 
     def _end_by(self, delay: float) -> None:
-        if self._limit is not None:
+        if self._limit is not None and not self._limit.expired():
             self._limit.reschedule(asyncio.get_running_loop().time() + delay)
 
     # -- in
