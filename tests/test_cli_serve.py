@@ -368,6 +368,17 @@ def test_a_signal_ends_both_processes_in_order(
         handshake(url)
 
 
+def test_a_watcher_that_is_killed_leaves_no_server(
+    reloading: tuple[subprocess.Popen[str], str, Path],
+) -> None:
+    program, url, _ = reloading
+    handshake(url)
+    program.kill()
+    program.communicate()  # to the end of both
+    with pytest.raises(OSError):
+        handshake(url)
+
+
 def test_ctrl_c_in_a_terminal_stops_both_in_order_once(folder: Path) -> None:
     """Both processes get the terminal's SIGINT; the server must not take it for two."""
     arguments = ("serve", "app:chsk", "--port=0", "--reload")

@@ -6,6 +6,7 @@ every file system; folders that hold no source of one's own are left out.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import signal
@@ -21,6 +22,7 @@ INTERVAL: Final = 0.25  # as uvicorn's: soon enough after a save, and little wor
 LEFT_OUT: Final = frozenset({"__pycache__", "node_modules", "site-packages"})
 IS_AVAILABLE: Final = hasattr(signal, "sigtimedwait")
 ENDING: Final = frozenset({signal.SIGINT, signal.SIGTERM})
+PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 
 Stamps: TypeAlias = dict[str, tuple[int, int]]
 
@@ -30,18 +32,25 @@ is_folder = os.path.isdir
 def watch(command: Sequence[str], folders: Sequence[str], *, fd: int | None = None) -> int:
     """Run the command until SIGINT or SIGTERM; give its last exit status.
 
-    The process inherits `fd`. It is ended in order (SIGTERM) before the next one starts. One
-    that ended by itself is started again by the next change.
+    The process inherits `fd`. It is ended in order (SIGTERM) before the next one starts, and if
+    this one is killed. One that ended by itself is started again by the next change.
     """
     signals = {*ENDING, signal.SIGCHLD}
     # Taken from the queue, where it stands who sent them; a child begins with them unblocked.
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, signals)
 
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+
+    def prepare() -> None:
+        if prctl is not None:
+            prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+
     def start() -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             command,
             pass_fds=() if fd is None else (fd,),
-            preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, blocked),  # noqa: PLW1509
+            preexec_fn=prepare,  # noqa: PLW1509
         )
 
     log.info("reload_watching folders=%s", list(folders))
