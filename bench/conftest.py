@@ -169,11 +169,13 @@ def measure(
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> Measure:
-    """Give measure(dialects, clients=, in_flight=, mode=): the whole bench of benchmark.group."""
-    quick = request.config.getoption("--quick")
-    seconds = QUICK_SECONDS if quick else SECONDS
+    """Return measure(dialects, clients=, in_flight=, mode=): the whole bench of benchmark.group.
 
-    def calibrate(load: Load, least: int, most: int) -> int:
+    Rounds last `length` times as long as usual.
+    """
+    quick = request.config.getoption("--quick")
+
+    def calibrate(load: Load, least: int, most: int, seconds: float) -> int:
         """Find how many requests a round takes; every answer is checked on the way."""
         requests = least
         while (trial := load.run(requests)).wall < seconds / 4 and requests < most:
@@ -181,8 +183,9 @@ def measure(
         return min(most, max(least, int(requests * seconds / trial.wall)))
 
     def ask_all(
-        dialects: Mapping[str, Dialect], clients: int, in_flight: int, mode: str
+        dialects: Mapping[str, Dialect], clients: int, in_flight: int, mode: str, length: float
     ) -> dict[str, Outcome]:
+        seconds = (QUICK_SECONDS if quick else SECONDS) * length
         loads: dict[str, tuple[Load, int]] = {}
         outcome: dict[str, Outcome] = {}
         try:
@@ -195,9 +198,10 @@ def measure(
                         in_flight=in_flight, mode=mode, folder=tmp_path / name,
                     )  # fmt: skip
                     loads[name] = load, 0
-                    least = 1 if mode == "fan" else clients * in_flight
+                    is_free = mode == "fan" or mode.startswith("pace")
+                    least = 1 if is_free else clients * in_flight
                     most = MOST_OPEN if mode == "connect" else sys.maxsize
-                    loads[name] = load, calibrate(load, least, most)
+                    loads[name] = load, calibrate(load, least, most, seconds)
                     outcome[name] = []
                 except RuntimeError as error:
                     outcome[name] = error
@@ -215,10 +219,15 @@ def measure(
         return outcome
 
     def measure(
-        dialects: Mapping[str, Dialect], *, clients: int, in_flight: int = 1, mode: str = "echo"
+        dialects: Mapping[str, Dialect],
+        *,
+        clients: int,
+        in_flight: int = 1,
+        mode: str = "echo",
+        length: float = 1.0,
     ) -> None:
         if benchmark.group not in outcomes:
-            outcomes[benchmark.group] = ask_all(dialects, clients, in_flight, mode)
+            outcomes[benchmark.group] = ask_all(dialects, clients, in_flight, mode, length)
         implementation = request.node.callspec.params["implementation"]
         rounds = outcomes[benchmark.group][implementation]
         events = dialects[implementation].events

@@ -13,6 +13,10 @@
  *   fan        the first client sends one REQUEST, and every client gets the ANSWER
  *   connect    CLIENTS connections at a time are opened and greeted; all are closed behind the clock
  *   visit      CLIENTS connections at a time are opened, greeted and closed from both sides
+ *   pace:RATE  the clients send RATE requests a second in all, in turn, whether or not earlier
+ *              ones are answered (at most IN_FLIGHT of a client); latency counts from the time at
+ *              which a request was due. Frames of up to 125 bytes that are no ANSWER are pushes,
+ *              and are skipped
  *
  * Prints "ready", then for each line N on stdin runs N requests and prints
  *   answers wall_seconds server_cpu_seconds own_cpu_seconds p50 p99 p99.9
@@ -44,6 +48,7 @@ typedef struct {
 typedef struct {
     int fd;
     size_t at;       /* how far into ANSWER this client has read */
+    size_t skipping; /* bytes of a push that are still to come */
     long left;       /* answers that it still waits for */
     uint64_t *since; /* when each of them was asked for, a ring from `first` on */
     long first;
@@ -60,6 +65,7 @@ typedef struct {
 } Visit; /* a connection of mode connect */
 
 static int port, clients_count, in_flight, epoll_fd, greetings;
+static long rate; /* of mode pace; 0: another mode */
 static Client *clients;
 static Bytes head, hello, request, answer, burst; /* burst: in_flight times the request */
 static unsigned char buffer[1 << 18];
@@ -226,7 +232,20 @@ static long take_answers(Client *client) {
     if (got <= 0) die("the server closed");
     uint64_t arrived = now();
     for (size_t at = 0; at < (size_t)got;) {
-        size_t size = answer.size - client->at;
+        if (client->skipping) {
+            size_t size = client->skipping < (size_t)got - at ? client->skipping : (size_t)got - at;
+            client->skipping -= size;
+            at += size;
+            continue;
+        }
+        if (rate && client->at < 2 && buffer[at] != answer.data[client->at]) {
+            if (client->at == 0 || buffer[at] > 125) die("expected an answer or a short push");
+            client->skipping = buffer[at++];
+            client->at = 0;
+            continue;
+        }
+        /* In mode pace the second byte, the length, tells an answer from a push. */
+        size_t size = rate && client->at < 2 ? 1 : answer.size - client->at;
         if (size > (size_t)got - at) size = (size_t)got - at;
         if (memcmp(buffer + at, answer.data + client->at, size)) {
             const unsigned char *want = answer.data + client->at, *have = buffer + at;
@@ -277,6 +296,32 @@ static long run_echo(long requests) {
     if (requests < clients_count) die("fewer requests than clients");
     for (int i = 0; i < clients_count; i++) ask(&clients[i], first);
     return wait_for_all(requests, requests - clients_count * first);
+}
+
+static long run_pace(long requests) {
+    struct epoll_event events[256];
+    long sent = 0, done = 0;
+    double step = 1e9 / (double)rate;
+    uint64_t start = now();
+    while (done < requests) {
+        uint64_t elapsed = now() - start;
+        for (int burst = 0; burst < 64 && sent < requests; burst++) {
+            uint64_t due = (uint64_t)((double)sent * step);
+            if (due > elapsed) break;
+            Client *client = &clients[sent++ % clients_count];
+            if (client->left == in_flight) die("the server is slower than the pace");
+            expect_answers(client, 1, start + due);
+            client->unsent += request.size;
+            flush(client);
+        }
+        int ready = epoll_wait(epoll_fd, events, 256, 0);
+        for (int i = 0; i < ready; i++) {
+            Client *client = &clients[events[i].data.u32];
+            if (events[i].events & EPOLLOUT) flush(client);
+            if (events[i].events & ~(uint32_t)EPOLLOUT) done += take_answers(client);
+        }
+    }
+    return done;
 }
 
 static long run_fan(long requests) {
@@ -381,8 +426,10 @@ int main(int argc, char **argv) {
     for (int i = 0; i < in_flight; i++)
         memcpy(burst.data + (size_t)i * request.size, request.data, request.size);
 
-    long (*run)(long) = !strcmp(argv[4], "echo")  ? run_echo
-                        : !strcmp(argv[4], "fan") ? run_fan
+    if (!strncmp(argv[4], "pace:", 5)) rate = atol(argv[4] + 5);
+    long (*run)(long) = rate                        ? run_pace
+                        : !strcmp(argv[4], "echo")  ? run_echo
+                        : !strcmp(argv[4], "fan")   ? run_fan
                         : !strcmp(argv[4], "visit") ? run_visit
                                                     : run_connect;
     clients = calloc((size_t)clients_count, sizeof *clients);

@@ -48,6 +48,8 @@ UPGRADED = (  # the answer to the one key of load.c
 KEEP_ALIVE = 12.5  # seconds, the default of Config
 GRACE = 0.25  # seconds: a bench waits for its end
 NEVER = 3600  # seconds: longer than any run
+PUSH_INTERVAL = 0.1  # seconds
+NEWS = "news of the day ".ljust(80, ".")  # with what is around it, the push of load.c's pace mode
 MOST = 1 << 24  # bytes of a message: above what any bench sends
 
 
@@ -55,6 +57,17 @@ async def announce(port: int) -> None:
     """Print the port, and serve until the process is ended."""
     print(port, flush=True)
     await asyncio.get_running_loop().create_future()
+
+
+def push_regularly(push: Callable[[], None]) -> None:
+    """Call push every PUSH_INTERVAL seconds from now on."""
+    loop = asyncio.get_running_loop()
+
+    def again() -> None:
+        loop.call_later(PUSH_INTERVAL, again)
+        push()
+
+    again()
 
 
 def double(data: int) -> int:
@@ -79,7 +92,10 @@ def has_session(request: Any) -> bool:
 
 
 async def chansock_server(
-    user_id: Any = client_id, authorize: Any = has_session, **settings: float
+    user_id: Any = client_id,
+    authorize: Any = has_session,
+    is_pushing: bool = False,
+    **settings: float,
 ) -> None:
     import chansock
 
@@ -98,6 +114,8 @@ async def chansock_server(
         return double(msg.data)
 
     async with chansock.serve(chsk, port=0) as listener:
+        if is_pushing:
+            push_regularly(lambda: chsk.send(chansock.ALL, "news/item", NEWS))
         await announce(listener.sockets[0].getsockname()[1])
 
 
@@ -119,8 +137,22 @@ async def uvloop_server() -> None:
     await announce(server.sockets[0].getsockname()[1])
 
 
-async def picows_server() -> None:
+async def picows_server(is_pushing: bool = False) -> None:
     import picows
+
+    connected: set[picows.WSTransport] = set()
+
+    class Listener(picows.WSListener):
+        def on_ws_connected(self, transport: picows.WSTransport) -> None:
+            connected.add(transport)
+
+        def on_ws_disconnected(self, transport: picows.WSTransport) -> None:
+            connected.discard(transport)
+
+    def push() -> None:
+        packet = orjson.dumps(["news/item", NEWS])
+        for each in connected:
+            each.send(picows.WSMsgType.TEXT, packet)
 
     class Echo(picows.WSListener):
         def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
@@ -129,7 +161,7 @@ async def picows_server() -> None:
             else:
                 transport.send(frame.msg_type, frame.get_payload_as_memoryview())
 
-    class Events(picows.WSListener):
+    class Events(Listener):
         def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
             if frame.msg_type == picows.WSMsgType.CLOSE:
                 transport.disconnect()
@@ -140,6 +172,8 @@ async def picows_server() -> None:
     def listener_for(request: picows.WSUpgradeRequest) -> picows.WSListener:
         return Echo() if request.path == b"/echo" else Events()
 
+    if is_pushing:
+        push_regularly(push)
     await serve_picows(listener_for)
 
 
@@ -286,6 +320,8 @@ SERVERS: dict[str, Callable[[], Awaitable[None]]] = {
     "chansock, anonymous": partial(chansock_server, user_id=None, authorize=None),
     "chansock, kept alive": partial(chansock_server, authorize=None, ws_ping_interval=KEEP_ALIVE),
     "chansock, forgetting": partial(chansock_server, authorize=None, grace_ws=GRACE),
+    "chansock, pushing": partial(chansock_server, is_pushing=True),
+    "picows, pushing": partial(picows_server, is_pushing=True),
     "uvloop": uvloop_server,
     "picows": picows_server,
     "websockets": websockets_server,

@@ -4,6 +4,7 @@
 #   ci/bench.sh fanout               bench/bench_fanout.py alone: one event, and bursts, to all
 #   ci/bench.sh wire                 sockets: echo, connect and request/reply
 #   ci/bench.sh connect              of these, connect alone
+#   ci/bench.sh tail                 how long the slowest requests take, beside pushes
 #   ci/bench.sh memory               connections that do nothing, and what leavers leave
 #   ci/bench.sh embed                in an application under uvicorn, beside its own server
 #   ci/bench.sh edn                  the reader and the writer
