@@ -112,10 +112,11 @@ async def respond(
 
 
 async def end_unanswered(send: Send) -> None:
-    """End a request whose peer has left: with an answer that nobody reads.
+    """End a request whose peer has left, with an answer that nobody reads.
 
     Middleware between us and the server needs one: Starlette's BaseHTTPMiddleware raises
-    without it. Servers drop it; ASGI lets them raise OSError.
+    without it. Servers drop it, or raise OSError, as ASGI allows; hypercorn sends it to a peer
+    that only closed its sending side.
     """
     with suppress(OSError):
         await respond(send, _GONE)
