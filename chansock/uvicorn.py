@@ -195,6 +195,8 @@ class Handshake:
         self._parts: list[bytes] = []
         line, *lines = request.head.rstrip(b"\r\n").split(b"\r\n")
         raw_path, _, query = line.split(b" ")[1].partition(b"?")
+        if raw_path[:1] != b"/" and b"://" in raw_path:  # absolute form, RFC 9112 section 3.2.2
+            raw_path = b"/" + raw_path.partition(b"://")[2].partition(b"/")[2]
         pairs = (field.partition(b": ") for field in lines)
         self.scope: Any = {
             "type": "websocket",

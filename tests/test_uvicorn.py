@@ -421,6 +421,18 @@ def test_a_client_that_is_no_address_is_served(name: str, drive: Run) -> None:
     assert client == (name.rpartition(" ")[2], 0)
 
 
+@pytest.mark.parametrize("http", ["httptools", "h11"])
+def test_an_upgrade_whose_target_is_an_absolute_url_is_taken(http: str, drive: Run) -> None:
+    async def main() -> None:
+        async with beside(chansock.asgi.app(ChannelSocket()), http=http) as (_, port):
+            async with await Peer.connect(port) as alice:
+                url = f"http://{alice.host}{target('alice')}"
+                assert (await alice.upgrade(url)).status == 101
+                assert (await alice.text()).startswith("[[:chsk/handshake [")
+
+    drive(main())
+
+
 def test_of_two_channels_at_one_path_it_is_the_outer_one_that_is_served(drive: Run) -> None:
     inner, outer = (ChannelSocket(handshake_data=lambda request, n=n: n) for n in ("in", "out"))
 
