@@ -9,13 +9,18 @@ from setuptools import Extension, setup
 HERE = Path(__file__).parent
 FAST = HERE / "chansock" / "_fast"
 COMPILE = [] if os.name == "nt" else ["-O3", "-fno-strict-aliasing", "-Wno-unreachable-code"]
+if COMPILE and not os.environ.get("CHANSOCK_DEBUG"):
+    # CPython's own flags ask for -g, which makes the modules six times as large. Debuggers and
+    # sanitizers want it: build with CHANSOCK_DEBUG=1.
+    COMPILE.append("-g0")
 
 extensions = [
     Extension(
         "chansock._fast." + path.stem,
         [path.relative_to(HERE).as_posix()],
         extra_compile_args=COMPILE,
-        depends=[header.relative_to(HERE).as_posix() for header in FAST.glob("*.h")],
+        # This file too: a change of its flags builds everything anew.
+        depends=["setup.py", *(header.relative_to(HERE).as_posix() for header in FAST.glob("*.h"))],
     )
     for path in sorted(FAST.glob("*.pyx"))
 ]

@@ -18,6 +18,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from chansock._core import browser, http1, processes
+from chansock._core.forwarded import scheme_of
 from chansock.answers import answer
 from chansock.channel import ChannelSocket
 from chansock.clock import LoopClock
@@ -99,6 +100,11 @@ class _Door:
         """Answer a request for the channel, or take over its connection."""
         request = Request(_head(asked))
         if asked.method == "GET" and http1.wants_upgrade(request):
+            if http1.has_body(request):
+                # aiohttp has taken a part of the body; the engine would take it from the frames.
+                refusal = _response(http1.NO_BODY)
+                refusal.force_close()  # frames may follow, which are no next request
+                return refusal
             return await self._take_over(asked)
         self._describe(request, asked)
         endpoint = self._chsk.endpoint
@@ -137,7 +143,7 @@ class _Door:
         if asked.remote:
             is_peer = isinstance(peer, tuple) and peer[0] == asked.remote
             request.client = (asked.remote, peer[1] if is_peer else 0)
-        request.scheme = asked.scheme
+        request.scheme = scheme_of(asked.scheme)
         host = asked.headers.get("Host")
         if host is not None and asked.host != host:  # without one aiohttp asks for our own name
             request.set_host(asked.host)

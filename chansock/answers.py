@@ -22,6 +22,7 @@ __all__ = ["Answer", "admitted", "answer", "body_of"]
 
 Leaving: TypeAlias = Callable[[], Coroutine[Any, Any, object]]
 
+_MAX_DIGITS: Final = 18  # of a Content-Length; int() raises past 4300
 FORM_SLACK: Final = 4096  # of a percent-encoded body: the fields beside the packet
 
 
@@ -131,7 +132,7 @@ async def body_of(
     parts: list[bytes] = []
     size = 0
     announced = request.headers.get("content-length", "")
-    if not (announced.isdecimal() and int(announced) > limit):
+    if not (announced.isdecimal() and (len(announced) > _MAX_DIGITS or int(announced) > limit)):
         try:
             async with asyncio.timeout(config.body_timeout):
                 async for chunk in chunks:

@@ -28,6 +28,7 @@ from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
 from uvicorn.server import ServerState
 
 from chansock._core import http1, processes
+from chansock._core.forwarded import client_of, scheme_of
 from chansock._fast.connection import Service
 from chansock.channel import ChannelSocket
 from chansock.request import Request, Response
@@ -77,6 +78,8 @@ class WebSocketProtocol(asyncio.Protocol):
         elif shared.refusal is not None:
             log.error("refused %s", shared.refusal)
             self._refuse(Response(503, "expected one worker process"))
+        elif http1.has_body(request):
+            self._refuse(http1.NO_BODY)
         elif _is_answering(http := self._transport.get_protocol()):
             self._let_end(http)
         else:
@@ -118,7 +121,9 @@ class WebSocketProtocol(asyncio.Protocol):
         if self._transport.is_closing():
             return
         if not handshake.has_arrived:
-            shared.log_answer(handshake.scope["client"], request.path, handshake.response.status)
+            shared.log_answer(
+                client_of(handshake.scope["client"]), request.path, handshake.response.status
+            )
             self._refuse(handshake.response)
             return
         try:
@@ -190,6 +195,8 @@ class Handshake:
         self._parts: list[bytes] = []
         line, *lines = request.head.rstrip(b"\r\n").split(b"\r\n")
         raw_path, _, query = line.split(b" ")[1].partition(b"?")
+        if raw_path[:1] != b"/" and b"://" in raw_path:  # absolute form, RFC 9112 section 3.2.2
+            raw_path = b"/" + raw_path.partition(b"://")[2].partition(b"/")[2]
         pairs = (field.partition(b": ") for field in lines)
         self.scope: Any = {
             "type": "websocket",
@@ -282,9 +289,8 @@ class _Shared:
     def _note(self, proxies: Callable[[Request], object] | None, request: Request) -> None:
         """Let a request be what uvicorn and the application's middleware have made of it."""
         scope = request.scope = self.scope
-        client = scope["client"]
-        request.client = None if client is None else tuple(client)
-        request.scheme = scope["scheme"].replace("ws", "http")
+        request.client = client_of(scope["client"])
+        request.scheme = scheme_of(scope["scheme"])
         if proxies is not None:
             proxies(request)
 

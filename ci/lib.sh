@@ -24,7 +24,8 @@ is_python() { # is_python PYTHON: a CPython of at least 3.11?
 pyenv_pythons() { # every CPython >= 3.11 of pyenv, one path a line, newest last
     command -v pyenv >/dev/null 2>&1 || return 0
     local version
-    pyenv versions --bare 2>/dev/null | grep -E '^3\.[0-9]+\.[0-9]+$' | sort -V | while read -r version; do
+    # sed, since grep fails where no line matches, and with pipefail the whole script ends.
+    pyenv versions --bare 2>/dev/null | sed -nE '/^3\.[0-9]+\.[0-9]+$/p' | sort -V | while read -r version; do
         version=$(pyenv prefix "$version")/bin/python
         if is_python "$version"; then printf '%s\n' "$version"; fi
     done

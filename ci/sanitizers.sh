@@ -34,7 +34,7 @@ build_sanitized() { # the package as it would be installed, in $SANITIZED/lib
     find "$SANITIZED" -name '*.py' -delete # build_py does not take away what is gone
     # The flags stand with the compiler: in CFLAGS they would reach the linker, which then
     # asks for clang's own runtime.
-    (cd "$ROOT" && CC="clang $SANITIZE" LDSHARED="clang -shared" \
+    (cd "$ROOT" && CHANSOCK_DEBUG=1 CC="clang $SANITIZE" LDSHARED="clang -shared" \
         "$VENV/bin/python" setup.py -q build --build-base "$SANITIZED" \
         --build-lib "$SANITIZED/lib" --parallel "$(nproc 2>/dev/null || echo 2)" >&2)
 }

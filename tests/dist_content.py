@@ -1,12 +1,14 @@
 """What a wheel and an sdist carry, compared with the source tree they were made from.
 
 Run as a program by ci/wheel.sh, on files that it names; imported by test_package.py.
-Only the standard library is used. It looks at names, never at what a file says.
+Only the standard library is used. It looks at names and sizes, and at the sections of compiled
+modules, never at what a file says.
 """
 
 from __future__ import annotations
 
 import re
+import struct
 import sys
 import tarfile
 import zipfile
@@ -19,6 +21,7 @@ BROWSER = {  # in a wheel below chansock/
     for suffix in ("js", "d.ts")
 }
 PLUGIN = "pytest_chansock.py"  # beside the package
+MAX_WHEEL = 3 * 1024 * 1024  # bytes; it has 1.8 million
 BINARY = re.compile(r"\.(cpython-\d+[\w-]*|cp\d+-[\w-]+)\.(so|pyd)$")
 
 
@@ -36,11 +39,19 @@ def javascript_and_benches() -> set[str]:
 
 
 def wheel_faults(wheel: Path) -> list[str]:
-    """Say what a wheel has too much and too little: .py, .pyi, py.typed, one .so for each
-    .pyx, the browser's client, pytest's plugin and the metadata are expected; no .pyx, .pxd,
-    .c or .h, and nothing of the tests."""
+    """List what is missing from a wheel, and what does not belong there.
+
+    Expected are .py, .pyi, py.typed, one .so for each .pyx, the browser's client, pytest's
+    plugin and the metadata; no .pyx, .pxd, .c or .h, nothing of the tests, no debug information,
+    and at most MAX_WHEEL bytes.
+    """
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if not name.endswith("/")}
+        debug = {
+            name: [each for each in elf_sections(archive.read(name)) if each.startswith(".debug_")]
+            for name in sorted(names)
+            if name.endswith(".so")
+        }
     metadata = {name for name in names if re.match(r"chansock-[^/]+\.dist-info/", name)}
     carried = {BINARY.sub(".pyx", name) for name in names - metadata}
     expected = sources(".py", ".pyi", ".pyx", ".typed") | {f"chansock/{name}" for name in BROWSER}
@@ -50,10 +61,25 @@ def wheel_faults(wheel: Path) -> list[str]:
         for name in names
         if name.endswith((".pyx", ".pxd", ".c"))
     ]
+    faults += [f"{wheel.name}: {name} has {found[0]}" for name, found in debug.items() if found]
+    if (size := wheel.stat().st_size) > MAX_WHEEL:
+        faults.append(f"{wheel.name}: expected at most {MAX_WHEEL} bytes, got {size}")
     for kind in ("METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE"):
         if not any(name.endswith("/" + kind) for name in metadata):
             faults.append(f"{wheel.name}: {kind} is missing")
     return faults
+
+
+def elf_sections(data: bytes) -> list[str]:
+    """The names of the sections of a 64-bit little-endian ELF file; [] for any other file."""
+    if data[:6] != b"\x7fELF\x02\x01":
+        return []
+    (offset,) = struct.unpack_from("<Q", data, 40)
+    size, count, of_names = struct.unpack_from("<HHH", data, 58)
+    headers = [struct.unpack_from("<IIQQQQ", data, offset + k * size) for k in range(count)]
+    start, length = headers[of_names][4:6]
+    table = data[start : start + length]
+    return [table[each[0] : table.index(b"\0", each[0])].decode() for each in headers]
 
 
 def sdist_faults(sdist: Path) -> list[str]:

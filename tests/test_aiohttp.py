@@ -44,6 +44,7 @@ def kept_transports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 
 
 ALICE = "/chsk?client-id=alice"
+NO_BODY = "expected no body in the request for a WebSocket"
 SHAKEN = "[[:chsk/handshake [:sente/nil-uid nil nil]] nil]"
 
 
@@ -280,6 +281,82 @@ def test_what_came_behind_the_head_is_taken_too(run: Run) -> None:
             assert (await wire.answer()).status == 101
             assert await wire.text() == SHAKEN
             assert await wire.text() == '[1 "a"]'
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("field", "frame"),
+    [
+        (("Content-Length", "{size}"), b"{body}"),
+        (("Transfer-Encoding", "chunked"), b"{size:x}\r\n{body}\r\n0\r\n\r\n"),
+    ],
+    ids=["length", "chunked"],
+)
+@pytest.mark.parametrize("is_split", [False, True], ids=["whole", "split"])
+def test_an_upgrade_with_a_body_is_refused_and_none_of_it_is_read_as_frames(
+    field: tuple[str, str],
+    frame: bytes,
+    is_split: bool,
+    run: Run,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    handled = []
+    chsk = channel()
+    chsk.on("test/smuggled")(handled.append)
+
+    async def main() -> None:
+        async with running(app_with(chsk)) as (port, _), await Peer.connect(port) as wire:
+            body = peer.frame(TEXT, "[[:test/smuggled 1] nil]")
+            size = f"{len(body):x}" if field[0] == "Transfer-Encoding" else str(len(body))
+            framed = frame.replace(b"{size:x}", size.encode()).replace(b"{body}", body)
+            fields = [
+                ("Connection", "Upgrade"),
+                ("Upgrade", "websocket"),
+                ("Sec-WebSocket-Version", "13"),
+                ("Sec-WebSocket-Key", "AAAAAAAAAAAAAAAAAAAAAA=="),
+                (field[0], field[1].format(size=size)),
+            ]
+            await wire.send(peer.request("GET", ALICE, fields, host=wire.host) + framed[:3])
+            if is_split:
+                await asyncio.sleep(0)
+            with contextlib.suppress(ConnectionError):
+                await wire.send(framed[3:] + body * 2)
+            answer = await wire.answer()
+            assert (answer.status, answer.text) == (400, NO_BODY)
+            assert await wire.rest() == b""
+
+    run(main())
+    assert handled == []
+    assert "Traceback" not in caplog.text
+
+
+def test_an_upgrade_with_an_empty_body_is_taken(run: Run) -> None:
+    async def main() -> None:
+        async with running(app_with(channel())) as (port, _), await Peer.connect(port) as wire:
+            assert (await wire.upgrade(ALICE, [("Content-Length", "0")])).status == 101
+            assert await wire.text() == SHAKEN
+
+    run(main())
+
+
+def test_a_client_that_is_no_address_is_served(run: Run) -> None:
+    @web.middleware
+    async def behind_a_proxy(request: web.Request, handler: Any) -> web.StreamResponse:
+        said = request.headers.get("X-Said", "")
+        return await handler(request.clone(remote=said, scheme="gopher"))
+
+    async def main() -> None:
+        config = chansock.Config(trusted_proxies=("127.0.0.1",))
+        app = app_with(channel(config), middlewares=[behind_a_proxy])
+        async with running(app) as (port, _):
+            for name in ("unknown", "_hidden", "010.0.0.1"):
+                fields = [("X-Said", name), ("X-Forwarded-For", "192.0.2.8")]
+                async with await Peer.connect(port) as wire:
+                    assert (await wire.upgrade(ALICE, fields)).status == 101
+                    assert await wire.text() == SHAKEN
+                    await wire.say('[[:test/request] "r"]')
+                    assert (await wire.text()).startswith(f'[["{name}" "http" ')
 
     run(main())
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 from dist_content import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
 from raw import Run
 
 import chansock
@@ -436,17 +438,6 @@ def test_body_that_does_not_come_is_408(run: Run) -> None:
     run(main())
 
 
-def test_peer_that_leaves_in_its_body_is_answered_nothing(run: Run) -> None:
-    async def main() -> None:
-        application = app(ChannelSocket())
-        async with lifespan(application):
-            server = Server({**http("/chsk"), "method": "POST"}, {"type": "http.disconnect"})
-            await server.run(application)
-            assert server.all_said() == []
-
-    run(main())
-
-
 # -- sockets
 
 
@@ -552,3 +543,198 @@ def test_fault_of_the_receiving_side_closes_1011(
 
     with caplog.at_level(logging.CRITICAL, "chansock.asgi"):
         run(main())
+
+
+# -- what peers and proxies write
+
+
+async def opened(application: Any, scope: dict[str, Any]) -> list[Any]:
+    """What is said to a WebSocket that asks and leaves again."""
+    server = Server(
+        {**http("/chsk", "client-id=a"), "type": "websocket", "subprotocols": [], **scope},
+        {"type": "websocket.connect"},
+        {"type": "websocket.disconnect", "code": 1001},
+    )
+    await server.run(application)
+    return server.all_said()
+
+
+@pytest.mark.parametrize(
+    ("client", "seen"),
+    [
+        (("unknown", 0), ("unknown", 0)),
+        (["_hidden", 5], ("_hidden", 5)),
+        (("010.0.0.1", 0), ("010.0.0.1", 0)),
+        (("", 0), ("", 0)),
+        (("/run/server.sock", None), ("/run/server.sock", 0)),
+        (("10.0.0.7",), ("1.2.3.4", 0)),
+        (("10.0.0.7", 1), ("1.2.3.4", 0)),
+        (None, None),
+        ((), None),
+    ],
+)
+def test_a_client_that_is_no_address_is_served(client: Any, seen: Any, run: Run) -> None:
+    asked: list[Any] = []
+
+    async def main() -> None:
+        config = Config(trusted_proxies=("10.0.0.0/8",))
+        chsk = ChannelSocket(config, user_id=lambda request: asked.append(request.client))
+        application = app(chsk)
+        headers = [(b"host", b"localhost"), (b"x-forwarded-for", b"1.2.3.4")]
+        scope = {"client": client, "headers": headers}
+        async with lifespan(application):
+            status, _ = await get(application, "/chsk", "client-id=a&handshake%3F=1", **scope)
+            assert status == 200
+            assert (await opened(application, scope))[0]["type"] == "websocket.accept"
+
+    run(main())
+    assert asked == [seen, seen]
+
+
+BYTES = st.lists(
+    st.sampled_from([b"http://", b"[::1]", b":", b"%", b"%00", b",", b'"', b"\\", b"unknown", b"="])
+    | st.binary(max_size=3),
+    max_size=6,
+).map(b"".join)
+FIELD_NAMES = st.sampled_from(
+    [
+        *(b"host", b"origin", b"referer", b"cookie", b"forwarded", b"x-forwarded-for", b"upgrade"),
+        *(b"x-forwarded-proto", b"x-forwarded-host", b"content-length", b"content-type"),
+        *(b"sec-fetch-site", b"sec-websocket-protocol", b"transfer-encoding", b"connection"),
+    ]
+)
+SCOPES = st.fixed_dictionaries(
+    {
+        "type": st.sampled_from(["http", "websocket"]),
+        "method": st.sampled_from(["GET", "POST", "OPTIONS", "HEAD", "P\xe4"]),
+        "query_string": BYTES.map(lambda text: b"client-id=a&" + text),
+        "headers": st.lists(st.tuples(FIELD_NAMES, BYTES), max_size=6),
+        "client": st.none() | st.tuples(st.text(max_size=5), st.integers(0, 65535) | st.none()),
+        "scheme": st.sampled_from(["http", "https", "ws", "wss", "", "gopher", "\ud800"]),
+        "server": st.none() | st.tuples(st.text(max_size=5), st.integers(0, 65535) | st.none()),
+        "root_path": st.sampled_from(["", "/", "/\ud800"]),
+    }
+)
+
+
+@pytest.mark.slow
+@given(scope=SCOPES, allowed=st.sampled_from([None, ("*",), ("self", "http://a.example")]))
+def test_no_text_of_a_scope_raises(scope: dict[str, Any], allowed: Any) -> None:
+    async def main() -> None:
+        config = Config(allowed_origins=allowed, trusted_proxies=("10.0.0.0/8",))
+        chsk = ChannelSocket(config)
+        routed = Middleware(app(ChannelSocket()), chsk)
+        words = [{"type": "http.request", "body": b"client-id=a"}, {"type": "http.disconnect"}]
+        if scope["type"] == "websocket":
+            words = [{"type": "websocket.connect"}, {"type": "websocket.disconnect"}]
+        path = f"{scope['root_path'].rstrip('/')}/chsk"
+        server = Server({**scope, "path": path}, *words)
+        async with chsk:
+            await server.run(routed)
+            said = server.all_said()
+            assert said
+            assert said[0].get("status", 0) < 500
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "5" + "0" * 20])
+def test_a_length_of_many_digits_is_413(length: str, run: Run) -> None:
+    async def main() -> None:
+        application = app(ChannelSocket())
+        async with lifespan(application):
+            headers = [(b"host", b"localhost"), (b"content-length", length.encode())]
+            status, _ = await get(application, "/chsk", method="POST", headers=headers)
+            assert status == 413
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    "field",
+    [(b"content-length", b"5"), (b"transfer-encoding", b"chunked")],
+    ids=["length", "chunks"],
+)
+def test_a_websocket_with_a_body_is_refused(field: tuple[bytes, bytes], run: Run) -> None:
+    async def main() -> None:
+        application = app(ChannelSocket())
+        headers = [(b"host", b"localhost"), field]
+        extensions: dict[str, Any] = {"websocket.http.response": {}}
+        async with lifespan(application):
+            said = await opened(application, {"headers": headers})
+            assert said == [{"type": "websocket.close"}]
+            start, body = await opened(application, {"headers": headers, "extensions": extensions})
+            assert (start["status"], body["body"]) == (
+                400,
+                b"expected no body in the request for a WebSocket",
+            )
+            empty = [(b"host", b"localhost"), (b"content-length", b"0")]
+            assert (await opened(application, {"headers": empty}))[0]["type"] == "websocket.accept"
+
+    run(main())
+
+
+# -- a peer that leaves before it has an answer
+
+
+def left_early(what: str) -> tuple[dict[str, Any], list[Any]]:
+    """A request whose peer leaves, and what the server says of it."""
+    if what == "poll":
+        return http("/chsk", "client-id=a"), [{"type": "http.request"}, {"type": "http.disconnect"}]
+    form = [(b"host", b"localhost"), (b"content-type", b"application/x-www-form-urlencoded")]
+    body = b"client-id=a&ppstr=%5B%5B%3Atest%2Fnever%201%5D%20%3Aajax%5D"
+    words = [
+        {"type": "http.request", "body": body, "more_body": what == "half a body"},
+        {"type": "http.disconnect"},
+    ]
+    return http("/chsk", method="POST", headers=form), words[what == "no body" :]
+
+
+def never(chsk: ChannelSocket) -> ChannelSocket:
+    chsk.on("test/never")(lambda msg: chansock.LATER)
+    return chsk
+
+
+@pytest.mark.parametrize("what", ["poll", "POST", "half a body", "no body"])
+def test_a_request_whose_peer_left_ends_with_an_answer_that_nobody_reads(
+    what: str, run: Run
+) -> None:
+    async def main() -> None:
+        application = app(never(ChannelSocket()))
+        async with lifespan(application):
+            await get(application, "/chsk", "client-id=a&handshake%3F=1")
+            scope, words = left_early(what)
+            server = Server(scope, *words)
+            await server.run(application)
+            start, body = server.all_said()
+            assert (start["status"], body["body"]) == (499, b"")
+
+            async def raises(message: Any) -> None:
+                raise OSError  # as ASGI 2.4 lets servers do then
+
+            server = Server(scope, *words)
+            await application(scope, server.heard.get, raises)
+
+    run(main())
+
+
+@pytest.mark.parametrize("what", ["poll", "POST", "half a body", "no body"])
+def test_starlettes_http_middleware_has_an_answer_when_the_peer_leaves(what: str, run: Run) -> None:
+    pytest.importorskip("starlette")
+    from starlette.middleware.base import BaseHTTPMiddleware
+
+    async def dispatch(request: Any, call_next: Any) -> Any:
+        return await call_next(request)
+
+    async def main() -> None:
+        inner = app(never(ChannelSocket()))
+        outer = BaseHTTPMiddleware(BaseHTTPMiddleware(inner, dispatch), dispatch)
+        async with lifespan(inner):
+            await get(inner, "/chsk", "client-id=a&handshake%3F=1")
+            scope, words = left_early(what)
+            # A server says again and again that its peer has left.
+            server = Server(scope, *words, *words[1:] * 5)
+            await server.run(outer)
+            assert server.all_said()[0]["status"] == 499
+
+    run(main())

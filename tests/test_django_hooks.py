@@ -12,6 +12,8 @@ import django
 import pytest
 from asgiref.sync import sync_to_async
 from django.conf import settings
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 if not settings.configured:
     settings.configure(
@@ -100,6 +102,46 @@ def test_every_engine_gives_the_user(engine: str, ada: User, world: World) -> No
     assert uid_of(world, headers) == ada.pk
     assert uid_of(world, [("Cookie", "sessionid=" + "x" * 32)]) is None
     assert uid_of(world, [("Cookie", "sessionid=é/../%00")]) is None
+
+
+HEADER_TEXTS = st.lists(
+    st.sampled_from(
+        [
+            "charset",
+            "*=",
+            "nope'en'x",
+            ";",
+            '"',
+            "\\",
+            "=",
+            "a",
+            ":",
+            "@",
+            "[",
+            "]",
+            "%ff",
+            "csrftoken",
+        ]
+    )
+    | st.binary(max_size=3).map(lambda text: text.decode("latin-1")),
+    max_size=8,
+).map(lambda pieces: "".join(pieces).encode("latin-1"))
+HEADER_NAMES = ("Content-Type", "Content-Length", "Host", "Cookie", "X-CSRFToken", "X-CSRF-Token")
+
+
+@pytest.mark.slow
+@example(fields=[("Content-Type", b"a; charset*=nope'en'x")], query=b"")
+@given(
+    fields=st.lists(st.tuples(st.sampled_from(HEADER_NAMES), HEADER_TEXTS), max_size=4),
+    query=HEADER_TEXTS,
+)
+def test_no_text_of_a_request_makes_a_hook_raise(
+    fields: list[tuple[str, bytes]], query: bytes
+) -> None:
+    request = chansock.Request.from_fields("GET", b"/chsk?" + query, fields)
+    chansock.django.http_request(request)
+    chansock.django.check_host(request)
+    chansock.django.csrf_token(request)
 
 
 def test_to_read_a_session_changes_none(engine: str, ada: User, world: World) -> None:

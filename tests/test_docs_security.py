@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from dist_content import ROOT
 
-from chansock import ChannelSocket, Request, Response, testing
+from chansock import ChannelSocket, Config, Request, Response, testing
 from chansock._core import subprotocol
 from chansock.errors import HandshakeRefused
 
@@ -40,7 +40,7 @@ def status(chsk: ChannelSocket, *fields: tuple[str, str], **params: str) -> int:
 
 
 def test_all_snippets_are_found() -> None:
-    assert len(SNIPPETS) == TEXT.count("```python") == 6
+    assert len(SNIPPETS) == TEXT.count("```python") == 7
 
 
 @pytest.mark.parametrize(("login", "expected"), [("s3cr3t", 101), ("other", 401), ("", 401)])
@@ -65,6 +65,38 @@ def test_reject() -> None:
 )
 def test_origin(origin: str, expected: int) -> None:
     assert status(names("Origin")["chsk"], ("Origin", origin)) == expected
+
+
+def test_any_origin_with_a_token() -> None:
+    page = ("Origin", "https://evil.example")
+    login = ("Cookie", "login=s3cr3t")
+    made = names("Origin", 1)
+    assert status(made["chsk"], page, login) == 403
+    assert status(made["chsk"], page, login, csrf_token="tok123") == 101
+
+
+@pytest.mark.parametrize(
+    ("method", "is_upgrade", "fields", "expected"),
+    [
+        ("POST", False, [], 200),
+        ("GET", False, [], 200),
+        ("GET", True, [], 200),
+        ("POST", False, [("Cookie", "login=1")], 403),
+        ("GET", False, [("Cookie", "login=1")], 403),
+        ("GET", True, [("Cookie", "login=1")], 200),
+    ],
+)
+def test_the_table_of_any_origin(
+    method: str, is_upgrade: bool, fields: list[tuple[str, str]], expected: int
+) -> None:
+    chsk = ChannelSocket(Config(allowed_origins=("*",)))
+    fields = [("Host", "example.com"), ("Origin", "https://evil.example"), *fields]
+    with testing.World(chsk):
+        asked = Request.from_fields(method, "/chsk?client-id=a", fields)
+        found = chsk.endpoint.admit(asked, is_upgrade=is_upgrade)
+        assert (found.status if isinstance(found, Response) else 200) == expected
+        if expected == 403:
+            assert "refused with `403` `Unauthorized origin`" in TEXT
 
 
 def test_csrf_tokens() -> None:

@@ -1,11 +1,14 @@
 """chansock._core.guard and Endpoint.admit: checks, in Sente's order, by recorded probes."""
 
 import json
+import time
 from itertools import product
 from pathlib import Path
 
 import pytest
 from hand_clock import HandClock
+from hypothesis import given
+from hypothesis import strategies as st
 from recorded_servers import PROBES
 from sente_app import RECORDED
 
@@ -13,6 +16,7 @@ from chansock._core import guard
 from chansock._core.endpoint import Admission
 from chansock._fast.request import site_of
 from chansock.channel import ChannelSocket
+from chansock.config import Config
 from chansock.request import Request, Response
 
 FOLDER = Path(__file__).parent / "data" / "probes"
@@ -118,6 +122,149 @@ def test_another_origin_is_refused_and_the_setting_is_named(fields, scheme):
 
 
 @pytest.mark.parametrize(
+    "origin",
+    [
+        "http://evil@localhost:8000",
+        "http://evil:pass@localhost:8000",
+        "http://localhost:8000@evil",
+        "http://localhost:8000/",
+        "http://localhost:8000/page",
+        "http://localhost:8000?",
+        "http://localhost:8000#",
+        "http://localhost:8000\\",
+        "http://local\thost:8000",
+        "ht\ttp://localhost:8000",
+        "http://localhost:8000 http://localhost:8000",
+        "http://localhost:8000, http://localhost:8000",
+        "http://LOCALHOST:8000",
+        "HTTP://localhost:8000",
+        "http://lo%63alhost:8000",
+        "http://localhost:8000:8000",
+        "http://localhost:+8000",
+        "http://localhost:80_00",
+        "http://localhost:٨٠٠٠",
+        "http://l\u00f6calhost:8000",
+        "http:localhost:8000",
+        "//localhost:8000",
+        "localhost:8000",
+        "null",
+        "",
+    ],
+)
+def test_an_origin_that_no_browser_writes_is_refused(origin):
+    hosts = ["localhost:8000", origin, origin.partition("://")[2]]
+    for host, scheme in product(hosts, ("http", "https")):
+        why = guard.check_origin(request(("Host", host), ("Origin", origin), scheme=scheme), None)
+        assert why is not None
+        assert why.startswith("expected an Origin like https://a.example:8443, got ")
+        assert guard.check_origin(request(("Host", host), ("Origin", origin)), ("self",))
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "is_same"),
+    [
+        ("http://localhost", "localhost:", True),
+        ("http://localhost:", "localhost:", False),
+        ("http://localhost:80", "localhost", True),
+        ("https://localhost", "localhost:443", True),
+        ("https://localhost", "localhost:80", False),
+        ("http://localhost", "LocalHost", True),
+        ("http://localhost.", "localhost.", True),
+        ("http://localhost.", "localhost", False),  # two origins to a browser as well
+        ("http://localhost", "localhost.", False),
+        ("http://[::1]:8000", "[::1]:8000", True),
+        ("http://[::1]", "[::1]", True),
+        ("http://[::1", "[::1", False),
+        ("http://::1", "::1", False),
+        ("http://[localhost]", "[localhost]", False),
+        ("http://[::1%25lo]", "[::1%25lo]", False),
+        ("http://localhost:65535", "localhost:65535", True),
+        ("http://localhost:65536", "localhost:65536", False),
+        ("http://localhost:65536", "localhost", False),
+        ("http://a,b", "a,b", False),
+        ("http://a b", "a b", False),
+    ],
+)
+def test_origin_and_host_are_compared_as_rfc_6454_and_rfc_9110_write_them(origin, host, is_same):
+    why = guard.check_origin(request(("Host", host), ("Origin", origin)), None)
+    assert (why is None) is is_same
+
+
+# -- cookies under "*"
+
+COOKIE = ("Cookie", "login=s3cr3t")
+OWN, FOREIGN = ("Origin", "http://a.example"), ("Origin", "https://evil.example")
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_allowed"),
+    [
+        # no page, or one that an older browser says nothing about
+        ([COOKIE], True),
+        ([COOKIE, ("Sec-Fetch-Site", "none")], True),
+        # any page, without cookies
+        ([FOREIGN], True),
+        ([FOREIGN, ("Sec-Fetch-Site", "cross-site")], True),
+        ([("Origin", "null")], True),
+        # the page's own origin
+        ([COOKIE, OWN], True),
+        ([COOKIE, OWN, ("Sec-Fetch-Site", "same-origin")], True),
+        ([COOKIE, ("Sec-Fetch-Site", "same-origin")], True),
+        # and behind a proxy that changes Host
+        ([COOKIE, ("Origin", "https://chat.example"), ("Sec-Fetch-Site", "same-origin")], True),
+        # a named one
+        ([COOKIE, ("Origin", "https://b.example")], True),
+        ([COOKIE, ("Origin", "https://b.example"), ("Sec-Fetch-Site", "cross-site")], True),
+        ([COOKIE, ("Origin", "https://x.c.example"), ("Sec-Fetch-Site", "same-site")], True),
+        # any other page, with the user's cookies
+        ([COOKIE, FOREIGN], False),
+        ([COOKIE, FOREIGN, ("Sec-Fetch-Site", "cross-site")], False),
+        ([COOKIE, FOREIGN, ("Sec-Fetch-Site", "same-site")], False),
+        ([COOKIE, ("Sec-Fetch-Site", "cross-site")], False),
+        ([COOKIE, ("Sec-Fetch-Site", "same-site")], False),
+        ([COOKIE, ("Sec-Fetch-Site", "")], False),
+        ([COOKIE, ("Origin", "null")], False),
+        ([COOKIE, ("Origin", "*")], False),
+        ([COOKIE, ("Origin", "http://evil@a.example")], False),
+        ([COOKIE, OWN, FOREIGN], False),
+        ([("Cookie", ""), FOREIGN], False),
+    ],
+)
+@pytest.mark.parametrize("kind", ["POST", "GET"])
+def test_under_star_ajax_of_another_origin_may_not_carry_cookies(kind, fields, is_allowed):
+    allowed = ("*", "https://b.example", "https://*.c.example")
+    chsk = ChannelSocket(Config(allowed_origins=allowed))
+    chsk.start(HandClock())
+    asked = Request.from_fields(kind, "/chsk?client-id=a", [("Host", "a.example"), *fields])
+    for _ in range(2):  # a host and an origin that passed are remembered; cookies are not
+        found = chsk.endpoint.admit(asked)
+        if is_allowed:
+            assert isinstance(found, Admission)
+        else:
+            assert (found.status, found.body) == (403, "Unauthorized origin")
+    bare = [field for field in fields if field[0] != "Cookie"]
+    again = Request.from_fields(kind, "/chsk?client-id=a", [("Host", "a.example"), *bare])
+    assert isinstance(chsk.endpoint.admit(again), Admission)
+
+
+def test_under_star_a_websocket_of_another_origin_comes_with_its_cookies():
+    chsk = ChannelSocket(Config(allowed_origins=("*",)))
+    chsk.start(HandClock())
+    asked = request(("Host", "a.example"), COOKIE, FOREIGN, ("Sec-Fetch-Site", "cross-site"))
+    assert isinstance(chsk.endpoint.admit(asked, is_upgrade=True), Admission)
+
+
+def test_without_star_cookies_change_nothing():
+    for allowed in (None, ("https://evil.example",)):
+        for fields in ([OWN], [FOREIGN], []):
+            plain = request(("Host", "a.example"), *fields)
+            cookied = request(("Host", "a.example"), COOKIE, *fields)
+            whys = [guard.check_origin(each, allowed) for each in (plain, cookied)]
+            assert whys[0] == whys[1]
+            assert guard.check_cookies(cookied, "post", allowed) is None
+
+
+@pytest.mark.parametrize(
     ("fields", "is_allowed"),
     [
         ([], True),
@@ -191,17 +338,51 @@ def test_a_site_that_passed_does_not_pass_for_another():
         assert status("localhost:80", "http://localhost:81", is_loopback=True) == 403
 
 
-@pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1:8000", "[::1]", "chat.localhost"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost:8000",
+        "localhost:",
+        "LOCALHOST",
+        "localhost.:8000",
+        "127.0.0.1:8000",
+        "[::1]",
+        "chat.localhost",
+        "chat.localhost.",
+    ],
+)
 def test_loopback_names_pass_on_a_loopback_address(host):
     assert guard.check_host(request(("Host", host)), None, is_loopback=True) is None
 
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example", "127.0.0.1.evil.example", "", "[", "localhost/x", "x@localhost", "[::1]x"],
+    [
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "",
+        ".",
+        "[",
+        "localhost..",
+        "localhost/x",
+        "localhost:x",
+        "localhost:80:80",
+        "localhost:99999",
+        "localhost,evil.example",
+        "localhost evil.example",
+        "x@localhost",
+        "@.localhost",
+        "evil.example/.localhost",
+        "evil.example#.localhost",
+        "[localhost]",
+        "[::1]x",
+        "l\u00f6.localhost",
+    ],
 )
 def test_a_strangers_name_is_refused_on_a_loopback_address(host):
-    assert guard.check_host(request(("Host", host)), None, is_loopback=True) is not None
+    why = guard.check_host(request(("Host", host)), None, is_loopback=True)
+    assert why is not None
+    assert why.startswith("expected a loopback name as Host, got ")
     assert guard.check_host(request(("Host", host)), None, is_loopback=False) is None
 
 
@@ -209,6 +390,11 @@ def test_allowed_hosts_are_names_without_port():
     allowed = ("a.example",)
     assert guard.check_host(request(("Host", "A.example:8000")), allowed, is_loopback=True) is None
     assert guard.check_host(request(("Host", "b.example")), allowed, is_loopback=False)
+    for host in ("a.example.", "A.EXAMPLE.:80", "a.example:"):
+        assert guard.check_host(request(("Host", host)), allowed, is_loopback=False) is None
+    for host in ("a.example..", "x@a.example", "a.example/", "a.example:x", "a.example,b", ""):
+        assert guard.check_host(request(("Host", host)), allowed, is_loopback=False)
+    assert guard.check_host(request(("Host", "a.")), ("a.",), is_loopback=False) is None
     assert guard.check_host(request(("Host", "b.example")), ("*",), is_loopback=True) is None
 
 
@@ -228,3 +414,68 @@ def test_bad_client_id_says_what_was_expected(query, words):
 
 def test_client_id_of_256_characters_is_taken():
     assert guard.check_client_id(request(target="/chsk?client-id=" + "é" * 256)) is None
+
+
+# -- any text
+
+PIECES = [
+    *("http://", "https://", "a.example", "localhost", "[::1]", "[", "]", ":80", ":", "@", "/"),
+    *("?", "#", ",", ";", '"', "\\", "=", "%", " ", "\t", "*", ".", "_", "self", "null", "unknown"),
+    *("csrf.", "csrf64.", "chansock", "\x00", "\x7f", "\x80", "\xff", "²", "٣", "\ud800"),
+]
+TEXTS = st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=8).map("".join)
+SETTINGS = (None, ("*",), ("self", "http://a.example"), ("https://*.a.example", "*"))
+NAMES = (
+    *("Host", "Origin", "Referer", "Sec-Fetch-Site", "Cookie", "X-CSRF-Token"),
+    *("Sec-WebSocket-Protocol", "Access-Control-Request-Headers"),
+)
+
+
+def check_all(asked: Request, allowed, hosts) -> None:
+    for is_loopback in (False, True):
+        guard.check_host(asked, hosts, is_loopback=is_loopback)
+    guard.check_origin(asked, allowed)
+    guard.check_cookies(asked, "post", allowed)
+    guard.check_client_id(asked)
+    guard.check_token(asked, "token")
+    guard.cors_fields(asked, allowed)
+    guard.preflight_fields(asked)
+    site_of(asked)
+
+
+@pytest.mark.slow
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(NAMES), TEXTS.map(lambda text: text.encode("utf-8", "replace")))
+    ),
+    TEXTS.map(lambda text: text.encode("utf-8", "replace")),
+    st.sampled_from(SETTINGS),
+    st.sampled_from((None, ("a.example",), ("*",))),
+    st.none() | TEXTS,
+)
+def test_no_text_of_a_request_makes_a_check_raise(fields, target, allowed, hosts, given_host):
+    asked = Request.from_fields("POST", target, fields)
+    if given_host is not None:
+        asked.set_host(given_host)
+    check_all(asked, allowed, hosts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "piece", ["a", ".", ":", "a.", "://", "[", "@", ",", "a,", " ", "=", ";", "csrf.", "-"]
+)
+@pytest.mark.parametrize("start", ["", "https://", "https://a", "["])
+def test_the_checks_take_time_in_proportion_to_their_text(piece, start):
+    def duration(size: int) -> float:
+        fields = [(name, start + piece * (size // len(piece))) for name in NAMES]
+        found = []
+        for k in range(3):
+            # another text each time, so that none is cached
+            asked = Request.from_fields("POST", "/", [(n, text + str(k)) for n, text in fields])
+            begin = time.thread_time()
+            check_all(asked, ("https://*.a.example", "self"), ("a.example",))
+            found.append(time.thread_time() - begin)
+        return min(found)
+
+    # Quadratic work takes 64 times as long.
+    assert duration(160_000) < 24 * max(duration(20_000), 0.0005)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 
 import peer
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from peer import Answer, Peer, read_answer
 from raw import SHAKE, Run, records
 from sente_app import make
@@ -80,6 +84,144 @@ def test_nobody_else_is_believed(client: tuple[str, int] | None) -> None:
         ("Forwarded", "for=1.2.3.4;proto=https;host=evil.example"),
     ]
     assert told(*fields, client=client) == (client, "http", "inner:80")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "unknown",
+        "_hidden",
+        "010.0.0.1",
+        "10.0.0.1:80",
+        "[::1]",
+        "10.0.0.1/8",
+        "",
+        "proxy",
+        "²",
+        "\0",
+    ],
+)
+def test_a_client_that_is_no_address_is_not_trusted_and_stays_as_it_is(host: str) -> None:
+    fields = [("X-Forwarded-For", "1.2.3.4"), ("X-Forwarded-Proto", "https")]
+    for is_unix in (False, True):
+        found = told(*fields, client=(host, 0), is_unix=is_unix)
+        assert found == ((host, 0), "http", "inner:80")
+
+
+def test_a_zone_does_not_hide_an_address() -> None:
+    trusting = Proxies(("fe80::/10",))
+    request = Request.from_fields(
+        "GET", "/", [("X-Forwarded-For", "1.2.3.4")], client=("fe80::1%eth0", 1)
+    )
+    trusting.apply(request)
+    assert request.client == ("1.2.3.4", 0)
+
+
+@pytest.mark.parametrize(
+    "hop",
+    [
+        *("unknown", "Unknown", "unknown:1234", "unknown:_port", "_hidden", "_hidden:80"),
+        *("010.0.0.2", "10.0.0.2.", "10.0.0", "256.0.0.1", "proxy.example", "fe80::1%eth0"),
+        *("[10.0.0.2]:x", "[::1]:99999", "::1::", "10.0.0.2:", ":80", "[]", "²", "\x80"),
+    ],
+)
+def test_a_hop_that_is_no_address_ends_the_walk(hop: str) -> None:
+    chain = ("X-Forwarded-For", f"1.2.3.4, 10.0.0.4, {hop}, 10.0.0.3")
+    assert told(chain) == (("10.0.0.3", 0), "http", "inner:80")
+    quoted = hop.encode("latin-1", "replace").decode("latin-1")
+    elements = f'for=1.2.3.4, for=10.0.0.4, for="{quoted}", for=10.0.0.3'
+    assert told(("Forwarded", elements)) == (("10.0.0.3", 0), "http", "inner:80")
+
+
+@pytest.mark.parametrize("hop", ["unknown:1234", "Unknown", "_hidden:_port"])
+def test_a_hop_that_does_not_say_its_address_is_no_fault(
+    hop: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert told(("Forwarded", f'for="{hop}"')) == NOTHING
+    assert records(caplog, "bad_forwarded") == 0
+
+
+def test_the_walk_looks_at_32_hops() -> None:
+    hops = [f"10.{k >> 8}.{k & 255}.1" for k in range(5000)]
+    client = told(("X-Forwarded-For", ", ".join(hops)))[0]
+    assert client == (hops[-32], 0)
+
+
+PIECES = [
+    *(
+        "10.0.0.1",
+        "1.2.3.4",
+        "2001:db8::1",
+        "[",
+        "]",
+        ":80",
+        ":_p",
+        ":99999",
+        "unknown",
+        "_x",
+        "010.",
+    ),
+    *(
+        "for=",
+        "proto=",
+        "host=",
+        "by=",
+        "https",
+        "http",
+        "ftp",
+        "a.example",
+        "%eth0",
+        "=",
+        "/",
+        "@",
+    ),
+    *(",", ";", " ", "\t", '"', "\\", '\\"', "\x80", "\xff", "²", "٣", "\0", "\x7f"),
+]
+TEXTS = st.lists(st.sampled_from(PIECES) | st.text(max_size=2), max_size=12).map(
+    lambda pieces: "".join(pieces).encode("utf-8", "replace").decode("latin-1")
+)
+NAMES = ("Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Host")
+
+
+@pytest.mark.slow
+@given(
+    st.lists(st.tuples(st.sampled_from(NAMES), TEXTS), max_size=4),
+    st.sampled_from([PROXY, None]) | st.tuples(TEXTS, st.integers(0, 65535)),
+    st.booleans(),
+)
+def test_no_text_of_a_proxy_raises(
+    fields: list[tuple[str, str]], client: tuple[str, int] | None, is_unix: bool
+) -> None:
+    found, scheme, _ = told(*fields, client=client, is_unix=is_unix)
+    assert scheme in ("http", "https")
+    if found not in (PROXY, client):
+        assert found is not None
+        ip_address(found[0])
+        assert 0 <= found[1] <= 65535
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *("1.2.3.4,", "10.0.0.1,", "unknown,", ",", " ", '"', "\\", '\\"', "a=", "a=b;", "a=b,"),
+        *('a="b",', "a=\t", "for=_x,", "[", ":", "0"),
+    ],
+)
+@pytest.mark.parametrize("start", ["", 'for="', "for=["])
+def test_what_a_proxy_says_is_read_in_time_in_proportion_to_it(piece: str, start: str) -> None:
+    def duration(size: int) -> float:
+        text = start + piece * (size // len(piece))
+        found = []
+        for _ in range(3):
+            begin = time.thread_time()
+            told(("X-Forwarded-For", text), ("X-Forwarded-Host", text))
+            told(("Forwarded", text))
+            found.append(time.thread_time() - begin)
+        return min(found)
+
+    # Quadratic work takes 64 times as long.
+    assert duration(160_000) < 24 * max(duration(20_000), 0.0005)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from dist_content import ROOT, sdist_faults, sources, wheel_faults
+from dist_content import ROOT, elf_sections, sdist_faults, sources, wheel_faults
 
 EXT_SUFFIX: str = sysconfig.get_config_var("EXT_SUFFIX")
 PUBLIC = [
@@ -160,3 +160,41 @@ def run_with_fixtures(tree: Path) -> None:
             timeout=120,
         )
         assert "3 passed" in done.stdout, done.stdout
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads ELF")
+def test_the_modules_have_no_debug_information() -> None:
+    built = sorted((ROOT / "chansock" / "_fast").glob("*" + EXT_SUFFIX))
+    if not built or os.environ.get("CHANSOCK_DEBUG"):
+        pytest.skip("nothing was built here, or with CHANSOCK_DEBUG")
+    for module in built:
+        sections = elf_sections(module.read_bytes())
+        assert ".text" in sections
+        assert [name for name in sections if name.startswith(".debug_")] == [], module.name
+
+
+PYENVS = {"none": "", "old ones": "2.7.18\n3.6.15", "others": "pypy3.11-7.3\n3.13t-dev"}
+
+
+@pytest.mark.parametrize("case", PYENVS)
+def test_without_a_python_of_pyenvs_the_scripts_go_on_with_the_one_found(
+    case: str, tmp_path: Path
+) -> None:
+    pyenv = tmp_path / "pyenv"
+    pyenv.write_text(f"#!/bin/sh\nprintf '%s\\n' '{PYENVS[case]}'\n")
+    pyenv.chmod(0o755)
+    python = tmp_path / "python3"
+    python.symlink_to(sys.executable)
+    script = (
+        "set -euo pipefail; . ci/lib.sh; unset PYTHON; found=$(pyenv_pythons); "
+        'echo "pyenv: $found"; find_python'
+    )
+    done = subprocess.run(
+        ["bash", "-c", script],
+        cwd=ROOT,
+        env={**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, f"pyenv: \n{python}\n"), done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+import peer
 import pytest
 from raw import Run, assert_answer_of_the_channel, records
 from sente_app import serving
@@ -18,6 +19,7 @@ def _log_everything(caplog: pytest.LogCaptureFixture) -> None:
 
 
 ALICE = "/chsk?client-id=alice%2F1"
+NO_BODY = "expected no body in the request for a WebSocket"
 
 
 @pytest.mark.parametrize(
@@ -129,6 +131,38 @@ def test_upgrade_that_rfc_6455_forbids_is_refused(
         async with serving() as served, served.peer() as alice:
             answer = await alice.ask("GET", ALICE, list({**good, **dict(fields)}.items()))
             assert answer.status == status
+
+    run(main())
+
+
+@pytest.mark.parametrize(
+    ("field", "body"),
+    [
+        (("Content-Length", "5"), b"hello"),
+        (("Content-Length", "0"), b""),
+        (("Transfer-Encoding", "chunked"), b"5\r\nhello\r\n0\r\n\r\n"),
+        (("Transfer-Encoding", "chunked"), b"0\r\n\r\n"),
+    ],
+)
+def test_upgrade_with_a_body_is_refused_and_the_connection_stays_in_step(
+    field: tuple[str, str], body: bytes, run: Run
+) -> None:
+    async def main() -> None:
+        async with serving() as served, served.peer() as alice:
+            fields = [
+                ("Connection", "Upgrade"),
+                ("Upgrade", "websocket"),
+                ("Sec-WebSocket-Version", "13"),
+                ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ=="),
+                field,
+            ]
+            await alice.send(peer.request("GET", ALICE, fields, host=alice.host) + body)
+            answer = await alice.answer()
+            if field == ("Content-Length", "0"):
+                assert answer.status == 101
+                return
+            assert (answer.status, answer.text) == (400, NO_BODY)
+            assert (await alice.upgrade(ALICE)).status == 101
 
     run(main())
 

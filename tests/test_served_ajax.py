@@ -41,7 +41,9 @@ class Poll:
         self.answer.cancel()
         await asyncio.gather(self.answer, return_exceptions=True)
         getattr(self.wire, how)()
-        assert await self.wire.rest() == b""
+        rest = await self.wire.rest()
+        # hypercorn sends the answer of one that left to a peer that only stopped sending.
+        assert rest == b"" or rest.startswith(b"HTTP/1.1 499 ")
         await self.wire.close()
 
 

@@ -38,6 +38,7 @@ pytestmark = pytest.mark.slow  # each test starts a server
 WS = ["--ws", "chansock.uvicorn:WebSocketProtocol"]
 APP = "servers.application:asgi"
 SECRET = "sEcReT"
+NO_BODY = "expected no body in the request for a WebSocket"
 
 
 class Running:
@@ -363,6 +364,71 @@ def test_an_answer_that_is_under_way_is_not_overtaken_by_that_of_an_upgrade(
                 assert await alice.rest() == b""
                 async with await Peer.connect(port) as again:
                     assert (await again.upgrade(target(who("alice")))).status == 101
+
+    drive(main())
+
+
+@pytest.mark.parametrize("http", ["httptools", "h11"])
+def test_an_upgrade_with_a_body_is_refused_and_none_of_it_is_read_as_frames(
+    http: str, drive: Run
+) -> None:
+    handled: list[Any] = []
+    chsk = ChannelSocket()
+    chsk.on("test/smuggled")(handled.append)
+    body = peer.frame(TEXT, "[[:test/smuggled 1] nil]")
+    bodies = {
+        f"Content-Length: {len(body)}\r\n\r\n".encode(): body,
+        b"Transfer-Encoding: chunked\r\n\r\n": b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body),
+    }
+
+    async def main() -> None:
+        async with beside(chansock.asgi.app(chsk), http=http) as (_, port):
+            for field, framed in bodies.items():
+                async with await Peer.connect(port) as alice:
+                    head = _asking(alice).removesuffix(b"\r\n") + field
+                    await alice.send(head + framed + body)
+                    answer = await alice.answer()
+                    assert (answer.status, answer.text) == (400, NO_BODY)
+            async with await Peer.connect(port) as alice:
+                found = await alice.upgrade(target("alice"), [("Content-Length", "0")])
+                assert found.status == 101
+                assert (await alice.text()).startswith("[[:chsk/handshake [")
+
+    drive(main())
+    assert handled == []
+
+
+@pytest.mark.parametrize("name", ["unknown", "_hidden", "010.0.0.1", "[::1", "1.2.3.4, unknown"])
+def test_a_client_that_is_no_address_is_served(name: str, drive: Run) -> None:
+    chsk = ChannelSocket(chansock.Config(trusted_proxies=("127.0.0.1", "10.0.0.0/8")))
+    clients: list[Any] = []
+    chsk.on("test/who")(lambda msg: clients.append(msg.request.client) or len(clients))
+
+    async def main() -> None:
+        # uvicorn itself trusts 127.0.0.1, and passes on what stands there as the client.
+        async with beside(chansock.asgi.app(chsk)) as (_, port):
+            fields = [("X-Forwarded-For", name)]
+            async with await Peer.connect(port) as alice:
+                assert (
+                    await alice.ask("GET", f"{target('a')}&handshake%3F=1", fields)
+                ).status == 200
+                assert (await alice.upgrade(target("alice"), fields)).status == 101
+                await alice.text()
+                assert await ask(alice, ":test/who") == "1"
+
+    drive(main())
+    (client,) = clients
+    assert client == (name.rpartition(" ")[2], 0)
+
+
+@pytest.mark.parametrize("http", ["httptools", "h11"])
+def test_an_upgrade_whose_target_is_an_absolute_url_is_taken(http: str, drive: Run) -> None:
+    async def main() -> None:
+        async with beside(chansock.asgi.app(ChannelSocket()), http=http) as (_, port):
+            async with await Peer.connect(port) as alice:
+                url = f"http://{alice.host}{target('alice')}"
+                assert (await alice.upgrade(url)).status == 101
+                assert (await alice.text()).startswith("[[:chsk/handshake [")
 
     drive(main())
 

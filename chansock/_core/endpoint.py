@@ -179,6 +179,8 @@ class Endpoint:
                 if len(sites) >= MAX_SITES:
                     sites.clear()
                 sites.add(site)
+        if why := guard.check_cookies(request, kind, config.allowed_origins):
+            return self.refuse("origin", 403, "Unauthorized origin", why)
         if hooks.authorize is not None:
             is_authorized = hooks.authorize(request)
             if is_awaitable(is_authorized):

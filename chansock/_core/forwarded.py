@@ -1,7 +1,8 @@
-"""What proxies say of a request: X-Forwarded-For, -Proto and -Host, or Forwarded (RFC 7239).
+"""What proxies say about a request: X-Forwarded-For, -Proto and -Host, or Forwarded (RFC 7239).
 
-Believed only from the addresses that the settings name, and from a Unix socket, to which
-nobody else comes. A request in; its client, scheme and host set anew. No socket is known.
+Trusted only from the addresses that the settings name, and from a Unix socket, which only
+local processes can reach. Takes a request and sets its client, scheme, and host. Peers write
+this text, and so does the server in front of us: no value of it raises. No socket is known.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from chansock._fast.request_reader import is_host
 from chansock.request import Headers, Request
 
-__all__ = ["Proxies"]
+__all__ = ["Proxies", "client_of", "scheme_of"]
 
 log = logging.getLogger("chansock.forwarded")
 
-# Of each hop, the nearest first: the address that it saw, the scheme and host that it was
-# asked for. Lists of different length where a proxy did not say.
+# For each hop, the nearest first: the address that connected to it, and the scheme and host of
+# the request. The lists differ in length where a proxy left one out.
 _Hops: TypeAlias = tuple[list[str], list[str], list[str]]
 
 _SCHEMES: Final = {"http": "http", "https": "https", "ws": "http", "wss": "https"}
@@ -31,14 +32,31 @@ _PAIR: Final = re.compile(
 _NODE: Final = re.compile(
     r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)|([0-9A-Fa-f:.]+))(?::([0-9]{1,5}|_[\w.-]+))?", re.ASCII
 )
-_MAX_KNOWN: Final = 1024  # addresses whose trust is remembered
+_MAX_KNOWN: Final = 1024  # addresses whose trust is cached
+_MAX_HOPS: Final = 32  # the walk ends there; real chains have two or three
+
+
+def client_of(given: Sequence[Any] | None) -> tuple[str, int] | None:
+    """Return the client of an ASGI scope as (host, port), or None.
+
+    The host may be any text: uvicorn passes on what a proxy wrote, `unknown` say.
+    """
+    if not given:
+        return None
+    port = given[1] if len(given) > 1 else None
+    return str(given[0]), port if isinstance(port, int) else 0
+
+
+def scheme_of(name: str) -> str:
+    """Return "https" for https and wss, in any case, and "http" for anything else."""
+    return _SCHEMES.get(name.lower(), "http")
 
 
 class Proxies:
-    """Whom to believe: `trusted` are addresses and networks (`10.0.0.0/8`).
+    """The trusted proxies: `trusted` are addresses and networks (`10.0.0.0/8`).
 
-    `is_unix` says that the listener is a Unix socket: then its peer, which has no address,
-    is believed too.
+    `is_unix` means that the listener is a Unix socket: its peer has no address, and is
+    trusted too.
     """
 
     def __init__(self, trusted: Sequence[str], *, is_unix: bool = False) -> None:
@@ -48,17 +66,21 @@ class Proxies:
         @lru_cache(maxsize=_MAX_KNOWN)
         def is_trusted(host: str) -> bool:
             address = _address(host)
-            return any(address in network for network in networks)
+            return address is not None and any(address in network for network in networks)
 
         self._is_trusted = is_trusted
 
     def apply(self, request: Request) -> None:
-        """Set client, scheme and host, if the request came from a trusted proxy.
+        """Set client, scheme, and host, if the request came from a trusted proxy.
 
-        The client is the right-most address that is no trusted proxy; scheme and host are
-        those that the proxy next to it was asked for. Forwarded counts only where no X- field
-        stands: a proxy that writes these lets a client's own Forwarded pass. What cannot be
-        read is left out, with one line in the log for the request.
+        The client is the right-most address that is not a trusted proxy; scheme and host are
+        those of the request to the proxy next to it. A hop that is not an address (`unknown`,
+        `_hidden`, a name) ends the walk, and the client is the last address before it. A client
+        that the server reports as such text is not trusted, and stays as it is.
+
+        Forwarded counts only if no X- field is present: a proxy that writes those passes a
+        client's own Forwarded on. Values that cannot be read are ignored, with one log line
+        per request.
         """
         peer = request.client
         if b"forwarded" not in request.head.lower():
@@ -68,7 +90,7 @@ class Proxies:
         faults: list[str] = []
         nodes, schemes, hosts = _hops(request.headers, faults)
         hop = -1
-        for node in nodes:
+        for node in nodes[:_MAX_HOPS]:
             hop += 1
             client = _client(node, faults)
             if client is None:
@@ -91,7 +113,7 @@ class Proxies:
 
 
 def _said_by(values: list[str], hop: int) -> str:
-    """Give the value of a hop. Of a shorter list the last, which the others passed on."""
+    """Return the value of a hop; in a shorter list the last one, which the others passed on."""
     return values[max(0, min(hop, len(values) - 1))] if values else ""
 
 
@@ -104,7 +126,7 @@ def _hops(headers: Headers, faults: list[str]) -> _Hops:
     for line in reversed(headers.getall("forwarded")):
         elements = _elements(line)
         if elements is None:
-            # What stands left of it came through whoever wrote this.
+            # The lines before this one came through the same sender.
             faults.append(f"expected for=...;proto=... in Forwarded, got {line!r:.80}")
             break
         for element in reversed(elements):
@@ -115,12 +137,12 @@ def _hops(headers: Headers, faults: list[str]) -> _Hops:
 
 
 def _values(lines: list[str]) -> list[str]:
-    """Split a list of values, and turn it around."""
+    """Split a list of values, and reverse it."""
     return [item.strip(" \t") for item in ",".join(lines).split(",") if item.strip(" \t")][::-1]
 
 
 def _elements(line: str) -> list[dict[str, str]] | None:
-    """Read one Forwarded field: the pairs of each element; None if it cannot be read."""
+    """Return the pairs of each element of one Forwarded field; None if it cannot be read."""
     elements: list[dict[str, str]] = [{}]
     at = 0
     while True:
@@ -143,22 +165,23 @@ def _elements(line: str) -> list[dict[str, str]] | None:
 
 
 def _client(node: str, faults: list[str]) -> tuple[str, int] | None:
-    """Read `1.2.3.4`, `1.2.3.4:80`, `::1`, `[::1]` or `[::1]:80`; None if it names nobody."""
-    if node.lower() == "unknown" or node[:1] == "_":  # RFC 7239 section 6: may not or will not
-        return None
+    """Read `1.2.3.4`, `1.2.3.4:80`, `::1`, `[::1]` or `[::1]:80`; None if it is no address."""
+    if node[:1] == "_" or node.partition(":")[0].lower() == "unknown":
+        return None  # RFC 7239 section 6: the proxy does not know, or does not say
     if found := _NODE.fullmatch(node):
         literal, dotted, bare, port = found.groups()
         number = int(port) if port and port[0] != "_" else 0
-        try:
-            if number <= 65535:
-                return str(_address(literal or dotted or bare)), number
-        except ValueError:
-            pass
+        address = _address(literal or dotted or bare)
+        if address is not None and number <= 65535:
+            return str(address), number
     faults.append(f"expected an address, got {node!r:.80}")
     return None
 
 
-def _address(host: str) -> IPv4Address | IPv6Address:
-    """Read an address; `::ffff:1.2.3.4`, as a dual-stack socket has it, is that of IPv4."""
-    address = ip_address(host)
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    """Read an address, or None; `::ffff:1.2.3.4`, from a dual-stack socket, is that of IPv4."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return None
     return address.ipv4_mapped or address if isinstance(address, IPv6Address) else address

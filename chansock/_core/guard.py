@@ -1,7 +1,7 @@
-"""The built-in checks of a request: host, token, origin, client-id; and the fields of CORS.
+"""The built-in checks of a request: host, token, origin, cookies, client-id; and CORS fields.
 
-A check gives None, or why not. Pure: a request and settings in, an answer out; what a
-refusal looks like on the wire is the endpoint's business.
+A check returns None, or the reason to refuse. Pure: it takes a request and settings. The
+endpoint decides what a refusal looks like on the wire.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import re
 from collections.abc import Collection, Iterator
 from functools import lru_cache
 from typing import Final, TypeAlias, final
-from urllib.parse import urlsplit
 
 from chansock._core import subprotocol
+from chansock._fast.request_reader import is_host
 from chansock.request import Request, is_token
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Fields",
     "Skip",
     "check_client_id",
+    "check_cookies",
     "check_host",
     "check_origin",
     "check_token",
@@ -36,11 +37,12 @@ Fields: TypeAlias = tuple[tuple[str, str], ...]
 
 MAX_CLIENT_ID_LENGTH: Final = 256  # characters; a UUID has 36
 
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 # What the clients send over Ajax, theirs and Sente's, beyond what any page may.
 _OWN_FIELDS: Final = ("content-type", "x-csrf-token", "x-requested-with", "x-xsrf-token")
 _MAX_FIELDS: Final = 32  # asked for in one preflight, which are echoed
 _MAX_AGE: Final = 7200  # seconds; Chromium takes no more
+_OWN_SITES: Final = ("same-origin", "none")  # in Sec-Fetch-Site; none: the user, not a page
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _UP_TO_PATH: Final = re.compile(r"([^/]*://[^/]*)/")  # of a Referer, which says where it ends
 _SUBDOMAINS: Final = r"(?:[a-z0-9_-]+\.)+"  # as a browser spells them: lower case, punycode
@@ -79,32 +81,35 @@ def check_client_id(request: Request) -> str | None:
 def check_host(
     request: Request, allowed: Collection[str] | None, *, is_loopback: bool
 ) -> str | None:
-    """Say why this Host may not be asked for, or None.
+    """Return why this Host is refused, or None.
 
-    Without a list every name will do, but on a loopback address only its own names:
-    a page of a stranger whose name was made to point here (DNS rebinding) has another.
+    Without a list any name passes, but on a loopback address only loopback names: a page of
+    another site whose name was made to resolve to it (DNS rebinding) has another name. The
+    port and the dot at the end of a full name are ignored.
     """
-    if allowed is None and not is_loopback:
-        return None
     if allowed is None:
-        # The field itself, and no proxy's word: such a page could give that as well.
-        host = _split_host(request.headers.get("host", ""))[0]
-        if host in _LOOPBACK_NAMES or host.endswith(".localhost"):
+        if not is_loopback:
+            return None
+        # The header itself, not a proxy's word for it: such a page could send that as well.
+        host = request.headers.get("host", "")
+        name = _split_host(host)[0].removesuffix(".")
+        if name in _LOOPBACK_NAMES or name.endswith(".localhost"):
             return None
         return f"expected a loopback name as Host, got {host!r:.80}: see allowed_hosts"
-    host = _split_host(request.host)[0]
-    if "*" in allowed or host in allowed:
+    host = request.host
+    name = _split_host(host)[0]
+    if "*" in allowed or (name and (name in allowed or name.removesuffix(".") in allowed)):
         return None
     return f"expected a Host of {list(allowed)}, got {host!r:.80}: see allowed_hosts"
 
 
 def check_origin(request: Request, allowed: Collection[str] | None) -> str | None:
-    """Say why this origin is refused, or None.
+    """Return why this origin is refused, or None.
 
-    Without a list: same origin, by Origin against Host, else by Sec-Fetch-Site; so it is
-    where the list has `self`, before its other entries. With a list:
-    Sente's rule, exact strings (and `https://*.a.example` for subdomains of any depth, but
-    not for a.example itself); without an Origin header a Referer under `<allowed>/` will do.
+    Without a list: same origin, by Origin compared with Host, else by Sec-Fetch-Site. The same
+    rule applies to `self` in a list, before its other entries. With a list: Sente's rule, exact
+    strings (and `https://*.a.example` for subdomains of any depth, but not for a.example
+    itself); without an Origin header, a Referer under `<allowed>/` passes.
     """
     headers = request.headers
     origins = headers.getall("origin")
@@ -127,14 +132,46 @@ def check_origin(request: Request, allowed: Collection[str] | None) -> str | Non
 def _check_same_origin(request: Request, origins: list[str]) -> str | None:
     if not origins:
         site = request.headers.get("sec-fetch-site", "none")
-        if site in ("same-origin", "none"):
+        if site in _OWN_SITES:
             return None
         return f"expected Sec-Fetch-Site same-origin, got {site!r:.80}: see allowed_origins"
+    given = " ".join(origins)
+    if len(origins) != 1 or _split_origin(given) is None:
+        wanted = "expected an Origin like https://a.example:8443"
+        return f"{wanted}, got {given!r:.80}: see allowed_origins"
     host = request.host
-    if len(origins) == 1 and _is_same_origin(origins[0], host, request.scheme):
+    if _is_same_origin(given, host, request.scheme):
+        return None
+    return f"origin {given!r:.80} is not that of host {host!r:.80}: see allowed_origins"
+
+
+def check_cookies(request: Request, kind: str, allowed: Collection[str] | None) -> str | None:
+    """Return why `*` in the list does not let this Ajax request carry its cookies, or None.
+
+    Any page may send a form, and the browser adds the user's cookies. So a request with cookies
+    must come from a page of the same origin, of an origin in the list, or from no page at all.
+    Sec-Fetch-Site decides, since pages cannot set it; without it, Origin is compared with Host.
+    A request with neither comes from a program, or from the same origin in an older browser.
+
+    A WebSocket ("ws") passes: a page cannot keep the browser from adding cookies to it.
+    """
+    headers = request.headers
+    if kind == "ws" or allowed is None or "*" not in allowed or "cookie" not in headers:
+        return None
+    origins = headers.getall("origin")
+    if len(origins) == 1 and _is_named(origins[0], allowed):
+        return None
+    site = headers.get("sec-fetch-site")
+    if site is None:
+        if not origins or _check_same_origin(request, origins) is None:
+            return None
+    elif site in _OWN_SITES:
         return None
     given = " ".join(origins)
-    return f"origin {given!r:.80} is not that of host {host!r:.80}: see allowed_origins"
+    return (
+        f"expected no cookies from a page of another origin under '*', got some from "
+        f"{given!r:.80}: name that origin in allowed_origins"
+    )
 
 
 def is_preflight(request: Request) -> bool:
@@ -236,36 +273,37 @@ def _tokens(request: Request) -> Iterator[tuple[str, str | None]]:
 
 @lru_cache(maxsize=64)  # most requests name one of a few
 def _split_host(host: str) -> tuple[str, int | None]:
-    """Split a Host field into name, without brackets and in lower case, and port; "" if it
-    is none."""
-    if host[:1] == "[":
-        name, bracket, port = host[1:].partition("]")
-        if not bracket or port[:1] not in ("", ":"):
-            return "", None
+    """Split a Host (RFC 9110 section 7.2) into its name, in lower case and without brackets, and
+    its port, None if it has none or an empty one. The name is "" if the text is not a Host."""
+    if not is_host(host.encode("latin-1", "replace")):
+        return "", None
+    if host[0] == "[":
+        name, _, port = host[1:].partition("]")
         port = port[1:]
     else:
         name, _, port = host.partition(":")
-    if not port:
-        return name.lower(), None
-    if len(port) > 5 or not (port.isascii() and port.isdigit()):
-        return "", None
-    return name.lower(), int(port)
+    return name.lower(), int(port) if port else None
+
+
+@lru_cache(maxsize=64)
+def _split_origin(origin: str) -> tuple[str, str, int] | None:
+    """Split `https://a.example:8443` into scheme, name, and port, as browsers write it (RFC 6454
+    section 6.2: lower case, nothing before the host or behind the port); None for anything else,
+    `null` included."""
+    scheme, _, authority = origin.partition("://")
+    if scheme not in _DEFAULT_PORTS or authority != authority.lower():
+        return None
+    name, port = _split_host(authority)
+    if not name or authority[-1] == ":":
+        return None
+    return scheme, name, _DEFAULT_PORTS[scheme] if port is None else port
 
 
 @lru_cache(maxsize=64)
 def _is_same_origin(origin: str, host: str, scheme: str) -> bool:
-    if host and (origin == f"https://{host}" or (scheme == "http" and origin == f"http://{host}")):
-        return True  # spelled alike, as nearly always
-    try:
-        parts = urlsplit(origin)
-        origin_port = parts.port
-    except ValueError:
+    found = _split_origin(origin)
+    # Behind a proxy that ends TLS, a request of https reaches us as http; never the reverse.
+    if found is None or (scheme == "https" and found[0] != "https"):
         return False
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        return False
-    # https reached us as https. http may have been https in front of a proxy.
-    if scheme == "https" and parts.scheme != "https":
-        return False
-    default = _DEFAULT_PORTS[parts.scheme]
     name, port = _split_host(host)
-    return parts.hostname == name and (origin_port or default) == (port or default)
+    return found[1:] == (name, _DEFAULT_PORTS[found[0]] if port is None else port)

@@ -31,12 +31,14 @@ from chansock.request import Request, Response, is_token
 __all__ = [
     "CONTINUE",
     "NOT_ALLOWED",
+    "NO_BODY",
     "accept_key",
     "answer_of",
     "body_of",
     "check_path",
     "check_upgrade",
     "fields_of",
+    "has_body",
     "is_form",
     "judge_head",
     "refuse",
@@ -49,6 +51,8 @@ __all__ = [
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 NOT_ALLOWED: Final = Response(405, "expected GET or POST", headers=(("Allow", "GET, POST"),))
+# The bytes behind such a head could be read as the body, or as frames.
+NO_BODY: Final = Response(400, "expected no body in the request for a WebSocket")
 
 _LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus
@@ -168,6 +172,13 @@ def wants_upgrade(request: Request) -> bool:
     return _has_token(request.headers.getall("upgrade"), "websocket")
 
 
+def has_body(request: Request) -> bool:
+    """Tell whether a request announces a body, if only an empty chunked one."""
+    headers = request.headers
+    lengths = headers.getall("content-length")
+    return "transfer-encoding" in headers or any(text.strip("0") for text in lengths)
+
+
 def check_upgrade(request: Request) -> Response | bytes:
     """Check a WebSocket handshake: the bytes of the 101, or the answer that refuses.
 
@@ -183,6 +194,8 @@ def check_upgrade(request: Request) -> Response | bytes:
         return refuse(400, "expected Upgrade: websocket")
     if not _has_token(headers.getall("connection"), "upgrade"):
         return refuse(400, "expected Connection: Upgrade")
+    if has_body(request):
+        return NO_BODY
     versions = headers.getall("sec-websocket-version")
     if versions != ["13"]:
         return Response(

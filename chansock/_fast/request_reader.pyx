@@ -173,6 +173,7 @@ cdef class RequestReader:
         if (
             self.wants_websocket and seen.wants_upgrade and seen.versions == 1 and seen.is_13
             and seen.keys == 1 and seen.key != NULL and seen.is_get and not self.is_http_1_0
+            and seen.length <= 0 and seen.codings == 0
         ):
             self.key = PyBytes_FromStringAndSize(seen.key, KEY_LENGTH)
         if seen.hosts > 1 or (seen.hosts == 0 and not self.is_http_1_0):

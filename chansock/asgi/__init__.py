@@ -30,6 +30,7 @@ from chansock.asgi.scope import (
     Scope,
     Send,
     body_chunks,
+    end_unanswered,
     left,
     path_below_root,
     request_of,
@@ -150,9 +151,11 @@ class _Door:
             response = await answer(
                 request, endpoint, self._config, body_chunks(receive), lambda: left(receive)
             )
-        if response is not None:
-            fields = endpoint.answer_fields(request)
-            await respond(send, response, fields, head_only=request.method == "HEAD")
+        if response is None:
+            await end_unanswered(send)
+            return
+        fields = endpoint.answer_fields(request)
+        await respond(send, response, fields, head_only=request.method == "HEAD")
 
     async def _websocket(
         self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send
@@ -164,6 +167,10 @@ class _Door:
         if (await receive())["type"] != "websocket.connect":
             return
         request = self._request(scope)
+        if http1.has_body(request):
+            # daphne would pass the body to us as frames.
+            await _refuse(scope, send, http1.NO_BODY)
+            return
         found = await admitted(request, endpoint, self._config, is_upgrade=True)
         if isinstance(found, Response):
             await _refuse(scope, send, found, endpoint.answer_fields(request))

@@ -1,17 +1,18 @@
-"""The words of ASGI: a scope as Request, a Response as messages.
+"""ASGI's side of a request: a scope as Request, a Response as messages.
 
-What is the channel's path, and what stands in a request: nothing that waits for anybody,
-but for the server to take an answer.
+Nothing here waits, except for the server to accept a message. Peers and proxies write much of
+a scope: no value in it raises.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
-from typing import Any, TypeAlias
+from contextlib import suppress
+from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
 from chansock._core import http1
-from chansock._core.forwarded import Proxies
+from chansock._core.forwarded import Proxies, client_of, scheme_of
 from chansock._core.guard import Fields
 from chansock.request import Request, Response
 
@@ -22,6 +23,7 @@ __all__ = [
     "Scope",
     "Send",
     "body_chunks",
+    "end_unanswered",
     "left",
     "path_below_root",
     "request_of",
@@ -34,7 +36,8 @@ Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-_SCHEMES = {"ws": "http", "wss": "https"}
+# nginx's: the peer left before it had an answer. Seen by middleware and access logs alone.
+_GONE: Final = Response(499)
 _IN_A_PATH = "/!$&'()*+,:;=@~"  # RFC 3986 section 3.3: what need not be escaped
 
 
@@ -48,27 +51,26 @@ def path_below_root(scope: Scope) -> str:
 
 
 def request_of(scope: Scope, proxies: Proxies | None) -> Request:
-    """Make the Request of an http or websocket scope, as the server tells of it.
+    """Make the Request of an http or websocket scope.
 
-    The target is the whole path, root_path included, escaped anew, since not every server
-    gives it as it was sent.
+    The target is the whole path, root_path included. It is quoted again, since not every
+    server passes it on as it was sent.
     """
-    target = quote(scope["path"], safe=_IN_A_PATH).encode()
+    target = quote(scope["path"], safe=_IN_A_PATH, errors="replace").encode()
     if query := scope.get("query_string", b""):
         target += b"?" + query
-    client = scope.get("client")
     request = Request.from_fields(
-        scope.get("method", "GET"),
+        scope["method"] if scope["type"] == "http" else "GET",
         target,
         scope.get("headers", ()),
-        client=(client[0], client[1]) if client else None,
+        client=client_of(scope.get("client")),
         scope=scope,
     )
     scheme = scope.get("scheme")
     if scheme is None:
-        # daphne keeps it for itself at a WebSocket: then the page's own word has to do.
-        scheme = request.headers.get("origin", "http").partition(":")[0]
-    request.scheme = _SCHEMES.get(scheme, scheme)
+        # daphne leaves it out for a WebSocket: take the page's.
+        scheme = request.headers.get("origin", "").partition(":")[0]
+    request.scheme = scheme_of(scheme)
     if proxies is not None:
         proxies.apply(request)
     return request
@@ -107,3 +109,14 @@ async def respond(
     await send({"type": f"{kind}.start", "status": response.status, "headers": headers})
     body = b"" if head_only else http1.body_of(response)
     await send({"type": f"{kind}.body", "body": body})
+
+
+async def end_unanswered(send: Send) -> None:
+    """End a request whose peer has left, with an answer that nobody reads.
+
+    Middleware between us and the server needs one: Starlette's BaseHTTPMiddleware raises
+    without it. Servers drop it, or raise OSError, as ASGI allows; hypercorn sends it to a peer
+    that only closed its sending side.
+    """
+    with suppress(OSError):
+        await respond(send, _GONE)

@@ -27,14 +27,17 @@ __all__ = ["database", "http_request", "in_thread", "seen", "session", "session_
 
 T = TypeVar("T")
 
+_OF_A_BODY: Final = ("content-type", "content-length")
 MAX_READERS: Final = 8  # threads that read sessions, each with a database connection of its own
 
 
 def http_request(request: Request) -> Any:
-    """Give a request of the channel as Django's: META, COOKIES, get_host(), session, user.
+    """Return a request of the channel as Django's: META, COOKIES, get_host(), session, user.
 
-    The session is only read: what is changed in it is not stored. It and `user` ask the
-    database when they are looked at, so do that in a thread, or use `get_user`.
+    It has no body, and neither Content-Type nor Content-Length: Django raises for some values
+    of these, which any peer could send. The session is read-only: changes are not stored. The
+    session and `user` query the database when you access them, so do that in a thread, or use
+    `get_user`.
     """
     scope = request.scope or {}
     made = ASGIRequest(
@@ -47,6 +50,7 @@ def http_request(request: Request) -> Any:
             "headers": [
                 (name.lower().encode("latin-1"), value.encode("latin-1"))
                 for name, value in request.headers.fields()
+                if name.lower() not in _OF_A_BODY
             ],
             "client": request.client,
             "server": scope.get("server"),
