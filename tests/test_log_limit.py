@@ -17,6 +17,7 @@ import pytest
 from hand_clock import HandClock
 from peer import Peer
 from raw import Run
+from sente_script import over_ws, script
 
 import chansock
 from chansock import BadData, ChannelSocket, Config, Request
@@ -24,6 +25,8 @@ from chansock._core import log_limit as module
 from chansock._core.forwarded import Proxies
 from chansock._core.log_limit import BURST, MAX_KINDS, MAX_LINE, PERIOD, LogLimit, call_later
 from chansock._fast.sweep import Sweep
+from chansock.client import connect
+from chansock.client.threads import Caller
 from chansock.testing import RecordingTransport, World, user_id
 
 PACKAGE = Path(chansock.__file__).parent
@@ -328,6 +331,15 @@ def too_slow(world: World, number: int) -> None:
         world.turn()
 
 
+def displaced(world: World, number: int) -> None:
+    first = world.ws(f"c{number}")
+    world.ws(f"c{number}")
+    first.lag()
+    for reply in range(12):
+        first.feed(f'[[:t/echo] "{reply:06}"]')
+        world.turn()
+
+
 def unwritable(world: World, number: int) -> None:
     world.ws(f"c{number}", uid="a").transport.__class__ = Small
     world.chsk.send("a", "t/e", flush=True)
@@ -360,6 +372,7 @@ CAUSES = {
     "ping_timeout": silent,
     "events_lost reason=grace": in_grace,
     "session_cut reason=too_slow": too_slow,
+    "displaced_cut reason=too_slow": displaced,
     "write_error": unwritable,
     "bad_forwarded": proxied,
     "sweep_error": due,
@@ -368,6 +381,10 @@ CAUSES = {
 
 def flooded() -> ChannelSocket:
     chsk = ChannelSocket(Config(max_backlog_events=10), user_id=user_id)
+
+    @chsk.on("t/echo")
+    def echo(msg: Any) -> int:
+        return 1
 
     @chsk.on("t/throw")
     def throw(msg: Any) -> None:
@@ -471,11 +488,53 @@ def test_frames_that_are_none_are_counted_over_many_connections(run: Run, lines)
     assert any(COUNT.fullmatch(line) for line in found)
 
 
+# the client, whose server floods it
+
+
+SERVER = {
+    "bad_event": "[[" + "[:bare 1] " * MANY + "[:t/end]] nil]",
+    "handler_failed event='t/bad'": "[[" + "[:t/bad 1] " * MANY + "[:t/end]] nil]",
+    "closed": '[[:chsk/handshake ["bob" nil 7]] nil]',
+    "state_handler_failed": '[[:chsk/handshake ["bob" nil 7]] nil]',
+}
+
+
+@pytest.mark.parametrize("kind", SERVER)
+def test_a_server_does_not_fill_the_log_of_its_client(kind, run: Run, lines):
+    async def main() -> None:
+        async with script() as played:
+            client = connect(played.url, transport="ws")
+            client.on("t/bad", hook)
+            client.on_state(hook)
+            async with over_ws(played, client) as connection:
+                for _ in range(1 if "t/end" in SERVER[kind] else MANY):
+                    connection.send(SERVER[kind])
+                connection.send("[[[:t/end]] nil]")
+                await anext(client)
+
+    run(main())
+    found = lines()
+    events = counted(found, kind)
+    # Each handshake closes and opens, and so does the end.
+    assert events == MANY if kind[0] in "bh" else events > MANY
+    assert sum(line.startswith(kind) and not COUNT.fullmatch(line) for line in found) < MANY
+
+
+def test_the_handlers_of_a_client_for_threads_do_not_fill_the_log_either(lines):
+    caller = Caller("test")
+    for _ in range(MANY):
+        caller.post(hook, None)
+    caller.stop(20)
+    found = lines()
+    assert counted(found, "state_handler_failed") == MANY
+    assert found[-1] == f"state_handler_failed RuntimeError: {MANY - BURST} more in the last 1 s"
+
+
 # no line passes by the limit
 
 
 CALL = re.compile(
-    r"\w*(?:log|LOG|logger|logging)\.(?:debug|info|warning|error|exception|critical|log)\("
+    r"\b\w*(?:log|LOG|logger|logging)\.(?:debug|info|warning|error|exception|critical|log)\("
     r'\s*(?:level, )?[\'"](\w+)?|warnings\.(warn)\('
 )
 

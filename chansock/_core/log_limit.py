@@ -63,7 +63,7 @@ class LogLimit:
         self._now = now
         self._later = later
         self._kinds: dict[str, _Kind] = {}
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a collection within it may run code that logs
         self._is_due = False  # the next counts are asked for
         self._is_closed = False
 

@@ -402,7 +402,8 @@ cdef class Dispatch:
 
     def _bad_event(self, Connection connection not None, value, cb_id):
         self.bad_event += 1
-        connection._complain(BAD_EVENT, "bad_event", "expected [id ?data] with a namespaced id", value)
+        expected = "expected [id ?data] with a namespaced id"
+        connection._complain(BAD_EVENT, "bad_event", expected, value)
         self._refuse(connection, cb_id)
 
     def _refuse(self, Connection connection not None, cb_id, answer=None):
@@ -431,9 +432,8 @@ cdef class Dispatch:
     cdef int lose_reply(self, Connection connection, object cb_id) except -1:
         """Count a reply that cannot be sent, since the client gave no cb_id to be written."""
         self.fanout.reply_lost += 1
-        connection._complain(
-            BAD_EVENT, "bad_event", "expected a callback id that can be written", cb_id
-        )
+        expected = "expected a callback id that can be written"
+        connection._complain(BAD_EVENT, "bad_event", expected, cb_id)
         return 0
 
     def announce(self, event_id, uid, Connection connection not None, Inbox inbox):
