@@ -246,8 +246,8 @@ class Endpoint:
         `why` is for the log alone: both sides of a check, and the setting that would mend it.
         """
         self._count(reason)
-        # The reason and the status are in the format, for they make the kind of line.
-        self.log_limit.warning(log, f"refused reason={reason} status={status}: %s", why or text)
+        kind, line = f"refused reason={reason} status={status}", "refused reason=%s status=%d: %s"
+        self.log_limit.warning(log, line, reason, status, why or text, kind=kind)
         return Response(status, text)
 
     def _hook_failed(self, request: Request) -> Response:
