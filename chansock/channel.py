@@ -234,7 +234,6 @@ class ChannelSocket(Registry):
         if self._core is not None and not self._core.is_finished:
             raise ConfigError(f"expected a ChannelSocket that does not run yet, got {self!r}")
         self._presence.clear()
-        self._handlers.start()
         self._core = _Core(self, clock)
 
     def stop(self) -> None:
@@ -273,6 +272,7 @@ class ChannelSocket(Registry):
                 await core.clock.stop(timeout)
         finally:
             self._handlers.stop()
+            core.sweep.log_limit.close()
             core.is_finished = True
 
 
@@ -290,6 +290,7 @@ class _Core:
         self._handlers = handlers
         self.clock = clock
         self.sweep = Sweep(clock)
+        handlers.start(self.sweep.log_limit)
         self.presence_inbox = Inbox()
         self.fanout = Fanout(
             clock,

@@ -29,6 +29,7 @@ from uvicorn.server import ServerState
 
 from chansock._core import http1, processes
 from chansock._core.forwarded import client_of, scheme_of
+from chansock._core.log_limit import LogLimit
 from chansock._fast.connection import Service
 from chansock.channel import ChannelSocket
 from chansock.request import Request, Response
@@ -76,12 +77,12 @@ class WebSocketProtocol(asyncio.Protocol):
         if request.path not in shared.channels:
             self._give_to_other(data)
         elif shared.refusal is not None:
-            log.error("refused %s", shared.refusal)
+            shared.log_limit(request.path).error(log, "refused %s", shared.refusal)
             self._refuse(Response(503, "expected one worker process"))
         elif http1.has_body(request):
             self._refuse(http1.NO_BODY)
         elif _is_answering(http := self._transport.get_protocol()):
-            self._let_end(http)
+            self._let_end(http, shared.log_limit(request.path))
         else:
             data += _behind_head(self._transport)
             # What comes meanwhile stays in the kernel.
@@ -114,7 +115,8 @@ class WebSocketProtocol(asyncio.Protocol):
         except asyncio.CancelledError:
             handshake.response = Response(503, "the server is stopping")
         except Exception:
-            log.exception("application_error path=%.80r", request.path)
+            log_limit = shared.log_limit(request.path)
+            log_limit.exception(log, "application_error path=%.80r", request.path)
             handshake.response = Response(500, "internal server error")
         self._task = None
         self._connections.discard(self)
@@ -129,7 +131,8 @@ class WebSocketProtocol(asyncio.Protocol):
         try:
             self._serve(shared, handshake.scope, request.path, data)
         except Exception:
-            log.exception("takeover_error path=%.80r", request.path)
+            log_limit = shared.log_limit(request.path)
+            log_limit.exception(log, "takeover_error path=%.80r", request.path)
             self._transport.abort()
 
     def _serve(self, shared: _Shared, scope: Any, path: str, data: bytes) -> None:
@@ -157,10 +160,10 @@ class WebSocketProtocol(asyncio.Protocol):
         other.data_received(data)
         self._pass_on_to(other)
 
-    def _let_end(self, earlier: Any) -> None:
+    def _let_end(self, earlier: Any, log_limit: LogLimit) -> None:
         """Let answers end that are under way, and with them the connection: an upgrade that was
         asked for behind them can be asked for anew, but its answer cannot go before theirs."""
-        log.info("upgrade_refused expected the answers before it to be taken first")
+        log_limit.info(log, "upgrade_refused expected the answers before it to be taken first")
         earlier.cycle.keep_alive = False
         self._pass_on_to(earlier)
         self.__dict__["data_received"] = _ignore
@@ -269,6 +272,10 @@ class _Shared:
                 "no_channel expected one in the lifespan's state, got none: wrap the "
                 "application in chansock.asgi.Middleware, and leave the lifespan on"
             )
+
+    def log_limit(self, path: str) -> LogLimit:
+        """Return that of the channel at `path`, for lines that a peer can cause."""
+        return self.channels[path].sweep.log_limit
 
     def service(self, path: str, *, is_unix: bool) -> Service:
         """Give what the connections to one channel share."""

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import http.cookiejar
 import itertools
+import time
 import types
 import urllib.request
 from email.message import Message
@@ -18,6 +19,7 @@ from websockets.exceptions import ProtocolError
 from websockets.frames import Close
 
 from chansock import packers
+from chansock._core.log_limit import LogLimit, call_later
 from chansock.client.address import Address, Attempt, encode_pairs
 from chansock.client.backoff import Backoff, delay
 from chansock.client.cookies import Jar
@@ -36,6 +38,8 @@ from chansock.client.packets import (
 )
 from chansock.client.state import Reason, close_reason, http_reason, said
 from chansock.errors import FrameError
+
+LOG_LIMIT = LogLimit(time.monotonic, call_later)
 
 # backoff
 
@@ -340,7 +344,7 @@ def test_what_is_no_answer_raises_bad_response(answer):
 def test_reading_stops_at_the_limit_and_goes_on_at_half():
     async def main():
         reading = []
-        inbox = Inbox(4, reading.append)
+        inbox = Inbox(4, reading.append, LOG_LIMIT)
         inbox.put([Event("a/b", i) for i in range(3)])
         assert reading == []
         inbox.put([Event("a/b", 3), Event("a/b", 4)])
@@ -358,7 +362,7 @@ def test_events_behind_a_coroutine_count_as_waiting():
     async def main():
         reading = []
         gate = asyncio.Event()
-        inbox = Inbox(2, reading.append)
+        inbox = Inbox(2, reading.append, LOG_LIMIT)
         done = []
 
         async def slow(event):
@@ -378,7 +382,7 @@ def test_events_behind_a_coroutine_count_as_waiting():
 
 def test_two_readers_share_the_events_and_both_end():
     async def main():
-        inbox = Inbox(100, lambda on: None)
+        inbox = Inbox(100, lambda on: None, LOG_LIMIT)
         got = []
 
         async def read():
@@ -403,7 +407,7 @@ def test_two_readers_share_the_events_and_both_end():
 
 def test_handler_may_end_the_client_that_called_it():
     async def main():
-        inbox = Inbox(100, lambda on: None)
+        inbox = Inbox(100, lambda on: None, LOG_LIMIT)
 
         async def leave(event):
             await inbox.stop()

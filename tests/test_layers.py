@@ -27,6 +27,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "request",
         "clock",
         "stats",
+        "_core.log_limit",
         "_fast.head",
         "_fast.request",
         "_fast.tasks",

@@ -29,6 +29,7 @@ from hypothesis.stateful import (
 from model import Line, Model
 
 from chansock import ALL, ANONYMOUS, LATER, ChannelSocket, Config
+from chansock._core import log_limit
 from chansock._core.endpoint import Admission
 from chansock._fast.dispatch import Connection
 from chansock.packers import EDN
@@ -207,6 +208,7 @@ class Channel(RuleBasedStateMachine):
             ),
         )
         LOG.addHandler(self.log)
+        self.burst, log_limit.BURST = log_limit.BURST, 1 << 30  # the model hears of every cut
         self.is_quiet = True
 
     # -- the application
@@ -523,6 +525,7 @@ class Channel(RuleBasedStateMachine):
             self.world = None
             world.__exit__(None, None, None)
             LOG.removeHandler(self.log)
+            log_limit.BURST = self.burst
         self.compare()
 
     def no_faults(self) -> None:

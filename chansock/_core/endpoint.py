@@ -59,8 +59,8 @@ class Endpoint:
     """Takes requests, sockets, polls and POSTs from the edges.
 
     Interface for edges: `admit`, `open`, `receive`, `post`, `drained`, `closed`, `give_up`,
-    `answer_fields`, and `browser_file` for other paths. All are called on the loop's thread,
-    and none raises for what a peer did.
+    `answer_fields`, `browser_file` for other paths, and `log_limit` for their log lines.
+    All are called on the loop's thread, and none raises for what a peer did.
     """
 
     def __init__(
@@ -73,6 +73,7 @@ class Endpoint:
         sweep: Sweep,
     ) -> None:
         self._config = config
+        self.log_limit = sweep.log_limit
         self.hooks = hooks  # the test kit puts its own `user_id` before the application's
         self._packer = packer
         self._hub = hub
@@ -193,7 +194,8 @@ class Endpoint:
             if is_awaitable(found):
                 found = yield found
             if found is not None and not is_user_id(found):
-                log.error(
+                self.log_limit.error(
+                    log,
                     "bad_user_id expected str of 1 to 256 characters, int, UUID or None, got %.80r",
                     found,
                 )
@@ -246,12 +248,13 @@ class Endpoint:
         `why` is for the log alone: both sides of a check, and the setting that would mend it.
         """
         self._count(reason)
-        log.warning("refused reason=%s status=%d: %s", reason, status, why or text)
+        kind, line = f"refused reason={reason} status={status}", "refused reason=%s status=%d: %s"
+        self.log_limit.warning(log, line, reason, status, why or text, kind=kind)
         return Response(status, text)
 
     def _hook_failed(self, request: Request) -> Response:
         self._count("hook")
-        log.exception("hook_error path=%.80r", request.path)
+        self.log_limit.exception(log, "hook_error path=%.80r", request.path)
         return Response(500, "internal server error")
 
     def browser_file(

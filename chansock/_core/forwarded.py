@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, Final, TypeAlias
 
+from chansock._core.log_limit import LogLimit
 from chansock._fast.request_reader import is_host
 from chansock.request import Headers, Request
 
@@ -56,11 +57,14 @@ class Proxies:
     """The trusted proxies: `trusted` are addresses and networks (`10.0.0.0/8`).
 
     `is_unix` means that the listener is a Unix socket: its peer has no address, and is
-    trusted too.
+    trusted too. `log_limit()` returns that of the channel, which may start later.
     """
 
-    def __init__(self, trusted: Sequence[str], *, is_unix: bool = False) -> None:
+    def __init__(
+        self, trusted: Sequence[str], log_limit: Callable[[], LogLimit], *, is_unix: bool = False
+    ) -> None:
         networks = [ip_network(item) for item in trusted]
+        self._log_limit = log_limit
         self._is_unix = is_unix
 
         @lru_cache(maxsize=_MAX_KNOWN)
@@ -109,7 +113,8 @@ class Proxies:
             else:
                 faults.append(f"expected a host, or host:port, got {host!r:.80}")
         if faults:
-            log.warning("bad_forwarded peer=%r %s", peer, "; ".join(faults))
+            text = "bad_forwarded peer=%r %s"
+            self._log_limit().warning(log, text, peer, "; ".join(faults))
 
 
 def _said_by(values: list[str], hop: int) -> str:

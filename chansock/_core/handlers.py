@@ -19,6 +19,7 @@ from chansock._core import wire
 from chansock._core.annotation import name_of
 from chansock._core.conversion import Converter
 from chansock._core.event import check_handled_id
+from chansock._core.log_limit import LogLimit
 from chansock._fast.dispatch import EventMsg, Route, is_awaitable
 from chansock.errors import BadData, ChannelClosed, InvalidEvent
 from chansock.values import Keyword
@@ -44,7 +45,6 @@ Middleware: TypeAlias = Callable[[EventMsg[Any], CallNext], Any]
 # What the channel itself tells the application of; no other id in `chsk` ever comes.
 OWN_IDS: Final = (wire.UIDPORT_OPEN, wire.UIDPORT_CLOSE, wire.WS_PING, wire.WS_PONG)
 MAX_WARNED_IDS: Final = 100  # peers choose the ids, so not one line for each
-MAX_BAD_DATA_LINES: Final = 10  # of each id: enough to see what is wrong, too few for a flood
 MAX_REASON: Final = 400  # characters
 
 
@@ -71,7 +71,6 @@ class Handlers:
         self._error_handlers: list[ErrorHandler] = []
         self._warned: set[str] = set()
         self.bad_data = 0
-        self._bad_data: dict[str, int] = {}
         self._max_threads = max_threads
         self._pool: ThreadPoolExecutor | None = None
         self._is_stopped = False
@@ -102,36 +101,39 @@ class Handlers:
     def failed(self, msg: EventMsg[Any], error: BaseException) -> object:
         """Log a handler's failure and tell the error handlers; give what to answer, or None.
 
-        Data that does not fit is the client's failure: it is counted, logged for the first of
-        each id, and the answer is `[:chsk/error "why"]` if the client can read that.
+        Data that does not fit is the client's failure: it is counted and logged, and the answer
+        is `[:chsk/error "why"]` if the client can read that.
         """
         if isinstance(error, BadData):
             return self._refuse_data(msg, error)
         if isinstance(error, asyncio.CancelledError):
-            log.warning("handler_cancelled id=%r uid=%r", msg.id, msg.uid)
+            self.log_limit.warning(log, "handler_cancelled id=%r uid=%r", msg.id, msg.uid)
         else:
-            log.error("handler_error id=%r uid=%r", msg.id, msg.uid, exc_info=error)
+            # The id is that of a handler, so a client cannot invent kinds.
+            kind = f"handler_error id={msg.id!r}"
+            text = "handler_error id=%r uid=%r"
+            self.log_limit.error(log, text, msg.id, msg.uid, kind=kind, error=error)
         for handler in self._error_handlers:
             try:
                 handler(msg, error)
             except Exception:
-                log.exception("error_handler_error id=%r uid=%r", msg.id, msg.uid)
+                text = "error_handler_error id=%r uid=%r"
+                self.log_limit.exception(log, text, msg.id, msg.uid)
         return None
 
     def _refuse_data(self, msg: EventMsg[Any], error: BadData) -> object:
         self.bad_data += 1
-        count = self._bad_data[msg.id] = self._bad_data.get(msg.id, 0) + 1
         # One line, and characters that every packer can write.
         why = " ".join(str(error).split())[:MAX_REASON].encode("utf-8", "replace").decode()
-        if count <= MAX_BAD_DATA_LINES:
-            log.warning(
-                "bad_data id=%r uid=%r client=%r: %s%s",
-                msg.id,
-                msg.uid,
-                msg.client_id[:8],
-                why,
-                "; further ones are only counted" if count == MAX_BAD_DATA_LINES else "",
-            )
+        self.log_limit.warning(
+            log,
+            "bad_data id=%r uid=%r client=%r: %s",
+            msg.id,
+            msg.uid,
+            msg.client_id[:8],
+            why,
+            kind=f"bad_data id={msg.id!r}",
+        )
         return [wire.ERROR, why] if msg.request.params.get(wire.WHY) == "1" else None
 
     def warn_unclaimed(self, event_id: str) -> None:
@@ -140,12 +142,12 @@ class Handlers:
             self._warned.add(event_id)
             log.warning("unclaimed_event id=%r", event_id[:80])
 
-    def start(self) -> None:
+    def start(self, log_limit: LogLimit) -> None:
         """Let blocking handlers begin, and warn anew."""
         self._is_stopped = False
         self._warned.clear()
         self.bad_data = 0
-        self._bad_data.clear()
+        self.log_limit = log_limit  # of this life of the channel
 
     def stop(self) -> None:
         """Let no further blocking handler begin."""

@@ -43,7 +43,7 @@ class Hub:
     ) -> None:
         self.strays = strays
         self._config = config
-        self._sweep = sweep
+        self._sweep, self._log_limit = sweep, sweep.log_limit
         self._fanout = fanout
         self._presence = presence
         self._announce = announce
@@ -52,8 +52,7 @@ class Hub:
         # A user with one client, nearly every user, costs no table of its own.
         self._users: dict[object, Session | dict[str, Session]] = {}
         # Bound once for all sessions and connections: one object less of each to be collected.
-        self._on_answered = self.poll_ended
-        self._on_silence = self._look_alive
+        self._on_answered, self._on_silence = self.poll_ended, self._look_alive
         self.connections: set[Connection] = set()
         self.away = 0  # sessions without any connection
         self.cut = 0
@@ -305,7 +304,7 @@ class Hub:
         if not session.is_gone:
             session.is_gone = True
             if lost := session.drop("grace"):
-                log.info("events_lost reason=grace events=%d of %r", lost, session)
+                self._log_limit.info(log, "events_lost reason=grace events=%d of %r", lost, session)
             self._fanout.leave(session)
             session.last = None
             self.away -= 1
@@ -360,7 +359,8 @@ class Hub:
             connection.timer = self._sweep.enter(self._sweep.lag, self._pong_due, connection)
             return
         connection.timer = None
-        log.info("ping_timeout uid=%r client=%r", connection.uid, connection.client_id[:8])
+        uid, client = connection.uid, connection.client_id[:8]
+        self._log_limit.info(log, "ping_timeout uid=%r client=%r", uid, client)
         connection.transport.close(1011, "ping timeout")
         self.closed(connection, 1011)  # nobody is there whose closing handshake would come
 

@@ -99,7 +99,9 @@ class Session(Outbox):
         if self.current is not None:
             self.current.outbox = None
             self.current = None
-        log.warning("session_cut reason=%s events=%d of %r", reason, events, self)
+        log_limit, kind = self.fanout.sweep.log_limit, f"session_cut reason={reason}"
+        text = "session_cut reason=%s events=%d of %r"
+        log_limit.warning(log, text, reason, events, self, kind=kind)
 
     def __repr__(self) -> str:
         return f"Session(uid={self.uid!r:.80}, client={self.client_id[:8]!r})"
@@ -116,7 +118,8 @@ class Displaced(Outbox):
     def was_cut(self, reason: str, events: int) -> None:
         """Told by the fanout: too much waited, the outbox is empty, the socket closes 1013."""
         self.connection.outbox = None
-        log.warning("displaced_cut reason=%s of %r", reason, self)
+        log_limit, kind = self.fanout.sweep.log_limit, f"displaced_cut reason={reason}"
+        log_limit.warning(log, "displaced_cut reason=%s of %r", reason, self, kind=kind)
 
     def __repr__(self) -> str:
         return f"Displaced({self.connection.session!r})"

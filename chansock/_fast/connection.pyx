@@ -207,7 +207,7 @@ cdef class Protocol(Socket):
         try:
             self._end_link(self.close_code or 1006)
         except Exception:
-            log.exception("closed_error")
+            self.service.sweep.log_limit.exception(log, "closed_error")
 
     def resume_writing(self):
         """Note that the transport holds nothing any more, and go on."""
@@ -624,7 +624,9 @@ cdef class Protocol(Socket):
                 elif frame.kind == frames.PING:
                     self._ping_came(&frame)
         except FrameError as error:
-            log.warning("ws_frame_error peer=%r %s", self.peer(), error)
+            self.service.sweep.log_limit.warning(
+                log, "ws_frame_error peer=%r %s", self.peer(), error
+            )
             self._last_word(error.close_code, error.message)
             return size
         return at
@@ -779,7 +781,8 @@ cdef class Protocol(Socket):
 
     def _failed(self):
         # Our own fault: it costs this connection, and the peer is told.
-        log.exception("connection_error state=%d peer=%r", self.state, self.peer())
+        log_limit = self.service.sweep.log_limit
+        log_limit.exception(log, "connection_error state=%d peer=%r", self.state, self.peer())
         try:
             if self.state == FRAMES and self.link is None and self.pending is not None:
                 self.state = HELD       # its 101 was not sent: HTTP can still say what happened
@@ -792,5 +795,5 @@ cdef class Protocol(Socket):
             else:
                 self._hang_up(True)
         except Exception:
-            log.exception("connection_error peer=%r", self.peer())
+            log_limit.exception(log, "connection_error peer=%r", self.peer())
             self._hang_up(True)

@@ -217,15 +217,17 @@ cdef class Connection(Link):
         return self.asked is not None
 
     def _complain(self, int what, str log_id not None, str expected not None, got):
-        # Once for each connection and kind of fault: a peer must not fill the log.
-        if not self.has_complained & what:
-            self.has_complained |= what
-            try:
-                got = "%.80r" % (got,)
-            except RecursionError:      # as deep as the reader lets it be
-                got = type(got).__name__
-            log.warning("%s uid=%r client=%r: %s, got %s",
-                        log_id, self.uid, self.client_id[:8], expected, got)
+        # Once for each connection and kind of fault, the rest as a number: see log_limit.
+        log_limit = self.dispatch.fanout.sweep.log_limit
+        if self.has_complained & what:
+            return log_limit.count(log_id)
+        self.has_complained |= what
+        try:
+            got = "%.80r" % (got,)
+        except RecursionError:      # as deep as the reader lets it be
+            got = type(got).__name__
+        log_limit.warning(log, log_id + " uid=%r client=%r: %s, got %s",
+                          self.uid, self.client_id[:8], expected, got)
 
 
 @cython.freelist(64)
@@ -400,9 +402,8 @@ cdef class Dispatch:
 
     def _bad_event(self, Connection connection not None, value, cb_id):
         self.bad_event += 1
-        connection._complain(
-            BAD_EVENT, "bad_event", "expected [id ?data] with a namespaced id", value
-        )
+        expected = "expected [id ?data] with a namespaced id"
+        connection._complain(BAD_EVENT, "bad_event", expected, value)
         self._refuse(connection, cb_id)
 
     def _refuse(self, Connection connection not None, cb_id, answer=None):
@@ -431,9 +432,8 @@ cdef class Dispatch:
     cdef int lose_reply(self, Connection connection, object cb_id) except -1:
         """Count a reply that cannot be sent, since the client gave no cb_id to be written."""
         self.fanout.reply_lost += 1
-        connection._complain(
-            BAD_EVENT, "bad_event", "expected a callback id that can be written", cb_id
-        )
+        expected = "expected a callback id that can be written"
+        connection._complain(BAD_EVENT, "bad_event", expected, cb_id)
         return 0
 
     def announce(self, event_id, uid, Connection connection not None, Inbox inbox):

@@ -68,6 +68,7 @@ cdef class Acceptor(Watched):
 
 cdef class Poller:
     cdef readonly object loop
+    cdef object log_limit           # of the lines that are about no one channel
     cdef int fd                     # owned; -1: closed
     cdef list watched               # by descriptor, with None between
     cdef readonly Py_ssize_t count  # of those

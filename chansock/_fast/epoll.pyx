@@ -19,6 +19,8 @@ from collections import deque
 from contextvars import copy_context
 from socket import AF_INET, AF_INET6, inet_ntop
 
+from chansock._core.log_limit import LogLimit
+
 cdef extern from "Python.h":
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
@@ -355,7 +357,7 @@ cdef class Acceptor(Watched):
                 break
             elif not (errno == ECONNABORTED or errno == EINTR or errno == EPERM):
                 # Not that peer's fault: there are no descriptors, or no memory.
-                log.error("accept_error %s", os.strerror(errno))
+                self.poller.log_limit.error(log, "accept_error %s", os.strerror(errno))
                 self.watch(0)
                 self.poller.loop.call_later(ACCEPT_AGAIN, self._go_on)
                 break
@@ -368,7 +370,7 @@ cdef class Acceptor(Watched):
             transport.protocol.connection_made(transport)
             transport._update()
         except Exception:
-            log.exception("accept_error")
+            self.poller.log_limit.exception(log, "accept_error")
             transport.is_lost = transport.is_closed = True
             transport.shut()
         return 0
@@ -390,6 +392,7 @@ cdef class Poller:
 
     def __cinit__(self, loop):
         self.loop = loop
+        self.log_limit = LogLimit(loop.time, loop.call_later)
         self.watched = []
         self.context = copy_context()
         self.untouched = self.context.copy()
@@ -555,13 +558,14 @@ cdef class Poller:
             watched.failed()
             if not isinstance(error, Exception):
                 return error
-            log.error("epoll_error", exc_info=error)
+            self.log_limit.error(log, "epoll_error", error=error)
         except BaseException as worse:  # of a handler of the log, for one
             return worse
         return None
 
     def close(self):
         """End as soon as nothing is watched any more."""
+        self.log_limit.sum_up()
         self.is_closing = True
         if self.count == 0 and self.fd >= 0:
             self.loop.remove_reader(self.fd)

@@ -87,7 +87,7 @@ cdef class Outbox:
     cdef Py_ssize_t held                # bytes counted in fanout.waiting: nobody to write to
     cdef Py_ssize_t behind              # of these, in the transport
     # where it goes
-    cdef Fanout fanout
+    cdef readonly Fanout fanout
     cdef Transport transport            # None: away
     cdef bint is_blocked                # the transport has a backlog: wait for drained()
     cdef bint is_dirty                  # stands in a list of the fanout
@@ -109,7 +109,7 @@ cdef class Outbox:
 cdef class Fanout:
     # handed
     cdef object clock
-    cdef Sweep sweep
+    cdef readonly Sweep sweep
     cdef Packer packer
     cdef Py_ssize_t max_bytes
     cdef Py_ssize_t max_events

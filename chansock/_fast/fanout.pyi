@@ -27,6 +27,7 @@ class Fragment:
 class Node: ...
 
 class Outbox:
+    fanout: Fanout
     def __init__(self, fanout: Fanout, *args: Any, **kwargs: Any) -> None: ...
     def put(self, packet: Packet) -> None: ...
     def flush_now(self) -> None: ...
@@ -44,6 +45,7 @@ class Outbox:
 
 @final
 class Fanout:
+    sweep: Sweep
     sent: int
     written: int
     replaced: int

@@ -238,7 +238,7 @@ cdef class Outbox:
         try:
             is_taken = transport.write(fanout.packets(node))
         except Exception:
-            log.exception("write_error transport=%r", transport)
+            fanout.sweep.log_limit.exception(log, "write_error transport=%r", transport)
         if not is_taken:
             # Closed under us: what was not taken waits for the session's next connection.
             self.tail = fanout.joined(node, self.tail)

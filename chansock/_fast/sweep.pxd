@@ -26,6 +26,7 @@ cdef class Sweep:
     cdef bint is_running
     cdef readonly double lag        # seconds that the last wake came late
     cdef readonly bint is_late      # and that is more than a loop's ordinary noise
+    cdef readonly object log_limit  # for whatever the channel's peers can cause
 
     cpdef Entry enter(self, double delay, object call, object arg)
     cpdef cancel(self, Entry entry)

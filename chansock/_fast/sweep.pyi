@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from typing import Any, TypeVar, final
 
+from chansock._core.log_limit import LogLimit
 from chansock.clock import Clock
 
 _A = TypeVar("_A")
@@ -16,6 +17,7 @@ class Queue:
 class Sweep:
     lag: float
     is_late: bool
+    log_limit: LogLimit
     def __init__(self, clock: Clock) -> None: ...
     def enter(self, delay: float, call: Callable[[_A], Any], arg: _A) -> Entry: ...
     def cancel(self, entry: Entry | None) -> None: ...

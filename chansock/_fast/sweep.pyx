@@ -10,6 +10,8 @@ cimport cython
 
 import logging
 
+from chansock._core.log_limit import LogLimit
+
 log = logging.getLogger("chansock.sweep")
 
 cdef double NOISE = 0.05        # seconds
@@ -48,7 +50,8 @@ cdef class Sweep:
     """Runs each entry once after its delay, in order of due time.
 
     `clock` is a chansock.clock.Clock; this is the one user of its `wake`.
-    An entry that raises is logged and harms no other.
+    An entry that raises is logged and harms no other. `log_limit` limits the log lines of
+    the channel that this sweep serves: the counts of what it leaves out are due here too.
     """
 
     def __cinit__(self, clock):
@@ -56,6 +59,7 @@ cdef class Sweep:
         self.queues = []
         self.planned = -1.0
         self.lag = 0.0
+        self.log_limit = LogLimit(clock.now, self.enter)
 
     cpdef Entry enter(self, double delay, object call, object arg):
         """Call `call(arg)` once, `delay` seconds from now."""
@@ -136,7 +140,7 @@ cdef class Sweep:
                 try:
                     call(arg)
                 except Exception:
-                    log.exception("sweep_error call=%r", call)
+                    self.log_limit.exception(log, "sweep_error call=%r", call)
         finally:
             self.is_running = False
             self._plan()

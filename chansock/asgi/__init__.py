@@ -22,6 +22,7 @@ from typing import Any
 from chansock._core import browser, http1, subprotocol
 from chansock._core.endpoint import Endpoint
 from chansock._core.forwarded import Proxies
+from chansock._core.log_limit import LogLimit
 from chansock.answers import admitted, answer
 from chansock.asgi.life import Life
 from chansock.asgi.scope import (
@@ -119,8 +120,11 @@ class _Door:
         self._config = life.chsk.config
         self.files = _Files(self)
         trusted = self._config.trusted_proxies
-        self._proxies = Proxies(trusted) if trusted else None
-        self._unix = Proxies(trusted, is_unix=True)
+        self._proxies = Proxies(trusted, self._log_limit) if trusted else None
+        self._unix = Proxies(trusted, self._log_limit, is_unix=True)
+
+    def _log_limit(self) -> LogLimit:
+        return self._life.endpoint.log_limit
 
     def _request(self, scope: Scope) -> Request:
         server = scope.get("server")

@@ -120,7 +120,8 @@ class Socket(Transport):
                     await self._say_goodbye()
         except Exception as error:
             # What servers raise where the peer has left; not each has said so to the reader yet.
-            log.info("ws_send_failed client=%r: %r", connection.client_id[:8], error)
+            text = "ws_send_failed client=%r: %r"
+            endpoint.log_limit.info(log, text, connection.client_id[:8], error)
         finally:
             self.is_open = False
 
@@ -186,7 +187,7 @@ class Socket(Transport):
                     self._lost(message)
                     return
         except Exception:
-            log.exception("ws_error client=%r", connection.client_id[:8])
+            endpoint.log_limit.exception(log, "ws_error client=%r", connection.client_id[:8])
             self.close(1011, "internal error")
 
     async def _take(self, message: Any, endpoint: Endpoint, connection: Connection) -> None:
@@ -195,7 +196,8 @@ class Socket(Transport):
         limit = self._config.max_message_bytes
         if len(data) > limit:
             why = f"expected at most {limit} bytes in a message"
-            log.warning("ws_frame_error client=%r: %s", connection.client_id[:8], why)
+            text = "ws_frame_error client=%r: %s"
+            endpoint.log_limit.warning(log, text, connection.client_id[:8], why)
             self.close(1009, why)
             return
         while not endpoint.receive(connection, data, is_text=text is not None):

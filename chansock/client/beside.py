@@ -10,6 +10,8 @@ import logging
 from collections.abc import Awaitable
 from typing import Any
 
+from chansock._core.log_limit import LogLimit
+
 __all__ = ["Beside"]
 
 log = logging.getLogger("chansock.client.beside")
@@ -18,14 +20,15 @@ log = logging.getLogger("chansock.client.beside")
 class Beside:
     """Tasks that are kept until they are done; what one raises is logged."""
 
-    __slots__ = ("_tasks",)
+    __slots__ = ("_log_limit", "_tasks")
 
-    def __init__(self) -> None:
+    def __init__(self, log_limit: LogLimit) -> None:
+        self._log_limit = log_limit
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def keep(self, awaitable: Awaitable[Any], /) -> None:
         """Run something to its end beside the rest."""
-        task = asyncio.get_running_loop().create_task(_run_logged(awaitable))
+        task = asyncio.get_running_loop().create_task(self._run_logged(awaitable))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -37,9 +40,8 @@ class Beside:
             for task in late:
                 task.cancel()
 
-
-async def _run_logged(awaitable: Awaitable[Any]) -> None:
-    try:
-        await awaitable
-    except Exception:
-        log.exception("task_failed")
+    async def _run_logged(self, awaitable: Awaitable[Any]) -> None:
+        try:
+            await awaitable
+        except Exception:
+            self._log_limit.exception(log, "task_failed")

@@ -59,13 +59,13 @@ class Client:
         transport: Transport,
     ) -> None:
         self._credentials = credentials
-        self._settings = settings
+        self._settings, self._log_limit = settings, settings.log_limit
         self._transport: Transport = transport
         self._backoff = backoff
         state = State(type="ajax" if transport == "ajax" else "ws")
-        self._beside = Beside()
-        self._watch = Watch(state, self._told, self._beside.keep)
-        self._inbox = Inbox(settings.max_inbox_events, self._set_reading)
+        self._beside = Beside(self._log_limit)
+        self._watch = Watch(state, self._told, self._beside.keep, self._log_limit)
+        self._inbox = Inbox(settings.max_inbox_events, self._set_reading, self._log_limit)
         self._pending = Pending()
         self._link: Link | None = None
         self._ws: WsLink | None = None  # the last one, open or not
@@ -97,12 +97,11 @@ class Client:
         """
         if self._task is not None:
             raise RuntimeError("expected a client that was left, got one inside its `async with`")
-        loop = asyncio.get_running_loop()
         self._is_halted = False
         self._inbox.begin()
         self._wake = asyncio.Event()
-        self._first = loop.create_future()
-        self._task = loop.create_task(self._live())
+        self._first = asyncio.get_running_loop().create_future()
+        self._task = asyncio.create_task(self._live())
         try:
             await asyncio.wait({self._first, self._task}, return_when=asyncio.FIRST_COMPLETED)
             if self._task.done():
@@ -237,7 +236,7 @@ class Client:
         is_first = not self.state.ever_opened
         self._had_ws = self._had_ws or link.type == "ws"
         self._is_downgraded = self._transport == "auto" and link.type == "ajax"
-        log.info("open transport=%s uid=%.80r", link.type, handshake.uid)
+        self._log_limit.info(log, "open transport=%s uid=%.80r", link.type, handshake.uid)
         self._backoff.opened(asyncio.get_running_loop().time())
         self._watch.change(
             **self._of_attempt(),
@@ -258,7 +257,7 @@ class Client:
             return
         if isinstance(inbound, Events):
             for item in inbound.dropped:
-                log.warning("bad_event transport=%s got=%.80r", link.type, item)
+                self._log_limit.warning(log, "bad_event transport=%s got=%.80r", link.type, item)
             self._inbox.put(inbound.events)
         elif isinstance(inbound, Ping):
             self._own_event("chsk/ws-ping", None)
@@ -271,8 +270,7 @@ class Client:
 
     async def _live(self) -> None:
         """Make one attempt after the other, until cancelled."""
-        assert self._wake is not None  # __aenter__ made both
-        assert self._first is not None
+        assert self._wake is not None and self._first is not None  # __aenter__ made both
         while True:
             self._wake.clear()
             if self._is_halted:
@@ -305,7 +303,8 @@ class Client:
         except Exception as exc:
             if self._first is not None and not self._first.done():
                 self._first.set_exception(exc)
-            log.exception("attempt_failed by a url, headers, params or csrf_token function")
+            text = "attempt_failed by a url, headers, params or csrf_token function"
+            self._log_limit.exception(log, text)
             return Reason("not-opened", None, f"{type(exc).__name__} in the application's function")
         self._csrf_token = attempt.csrf_token
         if self._transport == "ajax" or self._is_downgraded:
@@ -330,7 +329,7 @@ class Client:
         try:
             return await link.run()
         except Exception:
-            log.exception("link_failed transport=%s", link.type)
+            self._log_limit.exception(log, "link_failed transport=%s", link.type)
             return Reason("unexpected", None, "internal error")
         finally:
             if self._link is link:
@@ -346,7 +345,7 @@ class Client:
     def _close(self, reason: Reason) -> None:
         state = self.state
         if state.open or state.reason != reason or state.retry_at is not None:
-            log.info("closed transport=%s reason=%.200r", state.type, str(reason))
+            self._log_limit.info(log, "closed transport=%s reason=%.200r", state.type, str(reason))
             close = Close(time.time(), reason) if state.open else state.last_close
             self._watch.change(
                 **self._of_attempt(), open=False, reason=reason, retry_at=None, last_close=close
@@ -390,6 +389,7 @@ class Client:
             self._first.exception()  # seen, even where nobody waits for it any more
         await self._inbox.stop()
         await self._beside.end(self._settings.close_timeout + 1.0)
+        self._log_limit.sum_up()
         self._task = None
 
 

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, TypeAlias
 
+from chansock._core.log_limit import LogLimit
 from chansock.client.packets import Event
 
 __all__ = ["Handler", "Inbox"]
@@ -32,11 +33,14 @@ class Inbox:
     `set_reading(True)` when half of them are gone.
     """
 
-    def __init__(self, limit: int, set_reading: Callable[[bool], None]) -> None:
+    def __init__(
+        self, limit: int, set_reading: Callable[[bool], None], log_limit: LogLimit
+    ) -> None:
         self.handlers: dict[str, Handler] = {}
         self.is_full = False
         self._limit = limit
         self._set_reading = set_reading
+        self._log_limit = log_limit
         self._arrived: deque[Event] = deque()
         self._unclaimed: deque[Event] = deque()
         self._readers: deque[asyncio.Future[None]] = deque()
@@ -111,7 +115,7 @@ class Inbox:
         try:
             result = handler(event)
         except Exception:
-            log.exception("handler_failed event=%r", str(event.id))
+            self._handler_failed(event)
             return None
         return result if inspect.isawaitable(result) else None
 
@@ -122,7 +126,7 @@ class Inbox:
                 try:
                     await waits
                 except Exception:
-                    log.exception("handler_failed event=%r", str(event.id))
+                    self._handler_failed(event)
                 self._weigh()
                 while True:
                     if not self._arrived:
@@ -138,6 +142,13 @@ class Inbox:
             if self._has_ended:
                 self._wake(len(self._readers))
 
+    def _handler_failed(self, event: Event) -> None:
+        # The id is that of a handler, so a server cannot invent kinds.
+        name = str(event.id)
+        self._log_limit.exception(
+            log, "handler_failed event=%r", name, kind=f"handler_failed event={name!r}"
+        )
+
     def _wake(self, count: int) -> None:
         for reader in self._readers:
             if count == 0:
@@ -151,7 +162,8 @@ class Inbox:
         if not self.is_full and size >= self._limit:
             self.is_full = True
             if self._unclaimed and not self._was_read:
-                log.warning(
+                self._log_limit.warning(
+                    log,
                     "inbox_full events=%d unclaimed=%r: reading stops until `async for` takes them",
                     size,
                     str(self._unclaimed[0].id),

@@ -6,9 +6,11 @@ Interfaces and the settings that both halves share. Nothing runs here.
 from __future__ import annotations
 
 import ssl as ssl_module
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from chansock._core.log_limit import LogLimit, call_later
 from chansock._fast.packet import Packer
 from chansock.client.inbox import MAX_EVENTS
 from chansock.client.keepalive import PING_INTERVAL, PING_TIMEOUT
@@ -40,6 +42,8 @@ class Settings:
     max_message_bytes: int = MAX_MESSAGE_BYTES
     max_inbox_events: int = MAX_EVENTS
     max_posts: int = MAX_POSTS
+    # Of the lines that a server can cause, whatever thread they come from.
+    log_limit: LogLimit = field(default_factory=lambda: LogLimit(time.monotonic, call_later))
 
 
 class Owner(Protocol):

@@ -254,7 +254,7 @@ class WsLink:
         """End the link because the server broke the protocol."""
         if self._ended.done():
             return
-        log.warning("ws_frame_error %s", exc)
+        self._settings.log_limit.warning(log, "ws_frame_error %s", exc)
         self.error = WsError(time.time(), exc.message)
         self._end(Reason(self._kind_of_break(), exc.close_code, exc.message))
         self._say_close(exc.close_code, b"")
@@ -272,19 +272,20 @@ class WsLink:
             # Dropped, as Sente does; the connection stays.
             if not self._has_logged_packet:
                 self._has_logged_packet = True
-                log.warning("bad_packet transport=ws %s", exc)
+                self._settings.log_limit.warning(log, "bad_packet transport=ws %s", exc)
             return
         inbound = read_packet(value, cb_id)
         if isinstance(inbound, Handshake):
             self._shake_hands(inbound)
         elif not self.is_opened:
-            log.warning("packet_before_handshake transport=ws kind=%s", type(inbound).__name__)
+            text = "packet_before_handshake transport=ws kind=%s"
+            self._settings.log_limit.warning(log, text, type(inbound).__name__)
         elif isinstance(inbound, Ping):
             self._write(self._settings.packer.packet([wire.WS_PONG], None))
             self._owner.received(self, inbound)
         elif isinstance(inbound, Reply):
             if not self._pending.answer(inbound.cb_id, inbound.value):
-                log.debug("unknown_reply cb_id=%.80r", inbound.cb_id)
+                self._settings.log_limit.debug(log, "unknown_reply cb_id=%.80r", inbound.cb_id)
         else:
             self._owner.received(self, inbound)
 
@@ -370,12 +371,13 @@ class WsLink:
         try:
             await transport.wait_disconnected()
         except picows.WSProtocolError as exc:
-            log.warning("ws_frame_error %s (close code %d)", exc, int(exc.code))
+            text = "ws_frame_error %s (close code %d)"
+            self._settings.log_limit.warning(log, text, exc, int(exc.code))
             self.error = WsError(time.time(), str(exc))
             self._note_close(NO_CLOSING_HANDSHAKE, "", is_clean=False)
             self._end(Reason(self._kind_of_break(), int(exc.code), str(exc)))
         except Exception:
-            log.exception("ws_listener_failed")
+            self._settings.log_limit.exception(log, "ws_listener_failed")
             self._end(Reason("unexpected", None, "internal error"))
         else:
             self._note_close(NO_CLOSING_HANDSHAKE, "", is_clean=False)

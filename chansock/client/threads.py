@@ -20,6 +20,7 @@ from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Final, TypeAlias, TypeVar
 
+from chansock._core.log_limit import LogLimit, call_later
 from chansock.client.client import Client
 from chansock.client.packets import Event
 from chansock.clock import loop_factory
@@ -58,6 +59,7 @@ class Caller:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._log_limit = LogLimit(time.monotonic, call_later)
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
 
@@ -78,24 +80,25 @@ class Caller:
         jobs.put(None)
         if thread is not None and thread is not threading.current_thread():
             thread.join(seconds)
+        self._log_limit.sum_up()
 
     def _put(self, job: _Job) -> None:
         self._jobs.put(job)
         if self._thread is None:
             self._thread = threading.Thread(
-                target=_work, args=(self._jobs,), name=self._name, daemon=True
+                target=_work, args=(self._jobs, self._log_limit), name=self._name, daemon=True
             )
             self._thread.start()
 
 
-def _work(jobs: SimpleQueue[_Job | None]) -> None:
+def _work(jobs: SimpleQueue[_Job | None], log_limit: LogLimit) -> None:
     while (job := jobs.get()) is not None:
         function, args, done = job
         if done is None:
             try:
                 function(*args)
             except Exception:
-                log.exception("state_handler_failed")
+                log_limit.exception(log, "state_handler_failed")
         elif not done.cancelled():
             _answer(done, function, args)
         del job, function, args, done  # nothing is kept while the next is waited for

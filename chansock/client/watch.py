@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
+from chansock._core.log_limit import LogLimit
 from chansock.client.state import State
 
 __all__ = ["StateHandler", "Watch"]
@@ -33,6 +34,7 @@ class Watch:
         state: State,
         told: Callable[[State, State], None],
         keep: Callable[[Awaitable[Any]], None],
+        log_limit: LogLimit,
     ) -> None:
         self.state = state
         self.handlers: list[StateHandler] = []
@@ -40,6 +42,7 @@ class Watch:
         self._is_telling = False
         self._told = told
         self._keep = keep
+        self._log_limit = log_limit
 
     def change(self, **changes: Any) -> None:
         """Make the changes, and tell of them if there are any."""
@@ -62,7 +65,7 @@ class Watch:
             try:
                 result = handler(new)
             except Exception:
-                log.exception("state_handler_failed")
+                self._log_limit.exception(log, "state_handler_failed")
                 continue
             if inspect.isawaitable(result):
                 self._keep(result)

@@ -5,7 +5,9 @@ Each asks Django itself. Who the user is, is known elsewhere.
 
 from __future__ import annotations
 
+import atexit
 import logging
+import time
 from collections.abc import Awaitable
 from typing import Any, Final
 
@@ -15,12 +17,16 @@ from django.http import HttpRequest
 from django.middleware.csrf import CsrfViewMiddleware
 
 from chansock._core.guard import SKIP, Skip, given_token
+from chansock._core.log_limit import LogLimit, call_later
 from chansock.django.reading import in_thread, seen
 from chansock.request import Request, Response
 
 __all__ = ["check_host", "csrf_token", "trusted_origins"]
 
 log = logging.getLogger("chansock.django")
+
+_log_limit: Final = LogLimit(time.monotonic, call_later)  # a hook does not know its channel
+atexit.register(_log_limit.sum_up)
 
 
 def check_host(request: Request) -> Response | None:
@@ -33,7 +39,7 @@ def check_host(request: Request) -> Response | None:
     try:
         host = made.get_host()
     except DisallowedHost as error:
-        log.warning("refused reason=host status=403: %s", error)
+        _log_limit.warning(log, "refused reason=host status=403: %s", error)
         return Response(403, "Unauthorized host")
     if host != request.host:
         request.set_host(host)

@@ -234,7 +234,7 @@ async def _end_stale(endpoint: Endpoint, unsure: dict[_Login, list[Connection]])
             made.session = session(login.key)
             user, _ = await in_thread(_read, made)
         except Exception:
-            log.exception("session_unread uid=%r", login.uid)
+            endpoint.log_limit.exception(log, "session_unread uid=%r", login.uid)
             continue
         if not user.is_authenticated or user.pk != login.uid:
             for connection in connections:

@@ -7,6 +7,7 @@ pieces, and LINES to several of them, whose peers read slowly. The bits below ch
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -18,6 +19,7 @@ from chansock import edn
 from chansock._core import guard, http1
 from chansock._core.forwarded import Proxies
 from chansock._core.http1 import judge_head
+from chansock._core.log_limit import LogLimit, call_later
 from chansock._fast.frames import Parser, close_payload, frame
 from chansock._fast.head import unquote_form
 from chansock._fast.request_reader import RequestReader
@@ -228,7 +230,8 @@ def _check_request(head: bytes, body: bytes) -> None:
         assert http1.render(switch, keep_alive=True).startswith(b"HTTP/1.1 4")
 
 
-PROXIES = Proxies(("192.0.2.0/24", "::1"))
+LOG_LIMIT = LogLimit(time.monotonic, call_later)
+PROXIES = Proxies(("192.0.2.0/24", "::1"), lambda: LOG_LIMIT)
 NAMES = (b"A", b"x-b", b"Cookie", b"Accept", b"!#$%&'*+-.^_`|~0", b"Z" * 40)
 BLANKS = (b"", b" ", b"\t", b" \t ")
 

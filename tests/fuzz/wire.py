@@ -186,6 +186,7 @@ class Server:
         self.chsk = ChannelSocket(CONFIG[is_small], user_id=hook)
         self._add_handlers(self.chsk)
         self.inside(self.chsk.start, LoopClock(self.loop))
+        proxies = Proxies(("192.0.2.0/24",), lambda: self.chsk.sweep.log_limit)
         self.service = Service(
             self.chsk.endpoint,
             self.chsk.clock,
@@ -194,7 +195,7 @@ class Server:
             path="/chsk",
             fallback=_fallback,
             http1=http1,
-            forwarded=Proxies(("192.0.2.0/24",)).apply if is_small else None,
+            forwarded=proxies.apply if is_small else None,
         )
 
     @staticmethod

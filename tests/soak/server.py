@@ -37,6 +37,7 @@ from random import Random
 from typing import Any
 
 import chansock
+from chansock._core import log_limit
 from chansock.clock import loop_factory
 from soak import SETTINGS, note_stalls, question, user_of
 from soak.packed import PACKERS, packer_of
@@ -363,6 +364,7 @@ async def lines() -> Any:
 
 
 async def main(clients: int, rate: float, seed: str) -> None:
+    log_limit.BURST = 1 << 30  # each line about a session goes to its ledger
     found = Found()
     soaks = make(clients, rate, seed, found)
     for name in ("chansock", "asyncio"):
