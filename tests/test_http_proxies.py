@@ -29,12 +29,15 @@ PROXY = ("10.0.0.1", 4000)
 
 
 def told(
-    *fields: tuple[str, str], client: tuple[str, int] | None = PROXY, is_unix: bool = False
+    *fields: tuple[str, str],
+    client: tuple[str, int] | None = PROXY,
+    is_unix: bool = False,
+    trusted: Sequence[str] = TRUSTED,
 ) -> tuple[tuple[str, int] | None, str, str]:
     """Client, scheme and host of a request with these fields."""
     request = Request.from_fields("GET", "/", [("Host", "inner:80"), *fields], client=client)
     limit = LogLimit(time.monotonic, call_later)
-    Proxies(TRUSTED, lambda: limit, is_unix=is_unix).apply(request)
+    Proxies(trusted, lambda: limit, is_unix=is_unix).apply(request)
     return request.client, request.scheme, request.host
 
 
@@ -111,12 +114,10 @@ def test_a_client_that_is_no_address_is_not_trusted_and_stays_as_it_is(host: str
 
 
 def test_a_zone_does_not_hide_an_address() -> None:
-    trusting = Proxies(("fe80::/10",))
-    request = Request.from_fields(
-        "GET", "/", [("X-Forwarded-For", "1.2.3.4")], client=("fe80::1%eth0", 1)
+    client, _, _ = told(
+        ("X-Forwarded-For", "1.2.3.4"), client=("fe80::1%eth0", 1), trusted=("fe80::/10",)
     )
-    trusting.apply(request)
-    assert request.client == ("1.2.3.4", 0)
+    assert client == ("1.2.3.4", 0)
 
 
 @pytest.mark.parametrize(
