@@ -30,12 +30,13 @@ class Slotted:
     name: Any
 
 
-@pytest.mark.parametrize(
-    "value",
-    ["x" * 50, "é" * 50, "€" * 50, "😀" * 50, Keyword("a/b"), 1.5, 300, 2**29, 2**40, 10**1000]
-    + [b"x" * 50, bytearray(50), Decimal("1.5"), Decimal("1." + "3" * 10_000), [], (), {}, set()]
-    + [frozenset(range(40)), dict.fromkeys(range(-5, 100)), list(range(200))],
-)  # fmt: skip
+TEXTS = ["x" * 50, "é" * 50, "€" * 50, "😀" * 50, Keyword("a/b"), b"x" * 50, bytearray(50)]
+NUMBERS = [1.5, 300, 2**29, 2**40, 10**1000, Decimal("1.5"), Decimal("1." + "3" * 10_000)]
+EMPTY: list[Any] = [[], (), {}, set(), frozenset()]
+FULL = [frozenset(range(40)), dict.fromkeys(range(-5, 100)), list(range(200)), tuple(range(9))]
+
+
+@pytest.mark.parametrize("value", [*TEXTS, *NUMBERS, *EMPTY, *FULL])
 def test_an_object_weighs_what_getsizeof_says(value: Any) -> None:
     assert weigh(value) == sys.getsizeof(value)
 
