@@ -251,10 +251,10 @@ class ChannelSocket(Registry):
         core = self._running()
         core.endpoint.pause()
         is_settled = asyncio.Event()
-        core.dispatch.settle({*core.endpoint.inboxes(), core.presence_inbox}, is_settled.set)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await is_settled.wait()
+        if core.dispatch.settle(None, is_settled.set):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await is_settled.wait()
 
     def stop(self) -> None:
         """Flush, close every socket 1012, end polls with 503; then nothing is sent any more.

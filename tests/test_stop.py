@@ -38,6 +38,25 @@ def test_what_was_taken_is_handled_and_answered_before_the_close(transport: str)
         assert client.transport.closed_with == (1012, "service restart")
 
 
+def test_what_a_client_sent_that_has_left_is_handled_before_the_channel_stops() -> None:
+    chsk, pushed = channel(), []
+
+    @chsk.on("t/e")
+    async def handler(msg: EventMsg[Any]) -> None:
+        await asyncio.sleep(4)
+        msg.chsk.send("b", "t/push", msg.data)
+        pushed.append(msg.data)
+
+    with World(chsk) as world:
+        client, other = world.ws(uid="a"), world.ws(uid="b")
+        client.send("t/e", 1)
+        client.send("t/e", 2)
+        client.cut()
+        world.advance(3)  # its grace is over
+    assert pushed == [1, 2]
+    assert [event.data for event in other.take()] == [1, 2]
+
+
 def test_a_push_of_a_handler_that_ends_within_the_stop_arrives() -> None:
     chsk = channel()
 

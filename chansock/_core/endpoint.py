@@ -393,19 +393,14 @@ class Endpoint:
         Returns False, and does not call, if nothing of it is being handled.
         """
         connection.is_ending = True
-        if self._dispatch.is_stopped or not connection.inbox.unfinished:
+        if self._dispatch.is_stopped:
             return False
-        return self._dispatch.settle({connection.inbox}, call)
+        return self._dispatch.settle(connection.inbox, call)
 
     def pause(self) -> None:
         """Admit nobody, and take nothing more; what was taken is handled and answered."""
         self.is_stopping = self._dispatch.is_stopping = True
         self._posts.refuse_waiting()
-
-    def inboxes(self) -> set[Inbox]:
-        """Return the inboxes of all sessions, and of the POSTs that have none."""
-        sessions = self._hub.sessions(ALL)
-        return {*(session.inbox for session in sessions), *self._stray_inboxes.values()}
 
     def stop(self) -> None:
         """Admit nobody any more, close every connection 1012, end polls and POSTs with 503.
@@ -416,7 +411,8 @@ class Endpoint:
             return
         self.pause()
         self._is_stopped = True
-        dropped, running = self._dispatch.stop(self.inboxes())
+        inboxes = {session.inbox for session in self._hub.sessions(ALL)}
+        dropped, running = self._dispatch.stop(inboxes | set(self._stray_inboxes.values()))
         if dropped or running:
             log.warning("events_unhandled dropped=%d running=%d", dropped, running)
         self._hub.stop(1012, "service restart")

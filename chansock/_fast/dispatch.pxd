@@ -39,13 +39,8 @@ cdef class Inbox:
     cdef bint is_resuming
     cdef public Py_ssize_t waiting      # bytes of POSTs that wait outside, for order or room
     cdef readonly Py_ssize_t unfinished  # events whose handlers are still to return
-    cdef list settling                  # what a stop waits for; or None
+    cdef list settling                  # what is called once there are none; or None
     cdef object __weakref__             # of those that belong to no session
-
-
-cdef class Settling:
-    cdef object call
-    cdef Py_ssize_t inboxes             # that are not finished yet
 
 
 cdef class Connection(Link):
@@ -69,6 +64,9 @@ cdef class Connection(Link):
     cdef int has_complained             # bits: which faults of it are logged already
 
     # take and cork are Link's. Junk is taken: a PacketError never comes out of a socket's.
+    cdef int take_behind(self, const uint8_t* data, Py_ssize_t size, bint is_text) except -1
+    cdef int no_room(self) except -1
+    cdef int refuse_packet(self, error) except -1
     # The packet is `whole`, or if that is None what `out` holds.
     cdef bint send_reply(self, WriteBuffer out, bytes whole) except -1
 
@@ -109,7 +107,9 @@ cdef class Dispatch:
     cdef Py_ssize_t max_bytes
     cdef unsigned long thread           # the loop's
     cdef public bint is_stopping        # nothing more is taken
-    cdef readonly bint is_stopped       # and nothing of what was taken is begun
+    cdef readonly bint is_stopped       # and nobody is there to be answered
+    cdef Py_ssize_t unfinished          # of all inboxes
+    cdef list settling                  # what is called once there are none; or None
     cdef object ws_ping                 # the grammar's constants
     cdef object ws_pong
     cdef object pong
@@ -127,7 +127,6 @@ cdef class Dispatch:
         self, Connection connection, int length, object event_id, object data, object cb_id,
         EventMsg msg
     )
-    cdef int refuse_packet(self, Connection connection, object error) except -1
     cdef bint can_write(self, object cb_id) except -1
     cdef int lose_reply(self, Connection connection, object cb_id) except -1
     cdef int enter(self, EventMsg msg, Inbox inbox) except -1
@@ -137,7 +136,7 @@ cdef class Dispatch:
     ) except -1
     cdef EventMsg next_event(self, Inbox inbox)
     cdef bint decode(self, EventMsg msg) except -1
-    cdef Py_ssize_t weigh(self, Connection connection, object data, object cb_id) except -1
+    cdef Py_ssize_t weigh(self, object data, object cb_id) except -1
     cdef int hold(self, EventMsg msg) except -1
     cdef int run(self, EventMsg msg) except -1
     cdef object step(self, EventMsg msg)

@@ -122,11 +122,6 @@ cdef class Inbox:
 
 
 @cython.final
-cdef class Settling:
-    """A call that is due when several inboxes have finished what they took."""
-
-
-@cython.final
 cdef class Connection(Link):
     """One live socket or poll of a session, or one POST, as an edge and the hub see it."""
 
@@ -149,45 +144,72 @@ cdef class Connection(Link):
         cdef EventMsg msg
         cdef PyObject* parts[3]
         cdef int length
-        cdef bint is_behind = inbox.is_running or inbox.queue is not None
-        cdef Py_ssize_t held = max(size + AROUND if is_behind else size, self.needs)
-        cdef object event_id, data_of, cb_id
-        if dispatch.is_stopping or self.is_ending:
-            if not (self.is_post or self.is_ending):
-                inbox.when_room(self.read_on)
-            return 0
         # FIFO: what waits for room already goes first, even if there is room by now.
-        if inbox.stalled is not None or inbox.events and (
-            inbox.events >= dispatch.max_events or inbox.nbytes + held > dispatch.max_bytes
+        if dispatch.is_stopping or self.is_ending or inbox.stalled is not None or (
+            inbox.events and (
+                inbox.events >= dispatch.max_events or inbox.nbytes + size > dispatch.max_bytes
+            )
         ):
-            if not self.is_post:
-                inbox.when_room(self.read_on)
-            return 0
-        if is_behind and size > MAX_PING and not self.is_post:
+            return self.no_room()
+        if inbox.is_running or inbox.queue is not None:
+            return self.take_behind(data, size, is_text)
+        try:
+            length = unpack_message(dispatch.packer, data, size, is_text, parts)
+        except PacketError as error:
+            return self.refuse_packet(error)
+        msg = dispatch.event(
+            self, length, owned(parts[0]), owned(parts[1]), owned(parts[2]), None
+        )
+        if msg is not None:
+            msg.size = size
+            dispatch.admit(msg, inbox)
+        return 1
+
+    cdef int take_behind(self, const uint8_t* data, Py_ssize_t size, bint is_text) except -1:
+        """Take a message behind a handler that waits: as bytes, unless it has to be decoded."""
+        cdef Dispatch dispatch = self.dispatch
+        cdef Inbox inbox = self.inbox
+        cdef Py_ssize_t room = dispatch.max_bytes - inbox.nbytes
+        cdef Py_ssize_t held
+        cdef EventMsg msg
+        cdef PyObject* parts[3]
+        cdef int length
+        if size + AROUND > room or self.needs > room:
+            return self.no_room()
+        if size > MAX_PING and not self.is_post:
             return dispatch.put_off(self, data, size, is_text)
         try:
             length = unpack_message(dispatch.packer, data, size, is_text, parts)
         except PacketError as error:
-            dispatch.refuse_packet(self, error)
-            if self.is_post:
-                raise
-            return 1
-        event_id, data_of, cb_id = owned(parts[0]), owned(parts[1]), owned(parts[2])
-        if is_behind and length:
-            held = dispatch.weigh(self, data_of, cb_id)
-            if self.is_post:
-                # Its answer depends on what it holds, so it is decoded at once; if that is too
-                # much, it waits as bytes until there is room for its value.
-                if inbox.nbytes + held > dispatch.max_bytes:
-                    self.needs = held
-                    return 0
-            elif held > MAX_PING_WEIGHT:
-                return dispatch.put_off(self, data, size, is_text)
-        msg = dispatch.event(self, length, event_id, data_of, cb_id, None)
+            return self.refuse_packet(error)
+        event_id, value, cb_id = owned(parts[0]), owned(parts[1]), owned(parts[2])
+        held = dispatch.weigh(value, cb_id)
+        if self.is_post:
+            # Its answer depends on what it holds, so it is decoded at once. If that is too much,
+            # it waits as bytes until there is room for its value, which is known by then.
+            if length and held > room:
+                self.needs = held
+                return self.no_room()
+        elif held > MAX_PING_WEIGHT:
+            return dispatch.put_off(self, data, size, is_text)
+        msg = dispatch.event(self, length, event_id, value, cb_id, None)
         if msg is not None:
             msg.size = held
-            msg.is_weighed = is_behind
+            msg.is_weighed = True
             dispatch.admit(msg, inbox)
+        return 1
+
+    cdef int no_room(self) except -1:
+        # The dispatch calls `read_on`; a POST is tried again by `_core/posts`.
+        if not (self.is_post or self.is_ending):
+            self.inbox.when_room(self.read_on)
+        return 0
+
+    cdef int refuse_packet(self, error) except -1:
+        self.dispatch.bad_packet += 1
+        self._complain(BAD_PACKET, "bad_packet", "expected a packet", error)
+        if self.is_post:
+            raise error
         return 1
 
     def read_on(self):
@@ -468,11 +490,6 @@ cdef class Dispatch:
                 msg.is_replied = length == 1 and event_id == self.ws_ping
         return msg
 
-    cdef int refuse_packet(self, Connection connection, object error) except -1:
-        self.bad_packet += 1
-        connection._complain(BAD_PACKET, "bad_packet", "expected a packet", error)
-        return 0
-
     def _own_route(self, Connection connection not None, int length, event_id not None, cb_id):
         # Ping and pong, the only events in `chsk` that a client may send.
         if event_id == self.ws_ping:
@@ -544,6 +561,7 @@ cdef class Dispatch:
         inbox.events += 1
         inbox.nbytes += msg.size
         inbox.unfinished += 1
+        self.unfinished += 1
         msg.inbox = inbox
         msg.holds_room = msg.is_unfinished = True
         return 0
@@ -576,7 +594,7 @@ cdef class Dispatch:
     cdef EventMsg next_event(self, Inbox inbox):
         """Take the next event out of the queue; None: there is none, or no room to decode it."""
         cdef EventMsg msg
-        while inbox.queue and not self.is_stopped:
+        while inbox.queue:
             msg = inbox.queue[0]
             # One value is always decoded if no other is held.
             if (
@@ -606,13 +624,13 @@ cdef class Dispatch:
                 msg.connection, length, owned(parts[0]), owned(parts[1]), owned(parts[2]), msg
             ) is not None
         except PacketError as error:
-            self.refuse_packet(msg.connection, error)
+            msg.connection.refuse_packet(error)
         finally:
             if not is_event:
                 self.done(msg)
         return is_event
 
-    cdef Py_ssize_t weigh(self, Connection connection, object data, object cb_id) except -1:
+    cdef Py_ssize_t weigh(self, object data, object cb_id) except -1:
         cdef Py_ssize_t held = AROUND
         if data is not None:
             held += weight(data, self.max_bytes)
@@ -624,7 +642,7 @@ cdef class Dispatch:
         """Count what an event's value holds, from now on: its handler waits."""
         cdef Py_ssize_t held
         if msg.holds_room and not msg.is_weighed:
-            held = self.weigh(msg.connection, msg.data, msg.cb_id)
+            held = self.weigh(msg.data, msg.cb_id)
             msg.inbox.nbytes += held - msg.size
             msg.size = held
             msg.is_weighed = True
@@ -774,40 +792,40 @@ cdef class Dispatch:
     cdef int ended(self, EventMsg msg) except -1:
         """Note that nothing of an event is left to do; LATER's reply is the application's."""
         cdef Inbox inbox = msg.inbox
-        cdef Settling each
+        cdef list settling
         if not msg.is_unfinished:
             return 0
         msg.is_unfinished = False
         inbox.unfinished -= 1
+        self.unfinished -= 1
         if inbox.unfinished == 0 and inbox.settling is not None:
             settling, inbox.settling = inbox.settling, None
-            for each in settling:
-                each.inboxes -= 1
-                if each.inboxes == 0:
-                    self.clock.soon(each.call)
+            for call in settling:
+                self.clock.soon(call)
+        if self.unfinished == 0 and self.settling is not None:
+            settling, self.settling = self.settling, None
+            for call in settling:
+                self.clock.soon(call)
         return 0
 
-    def settle(self, set inboxes not None, call):
-        """Call once when these inboxes have finished what they took; at once if they have.
+    def settle(self, Inbox inbox, call):
+        """Call once when what the inbox took is finished, or with None what every inbox took.
 
-        False: they have. An inbox that takes more meanwhile is waited for as well.
+        Returns False, and does not call, if that is so already. What is taken meanwhile is
+        waited for as well.
         """
-        cdef Settling settling = Settling.__new__(Settling)
-        cdef Inbox inbox
-        settling.call = call
-        for inbox in inboxes:
-            if inbox.unfinished:
-                settling.inboxes += 1
-                if inbox.settling is None:
-                    inbox.settling = []
-                inbox.settling.append(settling)
-        if settling.inboxes:
-            return True
-        call()
-        return False
+        if (self.unfinished if inbox is None else inbox.unfinished) == 0:
+            return False
+        if inbox is not None:
+            inbox.settling = inbox.settling or []
+            inbox.settling.append(call)
+        else:
+            self.settling = self.settling or []
+            self.settling.append(call)
+        return True
 
     def stop(self, set inboxes not None):
-        """Run nothing more of what waits in these inboxes.
+        """Take nothing more, and drop what waits in these inboxes.
 
         Returns the numbers of events that are dropped, and of those whose handlers still run.
         """
