@@ -85,14 +85,20 @@ class _Door:
             await chsk.finish(max(0.0, deadline - loop.time()))
 
     async def stop(self, app: web.Application) -> None:
-        """Close sockets 1012 and end polls with 503, within stop_timeout."""
-        self._deadline = asyncio.get_running_loop().time() + self._config.stop_timeout
+        """Let handlers finish, close sockets 1012, and end polls with 503, within stop_timeout."""
+        loop, config = asyncio.get_running_loop(), self._config
+        self._deadline = loop.time() + config.stop_timeout
         if self._is_ours and self._chsk.is_started:
-            self._chsk.stop()
+            try:
+                await self._chsk.settle(config.stop_timeout)
+            finally:
+                if self._chsk.is_started:
+                    self._chsk.stop()
         elif not self._is_ours:
             for task in self._parked:
                 task.cancel()  # and its request is given up
-        await end(self._service, self._config.stop_timeout)
+        least = min(config.close_timeout, config.stop_timeout)
+        await end(self._service, max(least, self._deadline - loop.time()))
 
     # -- requests
 

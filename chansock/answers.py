@@ -75,6 +75,7 @@ class Answer(Transport):
         """
         if admission.kind == "post":
             connection = endpoint.post(admission, body, self)
+            body = b""  # the channel has taken what it needs, and counts that
         else:
             connection = endpoint.open(admission, self)
         if not self._response.done():
@@ -115,13 +116,15 @@ async def answer(
         found = await body_of(request, endpoint, config, chunks)
         if found is None or isinstance(found, Response):
             return found
-        body = found
+        body, found = found, None
         if body and http1.is_form(request):
             request.set_form(body)
     admission = await admitted(request, endpoint, config, is_upgrade=False)
     if isinstance(admission, Response):
         return admission
-    return await Answer().given_to(admission, body, endpoint, leaving)
+    answering = Answer().given_to(admission, body, endpoint, leaving)
+    body = b""  # it would be held as long as the handler takes
+    return await answering
 
 
 async def body_of(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Hashable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Self
 
@@ -182,7 +183,10 @@ class ChannelSocket(Registry):
                 while core.unread:
                     msg = core.unread.popleft()
                     msg.release()
-                    yield msg
+                    try:
+                        yield msg
+                    finally:
+                        msg.let_end()
                 if core.is_stopped:
                     return
                 core.news.clear()
@@ -236,10 +240,27 @@ class ChannelSocket(Registry):
         self._presence.clear()
         self._core = _Core(self, clock)
 
-    def stop(self) -> None:
-        """Flush, close every socket 1012, end polls with 503; then nothing is sent any more."""
+    async def settle(self, timeout: float) -> None:
+        """Take nothing more, and give what was taken `timeout` seconds to be handled.
+
+        Nobody is admitted, and no socket is read, but handlers and the application go on
+        sending. A reply that a handler left for LATER is not waited for. Raises ChannelClosed
+        before the start and after the end.
+        """
         core = self._running()
-        core.dispatch.is_stopping = True
+        core.endpoint.pause()
+        is_settled = asyncio.Event()
+        if core.dispatch.settle(None, is_settled.set):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await is_settled.wait()
+
+    def stop(self) -> None:
+        """Flush, close every socket 1012, end polls with 503; then nothing is sent any more.
+
+        Drops events that were taken and are not handled yet: `await settle(timeout)` first.
+        """
+        core = self._running()
         core.endpoint.stop()
         core.is_stopped = True
         core.news.set()
@@ -260,12 +281,21 @@ class ChannelSocket(Registry):
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        if self.is_started:
-            self.stop()
-        await self.finish(self.config.stop_timeout)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.config.stop_timeout
+        try:
+            if self.is_started:
+                await self.settle(self.config.stop_timeout)
+        except asyncio.CancelledError:
+            deadline = loop.time()
+            raise
+        finally:
+            if self.is_started:
+                self.stop()
+            await self.finish(max(0.0, deadline - loop.time()))
 
     async def finish(self, timeout: float) -> None:
-        """Give the handlers that still run or wait their turn `timeout` seconds to end."""
+        """Give the handlers that still run `timeout` seconds to end, then cancel them."""
         core = self._started()
         try:
             if isinstance(core.clock, LoopClock):
@@ -353,6 +383,7 @@ class _Core:
             nobody=self.nobody,
             cut=hub.cut,
             unclaimed=dispatch.unclaimed_count,
+            unhandled=dispatch.unhandled,
             reply_lost=fanout.reply_lost,
             bad_packet=dispatch.bad_packet,
             bad_event=dispatch.bad_event,

@@ -84,14 +84,16 @@ class Config:
     http_idle_timeout: float = 75.0  # kept connection between requests; nginx's default. As long
     # may a peer take nothing of an answer that is under way
     close_timeout: float = 5.0  # wait for the peer's close frame
-    stop_timeout: float = 10.0  # a stop ends within this
+    stop_timeout: float = 10.0  # what was taken is handled within this; then all is closed
     # Sizes of what comes in
     max_message_bytes: int = 1 * MIB  # one packet, decoded; past it 1009, or 413
     max_empty_fragments: int = 100  # in succession, which no size bounds; past it 1008
     max_head_bytes: int = 16 * KIB  # request line and fields; past it 431
     max_header_fields: int = 100  # past it 431
     max_inbox_events: int = 32  # not yet handled, of one session; past it reading stops
-    max_inbox_bytes: int = 2 * MIB  # the same, in bytes as received
+    # The same, in bytes: of packets behind a handler that waits, and of what the values of events
+    # hold whose handlers wait. A single value may be larger; then nothing is taken beside it.
+    max_inbox_bytes: int = 2 * MIB
     # Sizes of what waits to go out, of one session and of all
     max_backlog_bytes: int = 1 * MIB  # past it the session is cut (1013)
     max_backlog_events: int = 1000  # the same, in events

@@ -91,8 +91,10 @@ def serve(
     WebSocket and Ajax at `path`, the browser's client at `<path>/chansock.js`;
     `fallback(request)`, plain or async, answers every other path (None: 404). Port 0 takes a
     free one. Instead of host and port: `sock`, a socket that is bound, or `unix`, the path of
-    a Unix socket. At the end the listener closes first; then sockets are closed 1012, what
-    waits is answered 503, and what is still connected after stop_timeout is cut off.
+    a Unix socket. At the end the listener closes, and nothing more is read. What was taken is
+    handled and answered, within stop_timeout; then sockets close with 1012, requests that wait
+    get 503, and connections that do not end within the rest of it (at least close_timeout) are
+    cut off.
     """
     http1.check_path(path)
     if sock is not None and unix is not None:
@@ -146,19 +148,41 @@ async def _serve(
             yield listener
         finally:
             listener.close()
-            if is_ours and chsk.is_started:
-                chsk.stop()
             deadline = loop.time() + chsk.config.stop_timeout
-            await end(service, chsk.config.stop_timeout)
-            if unix is not None:
-                # CPython does so by itself from 3.13 on; uvloop and older ones do not.
-                with suppress(FileNotFoundError):
-                    os.unlink(unix)
+            try:
+                await _stop(chsk if is_ours else None, service, chsk.config)
+            except asyncio.CancelledError:
+                deadline = loop.time()  # a second signal: handlers get no more time
+                raise
+            finally:
+                if unix is not None:
+                    # CPython does so by itself from 3.13 on; uvloop and older ones do not.
+                    with suppress(FileNotFoundError):
+                        os.unlink(unix)
     finally:
         if is_ours:
             if chsk.is_started:
                 chsk.stop()
             await chsk.finish(max(0.0, deadline - loop.time()))
+
+
+async def _stop(chsk: ChannelSocket | None, service: Service, config: Config) -> None:
+    """Let handlers finish, stop the channel if it is ours, and let every connection go."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + config.stop_timeout
+    try:
+        if chsk is not None and chsk.is_started:
+            try:
+                await chsk.settle(config.stop_timeout)
+            finally:
+                if chsk.is_started:
+                    chsk.stop()
+    except asyncio.CancelledError:
+        service.abort()
+        raise
+    # Handlers may have taken it all; a close frame still needs its answer.
+    least = min(config.close_timeout, config.stop_timeout)
+    await end(service, max(least, deadline - loop.time()))
 
 
 async def _listen(

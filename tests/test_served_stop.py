@@ -48,13 +48,23 @@ async def _stop(served: Served, number: int) -> None:
         packet = f'[[:test/push-to {{:uid "{user(me)}", :data "last"}}] nil]'
         async with served.peer() as page:
             await post(page, who("dora"), packet)
+        asks = '[[:served/stop "{}"] "{}"]'
+        for data, cb_id in (("one", "a"), ("two", "b")):
+            await socket.send(peer.frame(peer.TEXT, asks.format(data, cb_id).encode()))
+        await served.until(f'[:served/holds "{user(me)}"]', "[true nil]")
         waiting = [
             asyncio.create_task(_last_words(socket)),
             asyncio.create_task(_last_words(packed)),
         ]
         served.process.send_signal(number)
         closed = f"close {served.closes(1012)[0]}"
-        assert await waiting[0] == ['[[[:test/pushed "last"]] nil]', closed]
+        # What it took is handled one after the other, and answered, before it closes.
+        assert await waiting[0] == [
+            '[[[:test/pushed "last"]] nil]',
+            '["one" "a"]',
+            '["two" "b"]',
+            closed,
+        ]
         assert await waiting[1] == [closed]
         assert (await polling.answer()).status == 503
         answer = await posting.answer()

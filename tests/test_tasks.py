@@ -460,19 +460,56 @@ def test_a_stop_does_not_wait_for_a_worker_that_was_cancelled(run: Run) -> None:
     run(main())
 
 
-def test_a_context_that_cannot_be_compared_is_not_used_again(prepared: Prepared, run: Run) -> None:
-    class Odd:
+@pytest.mark.parametrize("waits", [False, True])
+def test_contexts_are_compared_by_identity_and_without_eq(
+    prepared: Prepared, run: Run, waits: bool
+) -> None:
+    class Account:
+        """Equal to every other, as two records of equal fields are."""
+
         def __eq__(self, other: object) -> bool:
-            raise ValueError("ours")
+            compared.append(self)
+            return True
+
+        __hash__ = None  # type: ignore[assignment]
+
+    compared: list[Account] = []
 
     async def main() -> None:
-        ODD.set(Odd())
+        outside = Account()
+        ODD.set(outside)
         begin = await prepared()
 
         async def sets() -> str:
-            ODD.set(Odd())
+            ODD.set(Account())
+            if waits:
+                await asyncio.sleep(0)
             return "done"
 
-        assert await begin(sets()) == "done"
+        async def looks() -> bool:
+            return ODD.get() is outside
+
+        await begin(sets())
+        await begin.settle()
+        while (seen := await begin(looks())) is NOT_BEGUN:
+            await asyncio.sleep(0)
+        assert seen is True
+
+    run(main())
+    assert compared == []
+
+
+def test_a_context_whose_variables_are_reset_is_used_again(prepared: Prepared, run: Run) -> None:
+    async def main() -> None:
+        begin = await prepared()
+
+        async def resets() -> str:
+            token = ODD.set(1)
+            VAR.reset(VAR.set("mine"))
+            ODD.reset(token)
+            return await name()
+
+        first = await begin(resets())
+        assert await begin(resets()) == first
 
     run(main())

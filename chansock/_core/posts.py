@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from chansock._core import wire
+from chansock._core import http1, wire
 from chansock._fast.dispatch import Connection, Dispatch
 from chansock._fast.head import unquote_form
 from chansock._fast.packet import Packer, Packet
@@ -25,6 +25,7 @@ from chansock.request import Request, Response
 
 __all__ = ["PostOrder", "Posts", "parse_number"]
 
+MAX_FIELDS: Final = 4096  # bytes of a form beside the packet: a token, some short parameters
 MAX_MISSED: Final = 32  # numbers passed by that may still come; our clients have 4 under way
 
 _NUMBER: Final = re.compile(r"([^-]{1,32})-([1-9][0-9]{0,15})")
@@ -38,10 +39,9 @@ def parse_number(text: str | None) -> tuple[str, int] | None:
 
 @dataclass(slots=True)
 class Post:
-    """One POST under way: its connection, its packet, and its number if it has one."""
+    """One POST under way: its connection, which keeps its packet, and its number if it has one."""
 
     connection: Connection
-    packet: bytes
     number: int = 0
     order: PostOrder | None = None
 
@@ -113,7 +113,10 @@ class Posts:
         if isinstance(packet, Response):
             self._answer(connection, packet)
             return
-        post = Post(connection, packet)
+        if self._dispatch.is_stopping:
+            self.end(connection)
+            return
+        post = Post(connection)
         numbered = parse_number(connection.request.params.get("n"))
         if numbered is not None:
             if order is None or numbered[0] != order.udt:
@@ -128,7 +131,14 @@ class Posts:
                 connection.answer(self._timeout)
                 return
         self._dispatch.posts.add(connection)
+        connection.keep(packet)
         self._place(post)
+
+    def refuse_waiting(self) -> None:
+        """Answer those of which nothing was taken: the channel takes nothing more."""
+        for connection in list(self._dispatch.posts):
+            if not connection.wants_reply:
+                self.end(connection)
 
     def stop(self) -> None:
         """Answer all that wait."""
@@ -159,6 +169,14 @@ class Posts:
             if len(given) > 1:
                 return self._refuse("bad_post", 400, f"expected one ppstr, got {len(given)}")
             packet = unquote_form(given[0]) if given else b""
+            if body and http1.is_form(request):
+                # The request lives as long as its event: it must not hold the packet again.
+                rest = b"&".join(f for f in bytes(body).split(b"&") if not f.startswith(b"ppstr="))
+                if len(rest) > MAX_FIELDS:
+                    return self._refuse(
+                        "too_big", 413, f"expected at most {MAX_FIELDS} bytes beside ppstr"
+                    )
+                request.set_form(rest)
         if len(packet) > limit:
             return self._refuse(
                 "too_big", 413, f"expected at most {limit} bytes (max_message_bytes)"
@@ -173,7 +191,8 @@ class Posts:
             self._hand_on(post)
             return
         if order.must_wait(post.number):
-            if len(order.waiting) >= self._config.max_inbox_events:
+            is_too_many = len(order.waiting) >= self._config.max_inbox_events
+            if is_too_many or self._is_too_much(post.connection):
                 self._answer(
                     post.connection, self._refuse("inbox_full", 503, "too many POSTs wait")
                 )
@@ -213,14 +232,20 @@ class Posts:
 
     def _hand_on(self, post: Post) -> None:
         connection = post.connection
+        packet = connection.packet
+        assert packet is not None  # it is not answered yet
+        if self._dispatch.is_stopping:
+            self.end(connection)
+            return
         try:
-            is_taken = connection.receive(post.packet, not self._packer.binary)
+            is_taken = connection.receive(packet, not self._packer.binary)
         except PacketError as error:
             self._answer(connection, Response(400, str(error)[:200]))
             return
         if not is_taken:
             self._wait_for_room(post)
             return
+        connection.let_go()
         if post.order is not None:
             post.order.stalled.pop(post.number, None)
         self._sweep.cancel(connection.timer)
@@ -236,7 +261,8 @@ class Posts:
 
     def _wait_for_room(self, post: Post) -> None:
         connection = post.connection
-        if connection.inbox.stalled_count >= self._config.max_inbox_events:
+        is_too_many = connection.inbox.stalled_count >= self._config.max_inbox_events
+        if is_too_many or self._is_too_much(connection):
             self._no_room(post)
             return
         connection.inbox.when_room(partial(self._try_again, post))
@@ -244,6 +270,11 @@ class Posts:
             post.order.stalled[post.number] = post
         if connection.timer is None:
             connection.timer = self._sweep.enter(self._config.poll_timeout, self._no_room, post)
+
+    def _is_too_much(self, connection: Connection) -> bool:
+        """Return whether the POSTs that wait hold too much, this one included; a single one may."""
+        waiting = connection.inbox.waiting
+        return waiting > self._config.max_inbox_bytes and waiting > connection.packet_bytes
 
     def _try_again(self, post: Post) -> None:
         if not post.connection.is_answered:

@@ -689,14 +689,25 @@ cdef class Protocol(Socket):
     # -- the end
 
     def shutdown(self):
-        """Let the peer go, for the server stops: a socket with 1012, behind all that waits for
-        it; what waits for its answer with 503; whoever asked for nothing without a word."""
+        """Let the peer go, for the server stops: first what was taken from it is handled and
+        answered, within stop_timeout."""
+        if (
+            self.link is not None and (self.state == FRAMES or self.reply is not None)
+            and self.service.endpoint.settles(self.link, self._shut_down)
+        ):
+            self._arm(self.service.config.stop_timeout)
+        else:
+            self._shut_down()
+
+    def _shut_down(self):
+        # A socket closes 1012, behind all that waits for it; what waits for its answer gets 503,
+        # and a peer that asked for nothing no word.
         if self.state == FRAMES:
             if self.link is not None:
                 self.service.endpoint.drained(self.link)    # behind a backlog, if there is one
             self.close(1012, "service restart")
         elif self.reply is not None:
-            self.reply.close(1012, "service restart")
+            self.service.endpoint.give_up(self.link)
         elif self.state == HELD:
             self.keeps_alive = False
             self._answer(self.service.endpoint.refuse("stopping", 503, "the server is stopping"))
@@ -724,7 +735,9 @@ cdef class Protocol(Socket):
             self._arm(self.service.sweep.lag)
             self.is_put_off = True
             return
-        if self.state == HELD:
+        if self.state == FRAMES or self.reply is not None:
+            self._shut_down()           # it was given stop_timeout
+        elif self.state == HELD:
             self._refuse(503, "the server took too long")
         elif self.state == READING and self.reader is not None:
             self._refuse_early(408, "expected a whole request sooner")

@@ -2,8 +2,16 @@
 #
 #   take -> unpack -> event -> route -> handler -> reply -> outbox
 #
-# A client's events are handled one at a time: while a handler waits, what follows stands in
-# the inbox, and one task (drain) works it off. Nothing here knows users, hooks or presence.
+# A client's events are handled one at a time. While a handler waits, what follows waits in the
+# inbox, as bytes, and one task (drain) works it off: a packet is decoded when it is its turn.
+#
+#   take --room?--> put_off -> queue -> decode -> event ...    behind a handler that waits
+#      \--no--> the edge keeps it, and reads no more
+#
+# What an inbox holds is counted: packets by their bytes, and the value of an event whose handler
+# waits by its weight. Past max_bytes nothing more is taken or decoded, but one value is always
+# decoded if no other is held: so max_bytes and one value is the most that a session can hold.
+# Nothing here knows users, hooks or presence.
 
 from libc.stdint cimport uint8_t
 from chansock._fast.buffer cimport WriteBuffer
@@ -23,11 +31,15 @@ cdef class Route:
 cdef class Inbox:
     # What a session sent and no handler has finished.
     cdef readonly Py_ssize_t events
-    cdef readonly Py_ssize_t nbytes
+    cdef readonly Py_ssize_t nbytes     # packets as bytes, values by their weight
     cdef object queue                   # deque of EventMsg behind the handler that waits; or None
     cdef bint is_running                # a handler waits
-    cdef list stalled                   # what is called once there is room: transports, POSTs
+    cdef bint is_full                   # the queue waits for room to decode its next packet
+    cdef dict stalled                   # what is called once there is room, in order; or None
     cdef bint is_resuming
+    cdef public Py_ssize_t waiting      # bytes of POSTs that wait outside, for order or room
+    cdef readonly Py_ssize_t unfinished  # events whose handlers are still to return
+    cdef list settling                  # what is called once there are none; or None
     cdef object __weakref__             # of those that belong to no session
 
 
@@ -45,9 +57,16 @@ cdef class Connection(Link):
     cdef readonly bint is_post
     cdef readonly bint is_answered      # a POST: its response is written
     cdef EventMsg asked                 # a POST: the event that its response waits for
+    cdef readonly bytes packet          # a POST: what waits for its order or for room; or None
+    cdef readonly Py_ssize_t packet_bytes   # what that counts in inbox.waiting
+    cdef Py_ssize_t needs               # a POST without room: the room that its value takes
+    cdef public bint is_ending          # nothing more is taken: its listener stops
     cdef int has_complained             # bits: which faults of it are logged already
 
     # take and cork are Link's. Junk is taken: a PacketError never comes out of a socket's.
+    cdef int take_behind(self, const uint8_t* data, Py_ssize_t size, bint is_text) except -1
+    cdef int no_room(self) except -1
+    cdef int refuse_packet(self, error) except -1
     # The packet is `whole`, or if that is None what `out` holds.
     cdef bint send_reply(self, WriteBuffer out, bytes whole) except -1
 
@@ -60,7 +79,12 @@ cdef class EventMsg:
     cdef Route route
     cdef Inbox inbox                    # whose room it takes
     cdef bint holds_room                # it still does
-    cdef Py_ssize_t size
+    cdef Py_ssize_t size                # how much of it
+    cdef bint is_weighed                # size is what its value holds
+    cdef bint is_unfinished             # counted in inbox.unfinished
+    cdef bytes packet                   # not decoded yet; None: it is
+    cdef bint is_text
+    cdef bint is_read                   # an iterator passes it on
     cdef bint is_replied
     cdef bint is_later                  # the handler returned LATER
 
@@ -82,7 +106,10 @@ cdef class Dispatch:
     cdef Py_ssize_t max_events
     cdef Py_ssize_t max_bytes
     cdef unsigned long thread           # the loop's
-    cdef public bint is_stopping
+    cdef public bint is_stopping        # nothing more is taken
+    cdef readonly bint is_stopped       # and nobody is there to be answered
+    cdef Py_ssize_t unfinished          # of all inboxes
+    cdef list settling                  # what is called once there are none; or None
     cdef object ws_ping                 # the grammar's constants
     cdef object ws_pong
     cdef object pong
@@ -94,17 +121,30 @@ cdef class Dispatch:
     cdef readonly Py_ssize_t bad_event
     cdef readonly Py_ssize_t forged
     cdef public Py_ssize_t unclaimed_count
+    cdef readonly Py_ssize_t unhandled
 
     cdef EventMsg event(
-        self, Connection connection, int length, object event_id, object data, object cb_id
+        self, Connection connection, int length, object event_id, object data, object cb_id,
+        EventMsg msg
     )
     cdef bint can_write(self, object cb_id) except -1
     cdef int lose_reply(self, Connection connection, object cb_id) except -1
+    cdef int enter(self, EventMsg msg, Inbox inbox) except -1
     cdef int admit(self, EventMsg msg, Inbox inbox) except -1
+    cdef int put_off(
+        self, Connection connection, const uint8_t* data, Py_ssize_t size, bint is_text
+    ) except -1
+    cdef EventMsg next_event(self, Inbox inbox)
+    cdef bint decode(self, EventMsg msg) except -1
+    cdef Py_ssize_t weigh(self, object data, object cb_id) except -1
+    cdef int hold(self, EventMsg msg) except -1
     cdef int run(self, EventMsg msg) except -1
     cdef object step(self, EventMsg msg)
     cdef int _begin(self, EventMsg msg, object awaitable, object go_on) except -1
     cdef int work_off(self, Inbox inbox) except -1
+    cdef int resume_soon(self, Inbox inbox) except -1
     cdef int finish(self, EventMsg msg, object result) except -1
     cdef int fail(self, EventMsg msg, object error) except -1
     cdef int done(self, EventMsg msg) except -1
+    cdef int free(self, EventMsg msg) except -1
+    cdef int ended(self, EventMsg msg) except -1

@@ -5,15 +5,19 @@ What is checked once per received event (envelope, event shape, namespaced id, t
 `chsk` namespace) is checked here. The rules for what is sent live in `_core/event`,
 the grammar's constants in `_core/wire`, which hands them down. No user, no hook, no
 presence, no socket: a Transport is told to read or not, and an Outbox gets the replies.
+
+It is a little past 600 lines: an event, its room in the inbox and its handler share one state.
 """
 
 cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
 from chansock._fast.buffer cimport WriteBuffer
 from chansock._fast.edn_source cimport owned
 from chansock._fast.fanout cimport Fanout, Link, Outbox, Transport
 from chansock._fast.packet cimport Packet, Packer, unpack_message
+from chansock._fast.weight cimport weight
 
 import logging
 from asyncio import CancelledError
@@ -45,6 +49,14 @@ cpdef bint is_awaitable(object value) noexcept:
     return chansock_is_awaitable(value)
 
 
+cdef enum:
+    # What an event counts besides what it holds: its EventMsg, its place, the head of its bytes.
+    AROUND = 192
+    # A packet of at most this size is decoded at once, also behind a handler that waits: it may
+    # be a ping, whose client waits for the pong; Sente's takes 5 s without one for a break.
+    MAX_PING = 128
+    MAX_PING_WEIGHT = 16384     # of its value: more than any of edn's in 128 bytes
+
 # What is logged once for each connection.
 cdef enum:
     BAD_PACKET = 1
@@ -75,13 +87,19 @@ cdef class Route:
 
 @cython.final
 cdef class Inbox:
-    """What a session sent and no handler has finished, in events and bytes as received."""
+    """What a session sent and no handler has finished, in events and in bytes that they hold."""
 
     def when_room(self, call):
         """Call once when something was finished, in the order asked."""
         if self.stalled is None:
-            self.stalled = []
-        self.stalled.append(call)
+            self.stalled = {}
+        self.stalled[call] = None
+
+    def forget(self, call):
+        """Do not call any more."""
+        if self.stalled is not None:
+            self.stalled.pop(call, None)
+            self.stalled = self.stalled or None
 
     @property
     def stalled_count(self):
@@ -90,17 +108,17 @@ cdef class Inbox:
 
     def resume(self):
         """Let those try again that found no room; the dispatch calls it."""
-        cdef list stalled = self.stalled or []
+        cdef list calls = list(self.stalled or ())
         cdef Py_ssize_t done = 0
         self.stalled = None
         self.is_resuming = False
         try:
-            for call in stalled:
+            for call in calls:
                 done += 1
                 call()
         finally:
-            if done < len(stalled):     # one raised: those behind it are not forgotten
-                self.stalled = stalled[done:] + (self.stalled or [])
+            if done < len(calls):       # one raised: those behind it are not forgotten
+                self.stalled = {**dict.fromkeys(calls[done:]), **(self.stalled or {})}
 
 
 @cython.final
@@ -126,31 +144,99 @@ cdef class Connection(Link):
         cdef EventMsg msg
         cdef PyObject* parts[3]
         cdef int length
-        # Whoever waits for room already comes first, even if some was made meanwhile.
-        if inbox.stalled is not None or inbox.events and (
-            inbox.events >= dispatch.max_events or inbox.nbytes + size > dispatch.max_bytes
+        # FIFO: what waits for room already goes first, even if there is room by now.
+        if dispatch.is_stopping or self.is_ending or inbox.stalled is not None or (
+            inbox.events and (
+                inbox.events >= dispatch.max_events or inbox.nbytes + size > dispatch.max_bytes
+            )
         ):
-            if not self.is_post:
-                inbox.when_room(self.read_on)
-            return 0
+            return self.no_room()
+        if inbox.is_running or inbox.queue is not None:
+            return self.take_behind(data, size, is_text)
         try:
             length = unpack_message(dispatch.packer, data, size, is_text, parts)
         except PacketError as error:
-            dispatch.bad_packet += 1
-            self._complain(BAD_PACKET, "bad_packet", "expected a packet", error)
-            if self.is_post:
-                raise
-            return 1
-        msg = dispatch.event(self, length, owned(parts[0]), owned(parts[1]), owned(parts[2]))
+            return self.refuse_packet(error)
+        msg = dispatch.event(
+            self, length, owned(parts[0]), owned(parts[1]), owned(parts[2]), None
+        )
         if msg is not None:
             msg.size = size
             dispatch.admit(msg, inbox)
         return 1
 
+    cdef int take_behind(self, const uint8_t* data, Py_ssize_t size, bint is_text) except -1:
+        """Take a message behind a handler that waits: as bytes, unless it has to be decoded."""
+        cdef Dispatch dispatch = self.dispatch
+        cdef Inbox inbox = self.inbox
+        cdef Py_ssize_t room = dispatch.max_bytes - inbox.nbytes
+        cdef Py_ssize_t held
+        cdef EventMsg msg
+        cdef PyObject* parts[3]
+        cdef int length
+        if size + AROUND > room or self.needs > room:
+            return self.no_room()
+        if size > MAX_PING and not self.is_post:
+            return dispatch.put_off(self, data, size, is_text)
+        try:
+            length = unpack_message(dispatch.packer, data, size, is_text, parts)
+        except PacketError as error:
+            return self.refuse_packet(error)
+        event_id, value, cb_id = owned(parts[0]), owned(parts[1]), owned(parts[2])
+        held = dispatch.weigh(value, cb_id)
+        if self.is_post:
+            # Its answer depends on what it holds, so it is decoded at once. If that is too much,
+            # it waits as bytes until there is room for its value, which is known by then.
+            if length and held > room:
+                self.needs = held
+                return self.no_room()
+        elif held > MAX_PING_WEIGHT:
+            return dispatch.put_off(self, data, size, is_text)
+        msg = dispatch.event(self, length, event_id, value, cb_id, None)
+        if msg is not None:
+            msg.size = held
+            msg.is_weighed = True
+            dispatch.admit(msg, inbox)
+        return 1
+
+    cdef int no_room(self) except -1:
+        # The dispatch calls `read_on`; a POST is tried again by `_core/posts`.
+        if not (self.is_post or self.is_ending):
+            self.inbox.when_room(self.read_on)
+        return 0
+
+    cdef int refuse_packet(self, error) except -1:
+        self.dispatch.bad_packet += 1
+        self._complain(BAD_PACKET, "bad_packet", "expected a packet", error)
+        if self.is_post:
+            raise error
+        return 1
+
     def read_on(self):
-        """Let the edge give again what had no room; its silence till now was our doing."""
+        """Let the edge pass what had no room again; the peer was silent because of us."""
+        if self.dispatch.is_stopping:
+            self.inbox.when_room(self.read_on)      # it still counts as alive
+            return
         self.transport.heard = True
         self.transport.set_reading(True)
+
+    def leave(self):
+        """Wait for room no more: the socket has closed."""
+        self.inbox.forget(self.read_on)
+
+    def keep(self, bytes packet not None):
+        """Keep the packet of a POST until it is its turn, or there is room for it."""
+        self.packet = packet
+        self.packet_bytes = PyBytes_GET_SIZE(packet) + AROUND
+        self.inbox.waiting += self.packet_bytes
+
+    def let_go(self):
+        """Return the packet that was kept, and keep it no more; None: there is none."""
+        cdef bytes packet = self.packet
+        self.packet = None
+        self.inbox.waiting -= self.packet_bytes
+        self.packet_bytes = 0
+        return packet
 
     def receive(self, view, bint is_text=True):
         """Take one message from an edge in Python; False: no room, give it again later.
@@ -172,6 +258,9 @@ cdef class Connection(Link):
 
     cdef bint send_reply(self, WriteBuffer out, bytes whole) except -1:
         cdef Outbox box = self.outbox
+        if self.dispatch.is_stopped and not self.is_post:
+            self.dispatch.fanout.reply_lost += 1
+            return False
         if self.is_post:
             whole = out.take() if whole is None else whole
             if self.answer(Packet(whole, self.dispatch.packer.binary)):
@@ -206,6 +295,7 @@ cdef class Connection(Link):
         self.is_answered = True
         self.dispatch.posts.discard(self)
         self.asked = None
+        self.let_go()
         self.dispatch.fanout.sweep.cancel(self.timer)
         self.timer = None
         if asked is not None and asked.is_later:
@@ -307,11 +397,23 @@ cdef class EventMsg:
             connection.dispatch.lose_reply(connection, self.cb_id)
         if self.is_later:
             connection.dispatch.done(self)
+        elif self.is_read:
+            connection.dispatch.ended(self)
         return is_sent
 
     def release(self):
-        """Take no more room in the inbox; for whoever took an event that no handler claimed."""
-        self.connection.dispatch.done(self)
+        """Take no more room in the inbox: an iterator passes the event on.
+
+        If a reply is wanted, a stop still waits until there is one, or until `let_end`.
+        """
+        self.is_read = True
+        self.connection.dispatch.free(self)
+        if not self.wants_reply:
+            self.connection.dispatch.ended(self)
+
+    def let_end(self):
+        """Let a stop wait no more for the reply to an event that an iterator has passed on."""
+        self.connection.dispatch.ended(self)
 
     def __repr__(self):
         return "EventMsg(id=%r, uid=%r)" % (self.id, self.uid)
@@ -358,10 +460,13 @@ cdef class Dispatch:
     # -- a packet becomes an event
 
     cdef EventMsg event(
-        self, Connection connection, int length, object event_id, object data, object cb_id
+        self, Connection connection, int length, object event_id, object data, object cb_id,
+        EventMsg msg
     ):
-        """Make the message that a handler gets; None if there is nothing to hand on."""
-        cdef EventMsg msg
+        """Make the message that a handler gets, of `msg` if that is not None.
+
+        Returns None if no handler is to see it.
+        """
         cdef object route
         if length == 0:
             return self._bad_event(connection, event_id, cb_id)
@@ -373,10 +478,11 @@ cdef class Dispatch:
                     return None
             elif not event_id.namespace:
                 return self._bad_event(connection, [event_id, data][:length], cb_id)
-        msg = EventMsg.__new__(EventMsg)
+        if msg is None:
+            msg = EventMsg.__new__(EventMsg)
+            msg.connection = connection
         msg.id = event_id
         msg.data = data
-        msg.connection = connection
         msg.cb_id = cb_id
         msg.route = route
         if cb_id is not None:
@@ -451,16 +557,95 @@ cdef class Dispatch:
 
     # -- an event meets its handler
 
-    cdef int admit(self, EventMsg msg, Inbox inbox) except -1:
-        """Run the handler, or let the event wait for one that waits."""
+    cdef int enter(self, EventMsg msg, Inbox inbox) except -1:
         inbox.events += 1
         inbox.nbytes += msg.size
+        inbox.unfinished += 1
+        self.unfinished += 1
         msg.inbox = inbox
-        msg.holds_room = True
-        if not inbox.is_running:
+        msg.holds_room = msg.is_unfinished = True
+        return 0
+
+    cdef int admit(self, EventMsg msg, Inbox inbox) except -1:
+        """Run the handler, or let the event wait for one that waits."""
+        self.enter(msg, inbox)
+        if not inbox.is_running and inbox.queue is None:
             return self.run(msg)
-        inbox.queue = inbox.queue or deque()
+        if inbox.queue is None:
+            inbox.queue = deque()
         inbox.queue.append(msg)
+        return 0
+
+    cdef int put_off(
+        self, Connection connection, const uint8_t* data, Py_ssize_t size, bint is_text
+    ) except -1:
+        """Let a packet wait as bytes for a handler that waits: its value may hold 70 times more."""
+        cdef EventMsg msg = EventMsg.__new__(EventMsg)
+        msg.connection = connection
+        msg.packet = PyBytes_FromStringAndSize(<const char*>data, size)
+        msg.is_text = is_text
+        msg.size = size + AROUND
+        self.enter(msg, connection.inbox)
+        if connection.inbox.queue is None:
+            connection.inbox.queue = deque()
+        connection.inbox.queue.append(msg)
+        return 1
+
+    cdef EventMsg next_event(self, Inbox inbox):
+        """Take the next event out of the queue; None: there is none, or no room to decode it."""
+        cdef EventMsg msg
+        while inbox.queue:
+            msg = inbox.queue[0]
+            # One value is always decoded if no other is held.
+            if (
+                msg.packet is not None and inbox.nbytes > self.max_bytes
+                and inbox.events > len(inbox.queue)
+            ):
+                inbox.is_full = True
+                return None
+            inbox.queue.popleft()
+            if msg.packet is None or self.decode(msg):
+                return msg
+        return None
+
+    cdef bint decode(self, EventMsg msg) except -1:
+        """Decode what waited as bytes. False: no handler is to see it, and it is done."""
+        cdef bytes packet = msg.packet
+        cdef PyObject* parts[3]
+        cdef int length
+        cdef bint is_event = False
+        msg.packet = None
+        try:
+            length = unpack_message(
+                self.packer, <const uint8_t*>PyBytes_AS_STRING(packet), PyBytes_GET_SIZE(packet),
+                msg.is_text, parts
+            )
+            is_event = self.event(
+                msg.connection, length, owned(parts[0]), owned(parts[1]), owned(parts[2]), msg
+            ) is not None
+        except PacketError as error:
+            msg.connection.refuse_packet(error)
+        finally:
+            if not is_event:
+                self.done(msg)
+        return is_event
+
+    cdef Py_ssize_t weigh(self, object data, object cb_id) except -1:
+        cdef Py_ssize_t held = AROUND
+        if data is not None:
+            held += weight(data, self.max_bytes)
+        if cb_id is not None:
+            held += weight(cb_id, self.max_bytes)
+        return held
+
+    cdef int hold(self, EventMsg msg) except -1:
+        """Count what an event's value holds, from now on: its handler waits."""
+        cdef Py_ssize_t held
+        if msg.holds_room and not msg.is_weighed:
+            held = self.weigh(msg.data, msg.cb_id)
+            msg.inbox.nbytes += held - msg.size
+            msg.size = held
+            msg.is_weighed = True
         return 0
 
     cdef int run(self, EventMsg msg) except -1:
@@ -488,6 +673,8 @@ cdef class Dispatch:
                 is_over = result is not NOT_BEGUN and result is not WAITS
                 if is_over:
                     self.finish(msg, result)
+                else:
+                    self.hold(msg)
         finally:
             if is_over and go_on is drain:
                 self.work_off(msg.inbox)    # also behind what no handler may catch
@@ -495,19 +682,46 @@ cdef class Dispatch:
 
     cdef int work_off(self, Inbox inbox) except -1:
         """Run what came behind a handler that is done."""
+        cdef EventMsg msg
         inbox.is_running = False
-        while inbox.queue and not inbox.is_running and not self.is_stopping:
-            self.run(inbox.queue.popleft())
-        if not inbox.queue:
-            inbox.queue = None      # an idle session owns no queue
+        try:
+            while not inbox.is_running:
+                msg = self.next_event(inbox)
+                if msg is None:
+                    break
+                self.run(msg)
+        finally:
+            if not inbox.queue:
+                inbox.queue = None      # an idle session owns no queue
+            elif not inbox.is_running and not inbox.is_full:
+                inbox.is_full = True    # what no handler may catch went through here
+                self.resume_soon(inbox)
         return 0
+
+    cdef int resume_soon(self, Inbox inbox) except -1:
+        if not inbox.is_resuming:
+            inbox.is_resuming = True
+            self.clock.soon(partial(self.resume, inbox))
+        return 0
+
+    def resume(self, Inbox inbox not None):
+        """Go on with what had no room: first what waits in the inbox, then what is outside."""
+        try:
+            if inbox.is_full:
+                inbox.is_full = False
+                if not inbox.is_running:
+                    self.work_off(inbox)
+        finally:
+            inbox.resume()
 
     cdef object step(self, EventMsg msg):
         """Call the handler and finish the event; what it waits for, if what follows must too."""
         cdef Route route = msg.route
         if route is None:
-            if not self.unclaimed(msg):
-                self.leave_unclaimed(msg)   # else whoever took it releases it
+            if self.unclaimed(msg):
+                self.hold(msg)      # until the iterator releases it
+            else:
+                self.leave_unclaimed(msg)
             return None
         try:
             result = route.handler(msg)
@@ -537,8 +751,9 @@ cdef class Dispatch:
             msg.is_later = True
             # A POST holds its room until it is answered; a socket's event does not.
             if not msg.connection.is_post or not msg.wants_reply:
-                self.done(msg)
-            return 0
+                return self.done(msg)
+            self.hold(msg)
+            return self.ended(msg)
         if msg.cb_id is not None and not msg.is_replied:
             try:
                 msg.reply(result)
@@ -557,17 +772,79 @@ cdef class Dispatch:
         return 0
 
     cdef int done(self, EventMsg msg) except -1:
-        """Give back the room that an event took in its inbox."""
+        """Give back the room of an event, which is finished."""
+        self.free(msg)
+        return self.ended(msg)
+
+    cdef int free(self, EventMsg msg) except -1:
         cdef Inbox inbox = msg.inbox
         if not msg.holds_room:
             return 0
         msg.holds_room = False
         inbox.events -= 1
         inbox.nbytes -= msg.size
-        if inbox.stalled is not None and not inbox.is_resuming:
-            inbox.is_resuming = True
-            self.clock.soon(inbox.resume)
+        if inbox.stalled is not None or inbox.is_full:
+            self.resume_soon(inbox)
         return 0
+
+    # -- the stop
+
+    cdef int ended(self, EventMsg msg) except -1:
+        """Note that nothing of an event is left to do; LATER's reply is the application's."""
+        cdef Inbox inbox = msg.inbox
+        cdef list settling
+        if not msg.is_unfinished:
+            return 0
+        msg.is_unfinished = False
+        inbox.unfinished -= 1
+        self.unfinished -= 1
+        if inbox.unfinished == 0 and inbox.settling is not None:
+            settling, inbox.settling = inbox.settling, None
+            for call in settling:
+                self.clock.soon(call)
+        if self.unfinished == 0 and self.settling is not None:
+            settling, self.settling = self.settling, None
+            for call in settling:
+                self.clock.soon(call)
+        return 0
+
+    def settle(self, Inbox inbox, call):
+        """Call once when what the inbox took is finished, or with None what every inbox took.
+
+        Returns False, and does not call, if that is so already. What is taken meanwhile is
+        waited for as well.
+        """
+        if (self.unfinished if inbox is None else inbox.unfinished) == 0:
+            return False
+        if inbox is not None:
+            inbox.settling = inbox.settling or []
+            inbox.settling.append(call)
+        else:
+            self.settling = self.settling or []
+            self.settling.append(call)
+        return True
+
+    def stop(self, set inboxes not None):
+        """Take nothing more, and drop what waits in these inboxes.
+
+        Returns the numbers of events that are dropped, and of those whose handlers still run.
+        """
+        cdef Inbox inbox
+        cdef EventMsg msg
+        cdef Py_ssize_t dropped = 0, running = 0
+        self.is_stopping = self.is_stopped = True
+        for inbox in inboxes:
+            while inbox.queue:
+                msg = inbox.queue.popleft()
+                dropped += 1
+                if msg.connection.asked is msg:
+                    msg.connection.asked = None     # so that its POST may be sent again
+                elif msg.wants_reply:
+                    self.fanout.reply_lost += 1
+                self.done(msg)
+            running += inbox.unfinished
+        self.unhandled += dropped
+        return dropped, running
 
 
 async def alone(EventMsg msg, awaitable):
@@ -591,10 +868,11 @@ async def drain(EventMsg msg, awaitable):
         while True:
             await alone(msg, awaitable)
             awaitable = None
-            while inbox.queue and awaitable is None:
-                msg = inbox.queue.popleft()
+            while awaitable is None:
+                msg = dispatch.next_event(inbox)
+                if msg is None:
+                    return
                 awaitable = dispatch.step(msg)
-            if awaitable is None:
-                return
+            dispatch.hold(msg)
     finally:
-        dispatch.work_off(inbox)    # only a handler that was cancelled leaves some
+        dispatch.work_off(inbox)    # what a cancelled handler, or a lack of room, leaves

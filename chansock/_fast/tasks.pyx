@@ -25,8 +25,19 @@ cdef extern from *:
             count++;
         return count;
     }
+    static int chansock_keep_last(PyObject *visited, void *last) {
+        *(PyObject **)last = visited;
+        return 0;
+    }
+    /* The table of a context's variables, which it visits last; only good to be compared. */
+    static PyObject *chansock_variables(PyObject *context) {
+        PyObject *last = NULL;
+        Py_TYPE(context)->tp_traverse(context, chansock_keep_last, &last);
+        return last;
+    }
     """
     Py_ssize_t weak_references "chansock_weak_references"(PyObject* borrowed) noexcept
+    PyObject* variables "chansock_variables"(PyObject* borrowed) noexcept
 
 cdef extern from "Python.h":
     ctypedef int PySendResult
@@ -41,13 +52,22 @@ cdef extern from "Python.h":
     Py_ssize_t references "Py_REFCNT"(PyObject* borrowed) noexcept
 
 cdef bint is_same_context(object context, object other) except -1:
-    """Tell whether the same is set in both; values that cannot be compared differ."""
-    try:
-        return context == other
-    except Exception:
+    """Return whether the same objects are set in both contexts.
+
+    Compares by identity: `==` would take two objects of two users for one if they are equal,
+    and would run their `__eq__`.
+    """
+    if variables(<PyObject*>context) == variables(<PyObject*>other):
+        return True             # a copy shares the table of variables until one of them is set
+    if len(context) != len(other):
         return False
+    for variable, value in other.items():
+        if context.get(variable, NOT_SET) is not value:
+            return False
+    return True
 
 
+cdef object NOT_SET = object()
 cdef object current_task = asyncio.current_task
 cdef object enter_task = asyncio.tasks._enter_task      # for who makes tasks of his own
 cdef object leave_task = asyncio.tasks._leave_task

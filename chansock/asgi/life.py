@@ -45,6 +45,7 @@ class Life:
         self._signals = _Signals(self._signalled)
         self._open = 0
         self._empty = asyncio.Event()
+        self._deadline: float | None = None  # of a stop that a signal has begun
 
     # -- requests
 
@@ -85,6 +86,7 @@ class Life:
                 f"application's lifespan, or chansock.asgi.Middleware, which starts it"
             )
         self._has_begun = True
+        self._deadline = None
         self._empty = asyncio.Event()  # that of a former life may be of another loop
         if not self._open:
             self._empty.set()
@@ -95,24 +97,34 @@ class Life:
         chsk = self.chsk
         if not chsk.is_started:
             return
-        if self._is_ours and not self._has_lifespan:
-            chsk.stop()  # nobody will say more
-        else:
-            chsk.endpoint.stop()  # the application may go on to `send` until its shutdown
+        timeout = chsk.config.stop_timeout
+        self._deadline = asyncio.get_running_loop().time() + timeout
+        try:
+            await chsk.settle(timeout)
+        finally:  # also where a second signal ends the wait
+            if chsk.is_started:
+                if self._is_ours and not self._has_lifespan:
+                    chsk.stop()  # nobody will say more
+                else:
+                    chsk.endpoint.stop()  # the application may `send` until its shutdown
         with suppress(TimeoutError):
             async with asyncio.timeout(chsk.config.close_timeout):
                 await self._empty.wait()
 
     async def _stop(self) -> None:
-        """Close sockets 1012, end polls with 503, and let handlers end, within stop_timeout."""
+        """Let handlers finish, close sockets 1012, and end polls with 503, within stop_timeout."""
         self._signals.restore()
         if not self._is_ours:
             return
         self._is_ours = False
         loop, chsk = asyncio.get_running_loop(), self.chsk
-        deadline = loop.time() + chsk.config.stop_timeout
+        deadline = self._deadline or loop.time() + chsk.config.stop_timeout
         if chsk.is_started:
-            chsk.stop()
+            try:
+                await chsk.settle(max(0.0, deadline - loop.time()))
+            finally:
+                if chsk.is_started:
+                    chsk.stop()
         try:
             async with asyncio.timeout_at(deadline):
                 await self._empty.wait()
@@ -191,9 +203,9 @@ class _Lifespan:
 class _Signals:
     """Runs `told()` on the loop at SIGINT and SIGTERM, and then the server's own handler.
 
-    A second signal has that at once. Where the server has none, or does not run on the main
-    thread, nothing is heard; where it has told its loop of it (`add_signal_handler`), both
-    run side by side.
+    A second signal cancels `told()` and runs the server's handler at once. Where the server has
+    no handler, or does not run on the main thread, nothing is heard; where it has passed its
+    handler to the loop (`add_signal_handler`), both run side by side.
     """
 
     def __init__(self, told: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -220,10 +232,12 @@ class _Signals:
         self._loop = None
 
     def _handle(self, number: int, frame: Any) -> None:
-        if self._loop is not None and self._task is None:
+        if self._loop is not None:
             with suppress(RuntimeError):  # it is closed
-                self._loop.call_soon_threadsafe(self._begin, number)
-                return
+                if self._task is None:
+                    self._loop.call_soon_threadsafe(self._begin, number)
+                    return
+                self._loop.call_soon_threadsafe(self._task.cancel)
         self._former[number](number, frame)
 
     def _begin(self, number: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
@@ -57,6 +58,10 @@ class EchoEndpoint:
 
     def closed(self, echo: Echo, code: int) -> None:
         """Nothing is known of an echo that could be forgotten."""
+
+    def settles(self, echo: Echo, call: Callable[[], object]) -> bool:
+        """Have nothing to wait for: what is received is sent at once."""
+        return False
 
     def answer_fields(self, request: Request) -> tuple[tuple[str, str], ...]:
         return ()

@@ -96,6 +96,14 @@ def make(packer: chansock.packers.Packer | None = None, **settings: Any) -> Chan
         await event.wait()
         return msg.data
 
+    @chsk.on("served/stop")
+    async def stop(msg: EventMsg[Any]) -> Any:
+        """Answer when the channel takes nothing more."""
+        held[msg.uid] = asyncio.Event()
+        while not chsk.endpoint.is_stopping:
+            await asyncio.sleep(0.01)
+        return msg.data
+
     @chsk.on("served/go")
     def go(msg: EventMsg[Any]) -> Any:
         event = held.pop(msg.data, None)

@@ -1,0 +1,366 @@
+"""What one client's events hold while they wait for a handler, and when they are decoded."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import tracemalloc
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from chansock import LATER, ChannelSocket, Config, EventMsg, Keyword
+from chansock._fast.weight import weigh
+from chansock.packers import EDN, Gzip, MessagePack
+from chansock.testing import World, user_id
+from chansock.testing.ajax import AjaxClient
+from chansock.testing.client import Reply
+
+MAX = 64 * 1024
+SETS = [set() for _ in range(2000)]  # 6 KB of edn, 450 KB of memory
+
+
+class Waits:
+    """A handler that waits until it may go on; `begun` has what it was called with."""
+
+    def __init__(self) -> None:
+        self.begun: list[Any] = []
+        self.ended = 0
+        self.gate = asyncio.Event()
+
+    async def __call__(self, msg: EventMsg[Any]) -> Any:
+        self.begun.append(msg.data if isinstance(msg.data, int) else None)
+        await self.gate.wait()
+        self.ended += 1
+        return "done"
+
+
+class Counts:
+    """A packer that counts what it unpacks."""
+
+    def __init__(self) -> None:
+        self.inner = EDN()
+        self.unpacked: list[int] = []
+
+    binary = False
+    fragment = property(lambda self: self.inner.fragment)
+    batch = property(lambda self: self.inner.batch)
+    packet = property(lambda self: self.inner.packet)
+
+    def unpack(self, view: memoryview) -> Any:
+        self.unpacked.append(len(view))
+        return self.inner.unpack(view)
+
+
+def channel(packer: Any = None, **settings: Any) -> ChannelSocket:
+    config = Config(**{"max_inbox_bytes": MAX, "max_message_bytes": MAX, **settings})
+    return ChannelSocket(config, user_id=user_id, packer=packer)
+
+
+def gzipped(packet: bytes) -> bytes:
+    stream = zlib.compressobj(9, wbits=31)
+    return b"\1" + stream.compress(packet) + stream.flush()
+
+
+def packet_of(event_id: str, data: Any = SETS) -> bytes:
+    return EDN().packet([Keyword(event_id), data], None)
+
+
+FLOODS: dict[str, tuple[Callable[[], Any], Callable[[bytes], bytes]]] = {
+    "edn": (EDN, bytes),
+    "gzip": (lambda: Gzip(EDN()), gzipped),
+}
+
+
+@pytest.mark.parametrize("kind", ["serial", "parallel", "iterator", "behind"])
+@pytest.mark.parametrize("name", FLOODS)
+def test_a_client_holds_at_most_max_inbox_bytes_and_one_value(name: str, kind: str) -> None:
+    make, wrap = FLOODS[name]
+    chsk, waits, first = channel(make()), Waits(), Waits()
+    chsk.on("t/first", first)
+    chsk.on("t/serial", waits)
+    chsk.on("t/parallel", waits, parallel=True)
+    packet = wrap(packet_of(f"t/{'parallel' if kind == 'behind' else kind}"))
+
+    async def never() -> None:
+        async for _ in chsk:
+            await asyncio.sleep(10_000)
+
+    with World(chsk) as world:
+        reader = world.loop.create_task(never())
+        world.turn()
+        client = world.ws(uid="a")
+        if kind == "iterator":
+            client.feed(wrap(b"[[:t/iterator 1] nil]"))  # which it does not come back from
+        world.turn()
+        gc.collect()
+        tracemalloc.start()
+        if kind == "behind":
+            client.feed(wrap(b"[[:t/first 1] nil]"))
+        for _ in range(30):
+            client.feed(packet)
+        world.turn()
+        if kind == "behind":
+            first.gate.set()  # the packets behind it are decoded now
+            world.turn()
+        held = tracemalloc.get_traced_memory()[0]
+        tracemalloc.stop()
+        waits.gate.set()
+        reader.cancel()
+        world.turn()
+    assert held < 1.5 * (MAX + weigh(SETS)) + 30 * len(packet)
+
+
+def test_a_packet_is_decoded_when_it_is_its_turn_and_once() -> None:
+    packer, waits = Counts(), Waits()
+    chsk = channel(packer)
+    chsk.on("t/e", waits)
+    with World(chsk) as world:
+        client = world.ws(uid="a")
+        packet = b'[[:t/e "%s"] nil]' % (b"x" * 200)
+        packer.unpacked.clear()  # the client has read its handshake
+        for _ in range(5):
+            client.feed(packet)
+        world.turn()
+        assert packer.unpacked == [len(packet)]
+        waits.gate.set()
+        world.turn()
+        assert packer.unpacked == [len(packet)] * 5
+        assert waits.ended == 5
+
+
+@pytest.mark.parametrize("packer", [EDN(), MessagePack(), Gzip(EDN())], ids=repr)
+def test_a_ping_is_answered_at_once_though_a_handler_waits(packer: Any) -> None:
+    chsk, waits = channel(packer), Waits()
+    chsk.on("t/e", waits)
+    with World(chsk) as world:
+        client = world.ws(uid="a")
+        client.send("t/e", "x" * 300)
+        client.send("t/e", "x" * 300)
+        reply = client.ping()
+        world.turn()
+        assert reply.value == "pong"
+        assert len(waits.begun) == 1
+        waits.gate.set()
+
+
+def test_a_small_packet_that_holds_much_waits_as_bytes() -> None:
+    chsk, waits = channel(Gzip(EDN(), max_bytes=1 << 20), max_inbox_bytes=1 << 20), Waits()
+    chsk.on("t/e", waits)
+    bomb = gzipped(b'[[:t/e "%s"] nil]' % (b"x" * 60_000))
+    assert len(bomb) <= 128
+    with World(chsk) as world:
+        client = world.ws(uid="a")
+        client.feed(*[bomb] * 10)
+        world.turn()
+        assert client.unread == 0
+        assert client.connection.inbox.nbytes < 60_000 + 10 * 500
+        waits.gate.set()
+        world.turn()
+        assert waits.ended == 10
+
+
+def test_what_is_behind_a_handler_keeps_its_order_and_its_faults() -> None:
+    chsk, waits = channel(), Waits()
+    order: list[Any] = []
+    chsk.on("t/wait", waits)
+    chsk.on("t/say", lambda msg: order.append(msg.data[0]))
+    pad = "y" * 200
+    with World(chsk) as world:
+        client = world.ws(uid="a")
+        client.send("t/wait")
+        client.send("t/say", [1, pad])
+        client.feed('[[:t/say "' + pad)  # no packet
+        client.send("t/say", [2])
+        client.feed(f'["{pad}" nil]')  # no event
+        client.send("chsk/forged", pad)
+        client.send("t/say", [3, pad])
+        world.turn()
+        assert order == []
+        waits.gate.set()
+        world.turn()
+        assert order == [1, 2, 3]
+        stats = chsk.stats
+        assert (stats.bad_packet, stats.bad_event, stats.forged) == (1, 1, 1)
+        assert (client.connection.inbox.events, client.connection.inbox.nbytes) == (0, 0)
+
+
+@pytest.mark.parametrize("is_parallel", [False, True])
+def test_all_that_was_taken_is_handled_in_order_however_much_it_holds(is_parallel: bool) -> None:
+    chsk, waits, seen = channel(), Waits(), []
+    chsk.on("t/wait", waits)
+
+    @chsk.on("t/heavy", parallel=is_parallel)
+    async def heavy(msg: EventMsg[Any]) -> None:
+        seen.append(msg.data[0])
+        await asyncio.sleep(1)
+
+    with World(chsk) as world:
+        client = world.ws(uid="a")
+        client.send("t/wait")
+        for n in range(20):
+            client.send("t/heavy", [n, SETS])
+        world.turn()
+        waits.gate.set()
+        world.advance(0.5)
+        assert seen == [0]
+        world.advance(60)
+        assert seen == list(range(20))
+        assert client.unread == 0
+        assert client.connection.inbox.nbytes == 0
+
+
+def test_a_handler_that_ends_at_once_is_not_weighed() -> None:
+    chsk, weights = channel(), []
+
+    @chsk.on("t/e")
+    async def ends(msg: EventMsg[Any]) -> None:
+        weights.append(msg.connection.inbox.nbytes)
+
+    with World(chsk) as world:
+        world.ws(uid="a").feed(packet := packet_of("t/e"))
+        assert weights == [len(packet)]
+
+
+# -- POSTs
+
+
+def number(client: AjaxClient, k: int, data: Any) -> Reply:
+    return client.post(packet_of("t/e", data), [("n", f"77-{k}")])
+
+
+def test_a_post_whose_value_has_no_room_waits_for_it_and_is_not_decoded_again_and_again() -> None:
+    packer, waits = Counts(), Waits()
+    chsk = channel(packer)
+    chsk.on("t/e", waits)
+    chsk.on("t/quick", lambda msg: None)
+    with World(chsk) as world:
+        client = world.ajax(uid="a")
+        client.send("t/e")
+        quick = [client.send("t/quick", n) for n in range(10)]
+        packer.unpacked.clear()
+        heavy = client.ask("t/e", SETS)
+        world.advance(1)
+        assert (heavy.status, len(packer.unpacked)) == (None, 1)
+        waits.gate.set()
+        world.turn()
+        assert heavy.value == "done"
+        assert [reply.status for reply in quick] == [200] * 10
+        assert sum(size > 1000 for size in packer.unpacked) == 2
+
+
+def test_a_bad_post_behind_a_handler_that_waits_gets_400_at_once() -> None:
+    chsk, waits = channel(), Waits()
+    chsk.on("t/e", waits)
+    with World(chsk) as world:
+        client = world.ajax(uid="a")
+        client.send("t/e")
+        bad = client.post("[[:t/e " + "x " * 300)
+        assert bad.status == 400
+        waits.gate.set()
+
+
+def test_a_post_that_is_answered_later_counts_what_it_holds() -> None:
+    chsk, kept = channel(), []
+    chsk.on("t/later", lambda msg: kept.append(msg) or LATER)
+    with World(chsk) as world:
+        client = world.ajax(uid="a")
+        replies = [client.ask("t/later", SETS) for _ in range(3)]
+        world.turn()
+        assert len(kept) == 1
+        kept[0].reply("now")
+        world.turn()
+        assert (replies[0].value, len(kept)) == ("now", 2)
+
+
+def test_posts_that_came_too_early_are_bounded_in_bytes() -> None:
+    chsk = channel()
+    seen: list[Any] = []
+    chsk.on("t/e", lambda msg: seen.append(len(msg.data)))
+    with World(chsk) as world:
+        client = world.ajax(uid="a", is_polling=False)
+        client.shake_hands("77")
+        client.poll()
+        early = [number(client, k, "x" * (MAX // 4)) for k in range(2, 10)]
+        assert [reply.status for reply in early] == [None] * 3 + [503] * 5
+        client.drop()  # their peers have left, and hold nothing any more
+        again = [number(client, k, "x" * (MAX // 4)) for k in range(2, 5)]
+        assert [reply.status for reply in again] == [None] * 3
+        number(client, 1, "x")
+        assert [reply.status for reply in again] == [200] * 3
+        assert seen == [1, *[MAX // 4] * 3]
+
+
+def test_posts_that_wait_for_room_are_bounded_in_bytes() -> None:
+    chsk, waits = channel(), Waits()
+    chsk.on("t/e", waits)
+    with World(chsk) as world:
+        client = world.ajax(uid="a")
+        client.send("t/e", "x" * (MAX - 100))
+        waiting = [client.send("t/e", "x" * (MAX // 4)) for _ in range(8)]
+        assert [reply.status for reply in waiting] == [None] * 3 + [503] * 5
+        waits.gate.set()
+        world.turn()
+        assert [reply.status for reply in waiting[:3]] == [200] * 3
+        assert waits.ended == 4
+
+
+def test_a_post_whose_handler_waits_does_not_hold_its_form_again() -> None:
+    chsk, kept = channel(), []
+    chsk.on("t/later", lambda msg: kept.append(msg) or LATER)
+    with World(chsk) as world:
+        client = world.ajax(uid="a", params=[("csrf-token", "t")])
+        client.ask("t/later", "x" * 10_000)
+        params = kept[0].request.params
+        assert "ppstr" not in params
+        assert (params["client-id"], params["csrf-token"]) == (client.client_id, "t")
+        too_much = client.post("[[:t/later] :ajax]", [("other", "y" * 5000)])
+        assert too_much.status == 413
+
+
+# -- what waits for room
+
+
+def test_a_socket_that_has_closed_waits_for_room_no_more() -> None:
+    chsk, waits = channel(max_inbox_events=1), Waits()
+    chsk.on("t/e", waits)
+    with World(chsk) as world:
+        client = world.ws(uid="a")
+        client.send("t/e", 0)
+        inbox = client.connection.inbox
+        for n in range(5):
+            client.send("t/e", n)
+            assert inbox.stalled_count == 1
+            client.cut()
+            assert inbox.stalled_count == 0
+            client.connect()
+        client.send("t/e", 9)
+        waits.gate.set()
+        world.turn()
+        assert waits.begun == [0, 9]
+
+
+def test_what_no_handler_may_catch_does_not_hold_the_queue() -> None:
+    class Ours(BaseException):
+        pass
+
+    chsk, waits, handled = channel(), Waits(), []
+    chsk.on("t/wait", waits)
+    chsk.on("t/good", lambda msg: handled.append(msg.data))
+
+    @chsk.on("t/bad")
+    def bad(msg: EventMsg[Any]) -> None:
+        raise Ours
+
+    with World(chsk) as world:
+        client = world.ws(uid="a")
+        client.send("t/wait")
+        client.send("t/bad")
+        client.send("t/good", 1)
+        waits.gate.set()
+        world.turn()
+        client.send("t/good", 2)
+        world.turn()
+        assert handled == [1, 2]
