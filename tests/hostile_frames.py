@@ -27,7 +27,7 @@ CONNECTIONS = 16  # of an attack by requests
 async def no_attack(target: Target) -> str:
     """A core that is busy and a server that is not: what the machine adds to a wait."""
     target.begin()
-    for n in range(300):
+    for n in range(target.size):
         bomb(MIB)
         if n % 10 == 0:
             await target.answers()
@@ -251,7 +251,7 @@ async def half_sent_bodies(target: Target) -> str:
 PER_CONNECTION = {"size": 4000, "full": 4000, "answers": 16}
 
 ATTACKS = (
-    Attack(no_attack, "served", MIB, servers=ON_SOCKETS),
+    Attack(no_attack, "served", MIB, servers=ON_SOCKETS, size=20, full=300),
     Attack(flood_of_pings, "closed 1000", MIB, servers=ON_SOCKETS),
     Attack(sleeping_reader, "closed 1013", 2 * MIB),
     Attack(silent_gigabyte, "closed 1009", MIB, servers=ON_SOCKETS),

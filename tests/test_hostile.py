@@ -8,7 +8,7 @@ from pathlib import Path
 import hostile
 import pytest
 
-SERVED_WITHIN = 1.0  # seconds; the aim is 50 ms, which bench_hostile.py shows
+SERVED_WITHIN = 2.0  # seconds, on a busy machine; bench_hostile.py shows whether the aim is met
 
 
 @pytest.mark.slow
