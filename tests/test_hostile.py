@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import hostile
 import pytest
 
-SERVED_WITHIN = 1.0  # seconds; the aim is 50 ms, which bench_hostile.py shows
+SERVED_WITHIN = 2.0  # seconds, on a busy machine; bench_hostile.py shows whether the aim is met
 
 
 @pytest.mark.slow
@@ -16,6 +17,8 @@ SERVED_WITHIN = 1.0  # seconds; the aim is 50 ms, which bench_hostile.py shows
 def test_an_attack_costs_little_and_others_are_served(name: str) -> None:
     attack = hostile.ATTACKS[name]
     found = hostile.run(name)
-    assert found.outcome == attack.outcome
+    assert re.fullmatch(attack.outcome, found.outcome), found
     assert found.growth < attack.growth, found
+    assert attack.logged is None or found.logged < attack.logged, found
+    assert found.meanwhile >= attack.answers, found
     assert found.worst < SERVED_WITHIN, found
