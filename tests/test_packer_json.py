@@ -12,6 +12,7 @@ from uuid import UUID
 
 import packed_values as pv
 import pytest
+from growth import growth
 from hypothesis import given
 from hypothesis import strategies as st
 from same import tree
@@ -186,6 +187,18 @@ def test_a_packet_is_taken_apart_as_sente_does() -> None:
 def test_what_is_no_json_or_would_merge_is_refused(text: str | bytes) -> None:
     with pytest.raises(PacketError, match="expected"):
         unpack(text)
+
+
+def test_a_repeated_key_is_found_in_linear_work() -> None:
+    def packet(keys: int) -> bytes:
+        pairs = [f'"{n}":1' for n in range(keys)]
+        return f"[{{{','.join([*pairs, pairs[-1]])}}}]".encode()
+
+    def refused(packet: bytes) -> None:
+        with pytest.raises(PacketError, match="expected distinct keys, got '[0-9]+' again"):
+            unpack(packet)
+
+    assert growth(refused, packet(1000), packet(4000)) < 9  # 4, or 16 if it were quadratic
 
 
 def test_each_truncation_is_refused() -> None:

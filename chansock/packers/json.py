@@ -140,9 +140,11 @@ def _carried(body: Any) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        again = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"expected distinct keys, got {shown(again)} again")
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"expected distinct keys, got {shown(key)} again")
+            seen.add(key)
     return found
 
 
