@@ -24,6 +24,7 @@ from types import GenericAlias
 from chansock._fast import tasks
 from chansock.errors import PacketError
 from chansock.target import ClientTarget
+from chansock.values import short_repr
 
 cdef extern from *:
     """
@@ -220,12 +221,8 @@ cdef class Connection(Link):
         # Once for each connection and kind of fault: a peer must not fill the log.
         if not self.has_complained & what:
             self.has_complained |= what
-            try:
-                got = "%.80r" % (got,)
-            except RecursionError:      # as deep as the reader lets it be
-                got = type(got).__name__
             log.warning("%s uid=%r client=%r: %s, got %s",
-                        log_id, self.uid, self.client_id[:8], expected, got)
+                        log_id, self.uid, self.client_id[:8], expected, short_repr(got))
 
 
 @cython.freelist(64)

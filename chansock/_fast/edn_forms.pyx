@@ -26,7 +26,8 @@ from chansock._fast.edn_tokens cimport (
     qualified, read_key, read_keyword, read_name, read_symbol)
 
 from chansock.errors import EdnDecodeError, EdnTruncated
-from chansock.values import FrozenDict, FrozenStrDict, Keyword, List, StrDict, Symbol, Tagged
+from chansock.values import (
+    FrozenDict, FrozenStrDict, Keyword, List, StrDict, Symbol, Tagged, short_repr)
 
 cdef extern from *:
     """
@@ -450,7 +451,7 @@ cdef object _call(Source* s, const uint8_t* start, object function, object value
         return function(value)
     except Exception as error:
         fail(s, start, f"expected what the reader of the tag takes, got {shown(s, start)}: "
-                       f"{error!r}")
+                       f"{short_repr(error, 160)}")
 
 
 cdef object _built_in(Source* s, const uint8_t* start, str tag):
