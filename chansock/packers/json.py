@@ -59,10 +59,9 @@ class JSON:
         """Tell that packets are text."""
         return False
 
-    def fragment(self, event: tuple[str, Any], /) -> bytes:
-        """Return `["id",data]`, or `["id"]` without data."""
-        name, data = event
-        return self._written([name] if data is None else [name, data], IN_BATCH)
+    def fragment(self, event: tuple[str] | tuple[str, Any], /) -> bytes:
+        """Return `["id",data]` of `(id, data)`, `["id"]` of `(id,)`."""
+        return self._written([*event], IN_BATCH)
 
     def batch(self, fragments: list[bytes], /) -> bytes:
         """Return `[[event,...],null]`."""
