@@ -6,7 +6,7 @@ which type is of `conversion`. Nothing of a type checker's is known here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from enum import Enum
 from typing import Any, Final, TypeAlias
@@ -17,6 +17,7 @@ __all__ = [
     "SCALARS",
     "Converter",
     "anything",
+    "distinct",
     "either",
     "instance",
     "literal",
@@ -33,6 +34,8 @@ __all__ = [
 ]
 
 Converter: TypeAlias = Callable[[Any], Any]
+
+MOST_OF_ONE_HASH: Final = 32  # keys or members, as in the readers
 
 
 def anything(value: Any) -> Any:
@@ -119,7 +122,7 @@ def member(kind: type[Enum]) -> Converter:
         try:
             if not isinstance(value, bool) or has_bool:  # True is equal to 1
                 return kind(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):  # the repr of a deep value
             pass
         raise BadData(f"expected {one_of(one.value for one in kind)}, got {shown(value)}")
 
@@ -183,6 +186,17 @@ def many(names: str, made: Callable[[Any], Any], item: Converter, *taken: type) 
     return convert
 
 
+def distinct(kind: type[Any]) -> Callable[[Any], Any]:
+    """Return what makes a set, or a frozenset, of a collection."""
+
+    def make(members: Any) -> Any:
+        if not isinstance(members, set | frozenset):  # those came through a reader
+            check_crowd(members)
+        return kind(members)
+
+    return make
+
+
 def row(items: list[Converter]) -> Converter:
     """Take a list of this length, each item by its own converter."""
 
@@ -206,13 +220,17 @@ def mapping(key: Converter, item: Converter) -> Converter:
     def convert(value: Any) -> Any:
         if not isinstance(value, dict):
             raise BadData(f"expected a map, got {shown(value)}")
-        found = {}
+        names: list[Any] = []
+        items: list[Any] = []
         for name, one in value.items():
             try:
-                found[key(name)] = item(one)
+                names.append(key(name))
+                items.append(item(one))
             except BadData as error:
                 raise error.under(name) from None
-        return found
+        if key is not text:
+            check_crowd(names)
+        return dict(zip(names, items, strict=True))
 
     return convert
 
@@ -289,6 +307,26 @@ def model(kind: Any, classes: tuple[type, ...]) -> Converter:
             raise bad from None
 
     return convert
+
+
+def check_crowd(keys: Sequence[Any]) -> None:
+    """Refuse keys or members of which too many differ and have one hash.
+
+    Each would be compared with all those before. The readers do not let such a map or set pass;
+    here they come of a list, or of text. Python keys the hash of strings with a secret.
+    """
+    if len(keys) <= MOST_OF_ONE_HASH:
+        return
+    held: set[Any] = set()
+    counts: dict[int, int] = {}
+    for key in keys:
+        if isinstance(key, str | float) or key in held:
+            continue
+        held.add(key)
+        mark = hash(key)
+        counts[mark] = counts.get(mark, 0) + 1
+        if counts[mark] > MOST_OF_ONE_HASH:
+            raise BadData("expected keys or members that differ in their hashes")
 
 
 # -- words

@@ -4,6 +4,7 @@
 
 from decimal import Decimal
 from fractions import Fraction
+from math import gcd
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
@@ -286,9 +287,22 @@ cdef object _ratio(Source* s, const uint8_t* start, const uint8_t* p, const uint
         if end == s.end:
             cut(s, start, "expected a ratio, got a denominator of 0")
         fail(s, start, "expected a ratio, got a denominator of 0")
-    if not above % below:
-        return above // below
-    return Fraction(above, below)
+    return ratio_of(above, below)
+
+
+cdef object ratio_of(object above, object below):
+    cdef object divisor = gcd(above, below)
+    cdef object value
+    if divisor != 1:
+        above //= divisor
+        below //= divisor
+    if below == 1:
+        return above
+    # Fraction() checks its arguments and finds the divisor again: 1 us
+    value = object.__new__(Fraction)
+    value._numerator = above
+    value._denominator = below
+    return value
 
 
 cdef object _decimal(Source* s, const uint8_t* start, const uint8_t* p, const uint8_t* end):
