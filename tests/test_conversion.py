@@ -468,3 +468,18 @@ def test_a_value_too_deep_to_be_shown_is_no_member_of_an_enum():
         deep = [deep]
     with pytest.raises(BadData, match="expected one of 'red', 'blue', got list"):
         converter(Color)(deep)
+
+
+class Count(pydantic.BaseModel):
+    n: int
+    of: list[int] = []
+
+
+@pytest.mark.parametrize("exponent", [4300, 2147483647])
+def test_no_decimal_makes_an_integer_without_bound(exponent):
+    convert = converter(Count)
+    large = Decimal(f"1E+{exponent}")
+    for data in ({"n": large}, {"n": 1, "of": [large]}):
+        with pytest.raises(BadData, match=r"expected a Decimal below 1E\+4300, got Decimal"):
+            convert(data)
+    assert convert({"n": Decimal("1E+4299")}).n == 10**4299

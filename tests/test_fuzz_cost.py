@@ -49,7 +49,7 @@ def test_each_packer_is_searched(name: str) -> None:
 def test_a_quadratic_reader_is_found_and_saved(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
-    found = Search(FORMS["json"], Quadratic(), Random(1), size=8 * 1024)
+    found = Search(FORMS["json"], Quadratic(), Random(1), size=2048)
     del found.kept["convert"], found.kept["write"]
     fault = next(fault for fault in found.finish(lambda line: None) if fault.kind == "read")
     monkeypatch.setattr(cost, "ROOT", tmp_path)

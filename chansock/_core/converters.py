@@ -36,6 +36,7 @@ __all__ = [
 Converter: TypeAlias = Callable[[Any], Any]
 
 MOST_OF_ONE_HASH: Final = 32  # keys or members, as in the readers
+MOST_DIGITS: Final = 4300  # of an integer, as in the readers
 
 
 def anything(value: Any) -> Any:
@@ -296,6 +297,7 @@ def model(kind: Any, classes: tuple[type, ...]) -> Converter:
     def convert(value: Any) -> Any:
         if type(value) in classes:
             return value
+        check_decimals(value)
         try:
             return validate(value)
         except pydantic.ValidationError as error:
@@ -307,6 +309,21 @@ def model(kind: Any, classes: tuple[type, ...]) -> Converter:
             raise bad from None
 
     return convert
+
+
+def check_decimals(value: Any) -> None:
+    """Refuse a Decimal that would be an int of more than MOST_DIGITS digits.
+
+    pydantic makes an int of a Decimal where a field is one: of `1e2147483647M` one of 900 MB.
+    """
+    left = [value]
+    for node in left:  # grows while it is walked
+        if isinstance(node, dict):
+            left += node.values()
+        elif isinstance(node, list | tuple | set | frozenset):
+            left += node
+        elif type(node) is Decimal and node.is_finite() and node.adjusted() >= MOST_DIGITS:
+            raise BadData(f"expected a Decimal below 1E+{MOST_DIGITS}, got {shown(node)}")
 
 
 def check_crowd(keys: Sequence[Any]) -> None:
