@@ -174,7 +174,7 @@ def many(names: str, made: Callable[[Any], Any], item: Converter, *taken: type) 
     def convert(value: Any) -> Any:
         if type(value) not in taken and not isinstance(value, taken):
             raise BadData(f"expected {names}, got {shown(value)}")
-        if item is anything:
+        if item is anything or not value:
             return made(value)
         found = []
         try:
@@ -301,7 +301,9 @@ def model(kind: Any, classes: tuple[type, ...]) -> Converter:
         try:
             return validate(value)
         except pydantic.ValidationError as error:
-            first, *others = error.errors(include_url=False, include_context=False)
+            first, *others = error.errors(
+                include_url=False, include_context=False, include_input=False
+            )
             more = f" (and {len(others)} more)" if others else ""
             bad = BadData(worded(first["msg"]) + more)
             for step in reversed(first["loc"]):

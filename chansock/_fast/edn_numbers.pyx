@@ -51,7 +51,6 @@ cdef int _fill_most_digits() except -1:
 _fill_most_digits()
 
 
-
 # powers of ten, each exact in a double
 cdef double* POWERS = [
     1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15,
