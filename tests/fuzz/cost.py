@@ -109,8 +109,8 @@ class Search:
 
     def __post_init__(self) -> None:
         for atom in self.form.atoms:
-            for outer in range(len(self.form.containers)):
-                self._try(Recipe((atom,), outer=outer))
+            self._try(Recipe((atom,)))
+            self._try(Recipe((atom,), outer=self.chance.randrange(len(self.form.containers))))
 
     def step(self) -> None:
         """Try one new recipe."""
