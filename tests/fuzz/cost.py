@@ -203,19 +203,24 @@ class Search:
         for kind, kept in self.kept.items():
             worst: tuple[float, Recipe, str] | None = None
             for found in kept[:4]:
-                sizes = [self.size, 2 * self.size, 4 * self.size]
-                costs = [self._at(kind, found.recipe, size) for size in sizes]
+                costs = self._at_sizes(kind, found.recipe)
+                for _ in range(2):  # what other programs took at a time is no fault
+                    if _is_well(kind, costs):
+                        break
+                    costs = list(map(min, costs, self._at_sizes(kind, found.recipe)))
                 per_64k, growth = costs[2][0] * 64 * KIB / costs[2][1], _growth(costs)
                 unit = f"{per_64k * 1e3:.1f} ms" if kind in TIMED else f"{per_64k / 65536:.0f} B/B"
                 words = f"{unit} at {len(costs[2][2])} bytes, {growth:.1f} times as at a quarter"
                 if worst is None or per_64k > worst[0]:
                     worst = per_64k, found.recipe, words
-                is_slow = kind in TIMED and per_64k * 1e3 > MOST_MS
-                if is_slow or (growth > MOST_GROWTH and (kind not in TIMED or costs[2][0] > LEAST)):
+                if not _is_well(kind, costs):
                     faults.append(Fault(kind, costs[2][2], f"{words}: {_told(found.recipe)}"))
             if worst is not None:
                 report(f"{kind:8} {worst[2]}: {_told(worst[1])}")
         return faults
+
+    def _at_sizes(self, kind: str, recipe: Recipe) -> list[tuple[float, int, bytes]]:
+        return [self._at(kind, recipe, times * self.size) for times in (1, 2, 4)]
 
     def _at(self, kind: str, recipe: Recipe, size: int) -> tuple[float, int, bytes]:
         """Return the cost at a size, in seconds or bytes, the size, and the packet."""
@@ -224,6 +229,13 @@ class Search:
         costs = [self._cost(kind, call, 7) for call in calls]
         cost = max(costs, default=0.0)
         return cost / 1e9 if kind in TIMED else cost, len(plain), self.form.wrap(plain)
+
+
+def _is_well(kind: str, costs: list[tuple[float, int, bytes]]) -> bool:
+    cost, size, _ = costs[2]
+    if kind in TIMED and (cost * 1e3 * 64 * KIB / size > MOST_MS or cost < LEAST):
+        return cost < LEAST
+    return _growth(costs) <= MOST_GROWTH
 
 
 def _growth(costs: list[tuple[float, int, bytes]]) -> float:
