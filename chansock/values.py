@@ -133,7 +133,9 @@ class FrozenDict(dict[K, V]):
         # A sum, because equal dicts may differ in order; not a frozenset, whose
         # slots a peer could fill with items of one hash. Computed here, bottom-up,
         # so that hashing a deep one later does not recurse.
-        total = sum(hash(item) for item in self.items())
+        total = 0
+        for item in self.items():
+            total += hash(item)
         self._hash = hash((FrozenDict, len(self), total))
 
     def __hash__(self) -> int:  # type: ignore[override]

@@ -561,10 +561,16 @@ cdef int with_text(Source* s, Py_ssize_t base) except -1:
     return 0
 
 
+cdef object NO_ENTRIES = FrozenDict()     # it cannot change, so all empty ones are this one
+
+
 cdef int freeze(Source* s, Py_ssize_t base, const uint8_t* start, bint has_text) except -1:
     cdef object plain = <object>s.items[base]
     try:
-        result = FrozenStrDict(plain) if has_text else FrozenDict(plain)
+        if not <dict>plain:
+            result = NO_ENTRIES
+        else:
+            result = FrozenStrDict(plain) if has_text else FrozenDict(plain)
     except (TypeError, RecursionError) as error:    # what a reader function made
         fail(s, start, f"expected a map that can be hashed, got {error}")
     release(s.items[base])
