@@ -31,6 +31,7 @@ from chansock.request import Response
 from chansock.routing import Registry
 from chansock.stats import Lost, Stats
 from chansock.target import ALL, ANONYMOUS, ClientTarget, Target, UserId, is_user_id
+from chansock.values import NO_DATA
 
 __all__ = ["ChannelSocket"]
 
@@ -82,12 +83,14 @@ class ChannelSocket(Registry):
         self,
         to: Target,
         event_id: str,
-        data: object = None,
+        data: object = NO_DATA,
         *,
         latest: Hashable | None = None,
         flush: bool = False,
     ) -> None:
         """Push the event `[event_id data]` to every client that `to` means.
+
+        Without `data` the event is `[event_id]`; None is data, and written as nil.
 
         `to` is a user id, ALL, ANONYMOUS or `msg.client`. Encoded before this returns;
         written at the end of the loop's turn, or at once with `flush`, in the order of
@@ -105,7 +108,7 @@ class ChannelSocket(Registry):
             event.check_user_id(to)
         if latest is not None:
             hash(latest)
-        fragment = Fragment(self.packer.fragment((keyword, data)), latest)
+        fragment = Fragment(self.packer.fragment(event.event_of(keyword, data)), latest)
         if fragment.nbytes > self.config.max_backlog_bytes:
             raise InvalidEvent(
                 f"expected at most {self.config.max_backlog_bytes} bytes (max_backlog_bytes) "

@@ -3,14 +3,15 @@
 Keyword, Symbol and Char are strings, List is a tuple, StrDict and FrozenDict
 are dicts, so that code which knows nothing of edn can use them. Nothing here
 reads, writes or checks text: any string makes a Keyword, and the writer refuses
-one that edn could not spell.
+one that edn could not spell. `short_repr` shows any value in a log or an error.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from array import array
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn, Self, TypeVar, final
+from typing import Any, Final, NoReturn, Self, TypeVar, final
 
 __all__ = [
     "Char",
@@ -132,7 +133,9 @@ class FrozenDict(dict[K, V]):
         # A sum, because equal dicts may differ in order; not a frozenset, whose
         # slots a peer could fill with items of one hash. Computed here, bottom-up,
         # so that hashing a deep one later does not recurse.
-        total = sum(hash(item) for item in self.items())
+        total = 0
+        for item in self.items():
+            total += hash(item)
         self._hash = hash((FrozenDict, len(self), total))
 
     def __hash__(self) -> int:  # type: ignore[override]
@@ -188,3 +191,84 @@ class Tagged:
 
     tag: str
     value: Any
+
+
+class _NoData:
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "<no data>"
+
+
+# The default of `data` where an event is sent: `[:id]`. None is data, too: `[:id nil]`.
+NO_DATA: Final = _NoData()
+
+
+# -- for logs and errors
+
+_BRACKETS: Final[dict[type, tuple[str, str]]] = {
+    list: ("[", "]"),
+    tuple: ("(", ")"),
+    set: ("{", "}"),
+    frozenset: ("frozenset({", "})"),
+    List: ("List((", "))"),
+    dict: ("{", "}"),
+    StrDict: ("StrDict({", "})"),
+    FrozenDict: ("FrozenDict({", "})"),
+    FrozenStrDict: ("FrozenStrDict({", "})"),
+}
+
+
+def short_repr(value: object, size: int = 80) -> str:
+    """Return the first `size` characters of repr(value), for a value that a peer chose.
+
+    Never raises. The work is bounded by `size`, however large or deep the value is. An integer
+    of more than 1000 bits is shown as their number: Python may refuse to make digits of it.
+    """
+    shown = ""
+    try:
+        for part in _parts(value, size):
+            shown += part
+            if len(shown) >= size:
+                break
+    except RecursionError:  # called close to the limit
+        shown += "..."
+    return shown[:size]
+
+
+def _parts(value: object, size: int) -> Iterator[str]:
+    """Yield the repr of a value piece by piece; each level of depth yields a piece first."""
+    kind = type(value)
+    if kind in _BRACKETS and isinstance(value, list | tuple | set | frozenset | dict):
+        opening, closing = _BRACKETS[kind]
+        if not value and kind in (set, frozenset):
+            opening, closing = kind.__name__, "()"
+        yield opening
+        between = ""
+        for item in value:
+            yield between
+            yield from _parts(item, size)
+            if isinstance(value, dict):
+                yield ": "
+                yield from _parts(value[item], size)
+            between = ", "
+        if len(value) == 1 and isinstance(value, tuple):
+            yield ","
+        yield closing
+    elif isinstance(value, Tagged):
+        yield "Tagged(tag="
+        yield from _parts(value.tag, size)
+        yield ", value="
+        yield from _parts(value.value, size)
+        yield ")"
+    elif isinstance(value, Keyword | Symbol | Char):
+        yield f"{kind.__name__}({str(value[:size])!r})"
+    elif kind in (str, bytes, bytearray, array):
+        yield repr(value[:size])  # type: ignore[index]
+    elif isinstance(value, int) and value.bit_length() > 1000:
+        yield f"<int of {value.bit_length()} bits>"
+    else:
+        try:
+            yield repr(value)
+        except Exception:
+            yield f"<{kind.__name__}>"

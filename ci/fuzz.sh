@@ -8,7 +8,20 @@
 # leaks is found by tests/fuzz/leaks.py.
 #   ci/fuzz.sh model 60                          sessions against tests/model.py, for an hour
 # No bytes there but steps, which Hypothesis draws; it prints the fewest that fail.
+#   ci/fuzz.sh cost edn 5 --seed 1               packets that cost the most, for five minutes
+#   ci/fuzz.sh cost edn build/fuzz/cost/edn/...  measures such packets again
+# Of the packers edn, gzip, json, msgpack, and transit: see tests/fuzz/cost.py. It measures the
+# ordinary build. It fails and saves the packet if one takes more than 20 ms of CPU time for
+# 64 KiB, or if its cost grows faster than its size.
 set -euo pipefail
+if [ "${1:-}" = cost ]; then
+    . "$(dirname "$0")/lib.sh"
+    [ $# -ge 3 ] || die "expected cost PACKER MINUTES or cost PACKER FILE..., got $# arguments"
+    make_venv test
+    build_in_place
+    cd "$ROOT"
+    PYTHONPATH=$ROOT:$ROOT/tests exec "$VENV/bin/python" -P -m fuzz.cost "${@:2}"
+fi
 VENV=${VENV:-$(cd "$(dirname "$0")/.." && pwd)/.venv-fuzz}
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/sanitizers.sh"

@@ -208,6 +208,9 @@ const CHARS = {
 const TOKEN = /[^\s,"#();[\\\]^{}]+/y;
 const INTEGER =
   /^([-+]?)(?:(0[xX][\da-fA-F]+|[1-9]\d*|0)|0(\d+)|([1-9]\d?)[rR]0*([\da-zA-Z]+?))N?$/;
+const MAX_DIGITS = 4300; // of an integer, as on the server
+const BIGGEST = 10n ** BigInt(MAX_DIGITS);
+const isShort = (n) => -BIGGEST < n && n < BIGGEST;
 const POWERS = Array.from({ length: 23 }, (_, n) => +`1e${n}`);
 const BUILT_IN = { inst: (text) => new Instant(text), uuid: (text) => new UUID(text) };
 const SHAPE = 32; // so many keys of a map are guessed at most, and kept between two messages
@@ -450,6 +453,7 @@ function readNumber(c) {
   return attempt(start, () => numberOf(token));
 }
 
+const tooLong = (token) => expected(`an integer of at most ${MAX_DIGITS} digits`, token);
 const shortest = (n) => (Number.isSafeInteger(Number(n)) ? Number(n) : n);
 
 /** Give the number of a token that `readNumber` did not know at once. */
@@ -458,12 +462,15 @@ function numberOf(token) {
   if (all) {
     const small = parseInt(digits, radix);
     if (radix && small.toString(radix) !== digits.toLowerCase()) expected("a number", token);
-    const n = BigInt(radix ? small : plain ?? "0o" + octal);
+    const whole = radix ? small : plain ?? "0o" + octal;
+    const n = whole.length > MAX_DIGITS + 2 ? BIGGEST : BigInt(whole);
+    if (!isShort(n)) tooLong(token);
     return shortest(sign === "-" ? -n : n);
   }
-  const [, numerator, denominator] = /^([-+]?\d+)\/(\d+)$/.exec(token) ?? [];
+  const [, minus, numerator, denominator] = /^([-+]?)(\d+)\/(\d+)$/.exec(token) ?? [];
   if (denominator) {
-    const ratio = new Ratio(numerator, denominator);
+    if (Math.max(numerator.length, denominator.length) > MAX_DIGITS) tooLong(token);
+    const ratio = new Ratio(minus + numerator, denominator);
     return ratio.denominator === 1n ? shortest(ratio.numerator) : ratio;
   }
   if (token.endsWith("M")) return new Decimal(token.slice(0, -1));
@@ -545,6 +552,10 @@ const unwritable = (message, depth = level) => {
   throw unwritableAt(EdnError, message, steps.slice(1, depth + 1));
 };
 
+function checkDigits(n) {
+  if (!isShort(n)) unwritable(`expected an integer of at most ${MAX_DIGITS} digits, got more`);
+}
+
 function writeForm(value) {
   if (level > MAX_DEPTH) unwritable(`expected at most ${MAX_DEPTH} levels, got more, or a cycle`);
   switch (typeof value) {
@@ -559,6 +570,7 @@ function writeForm(value) {
     case "undefined":
       return "nil";
     case "bigint":
+      checkDigits(value);
       return value + (BigInt.asIntN(64, value) === value ? "" : "N");
     case "object":
       if (value) {
@@ -578,6 +590,10 @@ function writeObject(value) {
     return (isList ? "(" : "[") + writeItems(value) + (isList ? ")" : "]");
   }
   if (isPlain(value)) return writeProperties(value);
+  if (value instanceof Ratio) {
+    checkDigits(value.numerator);
+    checkDigits(value.denominator);
+  }
   if (value instanceof Keyword || value instanceof Name || value instanceof Ratio) {
     return value.toString();
   }

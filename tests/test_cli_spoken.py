@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from chansock import edn
 from chansock.cli import spoken
 from chansock.errors import EdnDecodeError, InvalidEvent
-from chansock.values import Char
+from chansock.values import NO_DATA, Char
 
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # what decides where a string and a character begin and end, more often than by chance
@@ -47,8 +47,8 @@ def test_what_edn_has_no_form_for_is_shown_tagged() -> None:
 @pytest.mark.parametrize(
     ("line", "event"),
     [
-        (":a/b", ("a/b", None)),
-        ("a/b ; nothing", ("a/b", None)),
+        (":a/b", ("a/b", NO_DATA)),
+        ("a/b ; nothing", ("a/b", NO_DATA)),
         (",:a/b , {:c 1} ; more", ("a/b", {"c": 1})),
         (":a/b nil", ("a/b", None)),
         (":a/b[1]", ("a/b", [1])),

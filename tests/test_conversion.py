@@ -433,3 +433,53 @@ def test_an_integer_too_long_to_be_shown_is_refused_all_the_same():
     for kind in (str, Say, Color, dt.datetime | None):
         with pytest.raises(BadData, match=r"got int$"):
             converter(kind)(10**5000)
+
+
+MODULUS = 2**61 - 1  # numbers that differ by a multiple of it have one hash
+
+
+@pytest.mark.parametrize(
+    ("kind", "made"),
+    [
+        (set[int], lambda n: [MODULUS * i for i in range(n)]),
+        (frozenset[Decimal], lambda n: [str(MODULUS * i) for i in range(n)]),
+        (set[uuid.UUID], lambda n: [str(uuid.UUID(int=MODULUS * i)) for i in range(n)]),
+        (set[uuid.UUID], lambda n: {str(uuid.UUID(int=MODULUS * i)) for i in range(n)}),
+        (set, lambda n: [MODULUS * i for i in range(n)]),
+        (dict[Decimal, Any], lambda n: {str(MODULUS * i): i for i in range(n)}),
+        (dict[uuid.UUID, int], lambda n: {str(uuid.UUID(int=MODULUS * i)): i for i in range(n)}),
+    ],
+)
+def test_many_keys_or_members_of_one_hash_are_refused(kind, made):
+    convert = converter(kind)
+    assert len(convert(made(32))) == 32
+    with pytest.raises(BadData, match="expected keys or members that differ in their hashes"):
+        convert(made(33))
+
+
+def test_equal_members_and_those_of_many_hashes_are_no_crowd():
+    assert converter(set[int])([MODULUS] * 100 + [*range(100)]) == {*range(100), MODULUS}
+    assert len(converter(set[uuid.UUID])([str(uuid.UUID(int=i)) for i in range(1000)])) == 1000
+
+
+def test_a_value_too_deep_to_be_shown_is_no_member_of_an_enum():
+    deep: Any = 1
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(BadData, match="expected one of 'red', 'blue', got list"):
+        converter(Color)(deep)
+
+
+class Count(pydantic.BaseModel):
+    n: int
+    of: list[int] = []
+
+
+@pytest.mark.parametrize("exponent", [4300, 2147483647])
+def test_no_decimal_makes_an_integer_without_bound(exponent):
+    convert = converter(Count)
+    large = Decimal(f"1E+{exponent}")
+    for data in ({"n": large}, {"n": 1, "of": [large]}):
+        with pytest.raises(BadData, match=r"expected a Decimal below 1E\+4300, got Decimal"):
+            convert(data)
+    assert convert({"n": Decimal("1E+4299")}).n == 10**4299

@@ -1,6 +1,7 @@
 """From packet to handler to reply: order, room, failures; on both transports in turned time."""
 
 import asyncio
+import sys
 import threading
 
 import pytest
@@ -747,6 +748,30 @@ def test_a_forged_event_is_counted_answered_and_never_handled(chsk, world, caplo
     assert chsk.stats.forged == 2
     assert reply.value == "chsk/error"
     assert caplog.text.count("forged_event") == 1
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "text",
+    [f"0x{'f' * 3571}", "[" * 490 + "]" * 490, "#{" * 490 + "}" * 490],
+    ids=["integer", "vectors", "sets"],
+)
+def test_a_bad_event_is_logged_whatever_it_holds(chsk, world, caplog, transport, text):
+    was = sys.get_int_max_str_digits()
+    client = connect(world, transport)
+    packet = f"[[{text}] {':ajax' if transport == 'ajax' else '7'}]"
+    sys.set_int_max_str_digits(640)
+    try:
+        reply = client.post(packet) if transport == "ajax" else client.feed(packet)
+        world.turn()
+    finally:
+        sys.set_int_max_str_digits(was)
+    if transport == "ajax":
+        assert (reply.status, reply.value) == (200, "chsk/error")
+    assert client.state == "open"
+    assert caplog.text.count("bad_event") == 1
+    assert not caplog.records[0].exc_info
+    assert chsk.stats.bad_event == 1
 
 
 def test_a_ping_is_answered_with_the_string_pong_and_may_be_handled(chsk, world):

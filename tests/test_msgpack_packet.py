@@ -28,7 +28,7 @@ AB = "c70300612f62"  # :a/b
 
 def test_what_a_server_writes() -> None:
     first = PACKER.fragment(("a/b", {"a": 1}))
-    second = PACKER.fragment((Keyword("a/b"), None))
+    second = PACKER.fragment((Keyword("a/b"),))
     assert first.hex() == "92" + AB + "81d4006101"
     assert second.hex() == "91" + AB
     assert PACKER.batch([first, second]).hex() == "9292" + first.hex() + second.hex() + "c0"
@@ -41,6 +41,7 @@ def test_what_a_server_writes() -> None:
     )
     assert PACKER.packet("pong", "abc123").hex() == "92a4706f6e67a6616263313233"
     assert PACKER.fragment(("a/b", False)).hex() == "92" + AB + "c2"
+    assert PACKER.fragment(("a/b", None)).hex() == "92" + AB + "c0"
 
 
 @pytest.mark.parametrize(

@@ -62,7 +62,7 @@ def test_any_flag_but_1_is_raw() -> None:
 
 def test_a_fragment_is_the_inner_packers_and_a_batch_is_compressed_once() -> None:
     packer, inner = Gzip(EDN()), EDN()
-    events = [("a/b", LONG), ("a/c", None)]
+    events: list[Any] = [("a/b", LONG), ("a/c",)]
     fragments = [packer.fragment(event) for event in events]
     assert fragments == [inner.fragment(event) for event in events]
     batch = packer.batch(fragments)

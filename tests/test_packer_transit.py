@@ -190,7 +190,7 @@ def test_a_fragment_has_no_codes_and_a_batch_is_a_join() -> None:
     packer = Transit()
     fragment = packer.fragment(("chat/said", [{"text": 1}, {"text": K("chat/said")}]))
     assert fragment == b'["~:chat/said",[["^ ","~:text",1],["^ ","~:text","~:chat/said"]]]'
-    assert packer.fragment(("chat/said", None)) == b'["~:chat/said"]'
+    assert packer.fragment(("chat/said",)) == b'["~:chat/said"]'
     batch = packer.batch([fragment, fragment, b'["~:chat/said"]'])
     assert batch == b"[[" + fragment + b"," + fragment + b',["~:chat/said"]],null]'
     value, cb_id = packer.unpack(memoryview(batch))

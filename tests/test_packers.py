@@ -105,6 +105,78 @@ def test_the_words_of_the_channel_pass(packer: packers.Packer, kind: str) -> Non
             assert (type(timed_out), timed_out) == (Keyword, "chsk/timeout")
 
 
+NOTES = {  # the first with None, the second without data
+    "edn": b"[[[:test/note nil] [:test/note]] nil]",
+    "transit": b'[[["~:test/note",null],["~:test/note"]],null]',
+    "transit-verbose": b'[[["~:test/note",null],["~:test/note"]],null]',
+    "msgpack": bytes.fromhex("929292c70900") + b"test/note" + bytes.fromhex("c091c70900")
+    + b"test/note\xc0",
+    "json": b'[[["test/note",null],["test/note"]],null]',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NOTES)
+def test_none_is_written_as_nil_and_no_data_is_left_out(name: str) -> None:
+    packer = PACKERS[name]
+    chsk = channel(packer, user_id=testing.user_id)
+    with testing.World(chsk, packer=packer) as world:
+        client = world.ws(uid="ada")
+        chsk.send("ada", "test/note", None)
+        chsk.send("ada", "test/note")
+        world.advance(1)
+        assert client.transport.written[-1] == NOTES[name]
+        assert [event.data for event in client.take()] == [None, None]
+
+
+class Recorder:
+    """EDN, and what was given to be packed."""
+
+    binary = False
+    unpack = staticmethod(packers.EDN().unpack)
+    fragment = staticmethod(packers.EDN().fragment)
+    batch = staticmethod(packers.EDN().batch)
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+
+    def packet(self, value: Any, cb_id: Any) -> bytes:
+        self.values.append(value)
+        return packers.EDN().packet(value, cb_id)
+
+
+EVENTS = [["test/echo", None], ["test/echo"], ["test/echo", None], ["test/echo"]]
+
+
+@both
+def test_a_client_writes_none_as_nil_and_leaves_no_data_out(run: Run, kind: Any) -> None:
+    recorder = Recorder()
+
+    async def main() -> None:
+        async with (
+            serve(channel(packers.EDN()), port=0) as listener,
+            connect(listener.url, transport=kind, packer=recorder) as client,
+        ):
+            await client.send("test/echo", None)
+            await client.send("test/echo")
+            await client.send("test/echo", None, timeout=5)
+            await client.send("test/echo", timeout=5)
+
+    run(main())
+    assert recorder.values == EVENTS
+
+
+@both
+def test_a_testing_client_writes_none_as_nil_and_leaves_no_data_out(kind: str) -> None:
+    recorder = Recorder()
+    with testing.World(channel(packers.EDN()), packer=recorder) as world:
+        client = world.ws() if kind == "ws" else world.ajax()
+        client.send("test/echo", None)
+        client.send("test/echo")
+        client.ask("test/echo", None).wait()
+        client.ask("test/echo").wait()
+    assert recorder.values == EVENTS
+
+
 @packed
 def test_what_is_no_packet_is_dropped_and_a_post_of_it_gets_400(packer: packers.Packer) -> None:
     chsk = channel(packer)

@@ -62,7 +62,7 @@ PING = b"[:chsk/ws-ping nil]"
 def test_what_a_server_writes() -> None:
     packer = EDN()
     first = packer.fragment(("chat/said", {"text": "hi", "n": 1}))
-    second = packer.fragment((Keyword("app/tick"), None))
+    second = packer.fragment((Keyword("app/tick"),))
     assert first == b'[:chat/said {:text "hi", :n 1}]'
     assert second == b"[:app/tick]"
     assert packer.batch([first, second]) == b'[[[:chat/said {:text "hi", :n 1}] [:app/tick]] nil]'
@@ -74,6 +74,7 @@ def test_what_a_server_writes() -> None:
         b'[[:chsk/handshake ["alice" nil nil]] nil]'
     )
     assert packer.fragment(("a/b", False)) == b"[:a/b false]"
+    assert packer.fragment(("a/b", None)) == b"[:a/b nil]"
 
 
 def test_a_failed_write_leaves_nothing_behind() -> None:
@@ -217,7 +218,7 @@ class Lines:
     binary = True
     kept: object = None
 
-    def fragment(self, event: tuple[str, Any]) -> bytes:
+    def fragment(self, event: tuple[str] | tuple[str, Any]) -> bytes:
         return repr(event).encode()
 
     def batch(self, fragments: list[bytes]) -> bytes:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from array import array
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -18,6 +21,7 @@ from chansock.values import (
     StrDict,
     Symbol,
     Tagged,
+    short_repr,
 )
 
 EACH = [
@@ -151,3 +155,54 @@ def test_tagged_is_frozen_and_compares_by_value() -> None:
     assert len({Tagged("a", (1,)), Tagged("a", (1,))}) == 1
     with pytest.raises(AttributeError):
         Tagged("a", 1).tag = "b"  # type: ignore[misc]
+
+
+# -- for logs and errors
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *EACH, None, True, -12, 1.5, "it's", b"ab", [], (), {}, set(), frozenset(), (1,), (1, 2),
+        [1, "a", {"b": [None]}], {1}, frozenset([1]), List(), List((1,)), FrozenDict(),
+        {Keyword("a"): {"b": (1, 2)}, "c": Tagged("t", {1})}, "x" * 200, b"x" * 200, [[[]]] * 50,
+        Keyword("a" * 200), list(range(200)), Fraction(1, 3), Decimal("1.5"), array("i", [1, 2]),
+        10**90, ValueError("no"),
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_a_short_repr_is_the_beginning_of_the_repr(value: Any) -> None:
+    assert short_repr(value) == repr(value)[:80]
+    assert short_repr(value, 10) == repr(value)[:10]
+
+
+def test_a_short_repr_never_raises_and_reads_no_more_than_it_shows() -> None:
+    class Counted(list[Any]):
+        shown = 0
+
+        def __repr__(self) -> str:
+            Counted.shown += 1
+            raise RecursionError
+
+    assert short_repr([1 << 60_000, -(1 << 60_000)]) == "[<int of 60001 bits>, <int of 60001 bits>]"
+    deep: Any = 1
+    for _ in range(100_000):
+        deep = [deep]
+    assert short_repr(deep) == "[" * 80
+    for _ in range(100_000):  # freed level by level, not on the stack
+        deep = deep[0]
+    ring: dict[str, Any] = {}
+    ring["a"] = ring
+    assert short_repr(ring).startswith("{'a': {'a': ")
+    assert short_repr([Counted() for _ in range(1000)]) == ("[" + "<Counted>, " * 8)[:80]
+    assert Counted.shown == 8
+
+
+def test_a_short_repr_close_to_the_recursion_limit_is_a_part_of_it() -> None:
+    def descend(value: Any) -> str:
+        try:
+            return descend(value)
+        except RecursionError:
+            return short_repr(value)
+
+    assert "[[[[[1]]]]]".startswith(descend([[[[[1]]]]]).removesuffix("..."))

@@ -35,6 +35,7 @@ from chansock._core.converters import (
     SCALARS,
     Converter,
     anything,
+    distinct,
     either,
     instance,
     literal,
@@ -121,7 +122,7 @@ class _Maker:
         if base in LISTS:
             return many("a list", list, self._item(args), list, tuple)
         if base in SETS:
-            made = set if base is set else frozenset
+            made = distinct(set if base is set else frozenset)
             return many("a set", made, self._item(args), set, frozenset, list, tuple)
         if base is tuple:
             if not args or args[-1] is Ellipsis:

@@ -6,7 +6,7 @@ which type is of `conversion`. Nothing of a type checker's is known here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from enum import Enum
 from typing import Any, Final, TypeAlias
@@ -17,6 +17,7 @@ __all__ = [
     "SCALARS",
     "Converter",
     "anything",
+    "distinct",
     "either",
     "instance",
     "literal",
@@ -33,6 +34,9 @@ __all__ = [
 ]
 
 Converter: TypeAlias = Callable[[Any], Any]
+
+MOST_OF_ONE_HASH: Final = 32  # keys or members, as in the readers
+MOST_DIGITS: Final = 4300  # of an integer, as in the readers
 
 
 def anything(value: Any) -> Any:
@@ -119,7 +123,7 @@ def member(kind: type[Enum]) -> Converter:
         try:
             if not isinstance(value, bool) or has_bool:  # True is equal to 1
                 return kind(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, RecursionError):  # the repr of a deep value
             pass
         raise BadData(f"expected {one_of(one.value for one in kind)}, got {shown(value)}")
 
@@ -170,7 +174,7 @@ def many(names: str, made: Callable[[Any], Any], item: Converter, *taken: type) 
     def convert(value: Any) -> Any:
         if type(value) not in taken and not isinstance(value, taken):
             raise BadData(f"expected {names}, got {shown(value)}")
-        if item is anything:
+        if item is anything or not value:
             return made(value)
         found = []
         try:
@@ -181,6 +185,17 @@ def many(names: str, made: Callable[[Any], Any], item: Converter, *taken: type) 
         return made(found)
 
     return convert
+
+
+def distinct(kind: type[Any]) -> Callable[[Any], Any]:
+    """Return what makes a set, or a frozenset, of a collection."""
+
+    def make(members: Any) -> Any:
+        if not isinstance(members, set | frozenset):  # those came through a reader
+            check_crowd(members)
+        return kind(members)
+
+    return make
 
 
 def row(items: list[Converter]) -> Converter:
@@ -206,13 +221,17 @@ def mapping(key: Converter, item: Converter) -> Converter:
     def convert(value: Any) -> Any:
         if not isinstance(value, dict):
             raise BadData(f"expected a map, got {shown(value)}")
-        found = {}
+        names: list[Any] = []
+        items: list[Any] = []
         for name, one in value.items():
             try:
-                found[key(name)] = item(one)
+                names.append(key(name))
+                items.append(item(one))
             except BadData as error:
                 raise error.under(name) from None
-        return found
+        if key is not text:
+            check_crowd(names)
+        return dict(zip(names, items, strict=True))
 
     return convert
 
@@ -278,10 +297,13 @@ def model(kind: Any, classes: tuple[type, ...]) -> Converter:
     def convert(value: Any) -> Any:
         if type(value) in classes:
             return value
+        check_decimals(value)
         try:
             return validate(value)
         except pydantic.ValidationError as error:
-            first, *others = error.errors(include_url=False, include_context=False)
+            first, *others = error.errors(
+                include_url=False, include_context=False, include_input=False
+            )
             more = f" (and {len(others)} more)" if others else ""
             bad = BadData(worded(first["msg"]) + more)
             for step in reversed(first["loc"]):
@@ -289,6 +311,41 @@ def model(kind: Any, classes: tuple[type, ...]) -> Converter:
             raise bad from None
 
     return convert
+
+
+def check_decimals(value: Any) -> None:
+    """Refuse a Decimal that would be an int of more than MOST_DIGITS digits.
+
+    pydantic makes an int of a Decimal where a field is one: of `1e2147483647M` one of 900 MB.
+    """
+    left = [value]
+    for node in left:  # grows while it is walked
+        if isinstance(node, dict):
+            left += node.values()
+        elif isinstance(node, list | tuple | set | frozenset):
+            left += node
+        elif type(node) is Decimal and node.is_finite() and node.adjusted() >= MOST_DIGITS:
+            raise BadData(f"expected a Decimal below 1E+{MOST_DIGITS}, got {shown(node)}")
+
+
+def check_crowd(keys: Sequence[Any]) -> None:
+    """Refuse keys or members of which too many differ and have one hash.
+
+    Each would be compared with all those before. The readers do not let such a map or set pass;
+    here they come of a list, or of text. Python keys the hash of strings with a secret.
+    """
+    if len(keys) <= MOST_OF_ONE_HASH:
+        return
+    held: set[Any] = set()
+    counts: dict[int, int] = {}
+    for key in keys:
+        if isinstance(key, str | float) or key in held:
+            continue
+        held.add(key)
+        mark = hash(key)
+        counts[mark] = counts.get(mark, 0) + 1
+        if counts[mark] > MOST_OF_ONE_HASH:
+            raise BadData("expected keys or members that differ in their hashes")
 
 
 # -- words

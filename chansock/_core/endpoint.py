@@ -28,6 +28,7 @@ from chansock.config import Config
 from chansock.errors import ConfigError
 from chansock.request import Request, Response
 from chansock.target import ALL, ClientTarget, UserId, is_user_id
+from chansock.values import short_repr
 
 __all__ = ["Admission", "Endpoint", "Hook", "Hooks"]
 
@@ -199,8 +200,8 @@ class Endpoint:
             if found is not None and not is_user_id(found):
                 self.log_limit.error(
                     log,
-                    "bad_user_id expected str of 1 to 256 characters, int, UUID or None, got %.80r",
-                    found,
+                    "bad_user_id expected str of 1 to 256 characters, int, UUID or None, got %s",
+                    short_repr(found),
                 )
                 return self.refuse("uid", 500, "internal server error")
             uid = found

@@ -12,9 +12,14 @@ from chansock._fast.frames import is_close_code
 from chansock.errors import EdnEncodeError, InvalidEvent
 from chansock.request import is_utf8
 from chansock.target import Target, is_user_id
-from chansock.values import Keyword
+from chansock.values import NO_DATA, Keyword
 
-__all__ = ["check_close", "check_handled_id", "check_id", "check_user_id"]
+__all__ = ["check_close", "check_handled_id", "check_id", "check_user_id", "event_of"]
+
+
+def event_of(keyword: Keyword, data: object) -> tuple[Keyword] | tuple[Keyword, object]:
+    """Return the event `[:id]` if data is NO_DATA, else `[:id data]`."""
+    return (keyword,) if data is NO_DATA else (keyword, data)
 
 
 @lru_cache(maxsize=1024)  # an application has few ids; those made from input must not pile up

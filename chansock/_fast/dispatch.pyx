@@ -28,6 +28,7 @@ from types import GenericAlias
 from chansock._fast import tasks
 from chansock.errors import PacketError
 from chansock.target import ClientTarget
+from chansock.values import short_repr
 
 cdef extern from *:
     """
@@ -312,12 +313,8 @@ cdef class Connection(Link):
         if self.has_complained & what:
             return log_limit.count(log_id)
         self.has_complained |= what
-        try:
-            got = "%.80r" % (got,)
-        except RecursionError:      # as deep as the reader lets it be
-            got = type(got).__name__
         log_limit.warning(log, log_id + " uid=%r client=%r: %s, got %s",
-                          self.uid, self.client_id[:8], expected, got)
+                          self.uid, self.client_id[:8], expected, short_repr(got))
 
 
 @cython.freelist(64)

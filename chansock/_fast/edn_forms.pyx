@@ -26,7 +26,8 @@ from chansock._fast.edn_tokens cimport (
     qualified, read_key, read_keyword, read_name, read_symbol)
 
 from chansock.errors import EdnDecodeError, EdnTruncated
-from chansock.values import FrozenDict, FrozenStrDict, Keyword, List, StrDict, Symbol, Tagged
+from chansock.values import (
+    FrozenDict, FrozenStrDict, Keyword, List, StrDict, Symbol, Tagged, short_repr)
 
 cdef extern from *:
     """
@@ -450,7 +451,7 @@ cdef object _call(Source* s, const uint8_t* start, object function, object value
         return function(value)
     except Exception as error:
         fail(s, start, f"expected what the reader of the tag takes, got {shown(s, start)}: "
-                       f"{error!r}")
+                       f"{short_repr(error, 160)}")
 
 
 cdef object _built_in(Source* s, const uint8_t* start, str tag):
@@ -560,10 +561,16 @@ cdef int with_text(Source* s, Py_ssize_t base) except -1:
     return 0
 
 
+cdef object NO_ENTRIES = FrozenDict()     # it cannot change, so all empty ones are this one
+
+
 cdef int freeze(Source* s, Py_ssize_t base, const uint8_t* start, bint has_text) except -1:
     cdef object plain = <object>s.items[base]
     try:
-        result = FrozenStrDict(plain) if has_text else FrozenDict(plain)
+        if not <dict>plain:
+            result = NO_ENTRIES
+        else:
+            result = FrozenStrDict(plain) if has_text else FrozenDict(plain)
     except (TypeError, RecursionError) as error:    # what a reader function made
         fail(s, start, f"expected a map that can be hashed, got {error}")
     release(s.items[base])

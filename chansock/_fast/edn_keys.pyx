@@ -45,10 +45,11 @@ cdef Crowd admit(
     cdef bint is_crowded = s.collisions != collisions
     cdef Py_ssize_t size = s.pos - at
     cdef int before
+    cdef Py_hash_t mark = 0
     if _is_keyed(key) or crowd is None and not hashed and _is_small(key):
         return crowd
     try:
-        hash(key)
+        mark = hash(key)
     except (TypeError, RecursionError) as error:    # what a reader function made
         fail(s, at, f"expected a key or member that can be hashed, got {error}")
     if crowd is None:
@@ -62,8 +63,8 @@ cdef Crowd admit(
         crowd.counts = {}
         for earlier in container:
             if not _is_keyed(earlier):
-                _count(crowd, earlier)
-    before = _count(crowd, key)
+                _count(crowd, hash(earlier))
+    before = _count(crowd, mark)
     if before >= MOST_OF_ONE_HASH:
         fail(s, at, f"expected at most {MOST_OF_ONE_HASH} keys of one hash, got more")
     if before:
@@ -76,9 +77,8 @@ cdef Crowd admit(
     return crowd
 
 
-cdef int _count(Crowd crowd, object key) except -1:
-    # How many of its hash there were before.
-    cdef object mark = hash(key)
+cdef int _count(Crowd crowd, object mark) except -1:
+    # How many of this hash there were before.
     cdef int before = crowd.counts.get(mark, 0)
     crowd.counts[mark] = before + 1
     return before

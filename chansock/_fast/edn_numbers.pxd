@@ -10,3 +10,5 @@ from chansock._fast.edn_source cimport Source
 cdef PyObject* read_number(Source* s) except NULL
 # At the name behind the `##` that is at `start`.
 cdef object read_symbolic(Source* s, const uint8_t* start)
+# The value of a ratio whose denominator is positive: a Fraction, or an int.
+cdef object ratio_of(object above, object below)

@@ -4,6 +4,7 @@
 
 from decimal import Decimal
 from fractions import Fraction
+from math import gcd
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject
@@ -15,6 +16,9 @@ from chansock._fast.edn_source cimport (
 from chansock._fast.edn_tokens cimport token_end
 
 from chansock.errors import EdnDecodeError
+
+cdef extern from "math.h":
+    double log(double value) noexcept
 
 cdef extern from "scan.h":
     const uint8_t* chansock_digits(
@@ -28,8 +32,24 @@ cdef extern from "Python.h":
     object PyLong_FromString(const char* text, char** end, int base)
     double PyOS_string_to_double(const char* text, char** end, void* overflow) except? -1.0
 
-cdef Py_ssize_t MAX_DIGITS = 4300   # CPython's own default: int(text) is quadratic
+# CPython's own default limit: conversions from and to decimal digits are quadratic.
+cdef Py_ssize_t MAX_DIGITS = 4300
+# Digits that an integer may have in each base, so that it never has more than MAX_DIGITS decimal
+# ones: what is read can be written, shown and converted.
+cdef Py_ssize_t[37] MOST_DIGITS
 cdef long long MAX_SCALE = 2147483647   # java.math.BigDecimal's
+
+
+cdef int _fill_most_digits() except -1:
+    cdef int base
+    for base in range(2, 37):
+        # Rounded down, and no power of a base is so close to one of ten that it would matter.
+        MOST_DIGITS[base] = min(MAX_DIGITS, <Py_ssize_t>(MAX_DIGITS * log(10) / log(base)))
+    return 0
+
+
+_fill_most_digits()
+
 
 # powers of ten, each exact in a double
 cdef double* POWERS = [
@@ -215,19 +235,21 @@ cdef object _to_int(Source* s, const uint8_t* sign, const uint8_t* p, const uint
     # The digits were checked. `sign` is where the number starts.
     cdef bytes text
     cdef object value
-    if end - p > MAX_DIGITS and base & (base - 1):
-        _too_long(s, sign, end, f"at most {MAX_DIGITS}", end - p)
+    if end - p > MOST_DIGITS[base]:
+        _too_long(s, sign, end, f"at most {MOST_DIGITS[base]}", end - p, base)
     text = PyBytes_FromStringAndSize(<const char*>p, end - p)
     try:
         value = PyLong_FromString(<const char*>text, NULL, base)
     except ValueError:      # the process has a lower limit
-        _too_long(s, sign, end, "fewer", end - p)
+        _too_long(s, sign, end, "fewer", end - p, base)
     return -value if sign[0] == c'-' else value
 
 
 cdef int _too_long(
-        Source* s, const uint8_t* sign, const uint8_t* end, str limit, Py_ssize_t size) except -1:
-    cdef str message = f"expected an integer of {limit} digits, got {size}"
+        Source* s, const uint8_t* sign, const uint8_t* end, str limit, Py_ssize_t size,
+        int base) except -1:
+    cdef str of_base = "" if base == 10 else f" of base {base}"
+    cdef str message = f"expected an integer of {limit} digits{of_base}, got {size}"
     cdef const uint8_t* p = sign + 1 if sign[0] == c'-' or sign[0] == c'+' else sign
     if end == s.end and _digits(p, end, 10) == end:
         cut(s, sign, message)       # a point would make a float of it
@@ -264,9 +286,22 @@ cdef object _ratio(Source* s, const uint8_t* start, const uint8_t* p, const uint
         if end == s.end:
             cut(s, start, "expected a ratio, got a denominator of 0")
         fail(s, start, "expected a ratio, got a denominator of 0")
-    if not above % below:
-        return above // below
-    return Fraction(above, below)
+    return ratio_of(above, below)
+
+
+cdef object ratio_of(object above, object below):
+    cdef object divisor = gcd(above, below)
+    cdef object value
+    if divisor != 1:
+        above //= divisor
+        below //= divisor
+    if below == 1:
+        return above
+    # Fraction() checks its arguments and finds the divisor again: 1 us
+    value = object.__new__(Fraction)
+    value._numerator = above
+    value._denominator = below
+    return value
 
 
 cdef object _decimal(Source* s, const uint8_t* start, const uint8_t* p, const uint8_t* end):

@@ -170,7 +170,8 @@ cdef class Writer:
         drop_marks(&w)
         return close_sheet(&w.sheet, at)
 
-    cdef bytes put_pair(self, object first, object second, bint is_named, WriteBuffer out):
+    cdef bytes put_pair(
+            self, object first, object second, bint is_named, bint has_second, WriteBuffer out):
         cdef uint8_t[ROOM] memory
         cdef uint8_t* at = memory
         cdef Walk w
@@ -183,7 +184,7 @@ cdef class Writer:
                 at = write_keyword(&w.sheet, at + 1, first, False)
             else:
                 at = self._value(&w, at + 1, <PyObject*>first)
-            if second is not None or not is_named:
+            if has_second:
                 at[0] = c' '
                 at = self._value(&w, at + 1, <PyObject*>second)
         except BaseException:

@@ -70,9 +70,9 @@ cdef class MessagePackPacker(Packer):
         return MessagePackPacker, (self.keys, self.writer.default)
 
     cpdef bytes fragment(self, object event):
-        """Return `[:id data]`, or `[:id]` without data; no key refers to another."""
-        name, data = event
-        return self.writer.put_event(name, data)
+        """Return `[:id data]` of `(id, data)`, `[:id]` of `(id,)`; no key refers to another."""
+        cdef bint has_data = len(event) > 1
+        return self.writer.put_event(event[0], event[1] if has_data else None, has_data)
 
     cpdef bytes batch(self, list fragments):
         """Return `[[event ...] nil]`."""

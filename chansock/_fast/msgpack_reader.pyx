@@ -5,8 +5,6 @@
 # nothing is allocated on a peer's word. References are counted by hand, as in edn_forms: what is
 # under way lies on the stack of the Source, which an error drops.
 
-from fractions import Fraction
-
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
@@ -16,6 +14,7 @@ from chansock._fast.borrowed cimport PyDict_GET_SIZE, PyUnicode_DATA, Py_TYPE
 from chansock._fast.edn_forms cimport freeze, with_text
 from chansock._fast.edn_keys cimport Crowd, admit
 from chansock._fast.edn_names cimport keyword_trouble
+from chansock._fast.edn_numbers cimport ratio_of
 from chansock._fast.edn_source cimport (
     Name, Source, fail, given, owned, push, release, take, unlikely)
 from chansock._fast.edn_spelling cimport shown_value
@@ -511,8 +510,7 @@ cdef object _ratio(Read* r, const uint8_t* at):
     bottom = _integer(r)
     if bottom <= 0:     # so that its reduced form has no more bits than it has here
         fail(r.s, at, f"expected a ratio over a positive integer, got {top}/{bottom}")
-    value = Fraction(top, bottom)
-    return value.numerator if value.denominator == 1 else value
+    return ratio_of(top, bottom)
 
 
 cdef object _integer(Read* r):

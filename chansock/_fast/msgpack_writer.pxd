@@ -18,7 +18,7 @@ cdef class MessagePackWriter:
 
     # `[name data]`, where name is a keyword's and data that is None is left out; no key refers
     # to another, so that it can stand in any packet.
-    cdef bytes put_event(self, object name, object data)
+    cdef bytes put_event(self, object name, object data, bint has_data)
     # `[value cb-id]`. It is put into `out`, in place of what that holds, and None given; what is
     # long, and all without `out`, is given.
     cdef bytes put_packet(self, object value, object cb_id, WriteBuffer out)

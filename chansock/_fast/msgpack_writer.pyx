@@ -149,7 +149,7 @@ cdef class MessagePackWriter:
         drop_marks(&w.walk)
         return close_sheet(&w.walk.sheet, at)
 
-    cdef bytes put_event(self, object name, object data):
+    cdef bytes put_event(self, object name, object data, bint has_data):
         cdef uint8_t[ROOM] memory
         cdef uint8_t* at = memory
         cdef Write w
@@ -162,10 +162,10 @@ cdef class MessagePackWriter:
                 refuse_keyword(name, False, trouble)
             name = str.__str__(name)
         _open(&w, self.max_depth, memory, NULL)
-        at[0] = 0x91 + (data is not None)
+        at[0] = 0x91 + has_data
         try:
             at = write_keyword(&w.walk.sheet, at + 1, name)
-            if data is not None:
+            if has_data:
                 at = self._value(&w, at, <PyObject*>data)
         except BaseException:
             drop_walk(&w.walk)

@@ -16,7 +16,7 @@ from chansock._fast.edn_source cimport given, owned, release
 from chansock._fast.edn_writer cimport Writer
 
 from chansock.errors import EdnDecodeError, PacketError
-from chansock.values import Keyword
+from chansock.values import Keyword, short_repr
 
 
 # -- frames --
@@ -84,7 +84,7 @@ cdef class Packer:
     """Values to packet bytes and back: what the engine needs of a packer."""
 
     cpdef bytes fragment(self, object event):
-        """Return one event `(id, data)`, encoded so that it can stand in any batch."""
+        """Return one event `(id,)` or `(id, data)`, encoded so that it can stand in any batch."""
         raise NotImplementedError(f"{type(self).__name__}.fragment")
 
     cpdef bytes batch(self, list fragments):
@@ -166,9 +166,10 @@ cdef class EdnPacker(Packer):
         return EdnPacker, (self.keys, bool(self.tagged), self.writer.default)
 
     cpdef bytes fragment(self, object event):
-        """Return `[:id data]`, or `[:id]` without data."""
-        name, data = event
-        return self.writer.put_pair(name, data, True, None)
+        """Return `[:id data]` of `(id, data)`, `[:id]` of `(id,)`."""
+        cdef bint has_data = len(event) > 1
+        return self.writer.put_pair(
+            event[0], event[1] if has_data else None, True, has_data, None)
 
     cpdef bytes batch(self, list fragments):
         """Return `[[event ...] nil]`."""
@@ -192,10 +193,10 @@ cdef class EdnPacker(Packer):
 
     cpdef bytes packet(self, object value, object cb_id):
         """Return `[value cb-id]`."""
-        return self.writer.put_pair(value, cb_id, False, None)
+        return self.writer.put_pair(value, cb_id, False, True, None)
 
     cdef bytes packet_into(self, object value, object cb_id, WriteBuffer out):
-        return self.writer.put_pair(value, cb_id, False, out)
+        return self.writer.put_pair(value, cb_id, False, True, out)
 
     cdef int unpack_event(
         self, const uint8_t* data, Py_ssize_t size, PyObject** parts
@@ -254,7 +255,8 @@ cdef class ForeignPacker(Packer):
         except PacketError:
             raise
         except Exception as error:
-            raise PacketError(f"expected a packet of {self.packer!r}, got {error!r}") from error
+            raise PacketError(
+                f"expected a packet of {self.packer!r}, got {short_repr(error, 160)}") from error
         finally:
             _close(view)
             span.release()

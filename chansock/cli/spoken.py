@@ -12,7 +12,7 @@ from typing import Final
 
 from chansock import edn
 from chansock.errors import EdnDecodeError, InvalidEvent
-from chansock.values import Keyword, Symbol, Tagged
+from chansock.values import NO_DATA, Keyword, Symbol, Tagged
 
 __all__ = ["is_blank", "printable", "read_data", "read_event", "read_id", "write"]
 
@@ -31,7 +31,7 @@ def is_blank(text: bytes, start: int = 0) -> bool:
 
 
 def read_event(line: bytes, start: int = 0) -> tuple[str, object]:
-    """Read `:chat/say {:text "hi"}` from start on to the id and the data; no data is None.
+    """Read `:chat/say {:text "hi"}` from start on to the id and the data, or NO_DATA.
 
     Raises EdnDecodeError with the position in the line, InvalidEvent if the first form is
     no keyword or symbol.
@@ -40,7 +40,7 @@ def read_event(line: bytes, start: int = 0) -> tuple[str, object]:
     event_id = _id_of(first)
     behind = _skip(line, end)
     if behind == len(line):
-        return event_id, None
+        return event_id, NO_DATA
     data, end = edn.read_one(line, behind)
     return event_id, _last(line, data, end)
 
@@ -53,8 +53,8 @@ def read_id(text: str) -> str:
 
 
 def read_data(text: bytes) -> object:
-    """Read one value; nothing at all is nil. Raises EdnDecodeError."""
-    return None if is_blank(text) else edn.loads(text)
+    """Read one value; nothing at all is NO_DATA. Raises EdnDecodeError."""
+    return NO_DATA if is_blank(text) else edn.loads(text)
 
 
 def write(value: object) -> str:

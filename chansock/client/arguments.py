@@ -13,13 +13,21 @@ from chansock._core import event
 from chansock.errors import EdnEncodeError, InvalidEvent
 from chansock.values import Keyword
 
-__all__ = ["check_close_code", "check_handled_id", "check_handler", "check_id", "check_timeout"]
+__all__ = ["check_close_code", "check_event", "check_handled_id", "check_handler", "check_timeout"]
 
 # Of the channel's own events, those that reach a handler.
 OWN_EVENTS: Final = frozenset({"chsk/handshake", "chsk/state", "chsk/ws-ping"})
 
 
-def check_id(event_id: str) -> Keyword:
+def check_event(event_id: str, data: object) -> list[object]:
+    """Return the event to send: `[:id]` if data is NO_DATA, else `[:id data]`.
+
+    Raises InvalidEvent for an id that `_check_id` refuses.
+    """
+    return [*event.event_of(_check_id(event_id), data)]
+
+
+def _check_id(event_id: str) -> Keyword:
     """Give the id of an event to send as a Keyword.
 
     Raises InvalidEvent unless it is a namespaced keyword outside `chsk` that edn can spell.
@@ -30,14 +38,14 @@ def check_id(event_id: str) -> Keyword:
 
 
 def check_handled_id(event_id: str) -> Keyword:
-    """Give the id of an event to handle: what `check_id` takes, and OWN_EVENTS."""
+    """Give the id of an event to handle: what `check_event` takes, and OWN_EVENTS."""
     if isinstance(event_id, str):
         if event_id in OWN_EVENTS:
             return Keyword(event_id)
         if event_id.startswith("chsk/"):
             known = ", ".join(sorted(OWN_EVENTS))
             raise InvalidEvent(f"expected one of {known}, or none in chsk, got {event_id!r:.80}")
-    return check_id(event_id)
+    return _check_id(event_id)
 
 
 def check_handler(name: str, handler: object) -> None:

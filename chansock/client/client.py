@@ -17,9 +17,9 @@ from typing import Any, Literal, Self, TypeAlias, TypeVar, overload
 from chansock.client.ajax import AjaxLink
 from chansock.client.arguments import (
     check_close_code,
+    check_event,
     check_handled_id,
     check_handler,
-    check_id,
     check_timeout,
 )
 from chansock.client.backoff import Backoff
@@ -33,6 +33,7 @@ from chansock.client.socket import WsLink
 from chansock.client.state import Close, Reason, State
 from chansock.client.watch import StateHandler, Watch
 from chansock.errors import ChannelClosed, HandshakeRefused, InvalidEvent
+from chansock.values import NO_DATA, short_repr
 
 __all__ = ["Client", "Transport"]
 
@@ -122,33 +123,32 @@ class Client:
         await self._leave()
 
     @overload
-    async def send(self, event_id: str, data: object = None, *, timeout: None = None) -> None: ...
+    async def send(self, event_id: str, data: object = ..., *, timeout: None = None) -> None: ...
     @overload
-    async def send(self, event_id: str, data: object = None, *, timeout: float) -> Any: ...
+    async def send(self, event_id: str, data: object = ..., *, timeout: float) -> Any: ...
     async def send(
-        self, event_id: str, data: object = None, *, timeout: float | None = None
+        self, event_id: str, data: object = NO_DATA, *, timeout: float | None = None
     ) -> Any:
-        """Send an event `[:chat/say {...}]`; with a timeout, ask for a reply and give it.
+        """Send the event `[event_id data]`; with a timeout, ask for a reply and return it.
 
-        Without one it returns None once the socket or its write buffer has the event; over
-        Ajax, once its POST was answered. Events arrive in the order of the calls.
+        Without `data` the event is `[event_id]`; None is data, and written as nil. Without a
+        timeout it returns None once the socket or its write buffer has the event; over Ajax,
+        once its POST was answered. Events arrive in the order of the calls. While more than
+        max_inbox_events wait to be taken, no reply can come: nothing is read.
 
         Raises InvalidEvent or EdnEncodeError for what cannot be sent; ChannelClosed at once
         while the channel is closed (nothing is kept for later), or if it closes meanwhile;
         ReplyTimeout if no reply came in time (the event may have been handled), over Ajax
-        without a timeout also if its POST was not answered within ajax_timeout (the wait for
-        its turn counts); ReplyError if the server's handler failed, or over Ajax if the server
-        would not take this event (400, or 413: too large). On a WebSocket the only answer to
-        an event that is too large is the server's close 1009.
-        While more than max_inbox_events wait to be taken, no reply can come: nothing is read.
+        without a timeout also after ajax_timeout, the wait for its turn included; ReplyError if
+        the server's handler failed, or the server refused this event over Ajax (400, 413).
         """
-        keyword = check_id(event_id)
+        event = check_event(event_id, data)
         timeout = check_timeout(timeout)
         link = self._link
         if link is None or not self.state.open:
             why = f" ({self.state.reason})" if self.state.reason else ""
             raise ChannelClosed(f"expected an open channel, got one that is closed{why}")
-        return await link.send([keyword] if data is None else [keyword, data], timeout)
+        return await link.send(event, timeout)
 
     @overload
     def on(self, event_id: str, handler: None = None, /) -> Callable[[H], H]: ...
@@ -236,7 +236,8 @@ class Client:
         is_first = not self.state.ever_opened
         self._had_ws = self._had_ws or link.type == "ws"
         self._is_downgraded = self._transport == "auto" and link.type == "ajax"
-        self._log_limit.info(log, "open transport=%s uid=%.80r", link.type, handshake.uid)
+        uid = short_repr(handshake.uid)
+        self._log_limit.info(log, "open transport=%s uid=%s", link.type, uid)
         self._backoff.opened(asyncio.get_running_loop().time())
         self._watch.change(
             **self._of_attempt(),
@@ -257,7 +258,8 @@ class Client:
             return
         if isinstance(inbound, Events):
             for item in inbound.dropped:
-                self._log_limit.warning(log, "bad_event transport=%s got=%.80r", link.type, item)
+                got = short_repr(item)
+                self._log_limit.warning(log, "bad_event transport=%s got=%s", link.type, got)
             self._inbox.put(inbound.events)
         elif isinstance(inbound, Ping):
             self._own_event("chsk/ws-ping", None)

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from chansock._core.wire import CLOSED, ERROR, HANDSHAKE, NIL_UID, TIMEOUT, WS_PING
 from chansock.errors import ChannelClosed, ReplyError, ReplyTimeout
-from chansock.values import Keyword
+from chansock.values import Keyword, short_repr
 
 __all__ = [
     "Event",
@@ -108,7 +108,8 @@ def reply_error(value: object) -> Exception | None:
     if is_keyword(value, ERROR):
         return ReplyError("the server's handler failed (:chsk/error)")
     if isinstance(value, list) and len(value) == 2 and is_keyword(value[0], ERROR):
-        return ReplyError("the server's handler could not take the data", str(value[1]))
+        why = value[1] if isinstance(value[1], str) else short_repr(value[1])
+        return ReplyError("the server's handler could not take the data", why)
     if is_keyword(value, TIMEOUT):
         return ReplyTimeout("expected a reply, got the server's own time-out (:chsk/timeout)")
     if is_keyword(value, CLOSED):

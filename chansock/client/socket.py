@@ -35,6 +35,7 @@ from chansock.client.state import (
     said,
 )
 from chansock.errors import ChannelClosed, FrameError, PacketError
+from chansock.values import short_repr
 
 __all__ = ["WsLink"]
 
@@ -285,7 +286,8 @@ class WsLink:
             self._owner.received(self, inbound)
         elif isinstance(inbound, Reply):
             if not self._pending.answer(inbound.cb_id, inbound.value):
-                self._settings.log_limit.debug(log, "unknown_reply cb_id=%.80r", inbound.cb_id)
+                cb_id = short_repr(inbound.cb_id)
+                self._settings.log_limit.debug(log, "unknown_reply cb_id=%s", cb_id)
         else:
             self._owner.received(self, inbound)
 

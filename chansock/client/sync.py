@@ -18,6 +18,7 @@ from chansock.client.packets import Event
 from chansock.client.state import State
 from chansock.client.threads import Caller, Ended, Life
 from chansock.errors import InvalidEvent
+from chansock.values import NO_DATA
 
 __all__ = ["SyncClient", "SyncHandler", "SyncStateHandler", "in_sync"]
 
@@ -90,13 +91,14 @@ class SyncClient:
         self.close()
 
     @overload
-    def send(self, event_id: str, data: object = None, *, timeout: None = None) -> None: ...
+    def send(self, event_id: str, data: object = ..., *, timeout: None = None) -> None: ...
     @overload
-    def send(self, event_id: str, data: object = None, *, timeout: float) -> Any: ...
-    def send(self, event_id: str, data: object = None, *, timeout: float | None = None) -> Any:
-        """Send an event `[:chat/say {...}]`; with a timeout, ask for a reply and give it.
+    def send(self, event_id: str, data: object = ..., *, timeout: float) -> Any: ...
+    def send(self, event_id: str, data: object = NO_DATA, *, timeout: float | None = None) -> Any:
+        """Send the event `[event_id data]`; with a timeout, ask for a reply and return it.
 
-        Without one it returns None once the socket or its write buffer has the event; over
+        Without `data` the event is `[event_id]`; None is data, and written as nil. Without a
+        timeout it returns None once the socket or its write buffer has the event; over
         Ajax, once its POST was answered. Events of one thread arrive in the order of its calls.
 
         Raises what `Client.send` raises: InvalidEvent or EdnEncodeError for what cannot be

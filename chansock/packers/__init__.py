@@ -29,10 +29,11 @@ class Packer(Protocol):
         """Tell whether packets travel in binary frames (else text, and must be UTF-8)."""
         ...
 
-    def fragment(self, event: tuple[str, Any], /) -> bytes:
-        """Encode one event `(id, data)`, once for all its recipients.
+    def fragment(self, event: tuple[str] | tuple[str, Any], /) -> bytes:
+        """Encode one event, `(id,)` or `(id, data)`, once for all its recipients.
 
-        It must mean the same in any batch: no cache or back reference out of it.
+        `(id, None)` is an event with nil as its data, `(id,)` one without data. The bytes must
+        mean the same in any batch: no cache or back reference out of them.
         Raises what the caller of `send` shall see if the data cannot be encoded.
         """
         ...

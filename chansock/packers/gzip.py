@@ -47,7 +47,7 @@ class Gzip:
         """Tell that packets travel in binary frames, whatever the inner packer's do."""
         return True
 
-    def fragment(self, event: tuple[str, Any], /) -> bytes:
+    def fragment(self, event: tuple[str] | tuple[str, Any], /) -> bytes:
         """Return the inner packer's fragment."""
         return self.inner.fragment(event)
 

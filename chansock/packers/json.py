@@ -59,10 +59,9 @@ class JSON:
         """Tell that packets are text."""
         return False
 
-    def fragment(self, event: tuple[str, Any], /) -> bytes:
-        """Return `["id",data]`, or `["id"]` without data."""
-        name, data = event
-        return self._written([name] if data is None else [name, data], IN_BATCH)
+    def fragment(self, event: tuple[str] | tuple[str, Any], /) -> bytes:
+        """Return `["id",data]` of `(id, data)`, `["id"]` of `(id,)`."""
+        return self._written([*event], IN_BATCH)
 
     def batch(self, fragments: list[bytes], /) -> bytes:
         """Return `[[event,...],null]`."""
@@ -140,9 +139,11 @@ def _carried(body: Any) -> Any:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        again = next(key for key in keys if keys.count(key) > 1)
-        raise ValueError(f"expected distinct keys, got {shown(again)} again")
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"expected distinct keys, got {shown(key)} again")
+            seen.add(key)
     return found
 
 

@@ -45,11 +45,10 @@ class Transit:
         """Tell that packets are text."""
         return False
 
-    def fragment(self, event: tuple[str, Any], /) -> bytes:
-        """Return `["~:id",data]`, or `["~:id"]` without data; no codes in it."""
-        name, data = event
-        value = [Keyword(name)] if data is None else [Keyword(name), data]
-        return self._written(value, IN_BATCH, has_codes=False)
+    def fragment(self, event: tuple[str] | tuple[str, Any], /) -> bytes:
+        """Return `["~:id",data]` of `(id, data)`, `["~:id"]` of `(id,)`; no codes in it."""
+        name, *data = event
+        return self._written([Keyword(name), *data], IN_BATCH, has_codes=False)
 
     def batch(self, fragments: list[bytes], /) -> bytes:
         """Return `[[event,...],null]`."""

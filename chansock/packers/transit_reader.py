@@ -15,14 +15,31 @@ from chansock._fast.edn_spelling import shown
 from chansock.errors import PacketError
 from chansock.packers.json_text import Opened, Pairs
 from chansock.packers.transit_strings import SCALARS, is_cacheable, name_of
-from chansock.values import FrozenDict, FrozenStrDict, Keyword, List, StrDict, Tagged
+from chansock.values import (
+    Char,
+    FrozenDict,
+    FrozenStrDict,
+    Keyword,
+    List,
+    StrDict,
+    Symbol,
+    Tagged,
+)
 
 __all__ = ["CODE_DIGITS", "MAP", "MOST_CODES", "Reader"]
 
 MAP: Final = "^ "  # the first element of an array that is a map
+KEYED: Final = frozenset((str, Keyword, Symbol, Char, float))  # Python keys the hash of strings;
+# no more than 34 floats have one hash
 MARKS: Final = frozenset("~^")  # what begins a string that is more than its text
 CODE_DIGITS: Final = [chr(48 + n) for n in range(44)]  # `^0` to `^[`, then `^10`
 MOST_CODES: Final = 44 * 44
+# The index that each code stands for.
+INDEXES: Final = {f"^{digit}": n for n, digit in enumerate(CODE_DIGITS)} | {
+    f"^{high}{low}": m * 44 + n
+    for m, high in enumerate(CODE_DIGITS)
+    for n, low in enumerate(CODE_DIGITS)
+}
 MOST_EXPANDED: Final = 32  # characters that codes stand for, for each that came: honest names are
 # short, and a peer could make a gigabyte of a packet, here or where it is sent on without codes
 FREE_EXPANDED: Final = 1 << 16
@@ -60,10 +77,9 @@ class Reader:
         return text
 
     def _coded(self, code: str) -> str:
-        digits = [ord(digit) - 48 for digit in code[1:]]
-        if not 1 <= len(digits) <= 2 or not all(0 <= digit < 44 for digit in digits):
+        index = INDEXES.get(code)
+        if index is None:
             raise PacketError(f"expected a cache code, got {shown(code)}")
-        index = digits[0] if len(digits) == 1 else digits[0] * 44 + digits[1]
         if index >= len(self._codes):
             raise PacketError(
                 f"expected a cache code of {len(self._codes)} strings before, got {shown(code)}"
@@ -172,7 +188,7 @@ class Reader:
 
     def _admit(self, key: Any, held: Any, counts: dict[int, int], is_hashed: bool) -> None:
         """Refuse a key or member that is there, or has the hash of too many."""
-        if not isinstance(key, str | float):  # Python keys its hash for strings
+        if type(key) not in KEYED:
             mark = hash(key)
             before = counts.get(mark, 0)
             counts[mark] = before + 1

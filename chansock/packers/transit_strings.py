@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MILLISECOND: Final = timedelta(milliseconds=1)
 OWN_TAGS: Final = frozenset(
     (*"_s?idb:$fnmtucz'#~^`", "array", "map", "set", "list", "cmap", "ratio")
 )
@@ -82,6 +83,8 @@ def _bool(text: str) -> bool:
 
 
 def _int(text: str) -> int:
+    if len(text) < 19 and text.isascii() and text.isdigit():  # nearly all
+        return int(text)
     if not _WHOLE.fullmatch(text):
         raise _bad("an integer of at most 4300 digits behind ~i or ~n", text)
     return int(text)
@@ -108,7 +111,7 @@ def _special(text: str) -> float:
 
 def _milliseconds(text: str) -> datetime:
     try:
-        return EPOCH + timedelta(milliseconds=1) * _int(text)
+        return EPOCH + timedelta(milliseconds=_int(text))
     except OverflowError:
         raise _bad("a time in the years 1 to 9999 behind ~m", text) from None
 
@@ -232,7 +235,7 @@ def real(value: float) -> str:
 def moment(value: datetime, is_verbose: bool) -> str:
     """Spell a datetime that has a time zone."""
     try:
-        value = value.astimezone(UTC)
+        value = value if value.tzinfo is UTC else value.astimezone(UTC)
     except OverflowError:
         raise EdnEncodeError(
             f"expected a time in the years 1 to 9999 of UTC, got {shown(value)}"
@@ -240,4 +243,4 @@ def moment(value: datetime, is_verbose: bool) -> str:
     if is_verbose or value.microsecond % 1000:  # the JVM cuts it to ms, and reads no finer ~m
         timespec = "microseconds" if value.microsecond % 1000 else "milliseconds"
         return f"~t{value.replace(tzinfo=None).isoformat(timespec=timespec)}Z"
-    return f"~m{(value - EPOCH) // timedelta(milliseconds=1)}"
+    return f"~m{(value - EPOCH) // MILLISECOND}"

@@ -167,12 +167,16 @@ class Writer:
     def _map(self, value: Any, level: int) -> Any:
         if level > DEEPEST:
             refuse_depth()
+        if not value:
+            return {} if self._is_verbose else [MAP]
         is_text = isinstance(value, StrDict)
         keys, unclear = value, 0
-        if not all(type(key) is str or type(key) is Keyword for key in value):
-            keys, unclear = self._known_keys(value)
-            if any(self._is_composite(key) for key in keys):
-                return self._cmap(keys, value, level + 1, unclear)
+        for key in value:
+            if type(key) is not str and type(key) is not Keyword:
+                keys, unclear = self._known_keys(value)
+                if any(self._is_composite(key) for key in keys):
+                    return self._cmap(keys, value, level + 1, unclear)
+                break
         out: Any = {} if self._is_verbose else [MAP]
         key = None
         try:

@@ -27,7 +27,7 @@ from chansock.testing.client import (
 )
 from chansock.testing.network import Lane
 from chansock.testing.transport import RecordingTransport
-from chansock.values import Keyword
+from chansock.values import NO_DATA, Keyword
 
 __all__ = ["AjaxClient", "Poll"]
 
@@ -218,7 +218,7 @@ class AjaxClient(Client):
 
     # -- POST
 
-    def send(self, event_id: str, data: Any = None, *, timeout: float | None = None) -> Any:
+    def send(self, event_id: str, data: Any = NO_DATA, *, timeout: float | None = None) -> Any:
         """POST `[[event_id data] nil]`; the answer's value is `Keyword("chsk/dummy-cb-200")`.
 
         With a timeout it is `ask(...).wait(timeout)`.
@@ -228,7 +228,7 @@ class AjaxClient(Client):
             return self.ask(event_id, data).wait(timeout)
         return self._post(event_id, self._event(event_id, data, None), ())
 
-    def ask(self, event_id: str, data: Any = None) -> Reply:
+    def ask(self, event_id: str, data: Any = NO_DATA) -> Reply:
         """POST `[[event_id data] :ajax]`; the answer is the reply."""
         return self._post(event_id, self._event(event_id, data, Keyword("ajax")), ())
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from urllib.parse import quote
 
 from chansock._core import wire
-from chansock._core.event import check_handled_id
+from chansock._core.event import check_handled_id, event_of
 from chansock.errors import ChannelClosed, ReplyError, ReplyTimeout
 from chansock.request import Request, Response
 from chansock.target import ANONYMOUS, UserId
 from chansock.testing.network import Delay, Lane
-from chansock.values import Keyword
+from chansock.values import NO_DATA, Keyword
 
 if TYPE_CHECKING:
     from chansock.testing.world import World
@@ -178,15 +178,16 @@ class Client(ABC):
     # -- sending
 
     @abstractmethod
-    def send(self, event_id: str, data: Any = None, *, timeout: float | None = None) -> Any:
+    def send(self, event_id: str, data: Any = NO_DATA, *, timeout: float | None = None) -> Any:
         """Send an event; with a timeout, ask for a reply and give it.
 
+        Without `data` the event is `[event_id]`; None is data, and written as nil.
         The words of a real client, in turned time; the errors are those of `Reply.wait`.
         Raises ChannelClosed on a WebSocket that is closed.
         """
 
     @abstractmethod
-    def ask(self, event_id: str, data: Any = None) -> Reply:
+    def ask(self, event_id: str, data: Any = NO_DATA) -> Reply:
         """Send an event that asks for a reply, and go on: `Reply.wait` gives it."""
 
     # -- receiving
@@ -303,8 +304,7 @@ class Client(ABC):
 
     def _event(self, event_id: str, data: Any, cb_id: Any) -> bytes:
         keyword = check_handled_id(event_id)
-        event = [keyword] if data is None else [keyword, data]
-        return self.world.packer.packet(event, cb_id)
+        return self.world.packer.packet([*event_of(keyword, data)], cb_id)
 
     def _take_batch(self, batch: list[list[Any]]) -> None:
         self.events += [Event(*event) for event in batch]

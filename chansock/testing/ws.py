@@ -16,6 +16,7 @@ from chansock.request import Request, Response
 from chansock.testing.client import Client, Handshake, Reply, as_bytes, is_handshake, text_of
 from chansock.testing.network import Lane
 from chansock.testing.transport import RecordingTransport
+from chansock.values import NO_DATA
 
 __all__ = ["WsClient"]
 
@@ -143,7 +144,7 @@ class WsClient(Client):
 
     # -- sending
 
-    def send(self, event_id: str, data: Any = None, *, timeout: float | None = None) -> Any:
+    def send(self, event_id: str, data: Any = NO_DATA, *, timeout: float | None = None) -> Any:
         __tracebackhide__ = True
         if timeout is not None:
             return self.ask(event_id, data).wait(timeout)
@@ -151,7 +152,7 @@ class WsClient(Client):
         self.feed(self._event(event_id, data, None))
         return None
 
-    def ask(self, event_id: str, data: Any = None) -> Reply:
+    def ask(self, event_id: str, data: Any = NO_DATA) -> Reply:
         __tracebackhide__ = True
         self._check_open(event_id)
         cb_id = self.world.new_cb_id()

@@ -358,6 +358,26 @@ describe("read", () => {
     assert.equal(refusal(() => read(5)).message, 'expected a text, got "5"');
   });
 
+  it("reads and writes integers of at most 4300 digits", () => {
+    const most = 10n ** 4300n - 1n;
+    for (const value of [most, -most, new Ratio(1n, most), new Ratio(most, 2n)]) {
+      assert.equal(write(read(write(value))), write(value));
+    }
+    assert.equal(read(`0x${"f".repeat(3571)}`), 16n ** 3571n - 1n);
+    for (const text of [
+      "9".repeat(4301), `1${"0".repeat(4300)}N`, `-1/${"3".repeat(4301)}`, `${"3".repeat(4301)}/2`,
+      `0x${"f".repeat(3572)}`, `0x${"f".repeat(600_000)}`, `0${"7".repeat(600_000)}`,
+    ]) {
+      const error = refusal(() => read(`[${text}]`));
+      assert.match(error.message, /^expected an integer of at most 4300 digits, got "/);
+      assert.equal(error.position, 1);
+    }
+    for (const value of [most + 1n, -most - 1n, new Ratio(most + 1n, 7n), new Ratio(1n, most + 2n)]) {
+      const error = refusal(() => write([value]));
+      assert.match(error.message, /^expected an integer of at most 4300 digits, got more/);
+    }
+  });
+
   it("nests 500 deep and no deeper", () => {
     for (const [open, close] of [["[", "]"], ["(", ")"], ["#{", "}"], ["{:a ", "}"], ["#t ", ""]]) {
       const value = read(open.repeat(500) + "1" + close.repeat(500));

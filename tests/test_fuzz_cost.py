@@ -1,0 +1,74 @@
+"""The search for cost: it runs for each packer, and finds a packer that is quadratic."""
+
+from __future__ import annotations
+
+import json
+from random import Random
+from typing import Any
+
+import pytest
+from fuzz import cost
+from fuzz.cost import PACKERS, Search
+from fuzz.cost_inputs import FORMS, Recipe, crossed, mutated, rendered
+
+from chansock.packers import JSON
+
+
+class Quadratic(JSON):
+    """JSON whose reader compares each key of an object with all those before."""
+
+    def unpack(self, view: memoryview, /) -> tuple[Any, Any]:
+        def checked(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+            keys = [key for key, _ in pairs]
+            assert all(keys.count(key) for key in keys)
+            return dict(pairs)
+
+        packet = super().unpack(view)
+        json.loads(bytes(view), object_pairs_hook=checked)
+        return packet
+
+
+def search(name: str, packer: Any, rounds: int) -> Search:
+    made = Search(FORMS[name], packer, Random(1), size=1024)
+    for _ in range(rounds):
+        made.step()
+    return made
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FORMS)
+def test_each_packer_is_searched(name: str) -> None:
+    found = search(name, PACKERS[name], 20)
+    assert set(found.kept) == {*cost.TIMED, *cost.HELD}
+    lines: list[str] = []
+    found.finish(lines.append)
+    assert [line.split()[0] for line in lines] == list(found.kept)
+
+
+@pytest.mark.slow
+def test_a_quadratic_reader_is_found_and_saved(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    found = Search(FORMS["json"], Quadratic(), Random(1), size=2048)
+    del found.kept["convert"], found.kept["write"]
+    fault = next(fault for fault in found.finish(lambda line: None) if fault.kind == "read")
+    monkeypatch.setattr(cost, "ROOT", tmp_path)
+    path = cost.save("json", fault)
+    assert path.is_relative_to(tmp_path / "build" / "fuzz" / "cost" / "json")
+    assert path.read_bytes() == fault.packet
+    assert str(path) in path.with_suffix(".txt").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FORMS)
+def test_a_recipe_makes_packets_of_any_size(name: str) -> None:
+    form, chance = FORMS[name], Random(name)
+    recipes = [Recipe((atom,)) for atom in form.atoms]
+    for _ in range(200):
+        recipe = mutated(form, crossed(*chance.choices(recipes, k=2), chance), chance)
+        recipes.append(recipe)
+        assert rendered(form, recipe, 512) == rendered(form, recipe, 512)
+    for recipe in recipes:
+        if recipe.depth or max(map(len, recipe.atoms)) > 40:
+            continue
+        assert len(rendered(form, recipe, 8192)) > 4 * len(rendered(form, recipe, 512))
