@@ -128,6 +128,8 @@ class Posts:
                 connection.answer(self._timeout)
                 return
         self._dispatch.posts.add(connection)
+        if connection.session is None:
+            self._dispatch.strays.add(connection)
         self._place(post)
 
     def stop(self) -> None:

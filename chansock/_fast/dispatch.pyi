@@ -102,6 +102,7 @@ class Dispatch:
     sender: _Sender
     is_stopping: bool
     posts: set[Connection]
+    strays: set[Connection]
     bad_packet: int
     bad_event: int
     forged: int

@@ -205,6 +205,7 @@ cdef class Connection(Link):
         cdef EventMsg asked = self.asked
         self.is_answered = True
         self.dispatch.posts.discard(self)
+        self.dispatch.strays.discard(self)
         self.asked = None
         self.dispatch.fanout.sweep.cancel(self.timer)
         self.timer = None
@@ -346,6 +347,7 @@ cdef class Dispatch:
         self.pong = wire.PONG
         self.error = wire.ERROR
         self.posts = set()
+        self.strays = set()
         self.written = WriteBuffer()
         self.thread = PyThread_get_thread_ident()
 
