@@ -80,12 +80,49 @@ cdef class Fragment:
         return PyBytes_GET_SIZE(self.data) + AROUND_EVENT
 
 
-cdef int _keep(object entry) except -1:
-    if type(entry) is Packet:
-        (<Packet>entry).payload = exact((<Packet>entry).payload)
-    elif entry is not None and not (<Fragment>entry).is_kept:
-        (<Fragment>entry).data = exact((<Fragment>entry).data)
-        (<Fragment>entry).is_kept = True
+cdef inline Py_ssize_t _event_bytes(Fragment fragment) noexcept:
+    # What an event takes without its nodes.
+    return PyBytes_GET_SIZE(fragment.data) + (AROUND_EVENT - AROUND_NODE)
+
+
+cdef Py_ssize_t _freed(list group) noexcept:
+    """Estimate the bytes for each outbox that cutting a group frees; all stand at one node.
+
+    Nodes that the group alone holds count in full, but an event that stands in other nodes too
+    as its part. Of the nodes before, it has its part.
+    """
+    cdef Node node = (<Outbox>group[0]).tail
+    cdef Fragment fragment
+    cdef Py_ssize_t size = 0
+    cdef Py_ssize_t count = len(group)
+    cdef int holders = <int>count
+    if node.holders > holders:
+        return node.nbytes // node.holders
+    while node.parent is not None and node.holders == holders:
+        if type(node.entry) is Fragment:
+            fragment = <Fragment>node.entry
+            size += AROUND_NODE + _event_bytes(fragment) // max(1, fragment.holders)
+        else:
+            size += (<Packet>node.entry).size + AROUND_REPLY
+        node = node.parent
+        holders = 1
+    if node.parent is not None:
+        size += node.nbytes // max(1, node.holders)
+    return size // count
+
+
+cdef int _magnitude(Py_ssize_t size) noexcept:
+    cdef int bits = 0
+    while size > 0:
+        size >>= 1
+        bits += 1
+    return bits
+
+
+cdef int _put(list classes, int k, list group) except -1:
+    if classes[k] is None:
+        classes[k] = []
+    (<list>classes[k]).append(group)
     return 0
 
 
@@ -118,6 +155,7 @@ cdef class Outbox:
         self.fanout = fanout
         self.tail = fanout.root
         self.index = -1
+        self.place = -1
 
     # -- what goes in
 
@@ -185,30 +223,51 @@ cdef class Outbox:
         return 0
 
     cdef int hold(self) except -1:
-        """Count what waits as held, here and in the transport: nobody can be written to now."""
+        """Count what waits, here and in the transport: nobody can be written to now."""
         cdef Fanout fanout = self.fanout
         cdef Py_ssize_t behind = 0 if self.transport is None else self.transport.backlog()
         # A transport keeps the whole of what is sent in part.
         fanout.taken -= self.behind
         self.behind = 0 if self.transport is None else max(behind, self.behind)
         fanout.taken += self.behind
-        _keep(self.tail.entry)
-        fanout.waiting += self.tail.nbytes + self.behind - self.held
-        self.held = self.tail.nbytes + self.behind
-        if self.index < 0 and self.held:
-            fanout.aside.add(self)
+        self.count(self.tail)
         if fanout.is_too_much(self.tail, behind):
             self.overflow()
-        elif fanout.waiting > fanout.max_total:
-            fanout.cut_largest(self)
+        elif fanout.kept + fanout.taken > fanout.max_total:
+            fanout.make_room()
         return 0
 
     cdef int release(self) except -1:
-        self.fanout.waiting -= self.held
+        self.count(self.fanout.root)
         self.fanout.taken -= self.behind
-        self.held = self.behind = 0
-        if self.index < 0:
-            self.fanout.aside.discard(self)
+        self.behind = 0
+        return 0
+
+    cdef int count(self, Node tail) except -1:
+        """Count the path up to `tail` in fanout.kept, in place of the one that was counted."""
+        cdef Fanout fanout = self.fanout
+        cdef Node before = self.counted
+        cdef Outbox last
+        if tail is fanout.root:
+            tail = None
+        if tail is before:
+            return 0
+        if tail is not None:
+            fanout.keep(tail)
+        if before is not None:
+            fanout.let_go(before)
+        self.counted = tail
+        if before is None:
+            self.place = <int>len(fanout.waiters)
+            fanout.waiters.append(self)
+            fanout.kept += AROUND_BOX
+        elif tail is None:
+            last = fanout.waiters.pop()
+            if last is not self:
+                fanout.waiters[self.place] = last
+                last.place = self.place
+            self.place = -1
+            fanout.kept -= AROUND_BOX
         return 0
 
     cdef int overflow(self) except -1:
@@ -370,10 +429,12 @@ cdef class Fanout:
         self.delay_ws = delay_ws
         self.delay_ajax = delay_ajax
         self.root = Node()
+        self.root.holders = 1           # so that counting a path ends here
         self.boxes = []
-        self.aside = set()
+        self.waiters = []
         self.closing = {}
         self.dirty = []
+        self.packed = []
         self.late_ws = []
         self.late_ajax = []
         self.lost = {"too_slow": 0, "budget": 0, "grace": 0, "stopped": 0}
@@ -382,7 +443,7 @@ cdef class Fanout:
 
     def join(self, Outbox box not None):
         """Make a session's outbox one of all."""
-        box.index = len(self.boxes)
+        box.index = <int>len(self.boxes)
         self.boxes.append(box)
 
     def leave(self, Outbox box not None):
@@ -515,7 +576,20 @@ cdef class Fanout:
         if run:
             packed.append(Packet(packer.batch(run), packer.binary))
         node.packed = packed
+        if node.holders:
+            # Somebody else waits for it, maybe for long: its packets stay for this turn alone,
+            # or a path that others leave one after the other would hold packets at each node.
+            if not self.packed:
+                self.clock.soon(self.forget_packets)
+            self.packed.append(node)
         return packed
+
+    def forget_packets(self):
+        """Let go of the packets of nodes for which somebody waits; called at the turn's end."""
+        cdef Node node
+        for node in self.packed:
+            node.packed = None
+        self.packed.clear()
 
     def flush_now(self):
         """Write what waits for anybody, at once."""
@@ -529,15 +603,17 @@ cdef class Fanout:
         Of a broadcast to many a slice, and the next one after whatever else is due.
         """
         cdef Outbox box
-        cdef Py_ssize_t k = 0
+        cdef Py_ssize_t end = self.flushed + SLICE
         try:
-            while k < len(self.dirty) and k < SLICE:
-                box = self.dirty[k]
-                k += 1
+            while self.flushed < len(self.dirty) and self.flushed < end:
+                box = self.dirty[self.flushed]
+                self.flushed += 1
                 box.is_dirty = False
                 box.flush()
         finally:
-            del self.dirty[:k]
+            if 2 * self.flushed >= len(self.dirty):     # no sooner: the rest is moved
+                del self.dirty[:self.flushed]
+                self.flushed = 0
             if self.dirty:
                 self.clock.soon(self.flush_turn)
 
@@ -567,31 +643,120 @@ cdef class Fanout:
             behind = transport.backlog()
             if behind:
                 self.closing[transport] = behind
-                self.waiting += behind
                 self.taken += behind
             transport.close(1013, "too far behind")     # it may have ended by that
         return 0
 
     cpdef ended(self, Transport transport):
         """Count no more what a transport held that was closed because too much waited."""
-        cdef Py_ssize_t behind = self.closing.pop(transport, 0) if self.closing else 0
-        self.waiting -= behind
-        self.taken -= behind
+        self.taken -= self.closing.pop(transport, 0) if self.closing else 0
 
-    cdef int cut_largest(self, Outbox last) except -1:
-        """Empty outboxes until the total holds, or all are empty; `last` is who made it too much.
+    @property
+    def waiting(self):
+        """Bytes that wait where nobody can be written to now, and bytes that transports hold."""
+        return self.kept + self.taken
 
-        What a transport took stays there until it has gone.
-        """
-        cdef Outbox box, largest
-        while self.waiting > self.max_total and self.waiting > self.taken:
-            # Not searched for where it is the only one: transports may hold the total for long.
-            largest = last if self.waiting - self.taken == last.tail.nbytes else None
-            if largest is None:
-                for box in (*self.boxes, *self.aside):
-                    if box.held and (largest is None or box.tail.nbytes > largest.tail.nbytes):
-                        largest = box
-            if largest is None or largest.tail is self.root:
-                break
-            self.cut(largest, "budget")
+    cdef int keep(self, Node node) except -1:
+        """Count one more outbox up to `node`."""
+        cdef Fragment fragment
+        while True:
+            node.holders += 1
+            if node.holders > 1:
+                return 0
+            node.packed = None          # made for others; see packets()
+            if type(node.entry) is Fragment:
+                fragment = <Fragment>node.entry
+                if not fragment.is_exact:
+                    fragment.data = exact(fragment.data)
+                    fragment.is_exact = True
+                if fragment.holders == 0:
+                    self.kept += _event_bytes(fragment)
+                fragment.holders += 1
+                self.kept += AROUND_NODE
+            else:
+                (<Packet>node.entry).payload = exact((<Packet>node.entry).payload)
+                self.kept += (<Packet>node.entry).size + AROUND_REPLY
+            node = node.parent
+
+    cdef int let_go(self, Node node) except -1:
+        """Count one outbox less up to `node`."""
+        cdef Fragment fragment
+        while True:
+            node.holders -= 1
+            if node.holders > 0:
+                return 0
+            if type(node.entry) is Fragment:
+                fragment = <Fragment>node.entry
+                fragment.holders -= 1
+                if fragment.holders == 0:
+                    self.kept -= _event_bytes(fragment)
+                self.kept -= AROUND_NODE
+            else:
+                self.kept -= (<Packet>node.entry).size + AROUND_REPLY
+            node = node.parent
+
+    cdef int make_room(self) except -1:
+        """Cut outboxes, now that more waits than max_total."""
+        if self.is_cutting:             # a transport that was closed came back here
+            return 0
+        self.is_cutting = True
+        try:
+            while self.kept + self.taken > self.max_total and self.cut_largest():
+                pass
+        finally:
+            self.is_cutting = False
         return 0
+
+    cdef Py_ssize_t most_kept(self) noexcept:
+        # Seven eighths of what transports leave of the limit. So it takes an eighth of it again
+        # until the next search, which costs less than that: each outbox that it looks at counts.
+        cdef Py_ssize_t room = max(0, self.max_total - self.taken)
+        return room - room // 8
+
+    cdef int cut_largest(self) except -1:
+        """Cut outboxes down to `most_kept`, first those that free the most. Returns 0 if none is.
+
+        They are sorted by powers of two: by what waits for each, which no cut can exceed, and
+        once their turn has come by what cutting them would free.
+        """
+        cdef list by_size = [None] * 64
+        cdef list by_gain = [None] * 64
+        cdef dict groups = {}           # by node: cutting one of them frees next to nothing
+        cdef Outbox box
+        cdef list group
+        cdef int k, gain
+        cdef int count = 0
+        for box in self.waiters:
+            if box.tail is self.root:
+                continue                # it is being written
+            if box.tail.holders == 1:
+                _put(by_size, _magnitude(box.tail.nbytes), [box])
+            elif box.tail in groups:
+                (<list>groups[box.tail]).append(box)
+            else:
+                groups[box.tail] = [box]
+        for group in groups.values():
+            _put(by_size, _magnitude((<Outbox>group[0]).tail.nbytes // len(group)), group)
+        for k in range(63, -1, -1):
+            for group in by_gain[k] or ():
+                if self.kept <= self.most_kept():
+                    return count
+                count += self.cut_all(group)
+            for group in by_size[k] or ():
+                if self.kept <= self.most_kept():
+                    return count
+                gain = _magnitude(_freed(group))
+                if gain < k:
+                    _put(by_gain, gain, group)
+                else:
+                    count += self.cut_all(group)
+        return count
+
+    cdef int cut_all(self, list group) except -1:
+        cdef Outbox box
+        cdef int count = 0
+        for box in group:
+            if box.tail is not self.root:
+                self.cut(box, "budget")
+                count += 1
+        return count
