@@ -98,7 +98,7 @@ class Config:
     # Sizes of what waits to go out, of one session and of all
     max_backlog_bytes: int = 1 * MIB  # past it the session is cut (1013)
     max_backlog_events: int = 1000  # the same, in events
-    # Past it sessions are cut until an eighth of it is free, those first whose cut frees the most
+    # Past it sessions are cut until 1/32 of it is free, those first whose cut frees the most
     max_total_backlog_bytes: int = 256 * MIB
     # Numbers of things
     # Client-ids of one uid, in grace too; past it 503. Each may have 8 sockets or polls besides its

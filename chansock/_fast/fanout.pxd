@@ -101,10 +101,12 @@ cdef class Outbox:
     # where it goes
     cdef Fanout fanout
     cdef Transport transport            # None: away
-    cdef bint is_blocked                # the transport has a backlog: wait for drained()
-    cdef bint is_dirty                  # stands in a list of the fanout
+    cdef uint8_t is_blocked             # the transport has a backlog: wait for drained()
+    cdef uint8_t is_dirty               # stands in a list of the fanout
     cdef int index                      # in fanout.boxes; -1: of one displaced socket only
-    cdef int place                      # in fanout.waiters; -1: not there
+    # where it stands in fanout.waiters: the list, and the index in it; 0: it doesn't
+    cdef uint8_t magnitude
+    cdef int place
 
     cdef int append(self, Fragment fragment) except -1
     cdef int put_reply(self, WriteBuffer out, bytes whole) except -1
@@ -114,6 +116,7 @@ cdef class Outbox:
     cdef int hold(self) except -1
     cdef int release(self) except -1
     cdef int count(self, Node tail) except -1
+    cdef int rank(self, Py_ssize_t size) except -1
     cdef int overflow(self) except -1
     # told by the fanout; a session overrides them
     cpdef answered(self)                # the poll took a batch and is gone
@@ -134,13 +137,15 @@ cdef class Fanout:
     # who is there
     cdef Node root
     cdef list boxes                     # the outbox of every session
-    cdef list waiters                   # outboxes, of displaced sockets too, that are counted
+    # Outboxes, of displaced sockets too, for which something is counted; by the number of bits
+    # of their nbytes, so that large ones are found without a look at others.
+    cdef list waiters
     cdef dict closing                   # transports that were cut: bytes that they held then
     cdef bint is_cutting
     # what is to be written: at the end of the turn, and after a delay
     cdef list dirty                     # not empty: a flush is to come
     cdef Py_ssize_t flushed             # of these, at the front
-    cdef list packed                    # nodes for which somebody waits, and their packets with them
+    cdef list packed                    # nodes for which somebody waits, and that have packets
     cdef list late_ws
     cdef list late_ajax
     # counted
@@ -167,7 +172,10 @@ cdef class Fanout:
     cdef int make_room(self) except -1
     cdef Py_ssize_t most_kept(self) noexcept
     cdef int cut_largest(self) except -1
-    cdef int cut_all(self, list group) except -1
+    cdef int weigh(
+        self, Node node, object boxes, int number, int k, list weighed, int* steps
+    ) except -1
+    cdef int cut_all(self, object boxes) except -1
     cpdef broadcast(self, Fragment fragment)
     cpdef send(self, Outbox box, Fragment fragment)
     cpdef ended(self, Transport transport)

@@ -21,6 +21,7 @@ log = logging.getLogger("chansock.fanout")
 
 cdef enum:
     SLICE = 256             # outboxes written before others have their turn: some 0.7 ms
+    MAX_STEPS = 1 << 15     # nodes that a search for what to cut looks at in vain: below 5 ms
 
 
 cdef class Transport:
@@ -85,20 +86,22 @@ cdef inline Py_ssize_t _event_bytes(Fragment fragment) noexcept:
     return PyBytes_GET_SIZE(fragment.data) + (AROUND_EVENT - AROUND_NODE)
 
 
-cdef Py_ssize_t _freed(list group) noexcept:
-    """Estimate the bytes for each outbox that cutting a group frees; all stand at one node.
+cdef Py_ssize_t _freed(Node node, int count, int* steps) noexcept:
+    """Estimate the bytes that cutting each of the `count` outboxes at a node frees.
 
-    Nodes that the group alone holds count in full, but an event that stands in other nodes too
-    as its part. Of the nodes before, it has its part.
+    Nodes that these alone hold count in full, but an event that stands in other nodes too as
+    its part. Of the nodes before, they have their part. After `steps` nodes: what waits for them.
     """
-    cdef Node node = (<Outbox>group[0]).tail
     cdef Fragment fragment
     cdef Py_ssize_t size = 0
-    cdef Py_ssize_t count = len(group)
-    cdef int holders = <int>count
-    if node.holders > holders:
+    cdef Py_ssize_t most = node.nbytes // count
+    cdef int holders = count
+    if node.holders > count:
         return node.nbytes // node.holders
     while node.parent is not None and node.holders == holders:
+        steps[0] -= 1
+        if steps[0] < 0:
+            return most
         if type(node.entry) is Fragment:
             fragment = <Fragment>node.entry
             size += AROUND_NODE + _event_bytes(fragment) // max(1, fragment.holders)
@@ -112,6 +115,7 @@ cdef Py_ssize_t _freed(list group) noexcept:
 
 
 cdef int _magnitude(Py_ssize_t size) noexcept:
+    """Return how many bits a size has."""
     cdef int bits = 0
     while size > 0:
         size >>= 1
@@ -119,10 +123,10 @@ cdef int _magnitude(Py_ssize_t size) noexcept:
     return bits
 
 
-cdef int _put(list classes, int k, list group) except -1:
-    if classes[k] is None:
-        classes[k] = []
-    (<list>classes[k]).append(group)
+cdef int _put(list lists, int k, object item) except -1:
+    if lists[k] is None:
+        lists[k] = []
+    (<list>lists[k]).append(item)
     return 0
 
 
@@ -155,7 +159,6 @@ cdef class Outbox:
         self.fanout = fanout
         self.tail = fanout.root
         self.index = -1
-        self.place = -1
 
     # -- what goes in
 
@@ -247,7 +250,6 @@ cdef class Outbox:
         """Count the path up to `tail` in fanout.kept, in place of the one that was counted."""
         cdef Fanout fanout = self.fanout
         cdef Node before = self.counted
-        cdef Outbox last
         if tail is fanout.root:
             tail = None
         if tail is before:
@@ -257,17 +259,30 @@ cdef class Outbox:
         if before is not None:
             fanout.let_go(before)
         self.counted = tail
-        if before is None:
-            self.place = <int>len(fanout.waiters)
-            fanout.waiters.append(self)
-            fanout.kept += AROUND_BOX
-        elif tail is None:
-            last = fanout.waiters.pop()
+        self.rank(0 if tail is None else tail.nbytes)
+        return 0
+
+    cdef int rank(self, Py_ssize_t size) except -1:
+        """Stand in the list of fanout.waiters that is for this size; 0: in none."""
+        cdef Fanout fanout = self.fanout
+        cdef int magnitude = self.magnitude
+        cdef list waiters
+        cdef Outbox last
+        if magnitude and size >> (magnitude - 1) == 1:
+            return 0
+        if magnitude:
+            waiters = fanout.waiters[magnitude]
+            last = waiters.pop()
             if last is not self:
-                fanout.waiters[self.place] = last
+                waiters[self.place] = last
                 last.place = self.place
-            self.place = -1
             fanout.kept -= AROUND_BOX
+        self.magnitude = magnitude = _magnitude(size)
+        if magnitude:
+            waiters = fanout.waiters[magnitude]
+            self.place = <int>len(waiters)
+            waiters.append(self)
+            fanout.kept += AROUND_BOX
         return 0
 
     cdef int overflow(self) except -1:
@@ -431,7 +446,7 @@ cdef class Fanout:
         self.root = Node()
         self.root.holders = 1           # so that counting a path ends here
         self.boxes = []
-        self.waiters = []
+        self.waiters = [[] for _ in range(8 * sizeof(Py_ssize_t))]
         self.closing = {}
         self.dirty = []
         self.packed = []
@@ -708,55 +723,73 @@ cdef class Fanout:
         return 0
 
     cdef Py_ssize_t most_kept(self) noexcept:
-        # Seven eighths of what transports leave of the limit. So it takes an eighth of it again
-        # until the next search, which costs less than that: each outbox that it looks at counts.
+        # What transports leave of the limit, less a part that has to be filled before the next
+        # search: that costs less than filling it, for each outbox that it looks at counts. A
+        # larger part would take longer to free, 60 ms for an eighth of 256 MiB.
         cdef Py_ssize_t room = max(0, self.max_total - self.taken)
-        return room - room // 8
+        return room - room // 32
 
     cdef int cut_largest(self) except -1:
         """Cut outboxes down to `most_kept`, first those that free the most. Returns 0 if none is.
 
-        They are sorted by powers of two: by what waits for each, which no cut can exceed, and
-        once their turn has come by what cutting them would free.
+        What waits for an outbox is the most that cutting it can free. So the search goes down
+        from the largest, and those that would free less come later. Outboxes at one node are
+        cut together: one alone frees next to nothing.
         """
-        cdef list by_size = [None] * 64
-        cdef list by_gain = [None] * 64
-        cdef dict groups = {}           # by node: cutting one of them frees next to nothing
+        cdef Py_ssize_t at
+        cdef list waiters
         cdef Outbox box
-        cdef list group
-        cdef int k, gain
+        cdef dict groups                # by their node
+        cdef list unweighed = [None] * len(self.waiters)    # of these; by the most that each frees
+        cdef list weighed = [None] * len(self.waiters)      # by what each frees
+        cdef int steps = MAX_STEPS
         cdef int count = 0
-        for box in self.waiters:
-            if box.tail is self.root:
-                continue                # it is being written
-            if box.tail.holders == 1:
-                _put(by_size, _magnitude(box.tail.nbytes), [box])
-            elif box.tail in groups:
-                (<list>groups[box.tail]).append(box)
-            else:
-                groups[box.tail] = [box]
-        for group in groups.values():
-            _put(by_size, _magnitude((<Outbox>group[0]).tail.nbytes // len(group)), group)
-        for k in range(63, -1, -1):
-            for group in by_gain[k] or ():
+        cdef int k
+        for k in range(<int>len(weighed) - 1, -1, -1):
+            for found in weighed[k] or ():
                 if self.kept <= self.most_kept():
                     return count
-                count += self.cut_all(group)
-            for group in by_size[k] or ():
-                if self.kept <= self.most_kept():
-                    return count
-                gain = _magnitude(_freed(group))
-                if gain < k:
-                    _put(by_gain, gain, group)
+                count += self.cut_all(found)
+            waiters = self.waiters[k]
+            groups = {}
+            at = len(waiters)
+            while at > 0 and self.kept > self.most_kept():
+                # Backwards, for one that is cut leaves its place to the last.
+                at = min(at, <Py_ssize_t>len(waiters)) - 1
+                if at < 0:
+                    break
+                box = waiters[at]
+                if box.tail.holders > 1:
+                    groups.setdefault(box.tail, []).append(box)
                 else:
-                    count += self.cut_all(group)
+                    count += self.weigh(box.tail, box, 1, k, weighed, &steps)
+            for node, found in groups.items():
+                _put(unweighed, _magnitude((<Node>node).nbytes // <Py_ssize_t>len(found)), found)
+            for found in unweighed[k] or ():
+                if self.kept <= self.most_kept():
+                    return count
+                box = found[0]
+                count += self.weigh(box.tail, found, <int>len(found), k, weighed, &steps)
         return count
 
-    cdef int cut_all(self, list group) except -1:
+    cdef int weigh(
+        self, Node node, object boxes, int number, int k, list weighed, int* steps
+    ) except -1:
+        """Cut outboxes at a node if that frees about as much as k bits say, else put them aside."""
+        cdef int left = steps[0]
+        cdef int gain = _magnitude(_freed(node, number, &left))
+        if gain >= k:
+            return self.cut_all(boxes)
+        steps[0] = left
+        _put(weighed, gain, boxes)
+        return 0
+
+    cdef int cut_all(self, object boxes) except -1:
+        """Cut one outbox, or those of a list. Returns how many were not empty."""
         cdef Outbox box
         cdef int count = 0
-        for box in group:
-            if box.tail is not self.root:
+        for box in boxes if type(boxes) is list else (boxes,):
+            if box.tail is not self.root:       # else it is being written, or was just cut
                 self.cut(box, "budget")
                 count += 1
         return count

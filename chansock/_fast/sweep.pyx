@@ -125,9 +125,10 @@ cdef class Sweep:
         """Run some entries that are due, and the rest in the next turns."""
         cdef double now = self.clock.now()
         cdef Entry entry = None
-        cdef int k
+        cdef int left = SLICE
         try:
-            for k in range(SLICE):
+            while left > 0:
+                left -= 1
                 entry = self._first_due(now)
                 if entry is None:
                     break
