@@ -1,8 +1,9 @@
-"""Who is connected: users, their sessions, and what becomes of a session over time.
+"""The hub: connected users and the life cycle of their sessions.
 
-Sessions open, are displaced, go away, come back within grace or are gone; presence
-follows. What waits for a session is the Outbox it is made of (`_fast/fanout`); times
-come from the sweep. No request is checked here, no value encoded, no socket known.
+A session opens, may be displaced by a newer connection, may go away and return within its
+grace period, and finally ends; presence follows. Queued events live in the session's Outbox
+(`_fast/fanout`), timers in the sweep. The hub does not check requests, encode values, or touch
+sockets. It is a little past 400 lines because all of that is one state of a session.
 """
 
 from __future__ import annotations

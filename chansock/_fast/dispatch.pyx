@@ -206,9 +206,8 @@ cdef class Connection(Link):
         self.is_answered = True
         self.dispatch.posts.discard(self)
         self.dispatch.strays.discard(self)
-        self.asked = None
         self.dispatch.fanout.sweep.cancel(self.timer)
-        self.timer = None
+        self.asked = self.timer = None
         if asked is not None and asked.is_later:
             self.dispatch.done(asked)
 
@@ -346,8 +345,7 @@ cdef class Dispatch:
         self.ws_pong = wire.WS_PONG
         self.pong = wire.PONG
         self.error = wire.ERROR
-        self.posts = set()
-        self.strays = set()
+        self.posts, self.strays = set(), set()
         self.written = WriteBuffer()
         self.thread = PyThread_get_thread_ident()
 

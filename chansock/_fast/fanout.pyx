@@ -3,7 +3,8 @@
 
 The header (fanout.pxd) draws the tree of shared nodes. Everything here is bytes that were
 encoded elsewhere; there is no user, no policy and no loop. Counted here: sent, written,
-replaced and lost, so that sent = written + replaced + lost + what still waits.
+replaced and lost, so that sent = written + replaced + lost + what still waits. It is past 600
+lines because appending, writing and cutting all keep the same counts of the same tree.
 """
 
 cimport cython
