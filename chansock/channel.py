@@ -127,7 +127,7 @@ class ChannelSocket(Registry):
             if flush:
                 core.fanout.flush_now()
             if core.is_stopped:
-                core.hub.drop("stopped")
+                core.hub.drop(core.hub.sessions(ALL), "stopped")
             return
         sessions = core.hub.sessions(to)
         for session in sessions:
@@ -138,7 +138,7 @@ class ChannelSocket(Registry):
             core.nobody += 1
         if core.is_stopped:
             # Accepted from a thread before the stop, and too late for it.
-            core.hub.drop("stopped")
+            core.hub.drop(sessions, "stopped")
 
     def disconnect(self, to: Target, *, code: int = 1000, reason: str = "") -> None:
         """Close every connection of `to`, after what waits for it; polls end with 503.
@@ -354,7 +354,7 @@ class _Core:
             self.fanout,
             chsk.connected,
             self._announce,
-            strays=self._strays,
+            strays=lambda: len(self.dispatch.strays),
             ping=Packet(packer.packet(wire.WS_PING, None), packer.binary),
             timeout=Packet(packer.packet(wire.TIMEOUT, None), packer.binary),
         )
@@ -372,9 +372,6 @@ class _Core:
             return True
         self._handlers.warn_unclaimed(msg.id)
         return False
-
-    def _strays(self) -> int:
-        return sum(connection.session is None for connection in self.dispatch.posts)
 
     def stats(self) -> Stats:
         fanout, dispatch, hub = self.fanout, self.dispatch, self.hub

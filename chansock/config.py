@@ -57,9 +57,12 @@ _COMPRESSION_RANGES = (
 class Config:
     """Limits and times of one ChannelSocket.
 
-    What waits to go out counts as the memory that it takes: an event as its encoded bytes and
-    192 around them, a reply as its bytes and 224, and what a socket was given and its peer has
-    not taken as its bytes. An event that waits for several sessions counts for each.
+    What waits to go out counts as the memory that it takes. For one session, an event counts as
+    its encoded bytes and 192 for the objects around them, a reply as its bytes and 224, and what
+    the session's socket holds because the peer doesn't read it as its bytes. For the total of all
+    sessions, an event that waits for many counts once: sessions for which the same events wait
+    share them, and each adds 16 bytes. Sessions for which other events wait besides add 96 bytes
+    for each event that they have in common.
 
     Raises ConfigError if a value has the wrong type or range.
     """
@@ -97,9 +100,12 @@ class Config:
     # Sizes of what waits to go out, of one session and of all
     max_backlog_bytes: int = 1 * MIB  # past it the session is cut (1013)
     max_backlog_events: int = 1000  # the same, in events
-    max_total_backlog_bytes: int = 256 * MIB  # past it the largest waits are cut first
+    # Past it sessions are cut until 1/32 of it is free, those first whose cut frees the most
+    max_total_backlog_bytes: int = 256 * MIB
     # Numbers of things
-    max_clients_per_user: int = 100  # client-ids of one uid, in grace too; past it 503
+    # Client-ids of one uid, in grace too; past it 503. Each may have 8 sockets or polls besides its
+    # newest, displaced by newer ones; past that the oldest is closed (1008; a poll: 503)
+    max_clients_per_user: int = 100
     max_connections: int | None = (
         None  # sockets, parked requests and sessions in grace; past it 503
     )

@@ -7,7 +7,8 @@ packet by packet. Nothing of chansock is in it but its targets and errors.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,8 @@ from chansock.target import ClientTarget
 
 SLACK = 1e-3  # seconds; less than any time drawn
 AROUND_EVENT, AROUND_REPLY = 192, 224  # bytes that count besides an item's own
+AROUND_NODE, AROUND_BOX = 96, 16  # of AROUND_EVENT, for each history; for each that waits
+MAX_DISPLACED = 8
 
 
 @dataclass(slots=True, eq=False)
@@ -24,9 +27,13 @@ class Item:
 
     value: Any  # an event's data, or a reply's value
     size: int
-    is_event: bool
+    event: object | None  # the same for all whom a send meant; None: a reply
     key: str | None = None
     since: float = 0.0
+
+    @property
+    def is_event(self) -> bool:
+        return self.event is not None
 
 
 @dataclass(slots=True, eq=False)
@@ -51,6 +58,7 @@ class Line:
     owed: list[Item] = field(default_factory=list)  # what has to be written before
     code: int = 0  # it was closed with that
     is_cut: bool = False
+    is_one_too_many: bool = False  # closed since newer ones displaced it and each other
     has_ended: bool = False
     gaps: int = 0  # of its session when it opened
     is_behind: bool = False  # a socket: its session was cut since polls displaced it
@@ -112,6 +120,7 @@ class Model:
         self.lost = {"too_slow": 0, "budget": 0, "grace": 0, "stopped": 0}
         self.closed_by_code: dict[int, int] = {}
         self.is_stopped = False
+        self.emptied: deque[list[Item]] = deque(maxlen=20)  # what was lost to the budget
 
     # -- time
 
@@ -150,6 +159,10 @@ class Model:
 
     # -- connections come
 
+    def is_full(self, uid: Any, client_id: str) -> bool:
+        """Whether the client has so many displaced connections that no other may come."""
+        return len(self.session(uid, client_id).displaced) >= 2 * MAX_DISPLACED
+
     def open_ws(self, uid: Any, client_id: str) -> Line:
         self.observe()
         session = self.session(uid, client_id)
@@ -158,6 +171,7 @@ class Model:
         self.lines.append(line)
         self.end_grace(session, "ws")
         self.show(session, "ws")
+        self.close_oldest(session)
         return line
 
     def handshake(self, uid: Any, client_id: str) -> None:
@@ -173,6 +187,8 @@ class Model:
     def park(self, uid: Any, client_id: str) -> Line | str:
         """A poll comes; if it is not parked: what it is answered."""
         self.observe()
+        if self.is_full(uid, client_id):
+            return "503"
         session = self.session(uid, client_id)
         if session.poll is None and "ajax" not in session.grace:
             self.handshake(uid, client_id)
@@ -190,6 +206,7 @@ class Model:
         self.end_grace(session, "ajax")
         line.is_news = "ajax" not in session.shown
         self.show(session, "ajax")
+        self.close_oldest(session)
         return line
 
     def refused(self, line: Line) -> None:
@@ -223,6 +240,13 @@ class Model:
             session.poll = None
             self.start_grace(session, "ajax")
         session.displaced.append(old)
+
+    def close_oldest(self, session: Session) -> None:
+        """Close the oldest of those displaced if there are too many."""
+        still_open = [line for line in session.displaced if not line.is_one_too_many]
+        if len(still_open) > MAX_DISPLACED:
+            still_open[0].is_one_too_many = True
+            self.close(still_open[0], 1008)
 
     # -- connections go
 
@@ -348,6 +372,7 @@ class Model:
 
     def send(self, to: Any, data: Any, size: int, key: str | None) -> None:
         self.observe()
+        event = object()
         found = [session for session in self.meant(to) if session.is_here]
         self.nobody += not found
         for session in found:
@@ -357,7 +382,7 @@ class Model:
                     session.box.remove(older)
                     self.replaced += 1
                     break
-            item = Item(data, size + AROUND_EVENT, True, key, self.now())
+            item = Item(data, size + AROUND_EVENT, event, key, self.now())
             session.box.append(item)
             self.limit(session.box, session.current, session)
 
@@ -371,7 +396,7 @@ class Model:
             self.reply_lost += 1
             return False
         box = session.box if session.current is line else line.own
-        box.append(Item(value, size + AROUND_REPLY, False, since=self.now()))
+        box.append(Item(value, size + AROUND_REPLY, None, since=self.now()))
         self.limit(box, line, session)
         return True
 
@@ -403,7 +428,7 @@ class Model:
             self.close(line, 1013)
 
     def was_over_budget(self, uid: Any, client_id: str, count: int) -> None:
-        """Told by the log: this session had the most waiting, `count` events of it are lost."""
+        """Told by the log: to cut this session freed the most; `count` events of it are lost."""
         self.observe()
         session = self.sessions[uid, client_id]
         line = session.current
@@ -417,22 +442,33 @@ class Model:
             line.gaps += count > 0
         came_later = len(events(session.box)) - count  # this send's, if others had it first
         assert came_later in (0, 1)
-        size = sum(item.size for item in session.box[: len(session.box) - came_later])
-        for other, box in self.boxes():
-            if box is not session.box and (
-                other is None or (other.buffered and not other.is_broken)  # else cut, unseen
-            ):
-                least = sum(item.size for item in box[:-1])
-                assert least <= size, f"expected the largest to be cut, got {size} before {least}"
+        self.check_budget(session.box[: len(session.box) - came_later])
         if line is not None and line.kind == "ws" and line.is_coming:
             line = None
         elif line is not None and line.kind == "ws" and line.peer.transport.closed_with is None:
             line.code = 1013  # though another close of it may be under way
         self.lose(session.box, count, "budget", line, session)
 
+    def check_budget(self, cut: list[Item]) -> None:
+        """Check that so much waited that this had to be cut, and none that frees twice as much."""
+        room = max(0, self.config.max_total_backlog_bytes - self.buffered())
+        most = taken_by((box for _, box in self.boxes()), are_shared=False)
+        assert most > room - room // 32, f"expected no cut, got one at {most} of {room}"
+        self.emptied.append(cut)
+        size = sum(item.size for item in cut)
+        for other, box in self.boxes():
+            # Of one that broke the channel does not know that it takes nothing.
+            if other is None or (other.buffered and not other.is_broken):
+                others = [*self.emptied, *(each for _, each in self.boxes() if each is not box)]
+                shared = {item.event for each in others for item in each if item.is_event}
+                # The last may be of a send that has not reached it yet.
+                alone = sum(item.size for item in box[:-1] if item.event not in shared)
+                assert alone < 2 * size, f"expected {alone} to go, got {size}"
+
     def displaced_was_over_budget(self, line: Line) -> None:
-        """Told by the log: this displaced socket had the most waiting."""
+        """Told by the log: to cut this displaced socket freed the most."""
         self.observe()
+        self.emptied.append(line.own)
         if line.peer.transport.closed_with is None:
             line.code = 1013  # though another close of it may be under way
         self.lose(line.own, 0, "budget", line, line.session)
@@ -556,19 +592,22 @@ class Model:
 
         Of one that takes nothing any more the channel learns when it writes to it.
         """
-        least = unsure = 0
+        sure: list[list[Item]] = []
+        unsure: list[list[Item]] = []
+        least = most = 0
         for line in self.lines:
-            if line.is_broken or line.is_closing:
-                unsure += line.buffered + line.drained
-            else:
+            most += line.buffered + line.drained
+            if not (line.is_broken or line.is_closing):
                 least += line.buffered
         for line, box in self.boxes():
-            size = sum(item.size for item in box)
             if line is not None and (line.is_broken or line.is_closing):
-                unsure += size
+                unsure.append(box)
             elif line is None or not line.can_take:
-                least += size
-        return least, least + unsure
+                sure.append(box)
+        return (
+            least + taken_by(sure, are_shared=True),
+            most + taken_by([*sure, *unsure], are_shared=False),
+        )
 
     def buffered(self) -> int:
         """Bytes that the transports of open sockets hold."""
@@ -582,6 +621,28 @@ class Model:
                 delay = config.flush_delay_ws if line.kind == "ws" else config.flush_delay_ajax
                 for item in box:
                     assert delay and item.since + delay > self.now() - SLACK, f"{item} waits"
+
+
+def taken_by(boxes: Iterable[list[Item]], *, are_shared: bool) -> int:
+    """Give the memory for what waits: an event counts once, and a node for each history.
+
+    Two that stand in the same history share its nodes, or at least may.
+    """
+    size = 0
+    events: set[object] = set()
+    histories: set[tuple[object, ...]] = set()
+    for number, box in enumerate(boxes):
+        size += AROUND_BOX if box else 0
+        history: tuple[object, ...] = () if are_shared else (number,)
+        for item in box:
+            history = (*history, item.event or item)
+            if history not in histories:
+                size += AROUND_NODE
+                histories.add(history)
+            if not item.is_event or item.event not in events:
+                size += item.size - AROUND_NODE
+                events.add(item.event)
+    return size
 
 
 def events(items: list[Item]) -> list[Item]:

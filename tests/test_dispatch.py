@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from chansock import ALL, LATER, ChannelClosed, ChannelSocket, Config, InvalidEvent, Keyword
+from chansock._fast.fanout import Fragment
 from chansock.packers import EDN
 from chansock.testing import World, user_id
 
@@ -632,6 +633,32 @@ def test_sends_of_a_thread_that_come_too_late_for_the_stop_are_counted_lost(chsk
         world.turn()
         stats = chsk.stats
         assert (stats.sent, stats.lost.stopped, stats.waiting_bytes) == (2, 2, 0)
+
+
+def test_a_send_that_comes_too_late_for_the_stop_empties_no_outbox_but_its_own():
+    def calls(others: int) -> int:
+        count = 0
+
+        def note(*_: object) -> None:
+            nonlocal count
+            count += 1
+
+        chsk = ChannelSocket(user_id=user_id)
+        with World(chsk) as world:
+            connect(world, "ws")
+            for number in range(others):
+                world.ws(uid=number)
+            chsk.stop()
+            world.turn()
+            sys.setprofile(note)
+            try:  # as the loop does for a thread that sent before the stop
+                chsk._deliver(chsk._core, "a", Fragment(b"[:t/e]"), flush=False)
+            finally:
+                sys.setprofile(None)
+            assert chsk.stats.lost.stopped == 1
+        return count
+
+    assert calls(2) == calls(200)
 
 
 # -- unclaimed

@@ -1,6 +1,8 @@
 """chansock._fast.fanout: outboxes over shared nodes, the flush, and what is counted."""
 
+import itertools
 import threading
+import time
 import tracemalloc
 from collections.abc import Callable
 from typing import Any
@@ -73,6 +75,8 @@ class Ground:
 
 
 ONE = Fragment(b"[:t/e 1]").nbytes  # what waits where one event does
+NODE = 96  # of these, for its place in one history
+BOX = 16  # what an outbox for which something waits adds to the total
 
 
 def batch(*numbers: int) -> bytes:
@@ -119,7 +123,8 @@ def test_what_waits_for_nobody_is_kept_and_counted_until_somebody_comes():
     box, recorder = ground.box(None)
     ground.fanout.send(box, ground.fragment(1))
     ground.clock.turn()
-    assert ground.fanout.waiting == box.waiting_bytes == ONE
+    assert box.waiting_bytes == ONE
+    assert ground.fanout.waiting == ONE + BOX
     box.attach(recorder, Packet(b"hello", False))
     assert recorder.writes == [[b"hello", batch(1)]]
     assert ground.fanout.waiting == 0
@@ -280,7 +285,8 @@ def test_the_total_holds_for_one_who_left_in_the_same_turn():
     box.detach()
     for n in range(1, 9):
         ground.fanout.send(box, ground.fragment(n))
-        assert ground.fanout.waiting == box.waiting_bytes <= 4 * ONE
+        assert ground.fanout.waiting == box.waiting_bytes + (BOX if box.waiting_events else 0)
+        assert ground.fanout.waiting <= 4 * ONE
 
 
 def test_replies_lost_with_their_socket_are_no_bytes_that_wait():
@@ -291,7 +297,7 @@ def test_replies_lost_with_their_socket_are_no_bytes_that_wait():
     ground.clock.turn()
     assert ground.fanout.waiting == 1, "what the transport holds"
     box.put(Packet(b"r", False))
-    assert ground.fanout.waiting == 1 + box.waiting_bytes > 1
+    assert ground.fanout.waiting == 1 + box.waiting_bytes + BOX
     box.detach()
     assert ground.fanout.waiting == 0
 
@@ -305,7 +311,7 @@ def test_a_backlog_of_the_transport_counts_for_the_total_until_it_is_drained():
     assert ground.fanout.waiting == 700
     recorder.waiting = 100  # what was sent in part is kept whole
     ground.fanout.send(box, ground.fragment(1))
-    assert ground.fanout.waiting == 700 + ONE
+    assert ground.fanout.waiting == 700 + ONE + BOX
     recorder.waiting = 0
     box.drained()
     assert ground.fanout.waiting == 0
@@ -319,9 +325,10 @@ def test_what_a_transport_holds_that_was_cut_counts_until_it_has_ended():
         ground.fanout.send(box, ground.fragment(n))
         ground.clock.turn()
     assert recorder.code == 1013
-    assert ground.fanout.waiting == 700 + box.waiting_bytes
+    assert box.waiting_events == 1
+    assert ground.fanout.waiting == 700 + ONE + BOX
     ground.fanout.ended(recorder)
-    assert ground.fanout.waiting == box.waiting_bytes
+    assert ground.fanout.waiting == ONE + BOX
 
 
 def test_a_transport_that_ends_as_it_is_cut_holds_nothing_any_more():
@@ -388,7 +395,7 @@ def test_what_waits_is_counted_as_what_the_allocator_gave_for_it(kind: str, size
 
 
 def test_past_the_total_the_largest_wait_is_cut_first():
-    ground = Ground(max_total=10 * ONE)
+    ground = Ground(max_total=10 * ONE + 2 * BOX)
     small, large = ground.box(None)[0], ground.box(None)[0]
     for n in range(3):
         ground.fanout.send(small, ground.fragment(n))
@@ -396,7 +403,177 @@ def test_past_the_total_the_largest_wait_is_cut_first():
         ground.fanout.send(large, ground.fragment(n))
     assert ground.fanout.lost["budget"] == 8
     assert (small.waiting_events, large.waiting_events) == (3, 0)
-    assert ground.fanout.waiting == 3 * ONE
+    assert ground.fanout.waiting == 3 * ONE + BOX
+
+
+def test_an_event_that_waits_for_many_counts_once():
+    ground = Ground(max_total=10_000 + 20_000 * BOX, max_bytes=20_000)
+    boxes = [ground.box(None)[0] for _ in range(20_000)]
+    event = Fragment(bytes(6000))
+    ground.fanout.broadcast(event)
+    assert ground.fanout.waiting == event.nbytes + 20_000 * BOX
+    ground.fanout.broadcast(event)
+    assert ground.fanout.waiting == event.nbytes + NODE + 20_000 * BOX
+    assert ground.lost() == 0
+    for box in boxes:
+        box.drop("grace")
+    assert ground.fanout.waiting == 0
+
+
+def test_an_event_in_different_histories_counts_once_and_a_node_for_each():
+    ground = Ground()
+    boxes = [ground.box(None)[0] for _ in range(3)]
+    for n, box in enumerate(boxes):
+        ground.fanout.send(box, ground.fragment(n))
+    before = ground.fanout.waiting
+    event = Fragment(bytes(5000))
+    ground.fanout.broadcast(event)
+    assert ground.fanout.waiting - before == event.nbytes + 2 * NODE
+    for count, box in zip((3, 2, 1), boxes, strict=True):
+        assert ground.fanout.waiting == 5000 + ONE - 8 + (count - 1) * NODE + count * (ONE + BOX)
+        box.drop("grace")
+    assert ground.fanout.waiting == 0
+
+
+def test_what_is_shared_counts_until_the_last_has_it():
+    ground = Ground()
+    pairs = [ground.box(None) for _ in range(3)]
+    for n in range(5):
+        ground.fanout.broadcast(ground.fragment(n))
+    for left, (box, recorder) in zip((2, 1, 0), pairs, strict=True):
+        box.attach(recorder)
+        assert ground.fanout.waiting == (5 * ONE + left * BOX if left else 0)
+
+
+def test_latest_is_counted_as_its_history_is():
+    ground = Ground()
+    boxes = [ground.box(None)[0] for _ in range(3)]
+    for n in range(20):
+        ground.fanout.broadcast(ground.fragment(n % 10, "ab"[n % 2]))
+    assert ground.fanout.waiting == 2 * ONE + 3 * BOX
+    for box in boxes:
+        box.drop("grace")
+    assert ground.fanout.waiting == 0
+
+
+def test_the_one_whose_cut_frees_the_most_is_cut_not_those_who_share():
+    ground = Ground(max_total=70 * ONE)
+    sharing = [ground.box(None)[0] for _ in range(50)]
+    for n in range(20):
+        event = ground.fragment(n)
+        for box in sharing:
+            ground.fanout.send(box, event)
+    for box in sharing[::2]:  # and a little that is its own
+        box.put(Packet(b"r", False))
+    alone = ground.box(None)[0]
+    for n in range(18):
+        ground.fanout.send(alone, ground.fragment(n))
+    assert ground.fanout.lost["budget"] == 18
+    assert alone.waiting_events == 0
+    assert all(box.waiting_events == 20 for box in sharing)
+
+
+def test_those_who_wait_for_the_same_events_cost_no_other_for_these():
+    # Old readers of the same broadcasts: each has a history of its own, and next to nothing
+    # that the others do not hold too.
+    ground = Ground(max_total=90_000, max_bytes=100_000)
+    readers = []
+    for n in range(30):
+        readers.append(ground.box(None)[0])
+        event = Fragment(bytes([n]) * 1000)
+        for box in readers:
+            ground.fanout.send(box, event)
+    assert all(box.waiting_events for box in readers)
+    assert ground.lost() == 0
+    alone = ground.box(None)[0]
+    ground.fanout.send(alone, Fragment(bytes(9_000)))
+    ground.fanout.send(alone, Fragment(bytes(9_000)))
+    assert ground.lost() == 1 + (alone.waiting_events == 0) == 2
+    assert all(box.waiting_events for box in readers)
+
+
+def test_pairs_that_share_are_cut_as_pairs():
+    ground = Ground(max_total=100 * ONE, max_bytes=100 * ONE)
+    ones, others = ([ground.box(None)[0] for _ in range(20)] for _ in range(2))
+    events = 0
+    for k in range(20):
+        for n in range(5):
+            event = ground.fragment(100 * k + n)
+            ground.fanout.send(ones[k], event)
+            ground.fanout.send(others[-k], event)
+            events += 2
+    lost = ground.fanout.lost["budget"]
+    # No more than twice as many as have to go, each time 1/32 of what may wait.
+    assert 0 < lost <= 2 * (events // 16)
+    assert ground.fanout.waiting <= 100 * ONE
+
+
+def test_past_the_total_a_part_of_it_is_freed_for_what_follows():
+    ground = Ground(max_total=800 * ONE)
+    boxes = [ground.box(None)[0] for _ in range(400)]
+    cuts = []
+    for n in range(4000):
+        before = ground.lost()
+        ground.fanout.send(boxes[n % 400], ground.fragment(n))
+        if ground.lost() > before:
+            cuts.append(n)
+            assert 760 * ONE < ground.fanout.waiting <= 775 * ONE
+    assert len(cuts) > 10
+    assert all(later - earlier > 20 for earlier, later in itertools.pairwise(cuts))
+
+
+def test_past_the_total_the_work_grows_with_what_is_sent_alone():
+    def took(count: int) -> float:
+        """Send each of so many two events of its own, of which half are too much."""
+        ground = Ground(max_total=count * ONE)
+        boxes = [ground.box(None)[0] for _ in range(count)]
+        started = time.thread_time()
+        for n in range(2):
+            for box in boxes:
+                ground.fanout.send(box, ground.fragment(n))
+        assert ground.lost() > 0
+        return time.thread_time() - started
+
+    assert min(took(8_000) for _ in range(3)) < 4 * 8 * min(took(1_000) for _ in range(3))
+
+
+def test_nobody_is_looked_at_for_what_transports_hold():
+    def took(count: int) -> float:
+        """Many sockets have a backlog, and together all that may wait; others are sent to."""
+        ground = Ground(max_total=10 * count)
+        for n in range(count):
+            box, recorder = ground.box()
+            recorder.waiting = 11
+            ground.fanout.send(box, ground.fragment(n))
+        while ground.clock.soons:
+            ground.clock.turn()
+        away = ground.box(None)[0]
+        started = time.thread_time()
+        for n in range(1000):
+            ground.fanout.send(away, ground.fragment(n))
+        assert ground.fanout.lost["budget"] == 1000
+        return time.thread_time() - started
+
+    assert min(took(8_000) for _ in range(3)) < 4 * min(took(1_000) for _ in range(3))
+
+
+def test_packets_are_not_kept_with_what_others_wait_for():
+    ground = Ground(max_bytes=1 << 20, max_events=1000, max_total=1 << 30)
+    slow = ground.box(None)[0]
+    pairs = [ground.box(None) for _ in range(100)]
+    tracemalloc.start()
+    for box, recorder in pairs:
+        for _ in range(3):
+            ground.fanout.broadcast(Fragment(bytes(1000)))
+        box.attach(recorder)  # it comes back, and takes a part of what the other waits for
+        recorder.packets.clear()
+        recorder.writes.clear()
+        ground.fanout.leave(box)
+        ground.clock.turn()
+    held = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert slow.waiting_events == 300
+    assert held < 2 * ground.fanout.waiting
 
 
 def test_what_a_closed_transport_did_not_take_waits_for_the_next_one():

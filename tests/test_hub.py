@@ -1,6 +1,7 @@
 """Sessions, presence, grace and polls: the hub, driven through its endpoint in turned time."""
 
 import asyncio
+import sys
 
 import pytest
 
@@ -541,6 +542,74 @@ def test_a_second_handshake_beside_a_parked_poll_changes_no_presence(chsk, world
     assert presence == [("open", "a")]
 
 
+def test_past_eight_displaced_sockets_the_oldest_is_closed_1008(chsk, world, presence):
+    sockets = [world.ws("tab", uid="a") for _ in range(9)]
+    world.turn()
+    assert all(socket.is_open for socket in sockets)
+    sockets += [world.ws("tab", uid="a") for _ in range(3)]
+    world.turn()
+    assert [socket.close_code for socket in sockets] == [1008] * 3 + [None] * 9
+    assert sockets[0].transport.closed_with == (1008, "too many connections of one client")
+    chsk.send("a", "t/e", 1)
+    world.turn()
+    assert [data(socket) for socket in sockets] == [[]] * 11 + [[1]]
+    assert presence == [("open", "a")]
+
+
+def test_an_anonymous_client_has_no_more_displaced_sockets():
+    chsk = ChannelSocket()
+    with World(chsk) as world:
+        for _ in range(50):
+            world.ws("tab")
+            world.turn()
+        assert len(world.endpoint._hub.connections) == 9
+
+
+def test_displaced_sockets_that_do_not_answer_a_close_are_as_many_at_most(chsk, world):
+    def refuse_to_end() -> None:
+        pass
+
+    sockets = []
+    for _ in range(17):
+        sockets.append(world.ws("tab", uid="a"))
+        sockets[-1].transport.on_close = refuse_to_end
+    with pytest.raises(HandshakeRefused) as refused:
+        world.ws("tab", uid="a")
+    assert refused.value.status == 503
+    assert chsk.stats.refused == {"full": 1}
+    world.ws("other", uid="a")
+    world.inside(lambda: world.endpoint.closed(sockets[0].connection, 1006))
+    world.ws("tab", uid="a")
+    assert len(world.endpoint.connections("a")) == 18
+
+
+def test_past_eight_displaced_polls_the_oldest_ends_with_503(chsk, world):
+    client = world.ajax("tab", uid="a", is_polling=False)
+    polls = [client.poll() for _ in range(11)]
+    assert [poll.status for poll in polls] == [503] * 2 + [None] * 9
+    chsk.send("a", "t/e", 1)
+    world.advance(1)
+    assert (polls[-1].status, data(client)) == (200, [1])
+    world.advance(20)
+    assert {poll.value for poll in polls[2:-1]} == {"chsk/timeout"}
+
+
+def test_a_socket_can_be_the_oldest_that_polls_displaced(chsk, world, presence):
+    socket = world.ws("tab", uid="a")
+    client = world.ajax("tab", uid="a", is_polling=False)
+    polls = [client.poll() for _ in range(9)]
+    world.turn()
+    assert socket.close_code == 1008
+    world.advance(10)
+    chsk.send("a", "t/e", 1)
+    world.advance(1)
+    assert (polls[-1].status, data(client)) == (200, [1])
+    client.drop()
+    world.advance(60)
+    assert presence == [("open", "a"), ("close", "a")]
+    assert len(world.endpoint._hub.connections) == world.endpoint._hub.away == 0
+
+
 # -- polls
 
 
@@ -809,6 +878,41 @@ def test_at_max_connections_a_client_comes_back_to_its_place_in_grace():
         client.connect()
         with pytest.raises(HandshakeRefused):
             world.ws(client.client_id, uid="a")  # a second socket is one more
+
+
+def test_an_admission_looks_at_no_other_request_that_waits():
+    chsk = ChannelSocket(Config(max_connections=1000), user_id=user_id)
+    asked = []
+    chsk.on("t/later", lambda msg: asked.append(msg) or LATER)
+    with World(chsk) as world:
+
+        def calls() -> int:
+            """Count the calls, and steps of loops, that an admission takes."""
+            count = 0
+
+            def note(*_: object) -> None:
+                nonlocal count
+                count += 1
+
+            request = world.request("tab")
+            sys.setprofile(note)
+            try:
+                chsk.endpoint.admit(request, is_upgrade=True)
+            finally:
+                sys.setprofile(None)
+            return count
+
+        calls()
+        few = calls()
+        clients = [world.ajax(is_polling=False) for _ in range(20)]
+        world.advance(6)  # their sessions are gone, so that their POSTs count by themselves
+        for client in clients:
+            for _ in range(10):
+                client.ask("t/later")
+        assert len(asked) == 200
+        assert calls() == few
+        world.inside(lambda: [msg.reply(1) for msg in asked])
+        assert world.endpoint._hub.strays() == 0
 
 
 def test_limits_hold_for_handshakes_whose_hooks_wait_together():

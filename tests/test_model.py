@@ -28,7 +28,7 @@ from hypothesis.stateful import (
 )
 from model import Line, Model
 
-from chansock import ALL, ANONYMOUS, LATER, ChannelSocket, Config
+from chansock import ALL, ANONYMOUS, LATER, ChannelSocket, Config, HandshakeRefused
 from chansock._core import log_limit
 from chansock._core.endpoint import Admission
 from chansock._fast.dispatch import Connection
@@ -288,6 +288,10 @@ class Channel(RuleBasedStateMachine):
     @rule(key=KEYS)
     def open(self, key: tuple[Any, str]) -> None:
         uid, client_id = key
+        if self.model.is_full(uid, client_id):
+            with pytest.raises(HandshakeRefused):
+                self.world.ws(client_id, uid=uid)
+            return
         line = self.model.open_ws(uid, client_id)
         client = self.world.ws(client_id, uid=uid)
         line.is_coming = False
@@ -298,6 +302,12 @@ class Channel(RuleBasedStateMachine):
             self.model.catch_up(), self.model.observe(), close()
         )  # fmt: skip
 
+    @rule(key=KEYS, count=st.integers(2, 10))
+    def open_many(self, key: tuple[Any, str], count: int) -> None:
+        """Each displaces the one before, and the oldest are closed."""
+        for _ in range(count):
+            self.open(key)
+
     def ajax_client(self, key: tuple[Any, str]) -> PollingClient:
         uid, client_id = key
         if key not in self.ajax:
@@ -306,6 +316,8 @@ class Channel(RuleBasedStateMachine):
 
     @rule(key=KEYS)
     def shake_hands(self, key: tuple[Any, str]) -> None:
+        if self.model.is_full(*key):
+            return
         self.model.handshake(*key)
         self.ajax_client(key).shake_hands()
 

@@ -72,3 +72,69 @@ def test_lag_is_how_late_the_wake_came():
     clock.time = 4.0
     call()
     assert sweep.lag == 3.0
+
+
+def test_many_that_are_due_run_in_slices_with_turns_between():
+    clock, ran = HandClock(), []
+    sweep = Sweep(clock)
+    for number in range(40_000):
+        sweep.enter(1.0, ran.append, number)
+    clock.advance(1.0)
+    most = len(ran)
+    while clock.soons:
+        before = len(ran)
+        clock.turn()  # what else is due runs between two of these
+        most = max(most, len(ran) - before)
+    assert ran == list(range(40_000))
+    assert most < 500
+
+
+def test_slices_keep_the_order_of_due_time_and_run_what_comes_due_meanwhile():
+    clock, ran = HandClock(), []
+    sweep = Sweep(clock)
+    for number in range(300):
+        for delay in (1.0, 1.5, 3.0):
+            sweep.enter(delay + number / 1000, ran.append, delay + number / 1000)
+    clock.time, call = 2.0, clock.wakes[-1][1]
+    call()
+    clock.time = 5.0
+    while clock.soons:
+        clock.turn()
+    assert ran == sorted(ran)
+    assert len(ran) == 900
+
+
+def test_what_a_slice_leaves_can_be_cancelled_and_the_next_wake_is_asked_for_once():
+    clock, ran = HandClock(), []
+    sweep = Sweep(clock)
+    entries = [sweep.enter(1.0, ran.append, number) for number in range(1000)]
+    sweep.enter(9.0, ran.append, "last")
+    clock.advance(1.0)
+    count = len(ran)
+    for entry in entries:
+        sweep.cancel(entry)
+    asked = clock.asked
+    sweep.enter(5.0, ran.append, "later")
+    while clock.soons:
+        clock.turn()
+    assert (len(ran), clock.asked) == (count, asked + 1)
+    clock.advance(8.0)
+    assert ran[count:] == ["later", "last"]
+
+
+def test_lag_is_that_of_the_wake_in_all_its_slices():
+    # Not of each slice: entries that are put off by it would need a queue for each.
+    clock, lags = HandClock(), []
+    sweep = Sweep(clock)
+    for _ in range(1000):
+        sweep.enter(1.0, lambda _: lags.append((sweep.lag, sweep.is_late)), None)
+    clock.time = 1.25
+    clock.wakes[-1][1]()
+    while clock.soons:
+        clock.time += 0.1
+        clock.turn()
+    assert set(lags) == {(0.25, True)}
+    assert len(lags) == 1000
+    sweep.enter(1.0, lambda _: lags.append((sweep.lag, sweep.is_late)), None)
+    clock.advance(1.0)
+    assert lags[-1] == (0.0, False)

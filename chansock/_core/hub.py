@@ -1,14 +1,16 @@
-"""Who is connected: users, their sessions, and what becomes of a session over time.
+"""The hub: connected users and the life cycle of their sessions.
 
-Sessions open, are displaced, go away, come back within grace or are gone; presence
-follows. What waits for a session is the Outbox it is made of (`_fast/fanout`); times
-come from the sweep. No request is checked here, no value encoded, no socket known.
+A session opens, may be displaced by a newer connection, may go away and return within its
+grace period, and finally ends; presence follows. Queued events live in the session's Outbox
+(`_fast/fanout`), timers in the sweep. The hub does not check requests, encode values, or touch
+sockets. It is a little past 400 lines because all of that is one state of a session.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
+from typing import Final
 
 from chansock._core.presence import Presence
 from chansock._core.session import Displaced, Session
@@ -22,6 +24,10 @@ from chansock.target import ALL, ANONYMOUS, ClientTarget, Target, UserId
 __all__ = ["Hub"]
 
 log = logging.getLogger("chansock.hub")
+
+# Displaced connections of one session that stay open. A client that reconnects every two or three
+# seconds has as many old sockets before the keep-alive finds out that they are dead.
+MAX_DISPLACED: Final = 8
 
 
 class Hub:
@@ -90,13 +96,15 @@ class Hub:
         return tuple(found.values()) if isinstance(found, dict) else (found,)
 
     def has_room(self, uid: UserId | None, client_id: str) -> str | None:
-        """Say why there is no room for one more connection of this client, or None."""
+        """Return why there is no room for one more connection of this client, or None."""
         limit = self._config.max_connections
-        if limit is None and uid not in self._users:
-            return None  # the first client of a user, as nearly always; or an anonymous one
         session = self.find(uid, client_id)
-        if session is not None and session.ws is None and session.poll is None:
-            return None  # it comes back to the place that it has
+        if session is not None:
+            if session.displaced is not None and len(session.displaced) >= 2 * MAX_DISPLACED:
+                # Half of them are closing, and their peers don't answer the closing handshake.
+                return f"expected at most {2 * MAX_DISPLACED} displaced connections of one client"
+            if session.ws is None and session.poll is None:
+                return None  # it comes back to the place that it has
         if limit is not None and len(self.connections) + self.away + self.strays() >= limit:
             return f"expected at most {limit} connections: see max_connections"
         if uid is None or session is not None:
@@ -148,6 +156,7 @@ class Hub:
         if not session.is_ws:
             session.is_ws = True
             self._entered("ws", session, connection)
+        self._close_oldest(session)
 
     def open_ajax(self, session: Session) -> None:
         """Note an Ajax handshake: what comes waits, the grace runs, presence comes with a poll."""
@@ -179,6 +188,7 @@ class Hub:
         if not session.is_ajax:
             session.is_ajax = True
             self._entered("ajax", session, connection)
+        self._close_oldest(session)
         return True
 
     def _displace(self, session: Session, old: Connection) -> None:
@@ -193,8 +203,21 @@ class Hub:
             session.poll = None  # stays parked until it is due
             self._start_grace_ajax(session)
         if session.displaced is None:
-            session.displaced = []
-        session.displaced.append(old)
+            session.displaced = {}
+        session.displaced[old] = False
+
+    def _close_oldest(self, session: Session) -> None:
+        """Close the displaced connection that is open for the longest if there are too many.
+
+        Code 1008, after which our clients stay away: they would displace each other for ever.
+        """
+        displaced = session.displaced
+        if displaced is None or len(displaced) <= MAX_DISPLACED:
+            return
+        still_open = [connection for connection, is_closing in displaced.items() if not is_closing]
+        if len(still_open) > MAX_DISPLACED:
+            displaced[still_open[0]] = True
+            self.close(still_open[0], 1008, "too many connections of one client")
 
     # -- closing
 
@@ -233,7 +256,7 @@ class Hub:
 
     def _not_displaced(self, session: Session, connection: Connection) -> None:
         if session.displaced is not None and connection in session.displaced:
-            session.displaced.remove(connection)
+            del session.displaced[connection]
             session.displaced = session.displaced or None
             self._end_if_gone(session)
 
@@ -391,10 +414,10 @@ class Hub:
             session.drained()  # a backlog has the rest of stop_timeout to drain
         for connection in list(self.connections):
             self.close(connection, code, reason)
-        self.drop("stopped")
+        self.drop(self.sessions(ALL), "stopped")
         self.is_stopped = True
 
-    def drop(self, reason: str) -> None:
-        """Empty every outbox."""
-        if lost := sum(session.drop(reason) for session in self.sessions(ALL)):
+    def drop(self, sessions: Collection[Session], reason: str) -> None:
+        """Empty the outboxes of these sessions."""
+        if lost := sum(session.drop(reason) for session in sessions):
             log.warning("events_lost reason=%s events=%d", reason, lost)

@@ -132,6 +132,8 @@ class Posts:
                 return
         self._dispatch.posts.add(connection)
         connection.keep(packet)
+        if connection.session is None:
+            self._dispatch.strays.add(connection)
         self._place(post)
 
     def refuse_waiting(self) -> None:

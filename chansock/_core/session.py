@@ -64,7 +64,8 @@ class Session(Outbox):
         self.ws: Connection | None = None
         self.poll: Connection | None = None
         self.last: Connection | None = None  # the one that closed last, while away
-        self.displaced: list[Connection] | None = None  # still open, no pushes
+        # Those that newer ones have displaced: no pushes, oldest first. True: the hub closes it.
+        self.displaced: dict[Connection, bool] | None = None
         self.grace_ws: Entry | None = None
         self.grace_ajax: Entry | None = None
         self.is_ws = False  # counted in presence

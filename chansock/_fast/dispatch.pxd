@@ -115,6 +115,7 @@ cdef class Dispatch:
     cdef object pong
     cdef object error
     cdef readonly set posts             # POSTs whose response is still to come
+    cdef readonly set strays            # those of them that have no session
     cdef WriteBuffer written            # a reply on its way, if it is short
     # counted
     cdef readonly Py_ssize_t bad_packet

@@ -113,6 +113,7 @@ class Dispatch:
     is_stopping: bool
     is_stopped: bool
     posts: set[Connection]
+    strays: set[Connection]
     bad_packet: int
     bad_event: int
     forged: int

@@ -295,10 +295,10 @@ cdef class Connection(Link):
         cdef EventMsg asked = self.asked
         self.is_answered = True
         self.dispatch.posts.discard(self)
-        self.asked = None
+        self.dispatch.strays.discard(self)
         self.let_go()
         self.dispatch.fanout.sweep.cancel(self.timer)
-        self.timer = None
+        self.asked = self.timer = None
         if asked is not None and asked.is_later:
             self.dispatch.done(asked)
 
@@ -446,7 +446,7 @@ cdef class Dispatch:
         self.ws_pong = wire.WS_PONG
         self.pong = wire.PONG
         self.error = wire.ERROR
-        self.posts = set()
+        self.posts, self.strays = set(), set()
         self.written = WriteBuffer()
         self.thread = PyThread_get_thread_ident()
 

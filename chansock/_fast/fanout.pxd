@@ -8,7 +8,13 @@
 #                   \--reply--> r --e2--> n3
 #
 # Parents are owned, children only remembered (a node dies with the last outbox that stands
-# at or behind it). No user, no policy, no loop.
+# at or behind it).
+#
+# Two sums are kept of what waits. `nbytes` is what one outbox has to be sent: the whole of its
+# path, for the limits of a session. `kept` is the memory that all paths take together: a node
+# counts once however many outboxes stand at or behind it, and so does an event in several
+# nodes. Only outboxes that can't be written to now are in it, so one that is drained at the end
+# of the turn pays nothing for it. No user, no policy, no loop.
 
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
@@ -51,8 +57,10 @@ cdef class Link:
 
 
 cdef enum:
-    # What stands around the bytes of something that waits, and counts with them: its node, the
-    # object that holds them, its head and theirs, and what the allocators round up.
+    # Bytes that count besides those of the event or reply itself, as the allocators round them:
+    AROUND_NODE = 96                    # a node
+    AROUND_BOX = 16                     # an outbox in the list of those for which something waits
+    # a node, and the objects that hold the bytes of its event or reply
     AROUND_EVENT = 192
     AROUND_REPLY = 224
 
@@ -61,7 +69,8 @@ cdef class Fragment:
     # One encoded event on its way to however many.
     cdef bytes data
     cdef object key                     # of `latest`; None: no key
-    cdef bint is_kept                   # it waited once, and data has memory of its size
+    cdef bint is_exact                  # it waited once, and data has memory of its size
+    cdef int holders                    # nodes counted in fanout.kept that it is the entry of
 
 
 cdef class Node:
@@ -71,8 +80,11 @@ cdef class Node:
     cdef Py_ssize_t nbytes              # with what stands around each
     cdef int events
     cdef int replies
-    cdef bint has_keys
-    cdef bint replaced                  # an older event with the same key was taken out
+    # outboxes that are counted up to this node, and children that are counted; 0: nobody waits
+    # for it, and it is not in fanout.kept
+    cdef int holders
+    cdef uint8_t has_keys
+    cdef uint8_t replaced               # an older event with the same key was taken out
     # the newest child, and whose newest child this is: both borrowed, each cleared by the
     # other's death
     cdef PyObject* follower
@@ -84,14 +96,17 @@ cdef class Node:
 cdef class Outbox:
     # what waits
     cdef Node tail
-    cdef Py_ssize_t held                # bytes counted in fanout.waiting: nobody to write to
-    cdef Py_ssize_t behind              # of these, in the transport
+    cdef Node counted                   # the path up to here is in fanout.kept; None: nothing is
+    cdef Py_ssize_t behind              # bytes in the transport, counted in fanout.taken
     # where it goes
     cdef readonly Fanout fanout
     cdef Transport transport            # None: away
-    cdef bint is_blocked                # the transport has a backlog: wait for drained()
-    cdef bint is_dirty                  # stands in a list of the fanout
-    cdef Py_ssize_t index               # in fanout.boxes; -1: of one displaced socket only
+    cdef uint8_t is_blocked             # the transport has a backlog: wait for drained()
+    cdef uint8_t is_dirty               # stands in a list of the fanout
+    cdef int index                      # in fanout.boxes; -1: of one displaced socket only
+    # where it stands in fanout.waiters: the list, and the index in it; 0: it doesn't
+    cdef uint8_t magnitude
+    cdef int place
 
     cdef int append(self, Fragment fragment) except -1
     cdef int put_reply(self, WriteBuffer out, bytes whole) except -1
@@ -100,6 +115,8 @@ cdef class Outbox:
     cdef int mark(self) except -1
     cdef int hold(self) except -1
     cdef int release(self) except -1
+    cdef int count(self, Node tail) except -1
+    cdef int rank(self, Py_ssize_t size) except -1
     cdef int overflow(self) except -1
     # told by the fanout; a session overrides them
     cpdef answered(self)                # the poll took a batch and is gone
@@ -120,16 +137,21 @@ cdef class Fanout:
     # who is there
     cdef Node root
     cdef list boxes                     # the outbox of every session
-    cdef set aside                      # those of displaced sockets that hold something
+    # Outboxes, of displaced sockets too, for which something is counted; by the number of bits
+    # of their nbytes, so that large ones are found without a look at others.
+    cdef list waiters
     cdef dict closing                   # transports that were cut: bytes that they held then
+    cdef bint is_cutting
     # what is to be written: at the end of the turn, and after a delay
-    cdef list dirty
+    cdef list dirty                     # not empty: a flush is to come
+    cdef Py_ssize_t flushed             # of these, at the front
+    cdef list packed                    # nodes for which somebody waits, and that have packets
     cdef list late_ws
     cdef list late_ajax
     # counted
-    # bytes that wait for somebody to write to, in outboxes, or for a peer, in transports
-    cdef readonly Py_ssize_t waiting
-    cdef Py_ssize_t taken               # of these, by transports
+    # bytes that wait for somebody to write to, in outboxes; and for a peer, in transports
+    cdef Py_ssize_t kept
+    cdef Py_ssize_t taken
     cdef public Py_ssize_t sent
     cdef readonly Py_ssize_t written
     cdef readonly Py_ssize_t replaced
@@ -144,8 +166,16 @@ cdef class Fanout:
     cdef Node part(self, Node node, bint of_events)
     cdef list packets(self, Node node)
     cdef bint is_too_much(self, Node node, Py_ssize_t behind) noexcept
+    cdef int keep(self, Node node) except -1
+    cdef int let_go(self, Node node) except -1
     cdef int cut(self, Outbox box, str reason) except -1
-    cdef int cut_largest(self, Outbox last) except -1
+    cdef int make_room(self) except -1
+    cdef Py_ssize_t most_kept(self) noexcept
+    cdef int cut_largest(self) except -1
+    cdef int weigh(
+        self, Node node, object boxes, int number, int k, list weighed, int* steps
+    ) except -1
+    cdef int cut_all(self, object boxes) except -1
     cpdef broadcast(self, Fragment fragment)
     cpdef send(self, Outbox box, Fragment fragment)
     cpdef ended(self, Transport transport)

@@ -3,7 +3,8 @@
 
 The header (fanout.pxd) draws the tree of shared nodes. Everything here is bytes that were
 encoded elsewhere; there is no user, no policy and no loop. Counted here: sent, written,
-replaced and lost, so that sent = written + replaced + lost + what still waits.
+replaced and lost, so that sent = written + replaced + lost + what still waits. It is past 600
+lines because appending, writing and cutting all keep the same counts of the same tree.
 """
 
 cimport cython
@@ -21,6 +22,7 @@ log = logging.getLogger("chansock.fanout")
 
 cdef enum:
     SLICE = 256             # outboxes written before others have their turn: some 0.7 ms
+    MAX_STEPS = 1 << 15     # nodes that a search for what to cut looks at in vain: below 5 ms
 
 
 cdef class Transport:
@@ -80,12 +82,52 @@ cdef class Fragment:
         return PyBytes_GET_SIZE(self.data) + AROUND_EVENT
 
 
-cdef int _keep(object entry) except -1:
-    if type(entry) is Packet:
-        (<Packet>entry).payload = exact((<Packet>entry).payload)
-    elif entry is not None and not (<Fragment>entry).is_kept:
-        (<Fragment>entry).data = exact((<Fragment>entry).data)
-        (<Fragment>entry).is_kept = True
+cdef inline Py_ssize_t _event_bytes(Fragment fragment) noexcept:
+    # What an event takes without its nodes.
+    return PyBytes_GET_SIZE(fragment.data) + (AROUND_EVENT - AROUND_NODE)
+
+
+cdef Py_ssize_t _freed(Node node, int count, int* steps) noexcept:
+    """Estimate the bytes that cutting each of the `count` outboxes at a node frees.
+
+    Nodes that these alone hold count in full, but an event that stands in other nodes too as
+    its part. Of the nodes before, they have their part. After `steps` nodes: what waits for them.
+    """
+    cdef Fragment fragment
+    cdef Py_ssize_t size = 0
+    cdef Py_ssize_t most = node.nbytes // count
+    cdef int holders = count
+    if node.holders > count:
+        return node.nbytes // node.holders
+    while node.parent is not None and node.holders == holders:
+        steps[0] -= 1
+        if steps[0] < 0:
+            return most
+        if type(node.entry) is Fragment:
+            fragment = <Fragment>node.entry
+            size += AROUND_NODE + _event_bytes(fragment) // max(1, fragment.holders)
+        else:
+            size += (<Packet>node.entry).size + AROUND_REPLY
+        node = node.parent
+        holders = 1
+    if node.parent is not None:
+        size += node.nbytes // max(1, node.holders)
+    return size // count
+
+
+cdef int _magnitude(Py_ssize_t size) noexcept:
+    """Return how many bits a size has."""
+    cdef int bits = 0
+    while size > 0:
+        size >>= 1
+        bits += 1
+    return bits
+
+
+cdef int _put(list lists, int k, object item) except -1:
+    if lists[k] is None:
+        lists[k] = []
+    (<list>lists[k]).append(item)
     return 0
 
 
@@ -185,30 +227,63 @@ cdef class Outbox:
         return 0
 
     cdef int hold(self) except -1:
-        """Count what waits as held, here and in the transport: nobody can be written to now."""
+        """Count what waits, here and in the transport: nobody can be written to now."""
         cdef Fanout fanout = self.fanout
         cdef Py_ssize_t behind = 0 if self.transport is None else self.transport.backlog()
         # A transport keeps the whole of what is sent in part.
         fanout.taken -= self.behind
         self.behind = 0 if self.transport is None else max(behind, self.behind)
         fanout.taken += self.behind
-        _keep(self.tail.entry)
-        fanout.waiting += self.tail.nbytes + self.behind - self.held
-        self.held = self.tail.nbytes + self.behind
-        if self.index < 0 and self.held:
-            fanout.aside.add(self)
+        self.count(self.tail)
         if fanout.is_too_much(self.tail, behind):
             self.overflow()
-        elif fanout.waiting > fanout.max_total:
-            fanout.cut_largest(self)
+        elif fanout.kept + fanout.taken > fanout.max_total:
+            fanout.make_room()
         return 0
 
     cdef int release(self) except -1:
-        self.fanout.waiting -= self.held
+        self.count(self.fanout.root)
         self.fanout.taken -= self.behind
-        self.held = self.behind = 0
-        if self.index < 0:
-            self.fanout.aside.discard(self)
+        self.behind = 0
+        return 0
+
+    cdef int count(self, Node tail) except -1:
+        """Count the path up to `tail` in fanout.kept, in place of the one that was counted."""
+        cdef Fanout fanout = self.fanout
+        cdef Node before = self.counted
+        if tail is fanout.root:
+            tail = None
+        if tail is before:
+            return 0
+        if tail is not None:
+            fanout.keep(tail)
+        if before is not None:
+            fanout.let_go(before)
+        self.counted = tail
+        self.rank(0 if tail is None else tail.nbytes)
+        return 0
+
+    cdef int rank(self, Py_ssize_t size) except -1:
+        """Stand in the list of fanout.waiters that is for this size; 0: in none."""
+        cdef Fanout fanout = self.fanout
+        cdef int magnitude = self.magnitude
+        cdef list waiters
+        cdef Outbox last
+        if magnitude and size >> (magnitude - 1) == 1:
+            return 0
+        if magnitude:
+            waiters = fanout.waiters[magnitude]
+            last = waiters.pop()
+            if last is not self:
+                waiters[self.place] = last
+                last.place = self.place
+            fanout.kept -= AROUND_BOX
+        self.magnitude = magnitude = _magnitude(size)
+        if magnitude:
+            waiters = fanout.waiters[magnitude]
+            self.place = <int>len(waiters)
+            waiters.append(self)
+            fanout.kept += AROUND_BOX
         return 0
 
     cdef int overflow(self) except -1:
@@ -370,10 +445,12 @@ cdef class Fanout:
         self.delay_ws = delay_ws
         self.delay_ajax = delay_ajax
         self.root = Node()
+        self.root.holders = 1           # so that counting a path ends here
         self.boxes = []
-        self.aside = set()
+        self.waiters = [[] for _ in range(8 * sizeof(Py_ssize_t))]
         self.closing = {}
         self.dirty = []
+        self.packed = []
         self.late_ws = []
         self.late_ajax = []
         self.lost = {"too_slow": 0, "budget": 0, "grace": 0, "stopped": 0}
@@ -382,7 +459,7 @@ cdef class Fanout:
 
     def join(self, Outbox box not None):
         """Make a session's outbox one of all."""
-        box.index = len(self.boxes)
+        box.index = <int>len(self.boxes)
         self.boxes.append(box)
 
     def leave(self, Outbox box not None):
@@ -515,7 +592,20 @@ cdef class Fanout:
         if run:
             packed.append(Packet(packer.batch(run), packer.binary))
         node.packed = packed
+        if node.holders:
+            # Somebody else waits for it, maybe for long: its packets stay for this turn alone,
+            # or a path that others leave one after the other would hold packets at each node.
+            if not self.packed:
+                self.clock.soon(self.forget_packets)
+            self.packed.append(node)
         return packed
+
+    def forget_packets(self):
+        """Let go of the packets of nodes for which somebody waits; called at the turn's end."""
+        cdef Node node
+        for node in self.packed:
+            node.packed = None
+        self.packed.clear()
 
     def flush_now(self):
         """Write what waits for anybody, at once."""
@@ -529,15 +619,17 @@ cdef class Fanout:
         Of a broadcast to many a slice, and the next one after whatever else is due.
         """
         cdef Outbox box
-        cdef Py_ssize_t k = 0
+        cdef Py_ssize_t end = self.flushed + SLICE
         try:
-            while k < len(self.dirty) and k < SLICE:
-                box = self.dirty[k]
-                k += 1
+            while self.flushed < len(self.dirty) and self.flushed < end:
+                box = self.dirty[self.flushed]
+                self.flushed += 1
                 box.is_dirty = False
                 box.flush()
         finally:
-            del self.dirty[:k]
+            if 2 * self.flushed >= len(self.dirty):     # no sooner: the rest is moved
+                del self.dirty[:self.flushed]
+                self.flushed = 0
             if self.dirty:
                 self.clock.soon(self.flush_turn)
 
@@ -567,31 +659,138 @@ cdef class Fanout:
             behind = transport.backlog()
             if behind:
                 self.closing[transport] = behind
-                self.waiting += behind
                 self.taken += behind
             transport.close(1013, "too far behind")     # it may have ended by that
         return 0
 
     cpdef ended(self, Transport transport):
         """Count no more what a transport held that was closed because too much waited."""
-        cdef Py_ssize_t behind = self.closing.pop(transport, 0) if self.closing else 0
-        self.waiting -= behind
-        self.taken -= behind
+        self.taken -= self.closing.pop(transport, 0) if self.closing else 0
 
-    cdef int cut_largest(self, Outbox last) except -1:
-        """Empty outboxes until the total holds, or all are empty; `last` is who made it too much.
+    @property
+    def waiting(self):
+        """Bytes that wait where nobody can be written to now, and bytes that transports hold."""
+        return self.kept + self.taken
 
-        What a transport took stays there until it has gone.
-        """
-        cdef Outbox box, largest
-        while self.waiting > self.max_total and self.waiting > self.taken:
-            # Not searched for where it is the only one: transports may hold the total for long.
-            largest = last if self.waiting - self.taken == last.tail.nbytes else None
-            if largest is None:
-                for box in (*self.boxes, *self.aside):
-                    if box.held and (largest is None or box.tail.nbytes > largest.tail.nbytes):
-                        largest = box
-            if largest is None or largest.tail is self.root:
-                break
-            self.cut(largest, "budget")
+    cdef int keep(self, Node node) except -1:
+        """Count one more outbox up to `node`."""
+        cdef Fragment fragment
+        while True:
+            node.holders += 1
+            if node.holders > 1:
+                return 0
+            node.packed = None          # made for others; see packets()
+            if type(node.entry) is Fragment:
+                fragment = <Fragment>node.entry
+                if not fragment.is_exact:
+                    fragment.data = exact(fragment.data)
+                    fragment.is_exact = True
+                if fragment.holders == 0:
+                    self.kept += _event_bytes(fragment)
+                fragment.holders += 1
+                self.kept += AROUND_NODE
+            else:
+                (<Packet>node.entry).payload = exact((<Packet>node.entry).payload)
+                self.kept += (<Packet>node.entry).size + AROUND_REPLY
+            node = node.parent
+
+    cdef int let_go(self, Node node) except -1:
+        """Count one outbox less up to `node`."""
+        cdef Fragment fragment
+        while True:
+            node.holders -= 1
+            if node.holders > 0:
+                return 0
+            if type(node.entry) is Fragment:
+                fragment = <Fragment>node.entry
+                fragment.holders -= 1
+                if fragment.holders == 0:
+                    self.kept -= _event_bytes(fragment)
+                self.kept -= AROUND_NODE
+            else:
+                self.kept -= (<Packet>node.entry).size + AROUND_REPLY
+            node = node.parent
+
+    cdef int make_room(self) except -1:
+        """Cut outboxes, now that more waits than max_total."""
+        if self.is_cutting:             # a transport that was closed came back here
+            return 0
+        self.is_cutting = True
+        try:
+            while self.kept + self.taken > self.max_total and self.cut_largest():
+                pass
+        finally:
+            self.is_cutting = False
         return 0
+
+    cdef Py_ssize_t most_kept(self) noexcept:
+        # What transports leave of the limit, less a part that has to be filled before the next
+        # search: that costs less than filling it, for each outbox that it looks at counts. A
+        # larger part would take longer to free, 60 ms for an eighth of 256 MiB.
+        cdef Py_ssize_t room = max(0, self.max_total - self.taken)
+        return room - room // 32
+
+    cdef int cut_largest(self) except -1:
+        """Cut outboxes down to `most_kept`, first those that free the most. Returns 0 if none is.
+
+        What waits for an outbox is the most that cutting it can free. So the search goes down
+        from the largest, and those that would free less come later. Outboxes at one node are
+        cut together: one alone frees next to nothing.
+        """
+        cdef Py_ssize_t at
+        cdef list waiters
+        cdef Outbox box
+        cdef dict groups                # by their node
+        cdef list unweighed = [None] * len(self.waiters)    # of these; by the most that each frees
+        cdef list weighed = [None] * len(self.waiters)      # by what each frees
+        cdef int steps = MAX_STEPS
+        cdef int count = 0
+        cdef int k
+        for k in range(<int>len(weighed) - 1, -1, -1):
+            for found in weighed[k] or ():
+                if self.kept <= self.most_kept():
+                    return count
+                count += self.cut_all(found)
+            waiters = self.waiters[k]
+            groups = {}
+            at = len(waiters)
+            while at > 0 and self.kept > self.most_kept():
+                # Backwards, for one that is cut leaves its place to the last.
+                at = min(at, <Py_ssize_t>len(waiters)) - 1
+                if at < 0:
+                    break
+                box = waiters[at]
+                if box.tail.holders > 1:
+                    groups.setdefault(box.tail, []).append(box)
+                else:
+                    count += self.weigh(box.tail, box, 1, k, weighed, &steps)
+            for node, found in groups.items():
+                _put(unweighed, _magnitude((<Node>node).nbytes // <Py_ssize_t>len(found)), found)
+            for found in unweighed[k] or ():
+                if self.kept <= self.most_kept():
+                    return count
+                box = found[0]
+                count += self.weigh(box.tail, found, <int>len(found), k, weighed, &steps)
+        return count
+
+    cdef int weigh(
+        self, Node node, object boxes, int number, int k, list weighed, int* steps
+    ) except -1:
+        """Cut outboxes at a node if that frees about as much as k bits say, else put them aside."""
+        cdef int left = steps[0]
+        cdef int gain = _magnitude(_freed(node, number, &left))
+        if gain >= k:
+            return self.cut_all(boxes)
+        steps[0] = left
+        _put(weighed, gain, boxes)
+        return 0
+
+    cdef int cut_all(self, object boxes) except -1:
+        """Cut one outbox, or those of a list. Returns how many were not empty."""
+        cdef Outbox box
+        cdef int count = 0
+        for box in boxes if type(boxes) is list else (boxes,):
+            if box.tail is not self.root:       # else it is being written, or was just cut
+                self.cut(box, "budget")
+                count += 1
+        return count

@@ -23,7 +23,7 @@ cdef class Sweep:
     cdef object clock
     cdef list queues
     cdef double planned             # when the clock will wake us; < 0: it will not
-    cdef bint is_running
+    cdef bint is_running            # entries are due, and the clock is not asked to wake us
     cdef readonly double lag        # seconds that the last wake came late
     cdef readonly bint is_late      # and that is more than a loop's ordinary noise
     cdef readonly object log_limit  # for whatever the channel's peers can cause
@@ -31,3 +31,4 @@ cdef class Sweep:
     cpdef Entry enter(self, double delay, object call, object arg)
     cpdef cancel(self, Entry entry)
     cdef int _plan(self) except -1
+    cdef Entry _first_due(self, double now)

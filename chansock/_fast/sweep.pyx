@@ -16,6 +16,9 @@ log = logging.getLogger("chansock.sweep")
 
 cdef double NOISE = 0.05        # seconds
 
+cdef enum:
+    SLICE = 64                  # entries run before others have their turn: 0.1 ms to 1 ms
+
 
 @cython.final
 @cython.freelist(64)            # a connection has some one after the other, few for long
@@ -50,8 +53,9 @@ cdef class Sweep:
     """Runs each entry once after its delay, in order of due time.
 
     `clock` is a chansock.clock.Clock; this is the one user of its `wake`.
-    An entry that raises is logged and harms no other. `log_limit` limits the log lines of
-    the channel that this sweep serves: the counts of what it leaves out are due here too.
+    An entry that raises is logged and harms no other. Of many that are due, each turn of the
+    loop runs a slice. `log_limit` limits the log lines of the channel that this sweep serves;
+    the counts of what it leaves out are due here too.
     """
 
     def __cinit__(self, clock):
@@ -113,24 +117,23 @@ cdef class Sweep:
         return 0
 
     def run(self):
-        """Run all that is due by now; the clock calls this at the time it was told."""
-        cdef Queue queue
-        cdef Entry entry
-        cdef double now = self.clock.now()
+        """Run what is due by now; the clock calls this at the time that `wake` was passed."""
         if self.planned >= 0:
-            self.lag = max(0.0, now - self.planned)
+            self.lag = max(0.0, <double>self.clock.now() - self.planned)
             self.is_late = self.lag > NOISE
         self.planned = -1.0
         self.is_running = True
+        self.run_slice()
+
+    def run_slice(self):
+        """Run some entries that are due, and the rest in the next turns."""
+        cdef double now = self.clock.now()
+        cdef Entry entry = None
+        cdef int left = SLICE
         try:
-            while True:
-                entry = None
-                for queue in self.queues:
-                    if (
-                        queue.first is not None and queue.first.due <= now
-                        and (entry is None or queue.first.due < entry.due)
-                    ):
-                        entry = queue.first
+            while left > 0:
+                left -= 1
+                entry = self._first_due(now)
                 if entry is None:
                     break
                 _unlink(entry)
@@ -142,5 +145,19 @@ cdef class Sweep:
                 except Exception:
                     self.log_limit.exception(log, "sweep_error call=%r", call)
         finally:
-            self.is_running = False
-            self._plan()
+            if self._first_due(now) is not None:
+                self.clock.soon(self.run_slice)
+            else:
+                self.is_running = False
+                self._plan()
+
+    cdef Entry _first_due(self, double now):
+        cdef Queue queue
+        cdef Entry entry = None
+        for queue in self.queues:
+            if (
+                queue.first is not None and queue.first.due <= now
+                and (entry is None or queue.first.due < entry.due)
+            ):
+                entry = queue.first
+        return entry
