@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 from chansock._core import http1
 from chansock._core.endpoint import Admission, Endpoint
@@ -23,6 +23,10 @@ __all__ = ["Answer", "admitted", "answer", "body_of"]
 Leaving: TypeAlias = Callable[[], Coroutine[Any, Any, object]]
 
 _MAX_DIGITS: Final = 18  # of a Content-Length; int() raises past 4300
+_LATE: Final = ("http", 503, "the server took too long")
+_LATE_BODY: Final = ("http", 408, "expected a whole request sooner")
+_STOPPING: Final = ("stopping", 503, "the server is stopping")
+_BUSY: Final = ("incoming_full", 503, "expected less under way: see max_total_incoming_bytes")
 FORM_SLACK: Final = 4096  # of a percent-encoded body: the fields beside the packet
 
 
@@ -112,14 +116,15 @@ async def answer(
     `leaving()` ends when it leaves while it waits for its answer, and is cancelled otherwise.
     """
     body = b""
-    if request.method == "POST":
-        found = await body_of(request, endpoint, config, chunks)
-        if found is None or isinstance(found, Response):
-            return found
-        body, found = found, None
-        if body and http1.is_form(request):
-            request.set_form(body)
-    admission = await admitted(request, endpoint, config, is_upgrade=False)
+    with _Incoming(endpoint) as incoming:
+        if request.method == "POST":
+            found = await body_of(request, endpoint, config, chunks, incoming)
+            if found is None or isinstance(found, Response):
+                return found
+            body, found = found, None
+            if body and http1.is_form(request):
+                request.set_form(body)
+        admission = await admitted(request, endpoint, config, is_upgrade=False, incoming=incoming)
     if isinstance(admission, Response):
         return admission
     answering = Answer().given_to(admission, body, endpoint, leaving)
@@ -127,40 +132,103 @@ async def answer(
     return await answering
 
 
+class _Incoming:
+    """What is held of one request until it is admitted, among that of all (`Endpoint.incoming`).
+
+    If all hold too much, the largest are refused with 503. A stop refuses those whose body is
+    not whole.
+    """
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self.timeout: asyncio.Timeout | None = None  # of what is waited for now
+        self.refusal: tuple[str, int, str] | None = None  # why that ended early
+
+    def __enter__(self) -> Self:
+        self._share = self._endpoint.incoming.enter(_Incoming._cut, self)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._endpoint.incoming.end(self._share)
+        self.end_reading()
+
+    def begin_reading(self) -> None:
+        self._endpoint.incoming.reading.add(self._stop)
+
+    def hold(self, size: int) -> None:
+        self._endpoint.incoming.resize(self._share, size)
+
+    def end_reading(self) -> None:
+        self._endpoint.incoming.reading.discard(self._stop)
+
+    def _cut(self) -> None:
+        self._end(_BUSY)
+
+    def _stop(self) -> None:
+        self._end(_STOPPING)
+
+    def _end(self, refusal: tuple[str, int, str]) -> None:
+        if self.timeout is not None and self.refusal is None:
+            self.refusal = refusal
+            self.timeout.reschedule(0)  # its time is over: TimeoutError in the next turn
+
+
 async def body_of(
-    request: Request, endpoint: Endpoint, config: Config, chunks: AsyncIterator[bytes]
+    request: Request,
+    endpoint: Endpoint,
+    config: Config,
+    chunks: AsyncIterator[bytes],
+    incoming: _Incoming,
 ) -> bytes | Response | None:
     """Read a body within its limits: it, the answer that refuses, or None: the peer left."""
+    if endpoint.is_stopping:
+        return endpoint.refuse(*_STOPPING)
     limit = 3 * config.max_message_bytes + FORM_SLACK  # of a packet that is percent-encoded
     parts: list[bytes] = []
     size = 0
     announced = request.headers.get("content-length", "")
     if not (announced.isdecimal() and (len(announced) > _MAX_DIGITS or int(announced) > limit)):
         try:
-            async with asyncio.timeout(config.body_timeout):
+            async with asyncio.timeout(config.body_timeout) as incoming.timeout:
+                incoming.begin_reading()
                 async for chunk in chunks:
                     parts.append(chunk)
                     size += len(chunk)
+                    incoming.hold(size)
                     if size > limit:
                         break
         except TimeoutError:
-            return endpoint.refuse("http", 408, "expected a whole request sooner")
+            return endpoint.refuse(*(incoming.refusal or _LATE_BODY))
         except ConnectionError:
             return None
+        finally:
+            incoming.timeout = None
+            incoming.end_reading()
         if size <= limit:
             return b"".join(parts)
     return endpoint.refuse("http", 413, f"expected at most {limit} bytes of body")
 
 
 async def admitted(
-    request: Request, endpoint: Endpoint, config: Config, *, is_upgrade: bool
+    request: Request,
+    endpoint: Endpoint,
+    config: Config,
+    *,
+    is_upgrade: bool,
+    incoming: _Incoming | None = None,
 ) -> Admission | Response:
     """Let the endpoint admit a request, within handshake_timeout."""
     found = endpoint.admit(request, is_upgrade=is_upgrade)
     if is_awaitable(found):
         try:
-            async with asyncio.timeout(config.handshake_timeout):
+            async with asyncio.timeout(config.handshake_timeout) as timeout:
+                if incoming is not None:
+                    incoming.timeout = timeout
                 return await found
         except TimeoutError:
-            return endpoint.refuse("http", 503, "the server took too long")
+            refusal = None if incoming is None else incoming.refusal
+            return endpoint.refuse(*(refusal or _LATE))
+        finally:
+            if incoming is not None:
+                incoming.timeout = None
     return found

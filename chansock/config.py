@@ -97,6 +97,10 @@ class Config:
     # The same, in bytes: of packets behind a handler that waits, and of what the values of events
     # hold whose handlers wait. A single value may be larger; then nothing is taken beside it.
     max_inbox_bytes: int = 2 * MIB
+    # Held for all connections and not taken yet: incomplete bodies and messages, messages without
+    # room in an inbox, and requests whose hooks wait. Past it the connections that hold most end
+    # first, with 503 or 1013. 20 bodies of the largest size: more come at once in no honest use
+    max_total_incoming_bytes: int = 64 * MIB
     # Sizes of what waits to go out, of one session and of all
     max_backlog_bytes: int = 1 * MIB  # past it the session is cut (1013)
     max_backlog_events: int = 1000  # the same, in events
@@ -106,9 +110,11 @@ class Config:
     # Client-ids of one uid, in grace too; past it 503. Each may have 8 sockets or polls besides its
     # newest, displaced by newer ones; past that the oldest is closed (1008; a poll: 503)
     max_clients_per_user: int = 100
-    max_connections: int | None = (
-        None  # sockets, parked requests and sessions in grace; past it 503
-    )
+    # Sockets, parked requests, and sessions in grace; past it 503. chansock's own server also
+    # counts connections from accept on. Past three quarters of the limit, it closes a connection
+    # after its answer; past the limit, it refuses a body that is still to come; 64 connections
+    # further on, it closes new ones at once. An Ajax client may have two connections
+    max_connections: int | None = None
     max_threads: int = 32  # of handlers with thread=True
     # Whom to believe
     # None: same origin only; ("*",): any. https://*.a.example: subdomains, of any depth. "self":
@@ -127,6 +133,11 @@ class Config:
             raise ConfigError(
                 f"max_inbox_bytes: expected at least max_message_bytes "
                 f"({self.max_message_bytes}), got {self.max_inbox_bytes}"
+            )
+        if self.max_message_bytes > self.max_total_incoming_bytes:
+            raise ConfigError(
+                f"max_total_incoming_bytes: expected at least max_message_bytes "
+                f"({self.max_message_bytes}), got {self.max_total_incoming_bytes}"
             )
 
 

@@ -85,6 +85,7 @@ def service_of(
         answered=answered,
         is_single=is_single,
         gone=gone,
+        incoming=chsk.endpoint.incoming,
     )
 
 

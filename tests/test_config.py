@@ -31,6 +31,8 @@ from chansock import ChannelSocket, Compression, Config, ConfigError, serve
         {"allowed_hosts": ("a.example:8000",)},
         {"allowed_hosts": [1]},
         {"max_message_bytes": 1000, "max_inbox_bytes": 999},
+        {"max_message_bytes": 1000, "max_total_incoming_bytes": 999},
+        {"max_total_incoming_bytes": None},
         {"compression": None},
         {"compression": 1},
         {"compression": {"level": 1}},

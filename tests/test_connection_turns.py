@@ -1,4 +1,4 @@
-"""A connection that has much to say lets others have their turn, and loses nothing by it."""
+"""Connections that have much to say let others have their turn, and lose nothing by it."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ import asyncio
 import socket
 import ssl
 import threading
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 from deflated import raw
 from echoing import client
-from raw_ground import HELLO, TEXT, TLS, UPGRADE, Run, ground
+from raw_ground import GET, HELLO, TEXT, TLS, UPGRADE, Client, Ground, Run, ground
+
+from chansock.request import Request, Response
 
 
 def deflated(text: bytes) -> bytes:
@@ -89,5 +95,148 @@ def test_over_tls_nothing_is_lost_behind_a_burst(run: Run) -> None:
             await place.door.told.get()
             assert len(place.door.events) == many
         await asyncio.wait([task])
+
+    run(main())
+
+
+class Turns:
+    """Counts what is done in each turn of the loop."""
+
+    def __init__(self, total: int) -> None:
+        self.counts: Counter[int] = Counter()
+        self.done = asyncio.Event()
+        self.total = total
+        self.turn = 0
+
+    def note(self, what: object = None) -> None:
+        self.counts[self.turn] += 1
+        if self.counts.total() == self.total:
+            self.done.set()
+
+    def tick(self) -> None:
+        self.turn += 1
+        if not self.done.is_set():
+            asyncio.get_running_loop().call_soon(self.tick)
+
+
+async def flood(place: Ground, clients: list[Client], data: bytes, turns: Turns) -> None:
+    """Send data on all at once, so that the kernel has it before the server reads."""
+    for each in clients:
+        sock = each.writer.get_extra_info("socket")
+        sent = socket.socket(fileno=sock.fileno())
+        try:
+            assert sent.send(data) == len(data)
+        finally:
+            sent.detach()
+    turns.tick()
+    await turns.done.wait()
+
+
+def test_pipelined_requests_let_others_have_their_turn(run: Run) -> None:
+    """8 connections with 1000 requests each: one turn takes some of them from each."""
+
+    async def main() -> None:
+        turns = Turns(8 * 1000)
+
+        def other(request: Request) -> Response:
+            turns.note()
+            return Response(200, "")
+
+        async with ground(fallback=other) as place:
+            clients = [await place.client() for _ in range(8)]
+            await flood(place, clients, GET % b"/x" * 1000, turns)
+        assert max(turns.counts.values()) <= 200
+
+    run(main())
+
+
+def test_polls_that_are_answered_at_once_count_as_well(run: Run) -> None:
+    async def main() -> None:
+        turns = Turns(8 * 500)
+        async with ground() as place:
+
+            def refuse(request: Request) -> Response:
+                turns.note()
+                return Response(403, "no")
+
+            place.door.answer = refuse
+            clients = [await place.client() for _ in range(8)]
+            await flood(place, clients, GET % b"/chsk?client-id=a" * 500, turns)
+        assert max(turns.counts.values()) <= 200
+
+    run(main())
+
+
+@asynccontextmanager
+async def sockets(number: int) -> AsyncIterator[tuple[Ground, list[Client]]]:
+    async with ground() as place:
+        yield place, [await place.ws() for _ in range(number)]
+
+
+def test_many_sockets_that_flood_share_a_turn(run: Run) -> None:
+    async def main() -> None:
+        turns = Turns(16 * 2000)
+        async with sockets(16) as (place, clients):
+            place.door.on("t/note", turns.note)
+            await flood(place, clients, client(TEXT, b"[[:t/note 1] nil]") * 2000, turns)
+        assert max(turns.counts.values()) <= 2500
+
+    run(main())
+
+
+def test_many_sockets_with_long_messages_share_a_turn(run: Run) -> None:
+    async def main() -> None:
+        turns = Turns(16 * 4)
+        async with sockets(16) as (place, clients):
+            place.door.on("t/note", turns.note)
+            message = client(TEXT, b'[[:t/note "%s"] nil]' % (b"x" * 50_000))
+            await flood(place, clients, message * 4, turns)
+        assert max(turns.counts.values()) <= 10
+
+    run(main())
+
+
+def test_pings_count_as_well(run: Run) -> None:
+    """Behind 1000 pings on each of 16 sockets there is an event; it comes many turns later."""
+
+    async def main() -> None:
+        turns = Turns(16)
+        async with sockets(16) as (place, clients):
+            place.door.on("t/note", turns.note)
+            data = client(9, b"p" * 100) * 1000 + client(TEXT, b"[[:t/note 1] nil]")
+            await flood(place, clients, data, turns)
+        assert max(turns.counts) >= 12
+
+    run(main())
+
+
+def test_what_is_taken_turn_by_turn_is_taken_once_and_in_order(run: Run) -> None:
+    many = 3000
+    data = b"".join(client(TEXT, b'[[:t/echo %d] "c"]' % number) for number in range(many))
+
+    async def main() -> None:
+        async with sockets(4) as (_, clients):
+            for each in clients:
+                each.send(data)
+            for each in clients:
+                for number in range(many):
+                    assert await each.frame() == (TEXT, b'[%d "c"]' % number)
+
+    run(main())
+
+
+@pytest.mark.parametrize("size", [0, 1, 5000])
+def test_pipelined_bodies_are_taken_once_and_in_order(size: int, run: Run) -> None:
+    many = 40
+
+    async def main() -> None:
+        async with ground(fallback=lambda request: Response(200, request.query)) as place:
+            clients = [await place.client() for _ in range(4)]
+            post = b"POST /x?%d HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n"
+            for each in clients:
+                each.send(*(post % (k, size) + b"b" * size for k in range(many)))
+            for each in clients:
+                for number in range(many):
+                    assert await each.response() == (200, b"%d" % number)
 
     run(main())

@@ -41,7 +41,8 @@ def test_pongs_of_one_read_are_gathered_up_to_a_bound() -> None:
         writes: list[list[tuple[int, bytes]]] = []
         fed.transport.write = lambda data: writes.append(frames_of(data))  # type: ignore[method-assign]
         fed.feed([client(PING, b"") * 30_000])
-        assert sum(map(len, writes)) == 30_000
+        while sum(map(len, writes)) < 30_000:
+            await asyncio.sleep(0)
         assert max(map(len, writes)) == 1000
         fed.close()
 
@@ -119,15 +120,18 @@ def test_who_sends_without_an_end_lets_others_have_their_turn() -> None:
 
     async def main() -> None:
         fed = Fed()
-        for turns in range(1, 4):
+        total = 0
+        for _ in range(3):
             read = 0
             while not fed.transport.is_paused:
                 fed.feed([message])
                 read += len(message)
-            assert 1 << 20 < read <= (1 << 20) + len(message)
-            assert len(frames_of(fed.transport.written)) == turns * read // len(message)
+            assert 1 << 18 < read <= 1 << 20
+            total += read
+            assert len(frames_of(fed.transport.written)) <= total // len(message)
             while fed.transport.is_paused:
                 await asyncio.sleep(0)
+            assert len(frames_of(fed.transport.written)) == total // len(message)
         fed.close()
 
     asyncio.run(main())

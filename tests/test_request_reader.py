@@ -262,3 +262,19 @@ def test_values_are_decoded_as_the_standard_library_does(raw: bytes) -> None:
     head = Request.from_fields("GET", b"/?" + raw.replace(b"?", b"").replace(b" ", b"+"))
     expected = unquote_to_bytes(head.query.encode("latin-1").replace(b"+", b" "))
     assert list(head.params) == ([expected.decode("utf-8", "replace")] if head.query else [])
+
+
+def test_one_call_takes_a_bounded_number_of_chunks() -> None:
+    """The caller can stop between two calls, however many chunks one read holds."""
+    reader = RequestReader(judge_head, 1000, 10, 10_000)
+    data = CHUNKED + b"1\r\nx\r\n" * 1000 + b"0\r\n\r\n"
+    found, at = reader.read(data)
+    calls = 0
+    while not isinstance(found, tuple):
+        found, used = reader.read(data, at)
+        assert 0 < used <= 256 * 6
+        at += used
+        calls += 1
+    assert found == (CHUNKED, b"x" * 1000)
+    assert at == len(data)
+    assert calls >= 4

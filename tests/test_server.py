@@ -377,3 +377,218 @@ def test_a_reply_to_a_post_that_broke_in_the_same_turn_is_lost_once(run: Run) ->
             assert chsk.stats.reply_lost == 1
 
     run(main())
+
+
+HEAD = b"Host: localhost\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+INCOMPLETE = {
+    "half a head": b"GET /chsk HTT",
+    "half a body": b"POST /chsk?client-id=a HTTP/1.1\r\n%sContent-Length: 500\r\n\r\nabc" % HEAD,
+    "half a chunk": b"POST /chsk?client-id=a HTTP/1.1\r\n%s"
+    b"Transfer-Encoding: chunked\r\n\r\n5\r\nab" % HEAD,
+}
+PATIENT = Config(handshake_timeout=60, body_timeout=60, close_timeout=60, stop_timeout=60)
+
+
+async def settled(port: int) -> None:
+    """Let the server read what was sent before on other connections."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    for _ in range(10):
+        writer.write(b"HEAD /other HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+    writer.close()
+
+
+@pytest.mark.parametrize("name", INCOMPLETE)
+def test_a_stop_answers_an_incomplete_request_503_at_once(name: str, run: Run) -> None:
+    async def main() -> None:
+        async with serve(ChannelSocket(PATIENT), port=0) as listener:
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            writer.write(INCOMPLETE[name])
+            await settled(listener.port)
+
+            async def leave() -> bytes:
+                answer = await reader.read()
+                writer.close()
+                return answer
+
+            leaving = asyncio.create_task(leave())
+            began = asyncio.get_running_loop().time()
+        answer = await leaving
+        assert asyncio.get_running_loop().time() - began < 30
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert answer.endswith(b"the server is stopping")
+
+    run(main())
+
+
+@pytest.mark.slow  # a stop waits half a second for a peer to close
+@pytest.mark.parametrize(
+    "data", [*INCOMPLETE.values(), b"GET / HTTP/1.1\r\n\r\n"], ids=[*INCOMPLETE, "refused"]
+)
+def test_a_stop_waits_for_no_peer_that_was_answered_and_stays(data: bytes, run: Run) -> None:
+    async def main() -> None:
+        async with serve(ChannelSocket(PATIENT), port=0) as listener:
+            _, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            writer.transport.pause_reading()  # so it sees no end of the stream
+            writer.write(data)
+            await settled(listener.port)
+            began = asyncio.get_running_loop().time()
+        assert asyncio.get_running_loop().time() - began < 30
+        writer.close()
+
+    run(main())
+
+
+@pytest.mark.slow
+def test_a_stop_waits_for_no_tls_peer_that_asked_for_nothing(run: Run) -> None:
+    async def main() -> None:
+        context = ssl.create_default_context(cafile=str(TLS / "cert.pem"))
+        context.check_hostname = False
+
+        def peer(port: int) -> ssl.SSLSocket:
+            plain = socket.create_connection(("127.0.0.1", port))
+            return context.wrap_socket(plain)  # and reads no close_notify
+
+        server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        server.load_cert_chain(TLS / "cert.pem", TLS / "key.pem")
+        async with serve(ChannelSocket(PATIENT), port=0, ssl=server) as listener:
+            wire = await asyncio.to_thread(peer, listener.port)
+            began = asyncio.get_running_loop().time()
+        assert asyncio.get_running_loop().time() - began < 30
+        wire.close()
+
+    run(main())
+
+
+# -- max_connections, from accept on
+
+
+def test_past_max_connections_no_body_is_waited_for(run: Run) -> None:
+    async def main() -> None:
+        chsk = ChannelSocket(Config(max_connections=2, handshake_timeout=60))
+        async with serve(chsk, port=0) as listener:
+            begun = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(2)]
+            for _, writer in begun:
+                writer.write(INCOMPLETE["half a head"])
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            writer.write(INCOMPLETE["half a body"])
+            answer = await reader.read()
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b"max_connections" in answer
+            assert chsk.stats.refused == {"full": 1}
+            for _, each in [*begun, (reader, writer)]:
+                each.close()
+
+    run(main())
+
+
+def test_far_past_max_connections_a_connection_is_closed_at_once(run: Run) -> None:
+    async def main() -> None:
+        chsk = ChannelSocket(Config(max_connections=1, handshake_timeout=60))
+        async with serve(chsk, port=0) as listener:
+            idle = [await asyncio.open_connection("127.0.0.1", listener.port) for _ in range(65)]
+            for _, writer in idle:
+                writer.write(INCOMPLETE["half a head"])
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+            with pytest.raises((ConnectionError, asyncio.IncompleteReadError)):
+                await reader.readexactly(1)
+            assert chsk.stats.refused == {"full": 1}
+            for _, each in [*idle, (reader, writer)]:
+                each.close()
+
+    run(main())
+
+
+def test_idle_connections_leave_the_last_quarter_of_max_connections(run: Run) -> None:
+    async def main() -> None:
+        chsk = ChannelSocket(Config(max_connections=4))
+        async with serve(chsk, port=0) as listener:
+            kept = []
+            for number in range(6):
+                reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+                writer.write(b"HEAD /other HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                assert (b"connection: close" in head) == (number >= 3)
+                kept.append(writer)
+            for writer in kept:
+                writer.close()
+
+    run(main())
+
+
+# -- what all hold together
+
+
+def test_past_max_total_incoming_bytes_the_largest_body_gets_503(run: Run) -> None:
+    async def main() -> None:
+        config = Config(max_message_bytes=100_000, max_total_incoming_bytes=200_000)
+        chsk = ChannelSocket(config)
+        async with serve(chsk, port=0) as listener:
+
+            async def post(size: int, sent: int) -> tuple[Any, Any]:
+                reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+                head = b"POST /chsk?client-id=a HTTP/1.1\r\n%sContent-Length: %d\r\n\r\n"
+                body = b"ppstr=" + b"x" * (size - 6)
+                writer.write(head % (HEAD, size) + body[:sent])
+                return reader, writer
+
+            large = await post(95_000, 90_000)
+            small = await post(1000, 900)
+            middle = await post(60_000, 50_000)
+            await settled(listener.port)
+            last = await post(80_000, 70_000)
+            assert (await large[0].read()).startswith(b"HTTP/1.1 503 ")
+            assert chsk.stats.refused == {"incoming_full": 1}
+            for (_, writer), rest in ((small, 100), (middle, 10_000), (last, 10_000)):
+                writer.write(b"x" * rest)
+            for reader, _ in (small, middle, last):
+                # No packet, but a whole body, which was read.
+                assert (await reader.readline()).startswith(b"HTTP/1.1 400 ")
+            for _, writer in (large, small, middle, last):
+                writer.close()
+
+    run(main())
+
+
+def test_past_max_total_incoming_bytes_the_largest_message_closes_1013(run: Run) -> None:
+    fragment = struct.pack("!BBH4x", 1, 0x80 | 126, 60_000) + b"x" * 60_000
+
+    async def main() -> None:
+        config = Config(max_message_bytes=100_000, max_total_incoming_bytes=150_000)
+        async with serve(ChannelSocket(config), port=0) as listener:
+            many = [await opened(listener.port) for _ in range(3)]
+            many[0][1].write(fragment + struct.pack("!BB4x", 0, 0x81) + b"x")
+            await settled(listener.port)
+            for _, writer in many[1:]:
+                writer.write(fragment)
+            first, size = await many[0][0].readexactly(2)
+            assert first == 0x88
+            assert (await many[0][0].readexactly(size))[:2] == struct.pack("!H", 1013)
+            for _, writer in many:
+                writer.close()
+
+    run(main())
+
+
+def test_requests_whose_hooks_wait_count_with_their_bodies(run: Run) -> None:
+    async def main() -> None:
+        config = Config(max_message_bytes=100_000, max_total_incoming_bytes=150_000)
+        waiting = asyncio.Event()
+
+        async def user_id(request: Request) -> None:
+            await waiting.wait()
+
+        async with serve(ChannelSocket(config, user_id=user_id), port=0) as listener:
+            made = []
+            for size in (90_000, 80_000):
+                reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+                head = b"POST /chsk?client-id=a HTTP/1.1\r\n%sContent-Length: %d\r\n\r\n"
+                writer.write(head % (HEAD, size) + b"x" * size)
+                made.append((reader, writer))
+            assert (await made[0][0].read()).startswith(b"HTTP/1.1 503 ")
+            waiting.set()
+            assert (await made[1][0].readline()).startswith(b"HTTP/1.1 200 ")
+            for _, writer in made:
+                writer.close()
+
+    run(main())

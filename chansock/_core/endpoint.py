@@ -20,6 +20,7 @@ from chansock._core.posts import PostOrder, Posts
 from chansock._core.session import Session
 from chansock._fast.dispatch import Connection, Dispatch, Inbox, is_awaitable
 from chansock._fast.fanout import Transport
+from chansock._fast.incoming import Incoming
 from chansock._fast.packet import Packer, Packet
 from chansock._fast.request import Admission, site_of
 from chansock._fast.steps import start
@@ -92,6 +93,7 @@ class Endpoint:
         self._posts = Posts(config, packer, dispatch, sweep, self.refuse)
         self.is_stopping = False
         self._is_stopped = False
+        self.incoming = Incoming(config.max_total_incoming_bytes)  # shared with the edges
 
     # -- admitting
 
@@ -423,6 +425,7 @@ class Endpoint:
             log.warning("events_unhandled dropped=%d running=%d", dropped, running)
         self._hub.stop(1012, "service restart")
         self._posts.stop()
+        self.incoming.stop()
 
 
 def _checked(value: Any, kind: type[T], hook: str) -> T:

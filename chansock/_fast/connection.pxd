@@ -12,6 +12,7 @@ from libc.stdint cimport int64_t, uint8_t
 from chansock._fast.deflate cimport Deflate
 from chansock._fast.fanout cimport Link, Transport
 from chansock._fast.frames cimport Frame, Parser
+from chansock._fast.incoming cimport Incoming, Share
 from chansock._fast.request cimport Request
 from chansock._fast.request_reader cimport RequestReader
 from chansock._fast.socket cimport Memory, Socket
@@ -50,6 +51,14 @@ cdef class Service:
     cdef RequestReader spare        # one whose request is done with; or None
     cdef public bint is_loopback    # listens on a loopback address only
     cdef object expire              # call(protocol): no connection has a bound method of it
+    cdef object cut                 # the same: it holds too much of what is not taken yet
+    cdef Incoming incoming          # what all connections of the channel hold of that
+    cdef Py_ssize_t max_sockets     # of the channel; past it no body is waited for; 0: no limit
+
+    # Those that have more to be taken, each with its context; the first is the next
+    cdef object due
+    cdef bint is_due                # go_on will be called
+    cdef Py_ssize_t spent           # work of all connections since it was
 
     # Who is connected, for the stop; each knows its index
     cdef list protocols
@@ -59,6 +68,12 @@ cdef class Service:
     cdef RequestReader reader(self)
     cdef int add(self, Protocol protocol) except -1
     cdef int discard(self, Protocol protocol) except -1
+    cdef bint is_full(self) noexcept
+    cdef bint is_crowded(self) noexcept
+    cdef int enter(self, Protocol protocol) except -1
+    cdef Py_ssize_t burst(self, Py_ssize_t size) except -1
+    cdef int spend(self, Py_ssize_t work) except -1
+    cdef int _begin_turn(self) except -1
 
 
 cdef class Reply(Transport):
@@ -77,16 +92,20 @@ cdef class Protocol(Socket):
     # Flow
     cdef bint is_running            # within consume
     cdef bint is_stalled            # told to read no more, or the dispatch had no room
-    cdef bint is_due                # _continue will be called this turn
+    cdef bint is_due                # stands in service.due
     cdef bytes message              # a message that had no room; the store has what follows it
     cdef bint message_is_text
     cdef Py_ssize_t work            # what this call of _consume took, as bytes of messages
+    cdef Py_ssize_t most            # that it may take
+    cdef Share share                # of service.incoming; None: nothing is held
     cdef list pending               # a 101, pongs, a close frame: for the next send
 
     # HTTP
     cdef RequestReader reader       # None: nothing of a request has come
     cdef Reply reply                # to the request that waits for its answer
     cdef bint is_awaiting           # a hook waits: nothing is read
+    cdef Py_ssize_t asked_size      # bytes of the request that it waits with
+    cdef bint is_surplus            # one more than max_sockets: it has one request
     cdef bint keeps_alive
     cdef bint is_head               # HEAD: no body in the answer
     cdef int64_t had_taken          # by the peer, when the answer's time was last given
@@ -106,8 +125,8 @@ cdef class Protocol(Socket):
     cdef Py_ssize_t _read_http(self, const uint8_t* data, Py_ssize_t size) except -1
     cdef int _request_came(self, RequestReader reader) except -1
     cdef int _answer(self, object response) except -1
-    cdef int _refuse(self, int status, str why) except -1
-    cdef int _refuse_early(self, int status, str why) except -1
+    cdef int _refuse(self, int status, str why, str reason=*) except -1
+    cdef int _refuse_early(self, int status, str why, str reason=*) except -1
     cdef object _check_upgrade(self, object request, bytes key)
     cdef int _settle(self, object result, bytes body, bytes switch) except -1
     cdef int _upgrade(self, bytes switch, object admission) except -1
@@ -127,11 +146,14 @@ cdef class Protocol(Socket):
     cdef int _consume(self, uint8_t* data, Py_ssize_t size) except -1
     cdef bint _may_read(self) noexcept
     cdef int _go_on(self) except -1
+    cdef int _continue(self) except -1
+    cdef int _note_held(self) except -1
     cdef int _put(self, bytes data) except -1
     cdef int _flush(self) except -1
 
     # The end
     cdef int _arm(self, double delay) except -1
+    cdef double _patience(self) except -1
     cdef int _disarm(self) except -1
     cdef bint _is_taking(self) except -1
     cdef int _end_link(self, int code) except -1

@@ -4,8 +4,9 @@
 Protocol gives requests to the endpoint and messages to the dispatch, and carries their
 answers. How bytes come and go is the business of socket, heads and bodies of
 request_reader, frames of frames, wording of http1, which is handed. No user, no event, no
-packer is known here. connection.pxd draws the states. It stands a little past 600 lines
-because HTTP and WebSocket share one state, one flow and one end.
+packer is known here. connection.pxd draws the states. It is past 600 lines because HTTP
+and WebSocket share one state, one flow and one end, and all connections of a Service share
+the turns of its loop.
 """
 
 cimport cython
@@ -13,10 +14,13 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from chansock._fast cimport accept, frames, request_reader
 from chansock._fast.dispatch cimport is_awaitable
 from chansock._fast.head cimport asks_for, value
+from chansock._fast.incoming cimport Incoming
 from chansock._fast.packet cimport Packet
 from chansock._fast.request cimport Request, request_of
 
 import logging
+from collections import deque
+from contextvars import copy_context
 from re import compile as pattern
 
 from chansock.errors import FrameError
@@ -24,15 +28,28 @@ from chansock.request import Response
 
 log = logging.getLogger("chansock.connection")
 
+cdef str BUSY = "expected less under way: see max_total_incoming_bytes"
+cdef str FULL = "expected fewer connections: see max_connections"
+
 # A path that is spelled in one way only, but by who escapes more than he must.
 cdef object IS_PLAIN = pattern(r"[/A-Za-z0-9._~-]+").fullmatch
 
 cdef enum:
     MAX_WAITING = 65536         # bytes of pipelined requests behind one that is held
-    MAX_BURST = 1 << 20         # bytes taken of one connection before others have their turn
-    LEAST_WORK = 256            # that a message costs, in bytes
+    # Work is counted in bytes, of some 4 ns each: a turn is a few milliseconds.
+    MAX_BURST = 1 << 20         # of all connections together in a turn
+    TLS_BURST = 1 << 22         # of one WebSocket over TLS, in one read
+    LEAST_BURST = 16384         # of one of them, however many share the turn
+    LEAST_WORK = 512            # that a frame costs: 1 to 4 us with a plain handler
+    REQUEST_WORK = 8192         # that a request costs: 20 to 40 us with plain hooks
+    BYTE_WORK = 2               # that a byte of a message costs: from 1 to 30 ns to decode
+    SLACK = 64                  # sockets past max_connections that are still refused in words
     MAX_PONGS = 1000            # gathered for one send; a read may hold 40 times as many pings
     FORM_SLACK = 4096           # of a percent-encoded body: the fields beside the packet
+
+# Seconds that a stop waits for a peer to take the last word and close. One that is there needs a
+# round trip; it holds nothing of ours any more.
+cdef double STOP_LINGER = 0.5
 
 
 @cython.final
@@ -45,13 +62,14 @@ cdef class Service:
     where proxies are believed; `extensions` agrees with a client on those of its WebSocket
     (None: it has none). `answered(request, status)` is told what a request for `path` got;
     with `is_single` each connection ends with its first answer, for the others are another's.
-    `gone(protocol)` is told of each that has ended.
+    `gone(protocol)` is told of each that has ended. All services of one channel share
+    `incoming`, the bound of what is held before it is taken (None: one of its own).
     """
 
     def __cinit__(
         self, endpoint, clock, Sweep sweep not None, config, *, str path, fallback,
         http1, forwarded=None, extensions=None, answered=None, bint is_single=False,
-        gone=None
+        gone=None, Incoming incoming=None
     ):
         self.endpoint = endpoint
         self.clock = clock
@@ -70,6 +88,10 @@ cdef class Service:
         self.gone = gone
         self.protocols = []
         self.expire = Protocol.expired
+        self.cut = Protocol.cut
+        self.incoming = Incoming(config.max_total_incoming_bytes) if incoming is None else incoming
+        self.max_sockets = config.max_connections or 0
+        self.due = deque()
         # A head under way is copied to the front of the buffer: there must be room behind.
         self.memory = Memory(4 * <Py_ssize_t>config.max_head_bytes)
         # A percent-encoded packet is up to three times as long.
@@ -94,6 +116,7 @@ cdef class Service:
     cdef int add(self, Protocol protocol) except -1:
         protocol.index = len(self.protocols)
         self.protocols.append(protocol)
+        self.incoming.sockets += 1
         return 0
 
     cdef int discard(self, Protocol protocol) except -1:
@@ -103,12 +126,70 @@ cdef class Service:
             self.protocols[protocol.index] = last
             last.index = protocol.index
         protocol.index = -1
+        self.incoming.sockets -= 1
         if self.gone is not None:
             self.gone(protocol)
         if not self.protocols and self.when_empty is not None:
             when_empty, self.when_empty = self.when_empty, None
             when_empty()
         return 0
+
+    cdef bint is_full(self) noexcept:
+        return self.max_sockets and self.incoming.sockets > self.max_sockets
+
+    cdef bint is_crowded(self) noexcept:
+        # The last quarter is for connections that ask for something.
+        return self.max_sockets and 4 * self.incoming.sockets > 3 * self.max_sockets
+
+    # -- turns
+
+    cdef int enter(self, Protocol protocol) except -1:
+        """Let a connection go on in the next turn, behind those that wait already."""
+        # What it calls sees the context variables of its own connection.
+        self.due.append((protocol, copy_context()))
+        return self._begin_turn()
+
+    cdef int _begin_turn(self) except -1:
+        self.memory.share(<Py_ssize_t>len(self.due) + self.spent // (MAX_BURST // 4))
+        if not self.is_due:
+            self.is_due = True
+            self.clock.soon(self.go_on)
+        return 0
+
+    cdef Py_ssize_t burst(self, Py_ssize_t size) except -1:
+        """Return the work that a connection may do now, of which size bytes are there.
+
+        Each may do a little at once. One that has much waits where the turn is used up.
+        """
+        cdef Py_ssize_t left = MAX_BURST - self.spent
+        if left <= 0 and size > LEAST_BURST:
+            return 0
+        return max(<Py_ssize_t>LEAST_BURST, left // (1 + <Py_ssize_t>len(self.due)))
+
+    cdef int spend(self, Py_ssize_t work) except -1:
+        """Count work that was done; much of it in one turn, not a little in each of many."""
+        self.spent += work
+        if self.spent > LEAST_BURST:
+            self._begin_turn()
+        return 0
+
+    def go_on(self):
+        """Begin a turn: let connections go on that have more to be taken, for one half of it."""
+        cdef Protocol protocol
+        cdef Py_ssize_t count = len(self.due)
+        self.is_due = False
+        self.spent = 0
+        while count and self.spent < MAX_BURST // 2:
+            count -= 1
+            protocol, context = self.due.popleft()
+            self.spent += LEAST_WORK
+            context.run(Protocol.go_on, protocol)
+        if self.due:
+            self._begin_turn()
+        else:
+            self.memory.share(0)
+
+    # -- the end
 
     def stop(self, when_empty):
         """Close sockets 1012, end what waits with 503; call when the last one has gone."""
@@ -183,9 +264,19 @@ cdef class Protocol(Socket):
 
     def connection_made(self, transport):
         """Start to wait for a head."""
+        cdef Service service = self.service
         self.meet(transport)
-        self.service.add(self)
-        self._arm(self.service.handshake_timeout)
+        service.add(self)
+        if service.is_stopping:
+            self._hang_up(True)         # its TLS handshake was under way
+            return
+        if service.is_full() and not service.is_single:
+            self.is_surplus = True
+            if service.incoming.sockets > service.max_sockets + SLACK:
+                service.endpoint.refuse("full", 503, FULL)
+                self._hang_up(True)
+                return
+        self._arm(service.handshake_timeout)
 
     def eof_received(self):
         """Let the transport close: a peer that is done sending has left."""
@@ -202,6 +293,8 @@ cdef class Protocol(Socket):
         if reply is not None:
             reply.protocol = None
         self.drop_store()
+        self.service.incoming.end(self.share)
+        self.share = None
         self._disarm()
         self.service.discard(self)
         try:
@@ -248,8 +341,14 @@ cdef class Protocol(Socket):
         cdef Py_ssize_t used
         self.is_running = True
         self.work = 0
+        if self.is_tls and self.state == FRAMES:
+            # uvloop's TLS loses what it has decrypted if the peer ends while reading is paused:
+            # so only a read of thousands of frames is not taken whole.
+            self.most = TLS_BURST
+        else:
+            self.most = self.service.burst(size)
         try:
-            while at < size and not self.is_stalled:
+            while at < size and not self.is_stalled and self.work < self.most:
                 if self.state == FRAMES or self.state == CLOSING:
                     used = self._read_frames(data + at, size - at, &whole)
                 elif self.state == HELD or (self.state <= READING and self.has_backlog):
@@ -263,11 +362,12 @@ cdef class Protocol(Socket):
                     break
         finally:
             self.is_running = False
+            self.service.spend(self.work)
         if at < size and self.state < DRAINING:
             self.keep(data + at, size - at, whole)
             if not self._may_read():
                 self.pause()
-            elif self.work > MAX_BURST:
+            elif self.work >= self.most:
                 self.pause()
                 self._go_on()
         else:
@@ -278,6 +378,27 @@ cdef class Protocol(Socket):
             self.end_gathering()
         elif self.pending is not None and not self.has_backlog:
             self._flush()
+        self._note_held()
+        return 0
+
+    cdef int _note_held(self) except -1:
+        """Count what is held and not taken yet; if all hold too much, the largest are cut."""
+        cdef Incoming incoming = self.service.incoming
+        cdef Py_ssize_t held = self.touched + self.asked_size
+        if self.reader is not None:
+            held += self.reader.held()
+        if self.parser is not None:
+            held += self.parser.capacity
+        if self.message is not None:
+            held += PyBytes_GET_SIZE(self.message)
+        if held and self.transport is not None:
+            if self.share is None:
+                self.share = incoming.enter(self.service.cut, self)
+            if self.share.size != held:
+                incoming.resize(self.share, held)
+        elif self.share is not None:
+            incoming.end(self.share)
+            self.share = None
         return 0
 
     cdef bint _may_read(self) noexcept:
@@ -294,29 +415,35 @@ cdef class Protocol(Socket):
             return 0
         if self.stored or self.is_paused or self.message is not None:
             self.is_due = True
-            self.service.clock.soon(self._continue)
+            self.service.enter(self)
         return 0
 
-    def _continue(self):
-        cdef bytes message
+    def go_on(self):
+        """Take what waits, as far as a turn goes; the service calls it."""
         self.is_due = False
+        self.work = 0
         if self.transport is None:
             return
         try:
-            if self.message is not None and not self.is_stalled:
-                message, self.message = self.message, None
-                if self.state == FRAMES:
-                    self._take(
-                        <const uint8_t*>PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message),
-                        self.message_is_text,
-                    )
-            self._consume(self.store, self.stored)
-            if self.state < GONE and self._may_read() and not self.is_due:
-                self.resume()
+            self._continue()
         except Exception:
             self._failed()
         finally:
             self.memory.gatherer = NULL
+
+    cdef int _continue(self) except -1:
+        cdef bytes message
+        if self.message is not None and not self.is_stalled:
+            message, self.message = self.message, None
+            if self.state == FRAMES:
+                self._take(
+                    <const uint8_t*>PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message),
+                    self.message_is_text,
+                )
+        self._consume(self.store + self.begin, self.stored)
+        if self.state < GONE and self._may_read() and not self.is_due:
+            self.resume()
+        return 0
 
     cdef int _put(self, bytes data) except -1:
         if self.is_gathering():
@@ -414,11 +541,16 @@ cdef class Protocol(Socket):
                 self.state = READING
                 self._arm(self.service.handshake_timeout)
         cdef int found = reader.feed(data, size, &used)
+        self.work += LEAST_WORK + used
         if found == request_reader.REQUEST:
+            self.work += REQUEST_WORK + BYTE_WORK * PyBytes_GET_SIZE(reader.body)
             self.reader = None
             self._request_came(reader)
             reader.head = reader.body = reader.key = None
             self.service.spare = reader
+        elif found == request_reader.HEAD and self.is_surplus and self.service.is_full():
+            self._refuse_early(503, FULL, "full")
+            return size
         elif found == request_reader.HEAD:
             self._arm(self.service.config.body_timeout)
             if reader.wants_continue and used == size:
@@ -439,7 +571,10 @@ cdef class Protocol(Socket):
         self.state = HELD
         self._disarm()
         method = request.method
-        self.keeps_alive = not (reader.wants_close or reader.is_http_1_0 or service.is_single)
+        self.keeps_alive = not (
+            reader.wants_close or reader.is_http_1_0 or service.is_single
+            or service.is_crowded()
+        )
         self.is_head = method == "HEAD"
         if service.forwarded is not None:
             service.forwarded(request)
@@ -491,6 +626,7 @@ cdef class Protocol(Socket):
             if body is not None:
                 self._arm(self.service.handshake_timeout)
             self.is_awaiting = True
+            self.asked_size = 0 if body is None else PyBytes_GET_SIZE(body)
             self.pause()
             self.service.clock.start(self._await(result, body, switch))
             return 0
@@ -512,6 +648,7 @@ cdef class Protocol(Socket):
             result = await awaitable
             if self.is_awaiting:        # else the peer has left, or was told 503
                 self.is_awaiting = False
+                self.asked_size = 0
                 self._settle(result, body, switch)
                 self._go_on()
         except Exception:
@@ -563,6 +700,7 @@ cdef class Protocol(Socket):
             self.service.answered(self.asked, response.status)
         self.asked = None
         self.is_awaiting = False
+        self.asked_size = 0
         link, self.link = self.link, None
         self.reply = None
         if reply is not None:
@@ -579,19 +717,20 @@ cdef class Protocol(Socket):
             self._drain()
         return 1
 
-    cdef int _refuse(self, int status, str why) except -1:
+    cdef int _refuse(self, int status, str why, str reason="http") except -1:
         """Answer with one line, and let the peer go."""
         self.keeps_alive = False
-        return self._answer(self.service.endpoint.refuse("http", status, why))
+        return self._answer(self.service.endpoint.refuse(reason, status, why))
 
-    cdef int _refuse_early(self, int status, str why) except -1:
+    cdef int _refuse_early(self, int status, str why, str reason="http") except -1:
         """Refuse a request that is not whole; if its head is, a page may still read why."""
         cdef bytes head = self.reader.head
         request = Request(head or b"")
+        self.reader = None
         self.is_head = request.method == "HEAD"
         if request.path == self.service.path:
             self.asked = request
-        return self._refuse(status, why)
+        return self._refuse(status, why, reason)
 
     # -- WebSocket
 
@@ -603,11 +742,12 @@ cdef class Protocol(Socket):
         whole[0] = 0
         try:
             while (
-                not self.is_stalled and self.work <= MAX_BURST
+                not self.is_stalled and self.work < self.most
                 and (self.state == FRAMES or self.state == CLOSING)
             ):
                 self.parser.next(data + at, size - at, &frame)
                 at += frame.used
+                self.work += LEAST_WORK + frame.used
                 if frame.kind == frames.NEED_MORE:
                     if frame.used == 0:
                         whole[0] = frame.whole
@@ -617,6 +757,7 @@ cdef class Protocol(Socket):
                 elif self.state == CLOSING:
                     pass                # we said goodbye: nothing is taken any more
                 elif frame.kind == frames.MESSAGE:
+                    self.work += BYTE_WORK * frame.size
                     if frame.is_deflated:
                         self._take_deflated(&frame)
                     else:
@@ -633,7 +774,6 @@ cdef class Protocol(Socket):
 
     cdef int _take(self, const uint8_t* data, Py_ssize_t size, bint is_text) except -1:
         """Give a message to the dispatch; what has no room waits here, and so does the peer."""
-        self.work += LEAST_WORK
         if self.link.take(data, size, is_text) == 0:
             self.message = PyBytes_FromStringAndSize(<const char*>data, size)
             self.message_is_text = is_text
@@ -647,7 +787,7 @@ cdef class Protocol(Socket):
             frame.data, frame.size, frame.is_text, self.window
         )
         self.window = self.deflate.slide(self.window, message)
-        self.work += PyBytes_GET_SIZE(message)
+        self.work += BYTE_WORK * PyBytes_GET_SIZE(message)
         return self._take(
             <const uint8_t*>PyBytes_AS_STRING(message), PyBytes_GET_SIZE(message), frame.is_text
         )
@@ -713,6 +853,30 @@ cdef class Protocol(Socket):
             self._answer(self.service.endpoint.refuse("stopping", 503, "the server is stopping"))
         elif self.state <= READING and self.reader is None:
             self._hang_up(False)
+        elif self.state <= READING:
+            self._refuse_early(503, "the server is stopping", "stopping")
+        elif self.state >= DRAINING and self.transport is not None and not self.has_backlog:
+            self._arm(self._patience())     # its last word is on its way already
+
+    def cut(self):
+        """End a connection that holds too much of what is not taken yet; `incoming` calls it."""
+        self.share = None
+        if self.state == FRAMES or self.state == CLOSING:
+            self._last_word(1013, "too much is under way")
+        elif self.state == HELD and self.reply is not None:
+            self.keeps_alive = False
+            self.service.endpoint.give_up(self.link)
+        elif self.state == HELD:
+            self._refuse(503, BUSY, "incoming_full")
+        elif self.state == READING and self.reader is not None:
+            self._refuse_early(503, BUSY, "incoming_full")
+        elif self.state <= READING:
+            self._hang_up(False)
+
+    cdef double _patience(self) except -1:
+        """Return how long the peer has to take our last word, and to close."""
+        cdef double timeout = self.service.config.close_timeout
+        return min(timeout, STOP_LINGER) if self.service.is_stopping else timeout
 
     cdef int _arm(self, double delay) except -1:
         """Bound the time that the present state may last."""
@@ -776,7 +940,7 @@ cdef class Protocol(Socket):
             self.transport.write_eof()
         except OSError:
             return self._hang_up(True)      # the peer has left already
-        self._arm(self.service.config.close_timeout)
+        self._arm(self._patience())
         return self._go_on()
 
     cdef int _hang_up(self, bint at_once) except -1:
@@ -788,7 +952,7 @@ cdef class Protocol(Socket):
                 self.transport.abort()
             else:
                 # What the peer never takes must not hold the connection for ever.
-                self._arm(self.service.config.close_timeout)
+                self._arm(self._patience())
                 self.transport.close()
         return 0
 

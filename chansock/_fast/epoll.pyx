@@ -512,7 +512,9 @@ cdef class Poller:
                 memory = transport.protocol.memory
             elif memory is not transport.protocol.memory:
                 break                   # of another listener
-            got = receive(transport.fd, memory.buffer + taken, memory.size - taken)
+            got = receive(
+                transport.fd, memory.buffer + taken, min(memory.size - taken, memory.most)
+            )
             self.got[at] = got if got >= 0 else -errno
             taken += max(got, 0)
             at += 1

@@ -43,6 +43,7 @@ cdef class RequestReader:
 
     # Take what can be taken of data; says in `used` how much. Called again with the rest.
     cdef int feed(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t* used) except -1
+    cdef Py_ssize_t held(self) noexcept     # bytes of what is not whole yet
     cdef int _feed_head(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t* used) except -1
     cdef Py_ssize_t _find_end(self, const uint8_t* data, Py_ssize_t size) noexcept
     cdef int _scan(self, const uint8_t* head, Py_ssize_t size) except -1

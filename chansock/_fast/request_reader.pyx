@@ -34,6 +34,7 @@ cdef enum:
     IN_TRAILER
 
     MAX_CHUNK_LINE = 1024           # size and extensions; nobody sends more
+    MAX_CHUNKS = 256                # taken in one call, so that the caller can stop between two
     MAX_HEX_DIGITS = 12             # 2**48: far past any limit, far below an overflow
     MAX_HOST = 255                  # bytes of a name; the DNS has 253
     INET6_LENGTH = 46               # of an address as text, with the NUL behind it
@@ -77,6 +78,14 @@ cdef class RequestReader:
         if self.left:
             return MORE
         return self._end()
+
+    cdef Py_ssize_t held(self) noexcept:
+        cdef Py_ssize_t size = 0
+        if self.head is not None:
+            size = PyBytes_GET_SIZE(self.head)
+        if self.gathered is not None:
+            size += PyByteArray_GET_SIZE(self.gathered)
+        return size
 
     cdef int _feed_head(
         self, const uint8_t* data, Py_ssize_t size, Py_ssize_t* used
@@ -319,7 +328,8 @@ cdef class RequestReader:
         cdef Py_ssize_t at = 0
         cdef Py_ssize_t taken
         cdef const uint8_t* end
-        while True:
+        cdef int _chunk
+        for _chunk in range(MAX_CHUNKS):
             if self.part == IN_CHUNK:
                 taken = min(size - at, self.left)
                 self._gather(data + at, taken)
@@ -363,6 +373,7 @@ cdef class RequestReader:
                 )
             at += taken + 1
             used[0] = at
+        return MORE
 
     cdef int _chunk_size(self, const uint8_t* line, Py_ssize_t size) except -1:
         """Read `1a3f` or `1a3f;extension`."""

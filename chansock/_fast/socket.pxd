@@ -24,6 +24,7 @@ cdef class Memory:
     # Shared by all sockets of a listener; never in use between two calls of the loop.
     cdef uint8_t* buffer            # owned: what one read fills
     cdef Py_ssize_t size
+    cdef Py_ssize_t most            # that one read takes; less while many share a turn
     cdef uint8_t* scratch           # owned: where several pieces become one send
     cdef Window window
 
@@ -40,9 +41,11 @@ cdef class Memory:
     cdef Py_ssize_t spare_sizes[SPARES]
     cdef int spare_count
 
-    cdef uint8_t* lend(self, Py_ssize_t* size) except NULL      # of at least size, which it sets
+    # A store of at least size, which it sets; touched: bytes of it that were used before
+    cdef uint8_t* lend(self, Py_ssize_t* size, Py_ssize_t* touched) except NULL
     cdef int take_back(self, uint8_t* store, Py_ssize_t size) noexcept
     cdef int send_put_off(self) except -1
+    cdef int share(self, Py_ssize_t busy) noexcept
 
 
 cdef class Socket(Transport):
@@ -60,8 +63,10 @@ cdef class Socket(Transport):
 
     # What was read and not taken, or the beginning of a large frame; owned
     cdef uint8_t* store
+    cdef Py_ssize_t begin           # where what is kept begins in it
     cdef Py_ssize_t stored
     cdef Py_ssize_t capacity
+    cdef Py_ssize_t touched         # bytes of it that have ever been written, so that they are held
     cdef bint is_direct             # the kernel writes into the store: the rest of a large frame
     cdef bint is_paused             # the transport was told to read no more
     cdef Py_ssize_t burst           # bytes read since others had their turn, as a subclass sees to

@@ -37,6 +37,7 @@ cdef extern from "sys/uio.h" nogil:
 
 cdef enum:
     READ_SIZE = 262144          # 64 KiB costs 3 %; with 1 MiB one flooder holds a turn for long
+    LEAST_READ = 16384          # and of each of many that flood
     LARGE = 65536               # what is longer gets a store of its own size
     SCRATCH_SIZE = 262144       # what is longer is joined into bytes of its own
     MAX_GATHERED = 262144       # what one read makes goes out in sends of this
@@ -82,7 +83,7 @@ cdef class Memory:
     """What all sockets of a listener share. `least` is what a read must have room for."""
 
     def __cinit__(self, Py_ssize_t least=0):
-        self.size = max(<Py_ssize_t>READ_SIZE, least)
+        self.size = self.most = max(<Py_ssize_t>READ_SIZE, least)
         self.window = Window()
         self.late = []
         self.gathered = WriteBuffer()
@@ -98,14 +99,20 @@ cdef class Memory:
         for k in range(self.spare_count):
             free(self.spares[k])
 
-    cdef uint8_t* lend(self, Py_ssize_t* size) except NULL:
+    cdef int share(self, Py_ssize_t busy) noexcept:
+        """Read less of each while so many have more than they may do in a turn."""
+        self.most = max(<Py_ssize_t>LEAST_READ, self.size // (1 + busy))
+        return 0
+
+    cdef uint8_t* lend(self, Py_ssize_t* size, Py_ssize_t* touched) except NULL:
         """Give a store, for a large frame one that was there; it is the caller's."""
         cdef uint8_t* store
         cdef int k
+        touched[0] = 0
         for k in range(self.spare_count):
             if size[0] > LARGE and 0 <= self.spare_sizes[k] - size[0] <= MAX_SURPLUS:
                 store = self.spares[k]
-                size[0] = self.spare_sizes[k]
+                size[0] = touched[0] = self.spare_sizes[k]
                 self.spare_count -= 1
                 self.spares[k] = self.spares[self.spare_count]
                 self.spare_sizes[k] = self.spare_sizes[self.spare_count]
@@ -208,14 +215,14 @@ cdef class Socket(Transport):
         """Give the memory for the next read."""
         cdef Memory memory = self.memory
         if self.is_direct:
-            data[0] = self.store + self.stored
-            size[0] = self.capacity - self.stored
+            data[0] = self.store + self.begin + self.stored
+            size[0] = self.capacity - self.begin - self.stored
         else:
             if self.stored:
                 # In front, so that one read takes the rest of it and all that follows.
-                memcpy(memory.buffer, self.store, self.stored)
+                memcpy(memory.buffer, self.store + self.begin, self.stored)
             data[0] = memory.buffer + self.stored
-            size[0] = memory.size - self.stored
+            size[0] = min(memory.size - self.stored, memory.most)
         return 0
 
     cdef int took(self, Py_ssize_t size) except -1:
@@ -223,7 +230,8 @@ cdef class Socket(Transport):
         self.burst += size
         if self.is_direct:
             self.stored += size
-            self.consume(self.store, self.stored)
+            self.touched = max(self.touched, self.begin + self.stored)
+            self.consume(self.store + self.begin, self.stored)
         else:
             self.consume(self.memory.buffer, self.stored + size)
         return 0
@@ -255,6 +263,7 @@ cdef class Socket(Transport):
         gets a store of its whole length, into which the kernel writes the rest.
         """
         cdef Py_ssize_t need = size
+        cdef Py_ssize_t gone = 0
         cdef uint8_t* fresh
         self.is_direct = True
         if whole > LARGE:
@@ -263,17 +272,30 @@ cdef class Socket(Transport):
             need = size + LARGE
         else:
             self.is_direct = False
-        if need <= self.capacity and (need > LARGE or self.capacity <= LARGE):
-            # A frame that stays where it is costs nothing, else its bytes one by one cost all.
-            if data != self.store:
-                memmove(self.store, data, size)
+        if self.store != NULL and self.store <= data <= self.store + self.capacity:
+            gone = data - self.store
+        if (
+            (gone or data == self.store) and gone <= size and gone + need <= self.capacity
+            and (need > LARGE or self.capacity <= max(<Py_ssize_t>LARGE, 4 * size))
+        ):
+            # What is taken little by little is moved once half of it is gone, not each time.
+            self.begin = gone
+        elif need <= self.capacity and (need > LARGE or self.capacity <= LARGE):
+            memmove(self.store, data, size)
+            self.begin = 0
         else:
-            fresh = self.memory.lend(&need)
+            if need > LARGE and whole <= LARGE:
+                # All of one size, so that one spare fits them.
+                need = max(need, self.memory.size + LARGE)
+            fresh = self.memory.lend(&need, &gone)
             memcpy(fresh, data, size)
             self.memory.take_back(self.store, self.capacity)
             self.store = fresh
             self.capacity = need
+            self.begin = 0
+            self.touched = gone
         self.stored = size
+        self.touched = max(self.touched, self.begin + size)
         return 0
 
     cdef int drop_store(self) noexcept:
@@ -281,7 +303,7 @@ cdef class Socket(Transport):
         if self.store != NULL:
             self.memory.take_back(self.store, self.capacity)
         self.store = NULL
-        self.stored = self.capacity = 0
+        self.begin = self.stored = self.capacity = self.touched = 0
         self.is_direct = False
         return 0
 
