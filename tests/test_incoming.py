@@ -52,23 +52,6 @@ def test_a_cut_that_ends_others_cuts_them_no_more() -> None:
     assert (incoming.held, cut) == (0, [])
 
 
-def test_a_cut_that_raises_is_logged_and_harms_no_other(caplog: Any) -> None:
-    incoming = Incoming(800)
-    _, cut = shares(incoming, 300)
-    bad = incoming.enter(lambda owner: 1 / 0, None)
-    incoming.resize(bad, 600)
-    assert (incoming.held, cut) == (300, [])
-    assert [record.message for record in caplog.records] == ["cut_error"]
-
-
-def test_ending_twice_counts_once() -> None:
-    incoming = Incoming(800)
-    made, _ = shares(incoming, 300, 200)
-    incoming.end(made[0])
-    incoming.end(made[0])
-    assert incoming.held == 200
-
-
 def test_the_search_for_the_largest_is_paid_by_what_came() -> None:
     """10,000 that hold the same: few searches, however small the steps in which they grow."""
     incoming = Incoming(80_000)

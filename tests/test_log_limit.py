@@ -541,6 +541,7 @@ CALL = re.compile(
 # What is logged without a limit, and why no peer can make it a flood.
 UNLIMITED = {
     ("_core/browser.py", "browser_file_missing"): "once for each of our files, of which few are",
+    ("_core/endpoint.py", "events_unhandled"): "when the channel stops",
     ("_core/handlers.py", "unclaimed_event"): "once for each of the first 100 ids",
     ("_core/hub.py", "events_lost"): "when the channel stops",
     ("asgi/life.py", "no_lifespan"): "when the application starts",

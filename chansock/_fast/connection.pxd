@@ -157,5 +157,6 @@ cdef class Protocol(Socket):
     cdef int _disarm(self) except -1
     cdef bint _is_taking(self) except -1
     cdef int _end_link(self, int code) except -1
+    cdef int _cut(self) except -1
     cdef int _drain(self) except -1
     cdef int _hang_up(self, bint at_once) except -1

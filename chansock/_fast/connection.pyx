@@ -861,6 +861,12 @@ cdef class Protocol(Socket):
     def cut(self):
         """End a connection that holds too much of what is not taken yet; `incoming` calls it."""
         self.share = None
+        try:
+            self._cut()
+        except Exception:
+            self._failed()
+
+    cdef int _cut(self) except -1:
         if self.state == FRAMES or self.state == CLOSING:
             self._last_word(1013, "too much is under way")
         elif self.state == HELD and self.reply is not None:
@@ -872,6 +878,7 @@ cdef class Protocol(Socket):
             self._refuse_early(503, BUSY, "incoming_full")
         elif self.state <= READING:
             self._hang_up(False)
+        return 0
 
     cdef double _patience(self) except -1:
         """Return how long the peer has to take our last word, and to close."""

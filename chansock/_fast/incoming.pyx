@@ -8,10 +8,6 @@ What a share's bytes are, and how a connection ends, is its owner's business.
 
 cimport cython
 
-import logging
-
-log = logging.getLogger("chansock.incoming")
-
 
 @cython.final
 @cython.freelist(64)
@@ -38,7 +34,8 @@ cdef class Incoming:
         self.reading = set()
 
     cpdef Share enter(self, object cut, object owner):
-        """Make a share of no bytes; `cut(owner)` is called if it has to go, once it is ended."""
+        """Make a share of no bytes. If it has to go, it is ended, and then `cut(owner)` is called,
+        which must not raise."""
         cdef Share share = Share.__new__(Share)
         share.incoming = self
         share.cut = cut
@@ -84,10 +81,7 @@ cdef class Incoming:
                 self.end(share)
                 if cut is None:
                     continue            # it ended with one before it
-                try:
-                    cut(owner)
-                except Exception:
-                    log.exception("cut_error")
+                cut(owner)
         finally:
             self.is_cutting = False
         return 0
