@@ -18,7 +18,8 @@ cdef class Writer:
     cdef readonly object default        # what gives a writable value for any other, or None
 
     # `[first second]`, each as if it stood alone. With is_named the first is a str and
-    # stands as a keyword, and a second that is None is left out. It is put into `out`, in
+    # stands as a keyword, and a second that is None is left out: an event, which counts as deep
+    # as it stands in a batch. It is put into `out`, in
     # place of what that holds, and None given; what is long, and all without `out`, is given.
     cdef bytes put_pair(self, object first, object second, bint is_named, WriteBuffer out)
 
