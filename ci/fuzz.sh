@@ -8,6 +8,8 @@
 # leaks is found by tests/fuzz/leaks.py.
 #   ci/fuzz.sh model 60                          sessions against tests/model.py, for an hour
 # No bytes there but steps, which Hypothesis draws; it prints the fewest that fail.
+#   ci/fuzz.sh differential 20                   what one packer writes against all its readers, in
+# Python and JavaScript; the minutes are shared by its eight tests (tests/test_differential.py)
 set -euo pipefail
 VENV=${VENV:-$(cd "$(dirname "$0")/.." && pwd)/.venv-fuzz}
 . "$(dirname "$0")/lib.sh"
@@ -16,8 +18,8 @@ VENV=${VENV:-$(cd "$(dirname "$0")/.." && pwd)/.venv-fuzz}
 [ $# -ge 2 ] || die "expected TARGET MINUTES or TARGET FILE..., got $# arguments"
 target=$1
 shift
-[ "$target" = model ] || [ -f "$ROOT/tests/fuzz/fuzz_$target.py" ] ||
-    die "expected deflate, edn, frames, gzip, http, json, msgpack, transit or model, got $target"
+[ "$target" = model ] || [ "$target" = differential ] || [ -f "$ROOT/tests/fuzz/fuzz_$target.py" ] ||
+    die "expected deflate, edn, frames, gzip, http, json, msgpack, transit, model or differential, got $target"
 
 make_venv test fuzz
 build_sanitized
@@ -26,6 +28,13 @@ if [ "$target" = model ]; then
     export MODEL_MINUTES=$1
     sanitized "$VENV/bin/python" -P -m pytest -q -o pythonpath= -p no:cacheprovider \
         --capture=sys tests/test_model.py
+    exit
+fi
+if [ "$target" = differential ]; then
+    cd "$ROOT"
+    export DIFFERENTIAL_MINUTES=$1
+    sanitized "$VENV/bin/python" -P -m pytest -q -o pythonpath= -p no:cacheprovider \
+        --capture=no tests/test_differential.py
     exit
 fi
 if [ -f "$1" ]; then
