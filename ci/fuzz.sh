@@ -13,6 +13,8 @@
 # Of the packers edn, gzip, json, msgpack, and transit: see tests/fuzz/cost.py. It measures the
 # ordinary build. It fails and saves the packet if one takes more than 20 ms of CPU time for
 # 64 KiB, or if its cost grows faster than its size.
+#   ci/fuzz.sh differential 20                   what one packer writes against all its readers, in
+# Python and JavaScript; the minutes are shared by its eight tests (tests/test_differential.py)
 set -euo pipefail
 if [ "${1:-}" = cost ]; then
     . "$(dirname "$0")/lib.sh"
@@ -29,8 +31,8 @@ VENV=${VENV:-$(cd "$(dirname "$0")/.." && pwd)/.venv-fuzz}
 [ $# -ge 2 ] || die "expected TARGET MINUTES or TARGET FILE..., got $# arguments"
 target=$1
 shift
-[ "$target" = model ] || [ -f "$ROOT/tests/fuzz/fuzz_$target.py" ] ||
-    die "expected deflate, edn, frames, gzip, http, json, msgpack, transit or model, got $target"
+[ "$target" = model ] || [ "$target" = differential ] || [ -f "$ROOT/tests/fuzz/fuzz_$target.py" ] ||
+    die "expected deflate, edn, frames, gzip, http, json, msgpack, transit, model or differential, got $target"
 
 make_venv test fuzz
 build_sanitized
@@ -39,6 +41,13 @@ if [ "$target" = model ]; then
     export MODEL_MINUTES=$1
     sanitized "$VENV/bin/python" -P -m pytest -q -o pythonpath= -p no:cacheprovider \
         --capture=sys tests/test_model.py
+    exit
+fi
+if [ "$target" = differential ]; then
+    cd "$ROOT"
+    export DIFFERENTIAL_MINUTES=$1
+    sanitized "$VENV/bin/python" -P -m pytest -q -o pythonpath= -p no:cacheprovider \
+        --capture=no tests/test_differential.py
     exit
 fi
 if [ -f "$1" ]; then

@@ -103,7 +103,10 @@ export type ReasonKind =
 /** Why a channel is, or last was, closed. */
 export interface Reason {
   readonly kind: ReasonKind;
-  /** The WebSocket close code or the HTTP status; null where there was neither. */
+  /**
+   * The WebSocket close code or the HTTP status; null where there was neither. 4007: the client
+   * closed the WebSocket because it could not read a packet.
+   */
   readonly code: number | null;
   /** What the other side or the network said, in its words. */
   readonly text: string;
@@ -158,7 +161,8 @@ export interface Client<In extends Events = Events, Out extends Events = Events>
    *
    * Rejects with InvalidEvent or PacketError for what cannot be sent; ChannelClosed at once while
    * closed (unless `offline: "queue"`), or if it closes for good before the answer, over Ajax
-   * for whatever reason (over a WebSocket the next one may bring the reply); ReplyTimeout;
+   * for whatever reason (over a WebSocket the next one may bring the reply, unless the client
+   * closed it because it could not read a packet); ReplyTimeout;
    * ReplyError if the server's handler failed, or its POST was not taken.
    */
   send<Id extends keyof Out & string>(id: Id, data?: Out[Id], options?: { timeout?: undefined }): Promise<undefined>;
@@ -236,7 +240,8 @@ export function read(text: string, options?: { readers?: Readers }): any;
 /**
  * Write a value as edn. An object is a map with keyword keys, a Map one with any; properties
  * that are undefined are left out, as JSON.stringify does. Throws EdnError for what edn cannot
- * say (a function, a cycle, a key that is no keyword).
+ * say (a function, a cycle, a key that is no keyword), and for what Python could not read: keys
+ * or members that are one to it (1 and true, :a and "a"), more than 4300 digits, the year 0.
  */
 export function write(value: any): string;
 

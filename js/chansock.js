@@ -24,15 +24,23 @@ export class EdnError extends PacketError {
 }
 
 const MAX_DEPTH = 500; // Clojure's own readers overflow their stack soon after 600
+const IN_EVENT = 2; // collections around the data of `[[:id data] cb-id]`
 
 const expected = (what, got) => {
   throw new EdnError(`expected ${what}, got ${JSON.stringify(String(got)).slice(0, 80)}`);
 };
 
+const namesWithout = (digit) =>
+  new RegExp(
+    String.raw`^(?!:|.*(?::(?:[:/]|$)|\/${digit}|[\s\p{Cc}\p{Cs}"();@[\\\]^\x60{},~]))` +
+      String.raw`(\/|[^/]+(\/(\/|[^/]+))?)$`,
+    "u",
+  );
 // A name that Clojure, tools.reader and ClojureScript all read as this one name.
-const NAME =
-  /^(?!:|.*(?::(?:[:/]|$)|\/\p{Nd}|[\s\p{Cc}\p{Cs}"();@[\\\]^`{},~]))(\/|[^/]+(\/(\/|[^/]+))?)$/u;
-const NO_SYMBOL = /^([-+]?\p{Nd}|#|(nil|true|false)$)/u;
+const NAME = namesWithout(String.raw`\p{Nd}`);
+// What is read besides. Digits past U+FFFF are none to Java, and new ones come with each Unicode.
+const READABLE = namesWithout(String.raw`(?![\u{10000}-\u{10ffff}])\p{Nd}`);
+const NO_SYMBOL = /^([-+]?(?![\u{10000}-\u{10ffff}])\p{Nd}|#|(nil|true|false)$)/u;
 const NO_TAG = /^([^a-zA-Z\xaa\xb5\xba\xc0-\xd6\xd8-\xf6\xf8-\xff]|(nil|true|false)$)/;
 
 const checkName = (what, name, excluded) => {
@@ -55,24 +63,34 @@ export class Keyword {
 
 // One Keyword for each name for as long as anyone holds it. Peers choose the names, so what is
 // held here is bounded, and a name that nobody holds is forgotten.
-const recent = new Map();
+const recent = new Map(); // names that edn can spell, no others
 const living = new Map();
 const dead = new FinalizationRegistry((name) => living.get(name)?.deref() || living.delete(name));
+
+/** Return a value of a class that checks names, of a name that edn need not be able to spell. */
+const named = (Type, name) => Object.assign(Object.create(Type.prototype), { name });
+
+const intern = (name) => {
+  let word = living.get(name)?.deref();
+  if (!word) {
+    word = NAME.test(name) ? new Keyword(name) : named(Keyword, name);
+    living.set(word.name, new WeakRef(word));
+    dead.register(word, word.name);
+  }
+  return word;
+};
 
 export function keyword(name) {
   let word = recent.get(name);
   if (!word) {
-    word = living.get(name)?.deref();
-    if (!word) {
-      word = new Keyword(name);
-      living.set(word.name, new WeakRef(word));
-      dead.register(word, word.name);
-    }
+    word = intern(checkName("the name of a keyword", name));
     if (recent.size > 2047) recent.clear();
     if (name.length < 65) recent.set(word.name, word);
   }
   return word;
 }
+
+const isName = (name) => recent.has(name) || NAME.test(name);
 
 const Name = class Symbol {
   constructor(name) {
@@ -148,7 +166,7 @@ export class Ratio {
   }
 }
 
-const DECIMAL = /^[-+]?\d+(\.\d*)?([eE][-+]?\d+)?$/;
+const DECIMAL = /^([-+]?\d+)(?:\.(\d*))?([eE][-+]?\d+)?$/;
 
 export class Decimal {
   constructor(text) {
@@ -177,13 +195,59 @@ const isPlain = (value) => {
 /** Whether a text has no half of a surrogate pair, which UTF-8 cannot carry. */
 const isWhole = (value) => value.isWellFormed?.() ?? !/[\ud800-\udfff]/u.test(value);
 
-/** Return a function that refuses what equals, by value, what it was given before. */
-const distinct = (fail) => {
+/** Take a Decimal apart: its digits, and how many of them are places. */
+const scaled = ({ text }) => {
+  const [, whole, part = "", power = "e0"] = DECIMAL.exec(text);
+  return [whole + part, part.length - power.slice(1)];
+};
+
+/** The exact value of a number, as `1` or `1/2`. */
+const exactly = (value) => {
+  if (value instanceof Decimal) {
+    const [digits, places] = scaled(value);
+    if (Math.abs(places) > 5000) return value.text; // which no other type has
+    const n = 10n ** BigInt(Math.abs(places));
+    return `${places > 0 ? new Ratio(digits, n) : BigInt(digits) * n}`;
+  }
+  if (typeof value !== "number" || !Number.isFinite(value)) return `${value}`;
+  let divisor = 1n;
+  for (; value % 1; value *= 2) divisor *= 2n;
+  return `${new Ratio(value, divisor)}`;
+};
+
+/**
+ * Return a text that two values have in common if they are one key or member: to edn; or, if a
+ * `writer` writes them, to Python, which takes 1 for true and 1.0, and :a for "a".
+ */
+const identity = (value, writer) => {
+  const of = (inner) => identity(inner, writer);
+  const pairs = (entries) => Array.from(entries, (pair) => pair.map(of).join(" ")).sort();
+  if (value == null) return "nil";
+  const is = (...types) => types.some((type) => value instanceof type);
+  if (typeof value === "string") return JSON.stringify(value);
+  const kind = writer ? "" : value.constructor?.name;
+  if (is(Keyword, Name, Char)) return kind + JSON.stringify(value.name ?? value.char);
+  if (typeof value === "boolean") return `${writer ? +value : value}`;
+  if (typeof value !== "object") return exactly(value);
+  if (is(Number, String, Boolean)) return of(value.valueOf());
+  if (is(Decimal, Ratio)) return exactly(value) + kind;
+  if (is(Map)) return `{${pairs(value)}}`;
+  if (is(Set)) return `#{${Array.from(value, of).sort()}}`;
+  if (is(Date)) return `#inst ${+value} ${value.microseconds || 0}`;
+  if (is(UUID)) return `#uuid ${value}`;
+  if (is(Tagged)) return `#${value.tag} ${of(value.value)}`;
+  if (ArrayBuffer.isView(value) && writer !== "edn") return `#bytes [${value}]`;
+  if (value[Symbol.iterator]) return `[${Array.from(value, of)}]`;
+  if (typeof value.toJSON === "function") return of(value.toJSON());
+  const entries = Object.entries(value).filter(([, item]) => item !== undefined);
+  return `{${pairs(entries.map(([key, item]) => [named(Keyword, key), item]))}}`;
+};
+
+/** Return a function that refuses what is one, to who reads it, with what it was given before. */
+const distinct = (fail, writer) => {
   const seen = new Set();
   return (value, position) => {
-    // Strings too as they are written, so that none is taken for what is written like it.
-    const isText = typeof value === "string" || (value && typeof value === "object");
-    const id = isText && !(value instanceof Keyword) ? render(value, true) : value;
+    const id = value instanceof Keyword && !writer ? value : identity(value, writer);
     if (seen.has(id)) {
       const got = String(id).slice(0, 80);
       fail(`expected different keys or members, got ${got} again`, position);
@@ -281,7 +345,8 @@ function readForm(c) {
     case 58: { // :
       pos++;
       const name = readName();
-      return recent.get(name) ?? attempt(start, () => keyword(name));
+      return recent.get(name) ??
+        attempt(start, () => (READABLE.test(name) ? intern(name) : keyword(name)));
     }
     case 91: // [
       return readItems([], 93);
@@ -305,7 +370,8 @@ function readForm(c) {
   }
   const name = readName();
   if (!name) refuse(`expected a form, got ${text[pos] ?? "the end"}`);
-  return attempt(start, () => new Name(name));
+  const isOther = READABLE.test(name) && !NO_SYMBOL.test(name);
+  return attempt(start, () => (isOther ? named(Name, name) : new Name(name)));
 }
 
 function readItems(found, close) {
@@ -380,7 +446,7 @@ function readMap(namespace) {
       found = new Map();
       isNew = distinct(refuse);
       index = SHAPE;
-      for (const name of Object.keys(object)) found.set(isNew(keyword(name)), object[name]);
+      for (const name of Object.keys(object)) found.set(isNew(intern(name)), object[name]);
     }
     found.set(isNew(key, start), value);
   }
@@ -508,12 +574,18 @@ const takesMark = (value) =>
 
 /** Read what has metadata before it, and drop that. */
 function readMarked() {
-  const start = pos++;
-  depth++;
-  const mark = readForm(skip());
+  const start = pos;
+  let isMark = true;
+  for (let c = 94; c === 94; c = skip()) {
+    pos++;
+    depth++; // of the metadata alone, as on the Python side
+    const mark = readForm(skip());
+    depth--;
+    isMark &&= mark instanceof Keyword || typeof mark === "string" || takesMark(mark);
+    skip();
+    if (text.startsWith("#^", pos)) pos++;
+  }
   const value = readForm(skip());
-  depth--;
-  const isMark = mark instanceof Keyword || typeof mark === "string" || takesMark(mark);
   return isMark && takesMark(value) ? value : refuse("expected metadata and a collection", start);
 }
 
@@ -535,9 +607,9 @@ export function read(source, options) {
 
 // -- edn: writing --
 
-// The steps to the value that is being written, so many as `level` says; isCanonical: for a
-// comparison, so that equal values give equal texts.
-let steps, level, isCanonical;
+// The steps to the value that is being written: those from `base` on, how many collections of its
+// packet stand around it, to `level`.
+let steps, level, base;
 
 /** Make the error of a value that cannot be written, from the steps that lead to it. */
 const unwritableAt = (Type, message, taken) => {
@@ -549,15 +621,22 @@ const unwritableAt = (Type, message, taken) => {
 };
 
 const unwritable = (message, depth = level) => {
-  throw unwritableAt(EdnError, message, steps.slice(1, depth + 1));
+  throw unwritableAt(EdnError, message, steps.slice(base + 1, depth + 1));
 };
 
-function checkDigits(n) {
-  if (!isShort(n)) unwritable(`expected an integer of at most ${MAX_DIGITS} digits, got more`);
-}
+const checkLevel = () => {
+  if (level > MAX_DEPTH) unwritable(`expected at most ${MAX_DEPTH} levels, got more, or a cycle`);
+};
+
+/** Write an integer, or the two of a ratio. */
+const writeDigits = (value) => {
+  const digits = `${value}`;
+  if (!/\d{4301}/.test(digits)) return digits;
+  unwritable("expected at most 4300 digits, got more"); // the Python side reads no more
+};
 
 function writeForm(value) {
-  if (level > MAX_DEPTH) unwritable(`expected at most ${MAX_DEPTH} levels, got more, or a cycle`);
+  checkLevel();
   switch (typeof value) {
     case "string":
       return JSON.stringify(value);
@@ -570,8 +649,7 @@ function writeForm(value) {
     case "undefined":
       return "nil";
     case "bigint":
-      checkDigits(value);
-      return value + (BigInt.asIntN(64, value) === value ? "" : "N");
+      return writeDigits(value) + (BigInt.asIntN(64, value) === value ? "" : "N");
     case "object":
       if (value) {
         level++;
@@ -586,25 +664,30 @@ function writeForm(value) {
 
 function writeObject(value) {
   if (Array.isArray(value)) {
-    const isList = value instanceof List && !isCanonical;
+    const isList = value instanceof List;
     return (isList ? "(" : "[") + writeItems(value) + (isList ? ")" : "]");
   }
   if (isPlain(value)) return writeProperties(value);
-  if (value instanceof Ratio) {
-    checkDigits(value.numerator);
-    checkDigits(value.denominator);
+  if (value instanceof Keyword || value instanceof Name) {
+    const { name } = value;
+    if (isName(name) && (value instanceof Keyword || !NO_SYMBOL.test(name))) return `${value}`;
+    unwritable(`expected a name, got ${JSON.stringify(name)}`, level - 1);
   }
-  if (value instanceof Keyword || value instanceof Name || value instanceof Ratio) {
-    return value.toString();
-  }
+  if (value instanceof Ratio) return writeDigits(value);
   if (value instanceof Map || value instanceof Set) return writeEntries(value);
   if (value instanceof Date) {
     const iso = value.toJSON();
-    if (iso?.length !== 24) unwritable(`expected a date from 0 to 9999, got ${iso}`, level - 1);
+    if (iso?.length !== 24 || iso < "0001") {
+      unwritable(`expected a date of the years 1 to 9999, got ${iso}`, level - 1);
+    }
+    checkLevel(); // of the text behind the tag
     const digits = value.microseconds ? `${value.microseconds}`.padStart(3, 0) : "";
     return `#inst "${iso.slice(0, 23)}${digits}-00:00"`;
   }
-  if (value instanceof UUID) return `#uuid "${value}"`;
+  if (value instanceof UUID) {
+    checkLevel();
+    return `#uuid "${value}"`;
+  }
   if (value instanceof Tagged) {
     steps[level] = "value";
     return `#${value.tag} ${writeForm(value.value)}`;
@@ -613,7 +696,10 @@ function writeObject(value) {
     const { char } = value;
     return "\\" + (Object.keys(CHARS).find((name) => CHARS[name] === char) ?? char);
   }
-  if (value instanceof Decimal) return `${isCanonical ? +value : value.text}M`;
+  if (value instanceof Decimal) {
+    if (Math.abs(scaled(value)[1]) < 2 ** 31) return `${value}M`;
+    unwritable(`expected an exponent of 32 bits, got ${value}`, level - 1);
+  }
   if (value instanceof Number || value instanceof String || value instanceof Boolean) {
     return writeForm(value.valueOf());
   }
@@ -640,7 +726,6 @@ function writeItems(items) {
 
 function writeProperties(object) {
   const keys = Object.keys(object);
-  if (isCanonical) return writeEntries(new Map(keys.map((key) => [keyword(key), object[key]])));
   let out = "";
   for (const key of keys) {
     const value = object[key];
@@ -660,47 +745,48 @@ function writeProperties(object) {
 }
 
 function writeEntries(found) {
-  const isNew = distinct(unwritable);
+  const isNew = distinct(unwritable, "edn");
   const parts = [];
   const isSet = found instanceof Set;
   for (const [key, value] of found.entries()) {
     steps[level] = [parts.length];
-    if (!isCanonical) isNew(key);
     const written = writeForm(key);
+    isNew(key);
     steps[level] = [written];
     parts.push(isSet ? written : `${written} ${writeForm(value)}`);
   }
-  if (isCanonical) parts.sort();
   return isSet ? `#{${parts.join(" ")}}` : `{${parts.join(", ")}}`;
 }
 
-function render(value, canonical) {
-  const saved = [steps, level, isCanonical];
+const writeAt = (value, around) => {
+  const saved = [steps, level, base];
   steps = [];
-  level = 0;
-  isCanonical = canonical;
+  level = base = around;
   try {
     return writeForm(value);
   } finally {
-    [steps, level, isCanonical] = saved;
+    [steps, level, base] = saved;
   }
-}
+};
 
 export function write(value) {
-  return render(value);
+  return writeAt(value, 0);
 }
-
-// What the packers beside this module have in common with edn.
-export const internals = { distinct, isPlain, isWhole, shortest, unwritableAt, MAX_DEPTH };
 
 /** The packer that is built in; the others are modules of their own. */
 const makeEdn = (options) => ({
   binary: false,
-  fragment: (id, data) => (data === undefined ? `[:${id}]` : `[:${id} ${write(data)}]`),
+  fragment: (id, data) => `[:${id}${data === undefined ? "" : ` ${writeAt(data, IN_EVENT)}`}]`,
   packet: (fragment, cbId) => `[${fragment} ${write(cbId)}]`,
   unpack: (packet) => read(packet, options),
   name: (value) => (value instanceof Keyword ? value.name : undefined),
 });
+
+// What the packers beside this module have in common with edn.
+export const internals = {
+  distinct, intern, isName, isPlain, isWhole, makeEdn, named, shortest, unwritableAt,
+  IN_EVENT, MAX_DEPTH,
+};
 
 // The client: links (one WebSocket, or one Ajax session), and the Client that makes them.
 
@@ -767,6 +853,7 @@ const MOVE_TIMEOUT = 3; // Ajax to WebSocket, with no poll parked: less than the
 const CHECK_TIMEOUT = 2; // a ping because something woke us: there is a suspicion
 const SILENT_POLL = 25; // the server ends polls after 20
 const JUMP = 4; // a clock that ticks each second and is that late has slept
+const UNREADABLE = 4007; // close code: RFC 6455's 1007, which no page may send
 const QUICK = 1; // an empty answer to a poll that came sooner is no poll_timeout of a server
 const STEADY = 1; // a channel that closed sooner is no sign of a server in health
 const USEFUL = 5; // a WebSocket that closed sooner, three times running, counts as blocked
@@ -806,6 +893,13 @@ const wait = (seconds, signal) =>
     const timer = later(go, signal.aborted ? 0 : seconds);
     signal.addEventListener("abort", go);
   });
+
+/** Decode a packet to [value, cbId]; throws for what is none. */
+const unpack = (packer, packet) => {
+  const found = packer.unpack(packet) ?? [];
+  if (!Array.isArray(found)) throw new PacketError(`expected a packet, got ${got(packet)}`);
+  return found;
+};
 
 const isHandshake = (packer, value) =>
   Array.isArray(value) && packer.name(value[0]) === "chsk/handshake";
@@ -858,14 +952,19 @@ const readReply = (value, packer) => {
   return value;
 };
 
+/** Make the reason of a link that ends since a packet cannot be read. */
+const unreadable = ({ opened }, { message }, code) =>
+  makeReason(opened ? "unexpected" : "not-opened", code, `cannot read a packet: ${message}`.slice(0, 200));
+
 /**
  * A link is one WebSocket, or one Ajax session:
  * `{type, opened, start, isAlive, send, tick, check, end}`.
  * `start(timeout)` gives a promise of the reason of its end; `end(reason)` ends it; `check()`
  * finds out whether it is alive; `send(fragment, timeout, wantsReply)` is as the Client's, of an
  * encoded event.
- * It tells its `owner`: `opened(link, handshake)`, `took(link, value, cbId)`, `trace`, `own` (an
- * event of the client itself), `note` (what joins the next state).
+ * It tells its `owner`: `opened(link, handshake)`, `took(link, value, cbId)`, `lost(reason)` (a
+ * reply may have been), `trace`, `own` (an event of the client itself), `note` (what joins the
+ * next state).
  */
 const makeSocket = (owner, place) => {
   const { WebSocket = globalThis.WebSocket, pingInterval, pingTimeout, csrfTokenIn } =
@@ -943,9 +1042,13 @@ const makeSocket = (owner, place) => {
           owner.trace("in", packet, "ws");
           let [value, cbId] = [];
           try {
-            [value, cbId] = packer.unpack(packet);
+            [value, cbId] = unpack(packer, packet);
           } catch (error) {
-            return console.warn("chansock: a packet that cannot be read", error);
+            // Its events are lost: the client comes back, and the application knows of the gap.
+            console.warn("chansock: a packet that cannot be read", error);
+            const reason = unreadable(link, error, UNREADABLE);
+            owner.lost(reason);
+            return link.end(reason, UNREADABLE, "a packet that cannot be read");
           }
           if (cbId == null && isHandshake(packer, value)) {
             stopTimer();
@@ -1048,8 +1151,11 @@ const makeAjax = (owner, place) => {
     if (status !== 200) throw peerReason(status, packet, link.opened);
     heard = Date.now();
     owner.trace("in", packet, "ajax");
-    const [value] = packer.unpack(packet) ?? [];
-    return [value, asked];
+    try {
+      return [unpack(packer, packet)[0], asked];
+    } catch (error) {
+      throw unreadable(link, error, null);
+    }
   };
 
   const repoll = async () => {
@@ -1269,6 +1375,7 @@ class Client {
       trace: (...packet) => options.trace && guard(options.trace, ...packet),
       opened: (link, handshake) => this.#opened(link, handshake),
       took: (value, cbId) => this.#took(value, cbId),
+      lost: (reason) => this.#failCalls(reason),
       ask: (seconds, say) => this.#ask(seconds, say),
       own: (id, data) => this.#own(id, data),
       note: (facts) => (this.#noted = { ...this.#noted, ...facts }),
@@ -1560,6 +1667,7 @@ class Client {
         own: () => {},
         note: () => {},
         opened: (link) => link.check(),
+        lost: () => {},
         took: (value, cbId) => cbId && link.end(makeReason(UPGRADING)),
       };
       const link = makeSocket(owner, await this.#place(makeId()));
@@ -1681,6 +1789,10 @@ class Client {
     });
   }
 
+  #failCalls(reason) {
+    for (const { reject } of this.#calls.values()) reject(closedError(reason));
+  }
+
   #flush() {
     for (const { go } of this.#queue.splice(0)) go();
   }
@@ -1700,7 +1812,7 @@ class Client {
     const isFinal = this.#isFinal();
     if (isFinal) {
       this.#settle.reject(closedError(reason));
-      for (const { reject } of this.#calls.values()) reject(closedError(reason));
+      this.#failCalls(reason);
     }
     if (isFinal || this.#options.offline !== "queue") {
       for (const { reject } of this.#queue.splice(0)) reject(closedError(reason));

@@ -6,17 +6,26 @@
  * alone; connections are chansock.js's.
  */
 
-import { PacketError, internals } from "./chansock.js";
+import { Char, Decimal, PacketError, Ratio, Symbol as Name, Tagged, internals } from "./chansock.js";
 
-const { isPlain, isWhole, unwritableAt } = internals;
+const { isPlain, isWhole, unwritableAt, IN_EVENT, MAX_DEPTH } = internals;
+
+const OWN = [Char, Decimal, Name, Ratio, Tagged]; // values of edn, which are not their properties
+
+/** Whether a number is the same one in digits: past 2^53 JavaScript rounds those. */
+const isKept = (value) =>
+  Number.isInteger(value) && Math.abs(value) < 1e21
+    ? BigInt(value) === BigInt(`${value}`)
+    : isFinite(value);
 
 /** Name what JSON has no form for; undefined if it has one. */
 const faultOf = (value) => {
   const type = typeof value;
-  if (type === "number") return isFinite(value) ? undefined : `${value}`;
+  if (type === "number") return isKept(value) ? undefined : `${value}`;
   if (type === "string") return isWhole(value) ? undefined : "half a character";
   if (type !== "object") return ["function", "symbol", "bigint"].find((name) => name === type);
   if (!value || Array.isArray(value) || isPlain(value)) return undefined;
+  if (OWN.some((kind) => value instanceof kind)) return value.constructor.name;
   const isBoxed = value.valueOf() !== value;
   const showsNothing = ArrayBuffer.isView(value) || !Object.keys(value).length;
   return showsNothing && !isBoxed ? value.constructor.name : undefined;
@@ -30,7 +39,12 @@ const write = (value) => {
     isTop = false;
     const fault = faultOf(item) ?? faultOf(key);
     if (fault) throw unwritableAt(PacketError, `expected a value of JSON, got ${fault}`, way);
-    if (item && typeof item === "object") ways.set(item, way);
+    if (item && typeof item === "object") {
+      if (way.length + IN_EVENT >= MAX_DEPTH) {
+        throw unwritableAt(PacketError, `expected at most ${MAX_DEPTH} levels, got more`, way);
+      }
+      ways.set(item, way);
+    }
     return item;
   };
   try {

@@ -10,7 +10,10 @@ import {
   keyword,
 } from "./chansock.js";
 
-const { MAX_DEPTH, distinct, isPlain, isWhole, shortest, unwritableAt } = internals;
+const {
+  IN_EVENT, MAX_DEPTH, distinct, intern, isName, isPlain, isWhole, named, shortest,
+  unwritableAt,
+} = internals;
 
 const LENGTHS = ["getUint8", "getUint16", "getUint32"]; // of 1, 2 and 4 bytes
 const SHORT = 32; // what is shorter and of ASCII is copied here: a call of a coder costs more
@@ -176,7 +179,7 @@ class Reader {
       const start = this.#pos;
       const key = this.#key();
       const value = this.read();
-      if (!found && key instanceof Keyword) {
+      if (!found && key instanceof Keyword && isName(key.name)) {
         const { name } = key;
         if (Object.hasOwn(object, name)) {
           this.#refuse(`expected different keys, got ${key} again`, start);
@@ -205,7 +208,7 @@ class Reader {
     if (type >= KEYWORD && type <= CHAR) {
       const name = this.#text(n);
       return this.#attempt(start, () =>
-        type === KEYWORD ? keyword(name) : type === SYMBOL ? new Name(name) : new Char(name));
+        type === KEYWORD ? intern(name) : type === SYMBOL ? named(Name, name) : new Char(name));
     }
     if (type === ID) {
       const text = this.#text(n);
@@ -221,9 +224,7 @@ class Reader {
     // Their content is read where it stands: its keys have their numbers like all others.
     const outer = this.#end;
     [this.#pos, this.#end] = [from, from + n];
-    this.#depth++;
     const found = type === SET ? this.#set() : this.#ratio(start);
-    this.#depth--;
     if (this.#pos < this.#end) this.#refuse("expected the end of an extension, got more");
     this.#end = outer;
     return found;
@@ -273,12 +274,26 @@ export function read(source) {
 
 // -- writing --
 
+/** Give what a key is written as, since a reader numbers it by that. */
+const standIn = (key) => {
+  if (key instanceof String) return `${key}`;
+  const hasOwn = [Keyword, UUID, Date].some((type) => key instanceof type);
+  if (!key || typeof key !== "object" || hasOwn || isPlain(key) || key[Symbol.iterator]) return key;
+  return typeof key.toJSON === "function" ? standIn(key.toJSON()) : key;
+};
+
 class Writer {
   #bytes = new Uint8Array(128);
   #view = new DataView(this.#bytes.buffer);
   #length = 0;
   #steps = []; // those to the value that is being written
+  #around; // how many collections of its packet stand around the first value
+  #hashed = 0; // keys and members under way
   #keys = new Map(); // a key that was written -> its number
+
+  constructor(around) {
+    this.#around = around;
+  }
 
   get bytes() {
     return this.#bytes.subarray(0, this.#length);
@@ -345,7 +360,7 @@ class Writer {
 
   #inner(step, value) {
     this.#steps.push(step);
-    if (this.#steps.length > MAX_DEPTH) {
+    if (this.#steps.length + this.#around > MAX_DEPTH) {
       this.#refuse(`expected at most ${MAX_DEPTH} levels, got more, or a cycle`);
     }
     this.write(value);
@@ -471,8 +486,11 @@ class Writer {
   }
 
   #set(found) {
-    const isNew = distinct((message) => this.#refuse(message));
-    this.#items([...found].map((item) => isNew(item)));
+    const items = [...found];
+    this.#hashed++;
+    this.#items(items);
+    this.#hashed--;
+    items.forEach(distinct((message) => this.#refuse(message), "msgpack"));
   }
 
   #keyword(name) {
@@ -510,14 +528,17 @@ class Writer {
   }
 
   #map(found) {
-    const isNew = distinct((message) => this.#refuse(message));
+    const isNew = distinct((message) => this.#refuse(message), "msgpack");
     this.#head(found.size, 0x80, 16, 0, 0xde);
     let number = 0;
-    for (const [key, value] of found) {
-      isNew(key);
+    for (const [given, value] of found) {
+      const key = standIn(given);
       const isText = typeof key === "string";
       const isKept = isText || key instanceof Keyword;
+      this.#hashed++;
       if (!isKept || !this.#isKnown(key)) this.#inner([number], key);
+      this.#hashed--;
+      isNew(key);
       this.#inner([isText ? JSON.stringify(key) : isKept ? `${key}` : number], value);
       number++;
     }
@@ -525,7 +546,9 @@ class Writer {
 
   #time(date) {
     const iso = date.toJSON();
-    if (iso?.length !== 24) this.#refuse(`expected a date from 0 to 9999, got ${iso}`);
+    if (iso?.length !== 24 || iso < "0001") {
+      this.#refuse(`expected a date of the years 1 to 9999, got ${iso}`);
+    }
     const seconds = Math.floor(date / 1000);
     const nanos = (date - seconds * 1000) * 1e6 + (date.microseconds ?? 0) * 1e3;
     const view = new DataView(new ArrayBuffer(12));
@@ -535,16 +558,21 @@ class Writer {
   }
 
   #numbers(items, [type, { BYTES_PER_ELEMENT: size }, , set]) {
+    if (this.#hashed) this.#refuse("expected a key or member, got an array of numbers");
     const view = new DataView(new ArrayBuffer(items.length * size));
     items.forEach((item, i) => view[set](i * size, item));
     this.#extension(type, new Uint8Array(view.buffer));
   }
 }
 
-export function write(value) {
-  const writer = new Writer();
+const writeAt = (value, around) => {
+  const writer = new Writer(around);
   writer.write(value);
   return writer.bytes;
+};
+
+export function write(value) {
+  return writeAt(value, 0);
 }
 
 /** Join encoded values to an array of them. */
@@ -563,7 +591,7 @@ export const msgpack = {
   binary: true,
   fragment(id, data) {
     const name = write(keyword(id));
-    return data === undefined ? arrayOf(name) : arrayOf(name, write(data));
+    return data === undefined ? arrayOf(name) : arrayOf(name, writeAt(data, IN_EVENT));
   },
   packet: (fragment, cbId) => arrayOf(fragment, write(cbId)),
   unpack: read,

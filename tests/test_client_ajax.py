@@ -354,6 +354,7 @@ async def test_unreadable_poll_closes_and_comes_back_with_a_handshake(played):
         again = await played.accept()
         assert (await again.request()).query["handshake?"] == "1"
         assert client.state.reason.kind == "unexpected"
+        assert client.state.reason.text.startswith("cannot read a packet: expected a packet")
 
 
 @scripted

@@ -265,18 +265,51 @@ async def test_a_forged_or_broken_event_in_a_batch_costs_only_itself(played):
         assert await anext(client) == Event("chat/c", 7)
 
 
-def test_a_packet_that_cannot_be_read_is_dropped_and_logged_once(run, caplog):
+def test_a_packet_that_cannot_be_read_closes_with_1007_and_the_client_comes_back(run, caplog):
     async def main():
         async with script() as played:
             client = ws(played)
             async with over_ws(played, client) as connection:
-                connection.send("not edn )(")
-                connection.send("#unknown/tag 1")
-                connection.send("[[[:chat/a 1]] nil]")
-                assert await anext(client) == Event("chat/a", 1)
+                asking = asyncio.create_task(client.send("chat/ask", timeout=60))
+                await connection.frame()
+                deep = "[" * 498 + "]" * 498
+                connection.send(f"[[[:chat/a 1] [:chat/deep {deep} {deep}]] nil")
+                connection.send("[[[:chat/lost 1]] nil]")
+                closing = await connection.frame()
+                assert closing.opcode == CLOSE
+                assert closing.payload == b"\x03\xefa packet that cannot be read"
+                with pytest.raises(ChannelClosed, match=r"before a reply came \(unexpected 1007: "):
+                    await asking
+                assert not client.state.open
+                reason = client.state.reason
+                assert (reason.kind, reason.code) == ("unexpected", 1007)
+                assert reason.text.startswith("cannot read a packet: expected a packet")
+                assert client.state.last_close.reason == reason
+                again = await played.accept_ws()
+                again.send("[[[:chat/b 2]] nil]")
+                assert await anext(client) == Event("chat/b", 2)
 
     run(main())
     assert sum(r.message.startswith("bad_packet") for r in caplog.records) == 1
+
+
+def test_a_server_whose_packets_cannot_be_read_is_called_with_growing_pauses(run):
+    async def main():
+        asked = []
+
+        def backoff(n):
+            asked.append(n)
+            return 0.0
+
+        async with script() as played:
+            client = ws(played, backoff=backoff)
+            async with over_ws(played, client) as connection:
+                for _ in range(4):
+                    connection.send("not edn )(")
+                    connection = await played.accept_ws()
+        return asked
+
+    assert run(main()) == [2, 3, 4]
 
 
 @scripted

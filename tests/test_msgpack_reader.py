@@ -356,18 +356,21 @@ def test_an_extension_cannot_reach_behind_its_end() -> None:
     assert refusal(packed("92" + "d40491" + "01")).startswith("expected 1 elements, got 0 bytes")
 
 
-def test_values_may_stand_500_deep_in_an_event_of_a_batch() -> None:
-    inner = b"\x91" * 499 + b"\x90"
+def test_values_may_stand_500_deep_those_of_the_packet_counted() -> None:
+    inner = b"\x91" * 497 + b"\x90"
     event = b"\x92\xc7\x03\x00a/b" + inner
     found, _ = PACKER.unpack(b"\x92\x91" + event + b"\xc0")
     assert found[0][0] == "a/b"
+    too_deep = b"\x92\x91" + event.replace(inner, b"\x91" + inner) + b"\xc0"
+    assert refusal(too_deep).startswith("expected at most 500 values around a value, got more")
     for form in (b"\x91", b"\x81\xc0", b"\x81\xd4\x00a"):
-        deep = b"\x92" + form * 503 + b"\xc0\xc0"
-        assert refusal(deep).startswith("expected at most 503 values around a value, got more")
+        PACKER.unpack(b"\x92" + form * 499 + b"\xc0\xc0")
+        deep = b"\x92" + form * 500 + b"\xc0\xc0"
+        assert refusal(deep).startswith("expected at most 500 values around a value, got more")
     sets = b"\xc0"
     for _ in range(600):
         sets = b"\xc9" + struct.pack(">IB", len(sets) + 1, 4) + b"\x91" + sets
-    assert "expected at most 503 values" in refusal(b"\x92" + sets + b"\xc0")
+    assert "expected at most 500 values" in refusal(b"\x92" + sets + b"\xc0")
     ratios = b"\x01"
     for _ in range(5000):
         ratios = b"\xc9" + struct.pack(">IB", len(ratios), 3) + ratios

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from chansock import ALL, ANONYMOUS, ChannelSocket, ReplyError, packers, testing
+from chansock import ALL, ANONYMOUS, ChannelSocket, EdnEncodeError, ReplyError, packers, testing
 from chansock.client import connect
 from chansock.server import serve
-from chansock.values import Keyword
+from chansock.values import FrozenDict, Keyword, StrDict
 
 Run = Callable[[Any], Any]
 
@@ -188,3 +188,80 @@ def test_what_is_no_packet_is_dropped_and_a_post_of_it_gets_400(packer: packers.
         assert client.ask("test/echo", 1).value == 1
         assert chsk.stats.bad_packet == 4
         assert poller.post(b"[[").status == 400
+
+
+def nested(depth: int, shell: Callable[[Any], Any]) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = shell(value)
+    return value
+
+
+def shells(packer: packers.Packer) -> list[Callable[[Any], Any]]:
+    plain: list[Callable[[Any], Any]] = [
+        lambda value: [value],
+        lambda value: {"a": value},
+        lambda value: StrDict({"a b": value}),
+    ]
+    if isinstance(packer, packers.JSON):
+        return plain
+    return [
+        *plain,
+        lambda value: frozenset((value,)),
+        lambda value: FrozenDict({"a": value}),
+        lambda value: FrozenDict({value: 1}),
+    ]
+
+
+def deepest_written(packer: packers.Packer, shell: Callable[[Any], Any]) -> int:
+    """Return how many shells around a value the packer writes in an event."""
+    written, refused = 0, 600
+    while refused - written > 1:
+        depth = (written + refused) // 2
+        try:
+            packer.fragment(("a/b", nested(depth, shell)))
+        except EdnEncodeError:
+            refused = depth
+        else:
+            written = depth
+    return written
+
+
+@packed
+def test_what_is_written_in_any_depth_is_read_in_a_batch(packer: packers.Packer) -> None:
+    for shell in shells(packer):
+        deepest = deepest_written(packer, shell)
+        assert 100 < deepest <= 497
+        with pytest.raises(EdnEncodeError, match="expected at most 500") as caught:
+            packer.fragment(("a/b", nested(deepest + 1, shell)))
+        assert caught.value.path
+        fragment = packer.fragment(("a/b", nested(deepest, shell)))
+        batch = packer.batch([fragment, fragment, packer.fragment(("a/c", 1))])
+        events, _ = packer.unpack(memoryview(batch))
+        assert [event[0] for event in events] == ["a/b", "a/b", "a/c"]
+        with pytest.raises(EdnEncodeError, match="expected at most 500"):
+            packer.packet(nested(deepest + 3, shell), "1a2b3c")
+        reply, cb_id = packer.unpack(memoryview(packer.packet(nested(deepest, shell), "1a2b3c")))
+        assert (len(reply), cb_id) == (1, "1a2b3c")
+
+
+@packed
+@both
+def test_a_push_that_is_too_deep_costs_no_other_event(
+    run: Run, packer: packers.Packer, kind: Any
+) -> None:
+    async def main() -> list[str]:
+        chsk = channel(packer)
+        async with serve(chsk, port=0) as served:
+            url = f"http://127.0.0.1:{served.port}/chsk"
+            async with connect(url, transport=kind, packer=packer) as client:
+                chsk.send(ALL, "test/first")
+                with pytest.raises(EdnEncodeError, match="expected at most 500"):
+                    chsk.send(ALL, "test/deep", nested(498, lambda value: [value]))
+                chsk.send(ALL, "test/deepest", nested(497, lambda value: [value]))
+                chsk.send(ALL, "test/last")
+                got = [(await anext(client)).id for _ in range(3)]
+                assert client.state.open
+                return got
+
+    assert run(main()) == ["test/first", "test/deepest", "test/last"]

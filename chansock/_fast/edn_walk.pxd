@@ -7,6 +7,13 @@ from libc.stdlib cimport free
 from chansock._fast.edn_spelling cimport Sheet, drop_sheet, open_sheet
 
 
+# How many collections stand around a value that is packed. An event's data counts those of a
+# batch, since the event may be put into one: `[[[:id data] ...] nil]`.
+cdef enum:
+    IN_PACKET = 1       # `[value cb-id]`
+    IN_BATCH = 3
+
+
 # Where on the sheet the text of a key or member lies.
 cdef struct Mark:
     Py_ssize_t start
@@ -17,7 +24,7 @@ cdef struct Mark:
 # them first.
 cdef struct Walk:
     Sheet sheet
-    int depth
+    int depth               # those of the packet around the value count, as they do in a reader
     int max_depth
     int hops                # through default= and Enum, on the way to the present value
     Py_ssize_t converted    # values written as another: Enum, subclass, default=, NaN
@@ -25,8 +32,11 @@ cdef struct Walk:
     Py_ssize_t marked
     Py_ssize_t marks_room
 
-cdef inline void open_walk(Walk* w, int max_depth, uint8_t* memory, Py_ssize_t size) noexcept:
-    w.depth = w.hops = 0
+# `depth`: how many collections of its packet stand around the value.
+cdef inline void open_walk(
+        Walk* w, int depth, int max_depth, uint8_t* memory, Py_ssize_t size) noexcept:
+    w.depth = depth
+    w.hops = 0
     w.max_depth = max_depth
     w.converted = 0
     w.marks = NULL

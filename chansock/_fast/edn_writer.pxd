@@ -18,8 +18,9 @@ cdef class Writer:
     cdef readonly object default        # what gives a writable value for any other, or None
 
     # `[first second]`, each as if it stood alone. With is_named the first is a str and
-    # stands as a keyword; without has_second it is `[first]`. It is put into `out`, in place of
-    # what that holds, and None given; what is long, and all without `out`, is given.
+    # stands as a keyword: an event, which counts as deep as it stands in a batch; without
+    # has_second it is `[first]`. It is put into `out`, in place of what that holds, and None
+    # given; what is long, and all without `out`, is given.
     cdef bytes put_pair(
         self, object first, object second, bint is_named, bint has_second, WriteBuffer out)
 

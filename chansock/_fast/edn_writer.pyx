@@ -27,7 +27,8 @@ from chansock._fast.edn_spelling cimport (
     close_sheet, grow, shown_value, write_character, write_decimal, write_float,
     write_fraction, write_instant, write_int, write_string, write_uuid)
 from chansock._fast.edn_walk cimport (
-    Walk, drop_marks, drop_walk, enter, hop, in_utc, lengthen, mark, open_walk, step, twin)
+    IN_BATCH, IN_PACKET, Walk, drop_marks, drop_walk, enter, hop, in_utc, lengthen, mark,
+    open_walk, step, twin)
 
 from chansock.errors import ConfigError, EdnEncodeError
 from chansock.values import Char, FrozenDict, FrozenStrDict, Keyword, List, StrDict, Symbol, Tagged
@@ -158,7 +159,7 @@ cdef class Writer:
         cdef uint8_t[ROOM] memory
         cdef uint8_t* at = memory
         cdef Walk w
-        open_walk(&w, self.max_depth, memory, ROOM)
+        open_walk(&w, 0, self.max_depth, memory, ROOM)
         try:
             if place == VALUE:
                 at = self._value(&w, at, <PyObject*>value)
@@ -175,7 +176,7 @@ cdef class Writer:
         cdef uint8_t[ROOM] memory
         cdef uint8_t* at = memory
         cdef Walk w
-        open_walk(&w, self.max_depth, memory, ROOM)
+        open_walk(&w, IN_BATCH if is_named else IN_PACKET, self.max_depth, memory, ROOM)
         at[0] = c'['
         try:
             if is_named:
@@ -466,10 +467,7 @@ cdef class Writer:
         return self._map(w, at, <PyObject*>value, True)     # field names, whatever keys= says
 
     cdef uint8_t* _float(self, Walk* w, uint8_t* at, double value) except NULL:
-        if value - value != 0:
-            enter(w)  # `##NaN` is two forms to the reader
-            w.depth -= 1
-            w.converted += value != value   # two NaN are one in edn, inside a tuple too
+        w.converted += value != value   # two NaN are one in edn, inside a tuple too
         return write_float(&w.sheet, at, value)
 
     cdef uint8_t* _uuid(self, Walk* w, uint8_t* at, object value) except NULL:

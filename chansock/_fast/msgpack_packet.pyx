@@ -19,7 +19,7 @@ cdef extern from "msgpack.h":
         uint8_t* at, Py_ssize_t size, uint8_t fixed, uint8_t code) noexcept
 
 cdef enum:
-    DEEPEST = 503   # a value as deep as the writer puts it, in an event, a batch, a packet
+    DEEPEST = 500   # the packet's own arrays count, as in the writer
 
 
 @cython.final

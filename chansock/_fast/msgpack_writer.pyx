@@ -27,7 +27,8 @@ from chansock._fast.edn_names cimport Known, keyword_trouble, known, refuse_keyw
 from chansock._fast.edn_records cimport Shape, shape_of
 from chansock._fast.edn_spelling cimport close_sheet, grow, room, shown_value
 from chansock._fast.edn_walk cimport (
-    drop_marks, drop_walk, enter, hop, in_utc, lengthen, mark, open_walk, step, twin)
+    IN_BATCH, IN_PACKET, drop_marks, drop_walk, enter, hop, in_utc, lengthen, mark, open_walk,
+    step, twin)
 from chansock._fast.msgpack_keys cimport (
     Keys, Write, forget_keys, keep_out, let_in, put_key, write_key)
 from chansock._fast.msgpack_spelling cimport (
@@ -101,6 +102,8 @@ cdef inline uint8_t* _leaf(uint8_t* end, uint8_t* at, PyObject* value) noexcept:
             return NULL
         return put_known(at, entry)
     if kind == &PyFloat_Type:
+        if PyFloat_AS_DOUBLE(value) != PyFloat_AS_DOUBLE(value):
+            return NULL
         return put_float(at, PyFloat_AS_DOUBLE(value))
     if value == Py_True:
         at[0] = 0xC3
@@ -117,8 +120,9 @@ cdef inline bint _is_name(object key) noexcept:
     return type(key) is str or type(key) is Keyword
 
 
-cdef void _open(Write* w, int max_depth, uint8_t* memory, Keys* keys) noexcept:
-    open_walk(&w.walk, max_depth, memory, ROOM)
+cdef void _open(
+        Write* w, int depth, int max_depth, uint8_t* memory, Keys* keys) noexcept:
+    open_walk(&w.walk, depth, max_depth, memory, ROOM)
     w.keys = keys
     if keys is not NULL:
         keys.count = 0
@@ -140,7 +144,7 @@ cdef class MessagePackWriter:
         cdef uint8_t[ROOM] memory
         cdef uint8_t* at = memory
         cdef Write w
-        _open(&w, self.max_depth, memory, NULL)
+        _open(&w, 0, self.max_depth, memory, NULL)
         try:
             at = self._key(&w, at, value, place == KEYWORD_KEY)
         except BaseException:
@@ -161,7 +165,7 @@ cdef class MessagePackWriter:
             if trouble is not None:
                 refuse_keyword(name, False, trouble)
             name = str.__str__(name)
-        _open(&w, self.max_depth, memory, NULL)
+        _open(&w, IN_BATCH, self.max_depth, memory, NULL)
         at[0] = 0x91 + has_data
         try:
             at = write_keyword(&w.walk.sheet, at + 1, name)
@@ -178,7 +182,7 @@ cdef class MessagePackWriter:
         cdef uint8_t* at = memory
         cdef Write w
         cdef Keys keys
-        _open(&w, self.max_depth, memory, &keys)
+        _open(&w, IN_PACKET, self.max_depth, memory, &keys)
         at[0] = 0x92
         try:
             at = self._value(&w, at + 1, <PyObject*>value)
@@ -211,6 +215,9 @@ cdef class MessagePackWriter:
             return write_string(&w.walk.sheet, at, <object>value)
         if kind == &PyLong_Type:
             return self._whole(w, at, <object>value, VALUE)
+        if kind == &PyFloat_Type:
+            w.walk.converted += 1   # two NaN are one to JavaScript, inside a tuple too
+            return put_float(at, PyFloat_AS_DOUBLE(value))
         if kind == KEYWORD_TYPE:
             return write_keyword(&w.walk.sheet, at, <object>value)
         if kind == STR_DICT:

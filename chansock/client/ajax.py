@@ -7,6 +7,7 @@ sessions and no WebSocket here; how HTTP is read is in http.py, what packets mea
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 
 from chansock._core.wire import AJAX
@@ -19,6 +20,8 @@ from chansock.client.state import Reason, ReasonKind, TransportType, http_reason
 from chansock.errors import ChannelClosed, PacketError, ReplyError, ReplyTimeout
 
 __all__ = ["AjaxLink"]
+
+log = logging.getLogger("chansock.client.ajax")
 
 
 class _Failed(Exception):
@@ -99,8 +102,9 @@ class AjaxLink:
         except ChannelClosed:
             raise
         except OSError as exc:
-            self._end(Reason("unexpected", None, f"POST: {exc}"))
-            raise ChannelClosed(f"the POST got no answer: {exc}") from exc
+            self._end(Reason("unexpected", None, f"POST: {exc}"))  # unless it has ended before
+            why = self._ended.result()
+            raise ChannelClosed(f"the POST got no answer: {exc} ({why})") from exc
         if response.status != 200:
             reason = http_reason(response.status, said(response.body), was_open=True)
             if response.status in (400, 413):  # this packet alone is at fault
@@ -190,7 +194,9 @@ class AjaxLink:
         try:
             inbound = read_packet(*self._settings.packer.unpack(memoryview(response.body)))
         except PacketError as exc:
-            raise _Failed(self._broken(exc)) from exc
+            log.warning("bad_packet transport=ajax %s", exc)
+            text = f"cannot read a packet: {exc}"[:200]
+            raise _Failed(self._broken(PacketError(text))) from exc
         if not self._is_open and not isinstance(inbound, Handshake):
             raise _Failed(Reason("not-opened", None, "expected a handshake, got another packet"))
         return inbound

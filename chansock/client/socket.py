@@ -45,6 +45,7 @@ _picows_log = logging.getLogger("chansock.client.picows")
 _picows_log.setLevel(logging.CRITICAL)
 
 READ_BUFFER: Final = 16 * 1024  # grows to what comes
+UNREADABLE: Final = 1007  # RFC 6455 section 7.4.1: a message that is not what it should be
 NO_CLOSING_HANDSHAKE: Final = 1006  # RFC 6455 section 7.1.5
 _TEXT: Final = picows.WSMsgType.TEXT
 _BINARY: Final = picows.WSMsgType.BINARY
@@ -101,7 +102,6 @@ class WsLink:
             self._unanswered,
         )
         self._backlog = Backlog(self._write)
-        self._has_logged_packet = False
         self._is_broken = False  # by break_off, and nothing noticed it yet
         self.is_reached = False
         self.closed: WsClose | None = None  # how the socket ended, once it has
@@ -112,11 +112,8 @@ class WsLink:
         opening = self._loop.create_task(self._open())
         try:
             waits: set[asyncio.Future[Any]] = {opening, self._ended}
-            await asyncio.wait(
-                waits,
-                timeout=self._settings.connect_timeout,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            limit = self._settings.connect_timeout
+            await asyncio.wait(waits, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
             if not opening.done():
                 self.stop(Reason("not-opened", None, "connect time-out"))
                 await self._give_up(opening)
@@ -260,6 +257,14 @@ class WsLink:
         self._end(Reason(self._kind_of_break(), exc.close_code, exc.message))
         self._say_close(exc.close_code, b"")
 
+    def _unreadable(self, exc: PacketError) -> None:
+        """End the link: what the packet carried is lost, be it events or a reply."""
+        self._settings.log_limit.warning(log, "bad_packet transport=ws %s", exc)
+        reason = Reason(self._kind_of_break(), UNREADABLE, f"cannot read a packet: {exc}"[:200])
+        self._end(reason)
+        self._pending.fail(ChannelClosed(f"the channel closed before a reply came ({reason})"))
+        self._say_close(UNREADABLE, b"a packet that cannot be read")
+
     def can_write(self, on: bool) -> None:
         """Hold back what is sent while the transport's own buffer is full."""
         self._backlog.set_room(on)
@@ -270,10 +275,7 @@ class WsLink:
         try:
             value, cb_id = self._settings.packer.unpack(memoryview(message))
         except PacketError as exc:
-            # Dropped, as Sente does; the connection stays.
-            if not self._has_logged_packet:
-                self._has_logged_packet = True
-                self._settings.log_limit.warning(log, "bad_packet transport=ws %s", exc)
+            self._unreadable(exc)
             return
         inbound = read_packet(value, cb_id)
         if isinstance(inbound, Handshake):

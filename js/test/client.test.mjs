@@ -336,15 +336,57 @@ describe("a WebSocket", () => {
     }
   });
 
-  it("drops what is no packet or no event, and says so", async (t) => {
+  for (const packet of ["not edn )(", "42", '[[[:a/b 1] [:a/deep ' + "[".repeat(498), Buffer.from([1])]) {
+    it(`closes with 4007 and comes back after ${String(packet).slice(0, 20)}`, async (t) => {
+      const warnings = t.mock.method(console, "warn", () => {});
+      const line = acceptAll();
+      const client = connect();
+      const [ws, messages] = await line.take();
+      await client.ready;
+      const closed = new Promise((done) => ws.on("close", (...ending) => done(ending)));
+      const asked = client.send("a/ask", 1, { timeout: 60 });
+      await messages.take();
+      ws.send(packet);
+      ws.send("[[[:a/lost]] nil]");
+      client.on("a/lost", () => assert.fail("expected nothing behind the hole"));
+      await assert.rejects(asked, (error) =>
+        error instanceof ChannelClosed && error.reason.code === 4007);
+      const [code, text] = await closed;
+      assert.deepEqual([code, `${text}`], [4007, "a packet that cannot be read"]);
+      const [next] = await line.take();
+      const { lastClose } = await until(client, ({ open }) => open);
+      assert.deepEqual([lastClose.reason.kind, lastClose.reason.code], ["unexpected", 4007]);
+      assert.match(lastClose.reason.text, /^cannot read a packet: expected /);
+      assert.equal(warnings.mock.calls.length, 1);
+      const good = new Promise((done) => client.on("a/good", done));
+      next.send("[[[:a/good]] nil]");
+      await good;
+    });
+  }
+
+  it("calls a server whose packets cannot be read with growing pauses", async (t) => {
+    t.mock.method(console, "warn", () => {});
+    const line = acceptAll();
+    const asked = [];
+    const client = connect({ backoff: (n) => asked.push(n) && 0 });
+    for (let n = 0; n < 4; n++) {
+      const [ws] = await line.take();
+      await until(client, ({ open }) => open);
+      ws.send("not edn )(");
+      await until(client, ({ open }) => !open);
+    }
+    await line.take();
+    assert.deepEqual(asked, [2, 3, 4]);
+  });
+
+  it("drops what is no event, and says so", async (t) => {
     const warnings = t.mock.method(console, "warn", () => {});
     const line = acceptAll();
     const client = connect();
     const [ws] = await line.take();
     const good = new Promise((done) => client.on("a/good", done));
-    const bad = ["not edn )(", "", "42", "[42 nil]", "[[[:chsk/evil 1]] nil]", "[[1 [:a]] nil]"];
+    const bad = ["", "[42 nil]", "[[[:chsk/evil 1]] nil]", "[[1 [:a]] nil]"];
     for (const packet of bad) ws.send(packet);
-    ws.send(Buffer.from([1, 2, 3]));
     ws.send("[[[:a/unknown] [:a/unknown] [:a/good]] nil]");
     await good;
     assert.equal(
@@ -709,6 +751,19 @@ describe("Ajax", () => {
       assert.ok(client.state.open);
     });
   }
+
+  it("shakes hands anew after a poll that cannot be read, and says why", async () => {
+    const line = parkAll();
+    const client = connect({ transport: "ajax" });
+    await client.ready;
+    const poll = await line.take();
+    poll.answer(200, "[[[:a/b 1] [:a/deep");
+    await until(client, ({ open }) => !open);
+    const { lastClose } = await until(client, ({ open }) => open);
+    assert.deepEqual([lastClose.reason.kind, lastClose.reason.code], ["unexpected", null]);
+    assert.match(lastClose.reason.text, /^cannot read a packet: expected /);
+    await line.take();
+  });
 
   it("learns 401 and 403 with the server's words, and stops", async () => {
     for (const [status, words] of [

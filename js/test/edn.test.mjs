@@ -142,7 +142,7 @@ const differenceOf = (known) => {
     if (!(error instanceof EdnError)) throw error;
     return known.cljs_ok ? `refused: ${error.message}` : undefined;
   }
-  if (!known.cljs_ok) return `read: ${write(value)}`;
+  if (!known.cljs_ok) return `read: ${JSON.stringify(treeOf(value))}`;
   const wanted = known.cljs_eof ? ["nil"] : known.cljs_value;
   if (!wanted) return undefined; // nested too deeply to be recorded
   const ours = JSON.stringify(treeOf(value, true));
@@ -182,7 +182,14 @@ describe("the corpus", () => {
       } catch {
         continue;
       }
-      const text = write(value);
+      let text;
+      try {
+        text = write(value);
+      } catch (error) {
+        // Python could not read it.
+        assert.match(error.message, /^expected (different keys|a date of the years 1)/, known.id);
+        continue;
+      }
       assert.deepEqual(read(text), value, known.id);
       assert.equal(write(read(text)), text, known.id);
     }
@@ -599,7 +606,14 @@ describe("random", () => {
         assert.ok(error instanceof EdnError, `${text}: ${error.stack}`);
         continue;
       }
-      assert.deepEqual(read(write(found)), found, text);
+      let written;
+      try {
+        written = write(found);
+      } catch (error) {
+        assert.match(error.message, /^expected different keys/, text); // to Python
+        continue;
+      }
+      assert.deepEqual(read(written), found, text);
     }
   });
 });
