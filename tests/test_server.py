@@ -583,7 +583,7 @@ def test_requests_whose_hooks_wait_count_with_their_bodies(run: Run) -> None:
             for size in (90_000, 80_000):
                 reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
                 head = b"POST /chsk?client-id=a HTTP/1.1\r\n%sContent-Length: %d\r\n\r\n"
-                writer.write(head % (HEAD, size) + b"ppstr=".ljust(size, b"x"))
+                writer.write(head % (HEAD, size) + b'ppstr=[[:t/x+"'.ljust(size - 3, b"x") + b'"]]')
                 made.append((reader, writer))
             assert (await made[0][0].read()).startswith(b"HTTP/1.1 503 ")
             waiting.set()

@@ -194,7 +194,7 @@ class AjaxLink:
         try:
             inbound = read_packet(*self._settings.packer.unpack(memoryview(response.body)))
         except PacketError as exc:
-            log.warning("bad_packet transport=ajax %s", exc)
+            self._settings.log_limit.warning(log, "bad_packet transport=ajax %s", exc)
             text = f"cannot read a packet: {exc}"[:200]
             raise _Failed(self._broken(PacketError(text))) from exc
         if not self._is_open and not isinstance(inbound, Handshake):

@@ -236,8 +236,7 @@ class Client:
         is_first = not self.state.ever_opened
         self._had_ws = self._had_ws or link.type == "ws"
         self._is_downgraded = self._transport == "auto" and link.type == "ajax"
-        uid = short_repr(handshake.uid)
-        self._log_limit.info(log, "open transport=%s uid=%s", link.type, uid)
+        self._log_limit.info(log, "open transport=%s uid=%s", link.type, short_repr(handshake.uid))
         self._backoff.opened(asyncio.get_running_loop().time())
         self._watch.change(
             **self._of_attempt(),
@@ -258,8 +257,7 @@ class Client:
             return
         if isinstance(inbound, Events):
             for item in inbound.dropped:
-                got = short_repr(item)
-                self._log_limit.warning(log, "bad_event transport=%s got=%s", link.type, got)
+                self._log_limit.warning(log, "bad_event got=%s", short_repr(item))
             self._inbox.put(inbound.events)
         elif isinstance(inbound, Ping):
             self._own_event("chsk/ws-ping", None)
