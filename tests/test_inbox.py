@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-
 from turned import ON_LINUX, SlowPacker
 
 from chansock import LATER, ChannelSocket, Config, EventMsg, Keyword
