@@ -14,6 +14,7 @@ from turned import ON_LINUX, SlowPacker
 
 from chansock import LATER, ChannelSocket, Config, EventMsg, Keyword
 from chansock._fast.weight import weigh
+from chansock.errors import HandshakeRefused
 from chansock.packers import EDN, Gzip, MessagePack
 from chansock.testing import World, user_id
 from chansock.testing.ajax import AjaxClient
@@ -449,3 +450,27 @@ def test_posts_that_get_room_are_decoded_a_little_in_each_turn() -> None:
         assert max(pace.counts) == 1
         assert [data[0] for data in got] == [*"456"]
         assert all(post.is_here for post in posts)
+
+
+# -- who came and went, behind a presence handler that waits
+
+
+def test_nobody_new_is_admitted_while_too_many_presence_events_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("chansock._core.endpoint.MAX_UNTOLD", 3)
+    chsk, waits = channel(), Waits()
+    chsk.on("chsk/uidport-open", waits)
+    with World(chsk) as world:
+        first, *_ = [world.ws(uid=uid) for uid in "abc"]
+        for connect in (world.ws, world.ajax):
+            with pytest.raises(HandshakeRefused, match="503"):
+                connect(uid="d")
+        assert chsk.stats.refused == {"full": 2}
+        first.cut()
+        first.reconnect()  # to the place that it has
+        world.turn()
+        assert first.is_open
+        waits.gate.set()
+        world.turn()
+        assert world.ws(uid="d").is_open
