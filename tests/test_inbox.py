@@ -10,9 +10,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from turned import ON_LINUX, SlowPacker
 
 from chansock import LATER, ChannelSocket, Config, EventMsg, Keyword
 from chansock._fast.weight import weigh
+from chansock.errors import HandshakeRefused
 from chansock.packers import EDN, Gzip, MessagePack
 from chansock.testing import World, user_id
 from chansock.testing.ajax import AjaxClient
@@ -364,3 +366,111 @@ def test_what_no_handler_may_catch_does_not_hold_the_queue() -> None:
         client.send("t/good", 2)
         world.turn()
         assert handled == [1, 2]
+
+
+# -- how much is decoded in one turn
+
+
+class Pace:
+    """Counts how many packets a packer unpacks in each turn of a loop."""
+
+    def __init__(self, world: World, packer: SlowPacker, total: int) -> None:
+        self.world, self.packer, self.total = world, packer, total
+        self.counts: list[int] = []
+        self.before = packer.unpacked
+        self.tick()
+
+    def tick(self) -> None:
+        self.counts.append(self.packer.unpacked - self.before)
+        self.before = self.packer.unpacked
+        if self.packer.unpacked < self.total:
+            self.world.loop.call_soon(self.tick)
+
+
+LONG = "x" * 200
+
+
+@ON_LINUX
+def test_what_waits_behind_handlers_is_decoded_a_little_in_each_turn() -> None:
+    chsk, waits, got = channel(packer := SlowPacker()), Waits(), []
+    chsk.on("t/first", waits)
+    chsk.on("t/plain", lambda msg: got.append(msg.uid))
+    with World(chsk) as world:
+        clients = [world.ws(uid=uid) for uid in "abc"]
+        for client in clients:
+            client.send("t/first", 1)
+            for _ in range(3):
+                client.send("t/plain", LONG)
+        world.turn()
+        assert packer.unpacked == 0
+        waits.gate.set()
+        pace = Pace(world, packer, 9)
+        world.turn()
+    assert max(pace.counts) == 1
+    assert sorted(got) == [*"aaabbbccc"]
+    assert got[:3] != [*"aaa"]  # each in its turn
+
+
+@ON_LINUX
+def test_posts_that_came_too_early_are_decoded_a_little_in_each_turn() -> None:
+    chsk, got = channel(packer := SlowPacker()), []
+    chsk.on("t/plain", lambda msg: got.append(msg.data))
+    with World(chsk) as world:
+        client = world.ajax(uid="a", is_polling=False)
+        client.shake_hands("77")
+        posts = [
+            client.post(f'[[:t/plain "{n}{LONG}"] :ajax]', [("n", f"77-{n}")])
+            for n in (5, 3, 4, 2, 1)
+        ]
+        pace = Pace(world, packer, 5)
+        world.turn()
+        assert max(pace.counts) == 1
+        assert [data[0] for data in got] == [*"12345"]
+        assert all(post.is_here for post in posts)
+
+
+@ON_LINUX
+def test_posts_that_get_room_are_decoded_a_little_in_each_turn() -> None:
+    chsk, waits, got = channel(packer := SlowPacker(), max_inbox_events=3), Waits(), []
+    chsk.on("t/first", waits)
+    chsk.on("t/plain", lambda msg: got.append(msg.data))
+    with World(chsk) as world:
+        client = world.ajax(uid="a", is_polling=False)
+        client.shake_hands("77")
+        for n in (1, 2, 3):
+            client.post("[[:t/first 1] nil]", [("n", f"77-{n}")])
+        posts = [
+            client.post(f'[[:t/plain "{n}{LONG}"] :ajax]', [("n", f"77-{n}")]) for n in (4, 5, 6)
+        ]
+        world.turn()
+        assert packer.unpacked == 0
+        waits.gate.set()
+        pace = Pace(world, packer, 3)
+        world.turn()
+        assert max(pace.counts) == 1
+        assert [data[0] for data in got] == [*"456"]
+        assert all(post.is_here for post in posts)
+
+
+# -- who came and went, behind a presence handler that waits
+
+
+def test_nobody_new_is_admitted_while_too_many_presence_events_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("chansock._core.endpoint.MAX_UNTOLD", 3)
+    chsk, waits = channel(), Waits()
+    chsk.on("chsk/uidport-open", waits)
+    with World(chsk) as world:
+        first, *_ = [world.ws(uid=uid) for uid in "abc"]
+        for connect in (world.ws, world.ajax):
+            with pytest.raises(HandshakeRefused, match="503"):
+                connect(uid="d")
+        assert chsk.stats.refused == {"full": 2}
+        first.cut()
+        first.reconnect()  # to the place that it has
+        world.turn()
+        assert first.is_open
+        waits.gate.set()
+        world.turn()
+        assert world.ws(uid="d").is_open

@@ -192,7 +192,7 @@ class Posts:
         if order is None:
             self._hand_on(post)
             return
-        if order.must_wait(post.number):
+        if order.must_wait(post.number) or post.number in order.waiting:
             is_too_many = len(order.waiting) >= self._config.max_inbox_events
             if is_too_many or self._is_too_much(post.connection):
                 self._answer(
@@ -211,7 +211,7 @@ class Posts:
         self._place_waiting(order)
 
     def _place_waiting(self, order: PostOrder) -> None:
-        while (post := order.pop_next()) is not None:
+        while not self._dispatch.is_spent and (post := order.pop_next()) is not None:
             if post.connection.is_answered:
                 break  # its peer has gone, and may send it again: it is missing
             order.pass_by(post.number)
@@ -219,6 +219,15 @@ class Posts:
         if not order.waiting:
             self._sweep.cancel(order.timer)
             order.timer = None
+        elif order.next in order.waiting:
+            self._sweep.cancel(order.timer)
+            order.timer = self._sweep.enter(0.0, self._turn_came, order)
+
+    def _turn_came(self, order: PostOrder) -> None:
+        order.timer = None
+        self._place_waiting(order)
+        if order.waiting and order.timer is None:
+            self._wait_for_order(order)
 
     def _wait_for_order(self, order: PostOrder) -> None:
         order.timer = self._sweep.enter(self._config.post_order_wait, self._order_due, order)

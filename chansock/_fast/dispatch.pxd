@@ -13,7 +13,7 @@
 # decoded if no other is held: so max_bytes and one value is the most that a session can hold.
 # Nothing here knows users, hooks or presence.
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport int64_t, uint8_t
 from chansock._fast.buffer cimport WriteBuffer
 from chansock._fast.fanout cimport Fanout, Link, Outbox, Transport
 from chansock._fast.packet cimport Packet, Packer
@@ -37,6 +37,7 @@ cdef class Inbox:
     cdef bint is_full                   # the queue waits for room to decode its next packet
     cdef dict stalled                   # what is called once there is room, in order; or None
     cdef bint is_resuming
+    cdef bint is_due                    # stands in Dispatch.due
     cdef public Py_ssize_t waiting      # bytes of POSTs that wait outside, for order or room
     cdef readonly Py_ssize_t unfinished  # events whose handlers are still to return
     cdef list settling                  # what is called once there are none; or None
@@ -110,6 +111,11 @@ cdef class Dispatch:
     cdef readonly bint is_stopped       # and nobody is there to be answered
     cdef Py_ssize_t unfinished          # of all inboxes
     cdef list settling                  # what is called once there are none; or None
+    # Packets that wait are decoded for a few milliseconds in a turn of the loop
+    cdef int64_t spent                  # milliseconds since the last pause
+    cdef readonly bint is_spent         # no more of them in this turn
+    cdef object due                     # deque of the inboxes that go on in the next turns
+    cdef set queued                     # all inboxes that have a queue
     cdef object ws_ping                 # the grammar's constants
     cdef object ws_pong
     cdef object pong
@@ -132,6 +138,7 @@ cdef class Dispatch:
     cdef int lose_reply(self, Connection connection, object cb_id) except -1
     cdef int enter(self, EventMsg msg, Inbox inbox) except -1
     cdef int admit(self, EventMsg msg, Inbox inbox) except -1
+    cdef int queue(self, EventMsg msg, Inbox inbox) except -1
     cdef int put_off(
         self, Connection connection, const uint8_t* data, Py_ssize_t size, bint is_text
     ) except -1
@@ -144,6 +151,8 @@ cdef class Dispatch:
     cdef int _begin(self, EventMsg msg, object awaitable, object go_on) except -1
     cdef int work_off(self, Inbox inbox) except -1
     cdef int resume_soon(self, Inbox inbox) except -1
+    cdef int took_since(self, int64_t since) except -1
+    cdef int wait_for_turn(self, Inbox inbox) except -1
     cdef int finish(self, EventMsg msg, object result) except -1
     cdef int fail(self, EventMsg msg, object error) except -1
     cdef int done(self, EventMsg msg) except -1

@@ -12,7 +12,7 @@ It is a little past 600 lines: an event, its room in the inbox and its handler s
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
-from libc.stdint cimport uint8_t
+from libc.stdint cimport int64_t, uint8_t
 from chansock._fast.buffer cimport WriteBuffer
 from chansock._fast.edn_source cimport owned
 from chansock._fast.fanout cimport Fanout, Link, Outbox, Transport
@@ -41,6 +41,9 @@ cdef extern from *:
     bint chansock_is_awaitable(object value) noexcept
     unsigned long PyThread_get_thread_ident() noexcept
 
+cdef extern from "epoll.h":
+    int64_t tick "chansock_tick" ()         # milliseconds, in steps of 1 to 10
+
 log = logging.getLogger("chansock.dispatch")
 cdef object NOT_BEGUN = tasks.NOT_BEGUN, WAITS = tasks.WAITS
 
@@ -57,6 +60,7 @@ cdef enum:
     # be a ping, whose client waits for the pong; Sente's takes 5 s without one for a break.
     MAX_PING = 128
     MAX_PING_WEIGHT = 16384     # of its value: more than any of edn's in 128 bytes
+    MAX_SPENT = 10              # milliseconds of decoding what waits, until others have their turn
 
 # What is logged once for each connection.
 cdef enum:
@@ -107,19 +111,23 @@ cdef class Inbox:
         """How many wait for room."""
         return 0 if self.stalled is None else len(self.stalled)
 
-    def resume(self):
-        """Let those try again that found no room; the dispatch calls it."""
+    def resume(self, Dispatch dispatch not None):
+        """Let those try again that found no room, as far as a turn goes; the dispatch calls it."""
         cdef list calls = list(self.stalled or ())
         cdef Py_ssize_t done = 0
         self.stalled = None
         self.is_resuming = False
         try:
             for call in calls:
+                if dispatch.is_spent:
+                    break
                 done += 1
                 call()
         finally:
-            if done < len(calls):       # one raised: those behind it are not forgotten
+            if done < len(calls):       # one may have raised: those behind it are not forgotten
                 self.stalled = {**dict.fromkeys(calls[done:]), **(self.stalled or {})}
+                if dispatch.is_spent:
+                    dispatch.wait_for_turn(self)
 
 
 @cython.final
@@ -246,7 +254,11 @@ cdef class Connection(Link):
         """
         cdef const uint8_t[::1] memory = view
         cdef Py_ssize_t size = memory.shape[0]
-        return bool(self.take(&memory[0] if size else NULL, size, is_text))
+        cdef int64_t since = tick()
+        try:
+            return bool(self.take(&memory[0] if size else NULL, size, is_text))
+        finally:
+            self.dispatch.took_since(since)
 
     cdef int cork(self) except -1:
         if self.outbox is not None:
@@ -446,6 +458,7 @@ cdef class Dispatch:
         self.ws_pong = wire.WS_PONG
         self.pong = wire.PONG
         self.error = wire.ERROR
+        self.due, self.queued = deque(), set()
         self.posts, self.strays = set(), set()
         self.written = WriteBuffer()
         self.thread = PyThread_get_thread_ident()
@@ -568,8 +581,12 @@ cdef class Dispatch:
         self.enter(msg, inbox)
         if not inbox.is_running and inbox.queue is None:
             return self.run(msg)
+        return self.queue(msg, inbox)
+
+    cdef int queue(self, EventMsg msg, Inbox inbox) except -1:
         if inbox.queue is None:
             inbox.queue = deque()
+            self.queued.add(inbox)
         inbox.queue.append(msg)
         return 0
 
@@ -583,13 +600,12 @@ cdef class Dispatch:
         msg.is_text = is_text
         msg.size = size + AROUND
         self.enter(msg, connection.inbox)
-        if connection.inbox.queue is None:
-            connection.inbox.queue = deque()
-        connection.inbox.queue.append(msg)
+        self.queue(msg, connection.inbox)
         return 1
 
     cdef EventMsg next_event(self, Inbox inbox):
-        """Take the next event out of the queue; None: there is none, or no room to decode it."""
+        """Take the next event out of the queue; None: there is none, or it waits for room or for
+        the next turn to be decoded."""
         cdef EventMsg msg
         while inbox.queue:
             msg = inbox.queue[0]
@@ -599,6 +615,9 @@ cdef class Dispatch:
                 and inbox.events > len(inbox.queue)
             ):
                 inbox.is_full = True
+                return None
+            if msg.packet is not None and self.is_spent:
+                self.wait_for_turn(inbox)
                 return None
             inbox.queue.popleft()
             if msg.packet is None or self.decode(msg):
@@ -611,6 +630,7 @@ cdef class Dispatch:
         cdef PyObject* parts[3]
         cdef int length
         cdef bint is_event = False
+        cdef int64_t since = tick()
         msg.packet = None
         try:
             length = unpack_message(
@@ -623,6 +643,7 @@ cdef class Dispatch:
         except PacketError as error:
             msg.connection.refuse_packet(error)
         finally:
+            self.took_since(since)
             if not is_event:
                 self.done(msg)
         return is_event
@@ -690,7 +711,8 @@ cdef class Dispatch:
         finally:
             if not inbox.queue:
                 inbox.queue = None      # an idle session owns no queue
-            elif not inbox.is_running and not inbox.is_full:
+                self.queued.discard(inbox)
+            elif not (inbox.is_running or inbox.is_full or inbox.is_due):
                 inbox.is_full = True    # what no handler may catch went through here
                 self.resume_soon(inbox)
         return 0
@@ -709,7 +731,39 @@ cdef class Dispatch:
                 if not inbox.is_running:
                     self.work_off(inbox)
         finally:
-            inbox.resume()
+            inbox.resume(self)
+
+    cdef int took_since(self, int64_t since) except -1:
+        """Count the time of decoding a packet that waited; what it costs, its bytes don't say."""
+        self.spent += tick() - since
+        if self.spent > MAX_SPENT and not self.is_spent:
+            self.is_spent = True
+            self.clock.soon(self.go_on)
+        return 0
+
+    cdef int wait_for_turn(self, Inbox inbox) except -1:
+        """Let an inbox go on in one of the next turns, behind those that wait already."""
+        if not inbox.is_due:
+            inbox.is_due = True
+            self.due.append(inbox)
+        return 0
+
+    def go_on(self):
+        """Begin a turn: let inboxes go on, as far as it goes."""
+        cdef Inbox inbox
+        self.is_spent = False
+        self.spent = 0
+        while self.due and not self.is_spent:
+            inbox = self.due.popleft()
+            inbox.is_due = False
+            inbox.is_full = True        # so that its queue goes on, too
+            try:
+                self.resume(inbox)
+            except BaseException:
+                if self.due and not self.is_spent:
+                    self.is_spent = True
+                    self.clock.soon(self.go_on)
+                raise
 
     cdef object step(self, EventMsg msg):
         """Call the handler and finish the event; what it waits for, if what follows must too."""
@@ -821,16 +875,16 @@ cdef class Dispatch:
             self.settling.append(call)
         return True
 
-    def stop(self, set inboxes not None):
-        """Take nothing more, and drop what waits in these inboxes.
+    def stop(self):
+        """Take nothing more, and drop what waits behind handlers, also of clients that have left.
 
         Returns the numbers of events that are dropped, and of those whose handlers still run.
         """
         cdef Inbox inbox
         cdef EventMsg msg
-        cdef Py_ssize_t dropped = 0, running = 0
+        cdef Py_ssize_t dropped = 0
         self.is_stopping = self.is_stopped = True
-        for inbox in inboxes:
+        for inbox in list(self.queued):
             while inbox.queue:
                 msg = inbox.queue.popleft()
                 dropped += 1
@@ -839,9 +893,8 @@ cdef class Dispatch:
                 elif msg.wants_reply:
                     self.fanout.reply_lost += 1
                 self.done(msg)
-            running += inbox.unfinished
         self.unhandled += dropped
-        return dropped, running
+        return dropped, self.unfinished
 
 
 async def alone(EventMsg msg, awaitable):
