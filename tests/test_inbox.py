@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from chansock import LATER, ChannelSocket, Config, EventMsg, Keyword
+from chansock._core.posts import Post
 from chansock._fast.weight import weigh
 from chansock.packers import EDN, Gzip, MessagePack
 from chansock.testing import World, user_id
@@ -289,8 +290,51 @@ def test_posts_that_came_too_early_are_bounded_in_bytes() -> None:
         again = [number(client, k, "x" * (MAX // 4)) for k in range(2, 5)]
         assert [reply.status for reply in again] == [None] * 3
         number(client, 1, "x")
+        world.turn()
         assert [reply.status for reply in again] == [200] * 3
         assert seen == [1, *[MAX // 4] * 3]
+
+
+def test_a_post_that_is_sent_again_while_the_first_waits_for_room_is_handled_once() -> None:
+    chsk, waits = channel(), Waits()
+    seen: list[int] = []
+    chsk.on("t/wait", waits)
+    chsk.on("t/e", lambda msg: seen.append(msg.data))
+    with World(chsk) as world:
+        client = world.ajax(uid="a", is_polling=False)
+        client.shake_hands("77")
+        client.poll()
+        client.send("t/wait", "x" * (MAX - 300))
+        first, behind = number(client, 1, 1), number(client, 2, 2)
+        again = number(client, 1, 1)
+        assert (first.status, behind.status, again.status) == (503, None, None)
+        waits.gate.set()
+        world.turn()
+        assert seen == [1, 2]
+        assert (behind.status, again.status) == (200, 200)
+
+
+def test_posts_whose_peers_leave_while_they_wait_for_room_are_forgotten() -> None:
+    chsk = channel(max_inbox_events=1)
+    gates: list[asyncio.Event] = []
+
+    @chsk.on("t/wait")
+    async def wait(msg: EventMsg[Any]) -> None:
+        gates.append(asyncio.Event())
+        await gates[-1].wait()
+
+    with World(chsk) as world:
+        client = world.ajax(uid="a", is_polling=False)
+        client.shake_hands("77")
+        for k in range(1, 100):
+            client.send("t/wait")
+            number(client, k, k)
+            client.drop()
+            gates[-1].set()
+            world.turn()
+        gc.collect()
+        assert sum(type(held) is Post for held in gc.get_objects()) < 5
+        assert number(client, 99, "came again").status == 200
 
 
 def test_posts_that_wait_for_room_are_bounded_in_bytes() -> None:
@@ -318,6 +362,86 @@ def test_a_post_whose_handler_waits_does_not_hold_its_form_again() -> None:
         assert (params["client-id"], params["csrf-token"]) == (client.client_id, "t")
         too_much = client.post("[[:t/later] :ajax]", [("other", "y" * 5000)])
         assert too_much.status == 413
+
+
+# -- what waits for a turn
+
+
+class Turns(Counts):
+    """A packer that counts the bytes that it unpacks in each turn of the loop."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turns: list[int] = []
+        self.is_turn = False
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    def unpack(self, view: memoryview) -> Any:
+        if self.loop is not None:
+            if not self.is_turn:
+                self.is_turn = True
+                self.turns.append(0)
+                self.loop.call_soon(self.end_turn)
+            self.turns[-1] += len(view)
+        return super().unpack(view)
+
+    def end_turn(self) -> None:
+        self.is_turn = False
+
+
+@pytest.mark.parametrize("kind", ["sockets", "posts without room", "posts out of order"])
+def test_what_waited_behind_handlers_of_many_is_decoded_in_slices(kind: str) -> None:
+    packer, waits = Turns(), Waits()
+    chsk = channel(packer)
+    seen: dict[str, list[int]] = {f"u{n}": [] for n in range(20)}
+    chsk.on("t/wait", waits)
+    chsk.on("t/e", lambda msg: seen[msg.uid].append(msg.data[0]))
+    size = MAX // 4
+    with World(chsk) as world:
+        for uid in seen:
+            if kind == "sockets":
+                socket = world.ws(uid=uid)
+                socket.send("t/wait")
+                for k in range(3):
+                    socket.send("t/e", [k, "x" * (size - 300)])
+                continue
+            client = world.ajax(uid=uid, is_polling=False)
+            client.shake_hands("77")
+            client.poll()
+            if kind == "posts without room":
+                client.send("t/wait", "x" * (MAX - 300))
+            for k in range(3):
+                number(client, k + 1 + (kind == "posts out of order"), [k, "x" * (size - 300)])
+        world.turn()
+        assert not any(seen.values())
+        packer.loop = world.loop
+        if kind == "posts out of order":
+            world.advance(chsk.config.post_order_wait)
+        waits.gate.set()
+        world.turn()
+    assert seen == dict.fromkeys(seen, [0, 1, 2])
+    assert max(packer.turns) <= 4 * size
+
+
+def test_an_inbox_that_waits_for_its_turn_keeps_its_order() -> None:
+    chsk, waits = channel(), Waits()
+    seen: list[int] = []
+    chsk.on("t/wait", waits)
+
+    @chsk.on("t/e")
+    async def take(msg: EventMsg[Any]) -> None:
+        seen.append(msg.data[0])
+
+    with World(chsk) as world:
+        client = world.ws(uid="a")
+        client.send("t/wait")
+        for k in range(3):
+            client.send("t/e", [k, "x" * (MAX // 4)])
+        world.loop.call_soon(waits.gate.set)
+        for k in range(3, 9):
+            world.loop.call_soon(client.send, "t/e", [k, "x" * (MAX // 4)])
+        world.turn()
+    assert seen == list(range(9))
 
 
 # -- what waits for room

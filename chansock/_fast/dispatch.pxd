@@ -11,6 +11,7 @@
 # What an inbox holds is counted: packets by their bytes, and the value of an event whose handler
 # waits by its weight. Past max_bytes nothing more is taken or decoded, but one value is always
 # decoded if no other is held: so max_bytes and one value is the most that a session can hold.
+# What waited is worked off in turns that all inboxes share: no edge counts that work.
 # Nothing here knows users, hooks or presence.
 
 from libc.stdint cimport uint8_t
@@ -35,6 +36,7 @@ cdef class Inbox:
     cdef object queue                   # deque of EventMsg behind the handler that waits; or None
     cdef bint is_running                # a handler waits
     cdef bint is_full                   # the queue waits for room to decode its next packet
+    cdef bint is_due                    # stands in dispatch.due
     cdef dict stalled                   # what is called once there is room, in order; or None
     cdef bint is_resuming
     cdef public Py_ssize_t waiting      # bytes of POSTs that wait outside, for order or room
@@ -108,6 +110,10 @@ cdef class Dispatch:
     cdef unsigned long thread           # the loop's
     cdef public bint is_stopping        # nothing more is taken
     cdef readonly bint is_stopped       # and nobody is there to be answered
+    # Inboxes that wait for a turn, each with its context; the first is the next
+    cdef object due
+    cdef bint is_turn_due               # go_on will be called
+    cdef Py_ssize_t spent               # work of all inboxes since it was
     cdef Py_ssize_t unfinished          # of all inboxes
     cdef list settling                  # what is called once there are none; or None
     cdef object ws_ping                 # the grammar's constants
@@ -144,6 +150,8 @@ cdef class Dispatch:
     cdef int _begin(self, EventMsg msg, object awaitable, object go_on) except -1
     cdef int work_off(self, Inbox inbox) except -1
     cdef int resume_soon(self, Inbox inbox) except -1
+    cpdef bint has_turn(self, Inbox inbox, Py_ssize_t size) except -1
+    cdef int begin_turn(self) except -1
     cdef int finish(self, EventMsg msg, object result) except -1
     cdef int fail(self, EventMsg msg, object error) except -1
     cdef int done(self, EventMsg msg) except -1
