@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, Final
+from weakref import WeakValueDictionary
 
 from aiohttp import web
 
@@ -29,6 +30,7 @@ from chansock.sockets import ServerProtocol, Takeover, end, forwarded, service_o
 __all__ = ["setup"]
 
 KEY: Final = "aiohttp"  # of aiohttp's request in `request.state`
+LINGER: Final = 0.5  # seconds of a stop that a peer has to take its answer and end its body
 GONE: Final = 499  # nginx's, in the access log alone: the peer left before it had an answer
 
 
@@ -61,6 +63,8 @@ class _Door:
         self._is_ours = False  # started by us
         self._deadline: float | None = None
         self._parked: set[asyncio.Task[Any]] = set()  # of requests that wait for their answer
+        # By id: those that are answered before their body has come to its end.
+        self._unread: WeakValueDictionary[int, web.Request] = WeakValueDictionary()
         self._taken: tuple[web.Request, _Taken] | None = None  # while it is taken over
 
     # -- life
@@ -88,6 +92,8 @@ class _Door:
         """Let handlers finish, close sockets 1012, and end polls with 503, within stop_timeout."""
         loop, config = asyncio.get_running_loop(), self._config
         self._deadline = loop.time() + config.stop_timeout
+        for asked in self._unread.values():
+            self._end_unread(asked)
         if self._is_ours and self._chsk.is_started:
             try:
                 await self._chsk.settle(config.stop_timeout)
@@ -121,9 +127,18 @@ class _Door:
             )
         except web.RequestPayloadError as error:
             response = endpoint.refuse("http", 400, f"expected a whole body, got {error}")
+        if not asked.content.is_eof():
+            self._unread[id(asked)] = asked
+            if self._deadline is not None:
+                self._end_unread(asked)
         if response is None:
             return web.Response(status=GONE)
         return _response(response, endpoint.answer_fields(request))
+
+    def _end_unread(self, asked: web.Request) -> None:
+        """Let aiohttp, which reads the rest of a body for 10 s before it closes, close sooner."""
+        loop = asyncio.get_running_loop()
+        loop.call_later(LINGER, asked.content.set_exception, TimeoutError())
 
     async def _left(self, asked: web.Request, task: asyncio.Task[Any] | None) -> None:
         """Wait until the peer leaves whose request the task is about."""
@@ -278,12 +293,15 @@ async def _left(asked: web.Request) -> None:
 
 
 async def _chunks(asked: web.Request) -> AsyncIterator[bytes]:
-    """Give the body as it comes; whole where a middleware has read it already."""
+    """Yield the body as it comes; whole where a middleware has read it already.
+
+    Nothing here refers to a chunk that was yielded: it may be dropped while the next is awaited.
+    """
     if asked.content.at_eof():
         yield await asked.read()
         return
-    async for chunk in asked.content.iter_any():
-        yield chunk
+    while not asked.content.at_eof():
+        yield await asked.content.readany()
 
 
 # -- words

@@ -141,6 +141,7 @@ class _Incoming:
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
+        self.parts: list[bytes] = []  # of its body
         self.timeout: asyncio.Timeout | None = None  # of what is waited for now
         self.refusal: tuple[str, int, str] | None = None  # why that ended early
 
@@ -155,10 +156,17 @@ class _Incoming:
     def begin_reading(self) -> None:
         self._endpoint.incoming.reading.add(self._stop)
 
-    def hold(self, size: int) -> None:
-        self._endpoint.incoming.resize(self._share, size)
+    def hold(self, part: bytes, size: int) -> None:
+        """Keep a part of the body, which is `size` bytes long now. Raises TimeoutError if its
+        reading has been ended."""
+        if self.refusal is None:
+            self.parts.append(part)
+            self._endpoint.incoming.resize(self._share, size)
+        if self.refusal is not None:
+            raise TimeoutError  # that of `timeout` comes only once something is waited for
 
     def end_reading(self) -> None:
+        self.parts = []
         self._endpoint.incoming.reading.discard(self._stop)
 
     def _cut(self) -> None:
@@ -170,6 +178,7 @@ class _Incoming:
     def _end(self, refusal: tuple[str, int, str]) -> None:
         if self.timeout is not None and self.refusal is None:
             self.refusal = refusal
+            self.parts.clear()  # at once: before its task goes on, others hold more
             self.timeout.reschedule(0)  # its time is over: TimeoutError in the next turn
 
 
@@ -184,7 +193,6 @@ async def body_of(
     if endpoint.is_stopping:
         return endpoint.refuse(*_STOPPING)
     limit = 3 * config.max_message_bytes + FORM_SLACK  # of a packet that is percent-encoded
-    parts: list[bytes] = []
     size = 0
     announced = request.headers.get("content-length", "")
     if not (announced.isdecimal() and (len(announced) > _MAX_DIGITS or int(announced) > limit)):
@@ -192,11 +200,13 @@ async def body_of(
             async with asyncio.timeout(config.body_timeout) as incoming.timeout:
                 incoming.begin_reading()
                 async for chunk in chunks:
-                    parts.append(chunk)
                     size += len(chunk)
-                    incoming.hold(size)
                     if size > limit:
                         break
+                    incoming.hold(chunk, size)
+                    chunk = b""  # it is held there alone
+            if size <= limit:
+                return b"".join(incoming.parts)
         except TimeoutError:
             return endpoint.refuse(*(incoming.refusal or _LATE_BODY))
         except ConnectionError:
@@ -204,8 +214,6 @@ async def body_of(
         finally:
             incoming.timeout = None
             incoming.end_reading()
-        if size <= limit:
-            return b"".join(parts)
     return endpoint.refuse("http", 413, f"expected at most {limit} bytes of body")
 
 

@@ -122,7 +122,11 @@ class Target:
             held, quiet = now, quiet + 1 if now == held else 0
 
     async def stopped(self) -> int:
-        """Stop the server in order; return how many events t/later it has handled."""
+        """Stop the server in order; return how many events t/later it has handled.
+
+        The observer leaves before: the server would wait for the answer to its close frame.
+        """
+        self.close()
         self._server.send_signal(signal.SIGTERM)
         assert self._server.stdout is not None
         line = await asyncio.to_thread(self._server.stdout.readline)
@@ -139,6 +143,7 @@ class Target:
     def close(self) -> None:
         if self._observer is not None:
             self._observer.close()
+            self._observer = None
 
 
 __all__ = [

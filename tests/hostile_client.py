@@ -16,7 +16,7 @@ import socket
 import sys
 from time import monotonic, sleep
 
-from hostile_peer import UPGRADE, has_first_frame, masked_frame
+from hostile_peer import UPGRADE, close_code, has_first_frame, masked_frame
 from peer import BINARY, TEXT
 
 LEAST = 10  # questions, however short the attack
@@ -50,16 +50,17 @@ def connect(port: int) -> socket.socket:
 
 
 def ask(sock: socket.socket, packer: str, number: int) -> bool:
-    """Ask, and wait for the answer; False if the connection ends first."""
+    """Ask, and wait for the answer; False if the server closes first."""
     asks, name = question(packer, number)
     tail = b""
     try:
         sock.sendall(asks)
         while name not in tail:
             piece = sock.recv(1 << 20)
-            if not piece:
+            tail = tail[-256:] + piece
+            if not piece or close_code(tail) is not None:
+                sock.close()
                 return False
-            tail = tail[-16:] + piece
     except ConnectionError:
         return False
     return True

@@ -236,6 +236,7 @@ async def half_sent_bodies(target: Target) -> str:
         f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {size}\r\n\r\n"
     )
     sent = head.encode() + b"client-id=mallory&ppstr=".ljust(size - 1, b"x")
+    await target.answers()  # its observer is one of the 100
     target.begin()
     many = [await Hostile.connect(target.port) for _ in range(target.size)]
     senders = [asyncio.create_task(one.send_all_it_can(sent)) for one in many]

@@ -106,13 +106,18 @@ class Hostile:
         with contextlib.suppress(ConnectionError):
             while piece := await self.read():
                 tail = (tail + piece)[-256:]
-        at = tail.rfind(bytes([0x80 | CLOSE]))
-        if at < 0 or len(tail) - at < 4 or tail[at + 1] != len(tail) - at - 2:
-            return None
-        return int(struct.unpack_from("!H", tail, at + 2)[0])
+        return close_code(tail)
 
     def close(self) -> None:
         self.sock.close()
+
+
+def close_code(tail: bytes) -> int | None:
+    """Return the code of the close frame that ends what was read, None without one."""
+    at = tail.rfind(bytes([0x80 | CLOSE]))
+    if at < 0 or len(tail) - at < 4 or tail[at + 1] != len(tail) - at - 2:
+        return None
+    return int(struct.unpack_from("!H", tail, at + 2)[0])
 
 
 def has_first_frame(read: bytes) -> bool:

@@ -11,6 +11,7 @@ the settings of Config, and `log` a file for what is logged (without it nothing 
     t/say        broadcasts the event's data
     t/broadcast  broadcasts that many bytes
     t/each       sends that many bytes to each user, to each of them others
+    t/drop       does nothing
     t/wait       a coroutine that never ends
     t/later      a coroutine that answers in a later turn of the loop
     t/fail       raises
@@ -99,6 +100,10 @@ def channel(options: dict[str, Any], done: Done) -> chansock.ChannelSocket:
         first, last, size = msg.data
         for n in range(first, last):
             chsk.send(f"mallory{n}", "t/item", f"{n:08}".ljust(size, "x"))
+
+    @chsk.on("t/drop")
+    def drop(msg: chansock.EventMsg[Any]) -> None:
+        pass
 
     @chsk.on("t/wait")
     async def wait(msg: chansock.EventMsg[Any]) -> None:

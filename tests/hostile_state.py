@@ -270,7 +270,7 @@ ATTACKS = (
     Attack(log_of_a_failing_handler, "served on", 4 * MIB, logged=64 * KIB, size=1000, full=10_000),
     Attack(
         stop_with_half_a_body,
-        r"stopped in [0-4]\.\d s",
+        r"stopped in [0-2]\.\d s",
         4 * MIB,
         servers=(*OURS, AIOHTTP),
     ),

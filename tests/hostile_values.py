@@ -7,12 +7,14 @@ import gzip
 from collections.abc import Callable
 
 from hostile_attack import KIB, MIB, ON_SOCKETS, OURS, Attack, Target
-from hostile_peer import Hostile, close_all, masked_frame
+from hostile_client import question
+from hostile_peer import Hostile, close_all, many_upgraded, masked_frame
 from peer import BINARY, TEXT
 
 from chansock import packers
 from chansock.errors import PacketError
 
+CONNECTIONS = 16  # of an attack by costly messages
 MSGPACK_EVENT = {  # [:<name> _ ] nil: what is around the data
     "t/wait": b"\x92\x92\xc7\x06\x00t/wait",
     "t/say": b"\x92\x92\xc7\x05\x00t/say",
@@ -43,6 +45,42 @@ async def repeated_key(target: Target) -> str:
         keys.append(f'"{len(keys):x}":0')
         size += len(keys[-1]) + 1
     return await _served_on(target, f'[["t/echo",{{{",".join([*keys, keys[-1]])}}}],null]'.encode())
+
+
+async def _sent_by_many(target: Target, first: bytes, packet: bytes) -> str:
+    """Send costly packets on 16 connections at once, `first` before them; ask behind them."""
+    kind = 0x80 | (BINARY if target.packer == "Gzip" else TEXT)
+    sent = masked_frame(kind, packet) * target.size
+    if first:
+        sent = masked_frame(kind, first) + sent
+    asks, name = question(target.packer, 7)
+    many = await many_upgraded(target.port, CONNECTIONS)
+    target.begin()
+    senders = [asyncio.create_task(one.send_all_it_can(sent + asks)) for one in many]
+    counts = await asyncio.gather(*(one.count(name, 1) for one in many))
+    await asyncio.gather(*senders)
+    close_all(many)
+    return f"answered {sum(counts)}"
+
+
+async def costly_json(target: Target) -> str:
+    """Objects of 39,000 keys in JSON, for a handler that does nothing, on 16 connections."""
+    pairs = ",".join(f'"{n:x}":0' for n in range(39_000))
+    return await _sent_by_many(target, b"", f'[["t/drop",{{{pairs}}}],null]'.encode())
+
+
+def _dropped_bomb() -> bytes:
+    return b"\x01" + gzip.compress(b"[[:t/drop [%b]] nil]" % (b"#{}" * (MIB // 3 - 8)), 9)
+
+
+async def costly_gzip(target: Target) -> str:
+    """Sets of a MiB in edn, gzipped to a KiB each, for a handler that does nothing."""
+    return await _sent_by_many(target, b"", _dropped_bomb())
+
+
+async def costly_gzip_behind_a_wait(target: Target) -> str:
+    """The same behind an event whose handler waits for a turn."""
+    return await _sent_by_many(target, b"\x00[[:t/later 1] nil]", _dropped_bomb())
 
 
 async def hexadecimal_amount(target: Target) -> str:
@@ -226,6 +264,7 @@ def _inbox(run: Callable[..., object], packer: str, servers: tuple[str, ...]) ->
     return Attack(run, "held", 16 * MIB, packer=packer, servers=servers)  # type: ignore[arg-type]
 
 
+BY_MANY = {"size": 2, "full": 4, "answers": CONNECTIONS}
 HEX = {"size": 512 * KIB, "full": 512 * KIB}
 NOTHING_LOST = "0 packets that nobody can read, 0 events lost in them"
 
@@ -239,6 +278,9 @@ ATTACKS = (
         size=277 * KIB,
         full=277 * KIB,
     ),
+    Attack(costly_json, "answered 16", 32 * MIB, packer="JSON", servers=ON_SOCKETS, **BY_MANY),
+    Attack(costly_gzip, "answered 16", 96 * MIB, packer="Gzip", **BY_MANY),
+    Attack(costly_gzip_behind_a_wait, "answered 16", 96 * MIB, packer="Gzip", **BY_MANY),
     Attack(hexadecimal_amount, "served on", 8 * MIB, **HEX),
     Attack(octal_amount, "served on", 8 * MIB, **HEX),
     Attack(hexadecimal_bad_event, "served on", 8 * MIB, **HEX),

@@ -590,6 +590,47 @@ def test_the_stop_ends_sockets_with_1012_and_polls_with_503(is_ours: bool, run: 
     run(main())
 
 
+@pytest.mark.parametrize("is_refused_before", [False, True])
+def test_a_stop_does_not_wait_for_the_rest_of_a_body(is_refused_before: bool, run: Run) -> None:
+    """aiohttp reads for ten seconds what follows an answer, and the stop has to wait for it."""
+
+    async def main() -> None:
+        chsk = channel(chansock.Config(body_timeout=0.01 if is_refused_before else 60.0))
+        begun = asyncio.Event()
+
+        @chsk.on("test/slow")
+        async def slow(msg: chansock.EventMsg[Any]) -> int:
+            begun.set()
+            while not chsk.endpoint.is_stopping:
+                await asyncio.sleep(0)
+            for _ in range(20):
+                await asyncio.sleep(0)  # else aiohttp stops before it begins to wait
+            return 1
+
+        runner = web.AppRunner(app_with(chsk))
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        port = runner.addresses[0][1]
+        loop = asyncio.get_running_loop()
+        async with await Peer.connect(port) as wire, await Peer.connect(port) as other:
+            length = [("Content-Length", "100")]
+            await wire.send(peer.request("POST", ALICE, length, b"half", host=wire.host))
+            while not (chsk.endpoint.incoming.reading or is_refused_before):
+                await asyncio.sleep(0)
+            if is_refused_before:
+                assert (await wire.answer()).status == 408
+            asked = asyncio.create_task(post(other, "[[:test/slow 5] :ajax]"))
+            await begun.wait()
+            began = loop.time()
+            await runner.cleanup()
+            assert loop.time() - began < 8
+            assert (await asked).text == "[1 nil]"
+            if not is_refused_before:
+                assert (await wire.answer()).status == 503
+
+    run(main())
+
+
 def test_a_body_that_breaks_off_or_is_none_costs_its_connection_alone(run: Run) -> None:
     async def main() -> None:
         async with running(app_with(channel())) as (port, _):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from chansock import ChannelSocket, Config
 from chansock.answers import answer
@@ -24,8 +24,10 @@ class Body:
         )
 
     async def _read(self) -> AsyncIterator[bytes]:
-        while (chunk := await self.chunks.get()) is not None:
-            yield chunk
+        while chunk := [await self.chunks.get()]:
+            if chunk[0] is None:
+                return
+            yield chunk.pop()  # type: ignore[misc]
 
     async def _leave(self) -> None:
         await asyncio.get_running_loop().create_future()
@@ -70,6 +72,44 @@ def test_the_largest_body_is_refused_where_all_are_too_large(run: Run) -> None:
             await small.send(None)
             assert await small.status() == 200
             assert chsk.endpoint.incoming.held == 0
+
+    run(main())
+
+
+class Chunk(bytes):
+    freed: ClassVar[list[int]] = []
+
+    def __del__(self) -> None:
+        self.freed.append(len(self))
+
+
+def test_a_body_that_is_refused_is_dropped_before_its_task_goes_on(run: Run) -> None:
+    async def main() -> None:
+        config = Config(max_message_bytes=1000, max_total_incoming_bytes=1000)
+        async with ChannelSocket(config) as chsk:
+            large, incoming = Body(chsk), chsk.endpoint.incoming
+            Chunk.freed.clear()
+            await large.send(Chunk(b"x" * 300), Chunk(b"x" * 301))
+            other = incoming.enter(lambda owner: None, None)
+            incoming.resize(other, 500)
+            assert sorted(Chunk.freed) == [300, 301]
+            incoming.end(other)
+            assert await large.status() == 503
+
+    run(main())
+
+
+def test_a_body_that_is_refused_is_read_no_further(run: Run) -> None:
+    """Though all of it is there already, so that nothing is waited for."""
+
+    async def main() -> None:
+        config = Config(max_message_bytes=1000, max_total_incoming_bytes=1000)
+        async with ChannelSocket(config) as chsk:
+            body = Body(chsk)
+            for chunk in (*[b"x" * 600] * 4, None):
+                body.chunks.put_nowait(chunk)
+            assert await body.status() == 503
+            assert body.chunks.qsize() == 3
 
     run(main())
 

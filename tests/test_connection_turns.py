@@ -15,6 +15,7 @@ import pytest
 from deflated import raw
 from echoing import client
 from raw_ground import GET, HELLO, TEXT, TLS, UPGRADE, Client, Ground, Run, ground
+from turned import ON_LINUX, spin
 
 from chansock.request import Request, Response
 
@@ -192,6 +193,34 @@ def test_many_sockets_with_long_messages_share_a_turn(run: Run) -> None:
             message = client(TEXT, b'[[:t/note "%s"] nil]' % (b"x" * 50_000))
             await flood(place, clients, message * 4, turns)
         assert max(turns.counts.values()) <= 10
+
+    run(main())
+
+
+@ON_LINUX
+def test_messages_that_take_long_share_a_turn_and_a_short_one_passes_them(run: Run) -> None:
+    """6 sockets send 2 messages each of more than ten milliseconds; one sends a short one last."""
+
+    async def main() -> None:
+        turns, seen = Turns(13), []
+
+        def take_long(msg: Any) -> None:
+            spin()
+            turns.note()
+
+        def be_short(msg: Any) -> None:
+            seen.append(turns.counts.total())
+            turns.note()
+
+        async with sockets(7) as (place, [*clients, other]):
+            place.door.on("t/long", take_long)
+            place.door.on("t/short", be_short)
+            long = client(TEXT, b'[[:t/long "%s"] nil]' % (b"x" * 200))
+            short = client(TEXT, b"[[:t/short 1] nil]")
+            asyncio.get_running_loop().call_soon(other.send, short)  # behind the others
+            await flood(place, clients, long * 2, turns)
+        assert max(turns.counts.values()) <= 2
+        assert seen[0] <= 3
 
     run(main())
 

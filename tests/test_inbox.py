@@ -7,9 +7,11 @@ import gc
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 import pytest
+from turned import ON_LINUX, SlowPacker
 
 from chansock import LATER, ChannelSocket, Config, EventMsg, Keyword
 from chansock._core.posts import Post
@@ -364,86 +366,6 @@ def test_a_post_whose_handler_waits_does_not_hold_its_form_again() -> None:
         assert too_much.status == 413
 
 
-# -- what waits for a turn
-
-
-class Turns(Counts):
-    """A packer that counts the bytes that it unpacks in each turn of the loop."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.turns: list[int] = []
-        self.is_turn = False
-        self.loop: asyncio.AbstractEventLoop | None = None
-
-    def unpack(self, view: memoryview) -> Any:
-        if self.loop is not None:
-            if not self.is_turn:
-                self.is_turn = True
-                self.turns.append(0)
-                self.loop.call_soon(self.end_turn)
-            self.turns[-1] += len(view)
-        return super().unpack(view)
-
-    def end_turn(self) -> None:
-        self.is_turn = False
-
-
-@pytest.mark.parametrize("kind", ["sockets", "posts without room", "posts out of order"])
-def test_what_waited_behind_handlers_of_many_is_decoded_in_slices(kind: str) -> None:
-    packer, waits = Turns(), Waits()
-    chsk = channel(packer)
-    seen: dict[str, list[int]] = {f"u{n}": [] for n in range(20)}
-    chsk.on("t/wait", waits)
-    chsk.on("t/e", lambda msg: seen[msg.uid].append(msg.data[0]))
-    size = MAX // 4
-    with World(chsk) as world:
-        for uid in seen:
-            if kind == "sockets":
-                socket = world.ws(uid=uid)
-                socket.send("t/wait")
-                for k in range(3):
-                    socket.send("t/e", [k, "x" * (size - 300)])
-                continue
-            client = world.ajax(uid=uid, is_polling=False)
-            client.shake_hands("77")
-            client.poll()
-            if kind == "posts without room":
-                client.send("t/wait", "x" * (MAX - 300))
-            for k in range(3):
-                number(client, k + 1 + (kind == "posts out of order"), [k, "x" * (size - 300)])
-        world.turn()
-        assert not any(seen.values())
-        packer.loop = world.loop
-        if kind == "posts out of order":
-            world.advance(chsk.config.post_order_wait)
-        waits.gate.set()
-        world.turn()
-    assert seen == dict.fromkeys(seen, [0, 1, 2])
-    assert max(packer.turns) <= 4 * size
-
-
-def test_an_inbox_that_waits_for_its_turn_keeps_its_order() -> None:
-    chsk, waits = channel(), Waits()
-    seen: list[int] = []
-    chsk.on("t/wait", waits)
-
-    @chsk.on("t/e")
-    async def take(msg: EventMsg[Any]) -> None:
-        seen.append(msg.data[0])
-
-    with World(chsk) as world:
-        client = world.ws(uid="a")
-        client.send("t/wait")
-        for k in range(3):
-            client.send("t/e", [k, "x" * (MAX // 4)])
-        world.loop.call_soon(waits.gate.set)
-        for k in range(3, 9):
-            world.loop.call_soon(client.send, "t/e", [k, "x" * (MAX // 4)])
-        world.turn()
-    assert seen == list(range(9))
-
-
 # -- what waits for room
 
 
@@ -488,3 +410,108 @@ def test_what_no_handler_may_catch_does_not_hold_the_queue() -> None:
         client.send("t/good", 2)
         world.turn()
         assert handled == [1, 2]
+
+
+# -- how much is decoded in one turn
+
+
+class Pace:
+    """Counts how many packets a packer unpacks in each turn of a loop."""
+
+    def __init__(self, world: World, packer: SlowPacker, total: int) -> None:
+        self.world, self.packer, self.total = world, packer, total
+        self.counts: list[int] = []
+        self.before = packer.unpacked
+        self.tick()
+
+    def tick(self) -> None:
+        self.counts.append(self.packer.unpacked - self.before)
+        self.before = self.packer.unpacked
+        if self.packer.unpacked < self.total:
+            self.world.loop.call_soon(self.tick)
+
+
+LONG = "x" * 200
+
+
+@ON_LINUX
+def test_what_waits_behind_handlers_is_decoded_a_little_in_each_turn() -> None:
+    chsk, waits, got = channel(packer := SlowPacker()), Waits(), []
+    chsk.on("t/first", waits)
+    chsk.on("t/plain", lambda msg: got.append(msg.uid))
+    with World(chsk) as world:
+        clients = [world.ws(uid=uid) for uid in "abc"]
+        for client in clients:
+            client.send("t/first", 1)
+            for _ in range(3):
+                client.send("t/plain", LONG)
+        world.turn()
+        assert packer.unpacked == 0
+        waits.gate.set()
+        pace = Pace(world, packer, 9)
+        world.turn()
+    assert max(pace.counts) == 1
+    assert sorted(got) == [*"aaabbbccc"]
+    assert got[:3] != [*"aaa"]  # each in its turn
+
+
+@ON_LINUX
+def test_posts_that_came_too_early_are_decoded_a_little_in_each_turn() -> None:
+    chsk, got = channel(packer := SlowPacker()), []
+    chsk.on("t/plain", lambda msg: got.append(msg.data))
+    with World(chsk) as world:
+        client = world.ajax(uid="a", is_polling=False)
+        client.shake_hands("77")
+        posts = [
+            client.post(f'[[:t/plain "{n}{LONG}"] :ajax]', [("n", f"77-{n}")])
+            for n in (5, 3, 4, 2, 1)
+        ]
+        pace = Pace(world, packer, 5)
+        world.turn()
+        assert max(pace.counts) == 1
+        assert [data[0] for data in got] == [*"12345"]
+        assert all(post.is_here for post in posts)
+
+
+@ON_LINUX
+def test_posts_that_get_room_are_decoded_a_little_in_each_turn() -> None:
+    chsk, waits, got = channel(packer := SlowPacker(), max_inbox_events=3), Waits(), []
+    chsk.on("t/first", waits)
+    chsk.on("t/plain", lambda msg: got.append(msg.data))
+    with World(chsk) as world:
+        client = world.ajax(uid="a", is_polling=False)
+        client.shake_hands("77")
+        for n in (1, 2, 3):
+            client.post("[[:t/first 1] nil]", [("n", f"77-{n}")])
+        posts = [
+            client.post(f'[[:t/plain "{n}{LONG}"] :ajax]', [("n", f"77-{n}")]) for n in (4, 5, 6)
+        ]
+        world.turn()
+        assert packer.unpacked == 0
+        waits.gate.set()
+        pace = Pace(world, packer, 3)
+        world.turn()
+        assert max(pace.counts) == 1
+        assert [data[0] for data in got] == [*"456"]
+        assert all(post.is_here for post in posts)
+
+
+@ON_LINUX
+def test_what_goes_on_in_a_later_turn_sees_its_own_context_variables() -> None:
+    chsk, waits, seen = channel(SlowPacker()), Waits(), []
+    whose: ContextVar[Any] = ContextVar("whose", default=None)
+
+    chsk.on("t/first", waits)
+    chsk.on("t/plain", lambda msg: seen.append((msg.uid, whose.get())))
+    with World(chsk) as world:
+        for uid in "abc":
+            client, context = world.ws(uid=uid), copy_context()
+            context.run(whose.set, uid)
+            context.run(client.send, "t/first", 1)
+            for _ in range(3):
+                context.run(client.send, "t/plain", LONG)
+        world.turn()
+        waits.gate.set()
+        world.turn()
+    assert len(seen) == 9
+    assert all(found in (None, uid) for uid, found in seen)

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import time
 from typing import Any
 
+import pytest
+
 from chansock import ALL, ChannelSocket, Config, EventMsg, testing
+from chansock.packers import EDN
 
 
 class Channel(ChannelSocket):
@@ -35,3 +40,33 @@ def channel(**settings: Any) -> Channel:
         chsk.send(ALL, "test/said", msg.data)
 
     return chsk
+
+
+COARSE = 6  # Linux's CLOCK_MONOTONIC_COARSE, by which the engine measures what takes long
+ON_LINUX = pytest.mark.skipif(sys.platform != "linux", reason="there is no such clock")
+
+
+def spin() -> None:
+    """Take more than ten milliseconds, as the engine sees them."""
+    end = time.clock_gettime_ns(COARSE) + 12_000_000
+    while time.clock_gettime_ns(COARSE) < end:
+        pass
+
+
+class SlowPacker:
+    """A packer that needs ten milliseconds for each packet of more than 100 bytes."""
+
+    def __init__(self) -> None:
+        self.inner = EDN()
+        self.unpacked = 0
+
+    binary = False
+    fragment = property(lambda self: self.inner.fragment)
+    batch = property(lambda self: self.inner.batch)
+    packet = property(lambda self: self.inner.packet)
+
+    def unpack(self, view: memoryview) -> Any:
+        if len(view) > 100:
+            self.unpacked += 1
+            spin()
+        return self.inner.unpack(view)

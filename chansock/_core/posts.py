@@ -198,7 +198,7 @@ class Posts:
         if order is None:
             self._hand_on(post)
             return
-        if order.must_wait(post.number):
+        if order.must_wait(post.number) or post.number in order.waiting:
             is_too_many = len(order.waiting) >= self._config.max_inbox_events
             if is_too_many or self._is_too_much(post.connection):
                 self._answer(
@@ -234,24 +234,30 @@ class Posts:
         self._answer(connection, self._refuse("repeated", 503, "sent again"))
 
     def _place_waiting(self, order: PostOrder) -> None:
-        while (post := order.pop_next()) is not None:
+        while not self._dispatch.is_spent and (post := order.pop_next()) is not None:
             if post.connection.is_answered:
                 break  # its peer has gone, and may send it again: it is missing
             order.pass_by(post.number)
-            self._go_on(post)
+            self._hand_on(post)
         if not order.waiting:
             self._sweep.cancel(order.timer)
             order.timer = None
+        elif order.next in order.waiting:
+            self._sweep.cancel(order.timer)
+            order.timer = self._sweep.enter(0.0, self._turn_came, order)
+
+    def _turn_came(self, order: PostOrder) -> None:
+        order.timer = None
+        self._place_waiting(order)
+        if order.waiting and order.timer is None:
+            self._wait_for_order(order)
 
     def _wait_for_order(self, order: PostOrder) -> None:
         order.timer = self._sweep.enter(self._config.post_order_wait, self._order_due, order)
 
     def _order_due(self, order: PostOrder) -> None:
-        order.timer = None
         order.skip()
-        self._place_waiting(order)
-        if order.waiting:
-            self._wait_for_order(order)
+        self._turn_came(order)
 
     # -- its room
 
@@ -309,19 +315,11 @@ class Posts:
     def _try_again(self, post: Post) -> None:
         order = post.order
         if not post.connection.is_answered:
-            self._go_on(post)
+            self._hand_on(post)
         elif order is not None and order.stalled.get(post.number) is post:
             # Its peer has gone, and may send it again.
             del order.stalled[post.number]
             order.miss(post.number)
-
-    def _go_on(self, post: Post) -> None:
-        """Hand on a POST that has waited, in this turn of the loop or a later one."""
-        connection = post.connection
-        if self._dispatch.has_turn(connection.inbox, connection.packet_bytes):
-            self._hand_on(post)
-        else:
-            self._wait_for_room(post)
 
     def _no_room(self, post: Post) -> None:
         posts = [post]

@@ -137,6 +137,7 @@ cdef class Protocol(Socket):
         self, uint8_t* data, Py_ssize_t size, Py_ssize_t* whole
     ) except -1
     cdef int _take(self, const uint8_t* data, Py_ssize_t size, bint is_text) except -1
+    cdef int _took_since(self, int64_t since) except -1
     cdef int _take_deflated(self, Frame* frame) except -1
     cdef int _await_close(self) except -1
     cdef int _ping_came(self, Frame* frame) except -1

@@ -26,6 +26,9 @@ from re import compile as pattern
 from chansock.errors import FrameError
 from chansock.request import Response
 
+cdef extern from "epoll.h":
+    int64_t tick "chansock_tick" ()         # milliseconds, in steps of 1 to 10
+
 log = logging.getLogger("chansock.connection")
 
 cdef str BUSY = "expected less under way: see max_total_incoming_bytes"
@@ -43,6 +46,8 @@ cdef enum:
     LEAST_WORK = 512            # that a frame costs: 1 to 4 us with a plain handler
     REQUEST_WORK = 8192         # that a request costs: 20 to 40 us with plain hooks
     BYTE_WORK = 2               # that a byte of a message costs: from 1 to 30 ns to decode
+    TICK_WORK = 250_000         # that a millisecond costs, where bytes say too little
+    MAX_UNTIMED = 128           # bytes of a message that costs what its bytes do
     SLACK = 64                  # sockets past max_connections that are still refused in words
     MAX_PONGS = 1000            # gathered for one send; a read may hold 40 times as many pings
     FORM_SLACK = 4096           # of a percent-encoded body: the fields beside the packet
@@ -159,10 +164,11 @@ cdef class Service:
     cdef Py_ssize_t burst(self, Py_ssize_t size) except -1:
         """Return the work that a connection may do now, of which size bytes are there.
 
-        Each may do a little at once. One that has much waits where the turn is used up.
+        Each may do a little at once. One that has much waits where the turn is used up. After a
+        message that took more than two turns, all wait that have more than one short message.
         """
         cdef Py_ssize_t left = MAX_BURST - self.spent
-        if left <= 0 and size > LEAST_BURST:
+        if left <= 0 and size > (LEAST_BURST if left > -MAX_BURST else MAX_UNTIMED):
             return 0
         return max(<Py_ssize_t>LEAST_BURST, left // (1 + <Py_ssize_t>len(self.due)))
 
@@ -320,6 +326,7 @@ cdef class Protocol(Socket):
 
     cdef int consume(self, uint8_t* data, Py_ssize_t size) except -1:
         """Take what can be taken of data. Nothing escapes: the loop would hang up."""
+        self.work = 0
         try:
             self._consume(data, size)
             # The loop reads a socket up to 32 times, as long as it fills the buffer.
@@ -340,7 +347,6 @@ cdef class Protocol(Socket):
         cdef Py_ssize_t whole = 0
         cdef Py_ssize_t used
         self.is_running = True
-        self.work = 0
         if self.is_tls and self.state == FRAMES:
             # uvloop's TLS loses what it has decrypted if the peer ends while reading is paused:
             # so only a read of thousands of frames is not taken whole.
@@ -535,6 +541,7 @@ cdef class Protocol(Socket):
     cdef Py_ssize_t _read_http(self, const uint8_t* data, Py_ssize_t size) except -1:
         cdef RequestReader reader = self.reader
         cdef Py_ssize_t used = 0
+        cdef int64_t since
         if reader is None:
             reader = self.reader = self.service.reader()
             if self.state == IDLE:
@@ -545,7 +552,9 @@ cdef class Protocol(Socket):
         if found == request_reader.REQUEST:
             self.work += REQUEST_WORK + BYTE_WORK * PyBytes_GET_SIZE(reader.body)
             self.reader = None
+            since = tick()
             self._request_came(reader)
+            self._took_since(since)
             reader.head = reader.body = reader.key = None
             self.service.spare = reader
         elif found == request_reader.HEAD and self.is_surplus and self.service.is_full():
@@ -774,11 +783,23 @@ cdef class Protocol(Socket):
 
     cdef int _take(self, const uint8_t* data, Py_ssize_t size, bint is_text) except -1:
         """Give a message to the dispatch; what has no room waits here, and so does the peer."""
+        cdef int64_t since = tick() if size > MAX_UNTIMED else 0
         if self.link.take(data, size, is_text) == 0:
             self.message = PyBytes_FromStringAndSize(<const char*>data, size)
             self.message_is_text = is_text
             self.is_stalled = True
             self.pause()
+        elif size > MAX_UNTIMED:
+            self._took_since(since)
+        return 0
+
+    cdef int _took_since(self, int64_t since) except -1:
+        """Count the time that a message or a request took as work; nearly always none."""
+        cdef Py_ssize_t work = TICK_WORK * <Py_ssize_t>(tick() - since)
+        if self.is_tls and self.state == FRAMES:
+            self.service.spend(work)    # its own read is taken whole all the same
+        else:
+            self.work += work
         return 0
 
     cdef int _take_deflated(self, frames.Frame* frame) except -1:

@@ -11,10 +11,9 @@
 # What an inbox holds is counted: packets by their bytes, and the value of an event whose handler
 # waits by its weight. Past max_bytes nothing more is taken or decoded, but one value is always
 # decoded if no other is held: so max_bytes and one value is the most that a session can hold.
-# What waited is worked off in turns that all inboxes share: no edge counts that work.
 # Nothing here knows users, hooks or presence.
 
-from libc.stdint cimport uint8_t
+from libc.stdint cimport int64_t, uint8_t
 from chansock._fast.buffer cimport WriteBuffer
 from chansock._fast.fanout cimport Fanout, Link, Outbox, Transport
 from chansock._fast.packet cimport Packet, Packer
@@ -36,9 +35,9 @@ cdef class Inbox:
     cdef object queue                   # deque of EventMsg behind the handler that waits; or None
     cdef bint is_running                # a handler waits
     cdef bint is_full                   # the queue waits for room to decode its next packet
-    cdef bint is_due                    # stands in dispatch.due
     cdef dict stalled                   # what is called once there is room, in order; or None
     cdef bint is_resuming
+    cdef bint is_due                    # stands in Dispatch.due
     cdef public Py_ssize_t waiting      # bytes of POSTs that wait outside, for order or room
     cdef readonly Py_ssize_t unfinished  # events whose handlers are still to return
     cdef list settling                  # what is called once there are none; or None
@@ -110,12 +109,12 @@ cdef class Dispatch:
     cdef unsigned long thread           # the loop's
     cdef public bint is_stopping        # nothing more is taken
     cdef readonly bint is_stopped       # and nobody is there to be answered
-    # Inboxes that wait for a turn, each with its context; the first is the next
-    cdef object due
-    cdef bint is_turn_due               # go_on will be called
-    cdef Py_ssize_t spent               # work of all inboxes since it was
     cdef Py_ssize_t unfinished          # of all inboxes
     cdef list settling                  # what is called once there are none; or None
+    # Packets that wait are decoded for a few milliseconds in a turn of the loop
+    cdef int64_t spent                  # milliseconds since the last pause
+    cdef readonly bint is_spent         # no more of them in this turn
+    cdef object due                     # deque of inboxes that go on in the next turns, each with its context
     cdef object ws_ping                 # the grammar's constants
     cdef object ws_pong
     cdef object pong
@@ -150,8 +149,8 @@ cdef class Dispatch:
     cdef int _begin(self, EventMsg msg, object awaitable, object go_on) except -1
     cdef int work_off(self, Inbox inbox) except -1
     cdef int resume_soon(self, Inbox inbox) except -1
-    cpdef bint has_turn(self, Inbox inbox, Py_ssize_t size) except -1
-    cdef int begin_turn(self) except -1
+    cdef int took_since(self, int64_t since) except -1
+    cdef int wait_for_turn(self, Inbox inbox) except -1
     cdef int finish(self, EventMsg msg, object result) except -1
     cdef int fail(self, EventMsg msg, object error) except -1
     cdef int done(self, EventMsg msg) except -1

@@ -12,7 +12,7 @@ It is a little past 600 lines: an event, its room in the inbox and its handler s
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
-from libc.stdint cimport uint8_t
+from libc.stdint cimport int64_t, uint8_t
 from chansock._fast.buffer cimport WriteBuffer
 from chansock._fast.edn_source cimport owned
 from chansock._fast.fanout cimport Fanout, Link, Outbox, Transport
@@ -42,6 +42,9 @@ cdef extern from *:
     bint chansock_is_awaitable(object value) noexcept
     unsigned long PyThread_get_thread_ident() noexcept
 
+cdef extern from "epoll.h":
+    int64_t tick "chansock_tick" ()         # milliseconds, in steps of 1 to 10
+
 log = logging.getLogger("chansock.dispatch")
 cdef object NOT_BEGUN = tasks.NOT_BEGUN, WAITS = tasks.WAITS
 
@@ -58,9 +61,7 @@ cdef enum:
     # be a ping, whose client waits for the pong; Sente's takes 5 s without one for a break.
     MAX_PING = 128
     MAX_PING_WEIGHT = 16384     # of its value: more than any of edn's in 128 bytes
-    # What waited and goes on is work that no edge counts, here in bytes to decode.
-    MAX_TURN = 32768            # of all inboxes in a turn: 0.1 ms to 10 ms
-    EVENT_WORK = 512            # that an event costs besides its bytes: 1 to 4 us
+    MAX_SPENT = 10              # milliseconds of decoding what waits, until others have their turn
 
 # What is logged once for each connection.
 cdef enum:
@@ -111,19 +112,23 @@ cdef class Inbox:
         """How many wait for room."""
         return 0 if self.stalled is None else len(self.stalled)
 
-    def resume(self):
-        """Let those try again that found no room; the dispatch calls it."""
+    def resume(self, Dispatch dispatch not None):
+        """Let those try again that found no room, as far as a turn goes; the dispatch calls it."""
         cdef list calls = list(self.stalled or ())
         cdef Py_ssize_t done = 0
         self.stalled = None
         self.is_resuming = False
         try:
             for call in calls:
+                if dispatch.is_spent:
+                    break
                 done += 1
                 call()
         finally:
-            if done < len(calls):       # one raised: those behind it are not forgotten
+            if done < len(calls):       # one may have raised: those behind it are not forgotten
                 self.stalled = {**dict.fromkeys(calls[done:]), **(self.stalled or {})}
+                if dispatch.is_spent:
+                    dispatch.wait_for_turn(self)
 
 
 @cython.final
@@ -250,7 +255,11 @@ cdef class Connection(Link):
         """
         cdef const uint8_t[::1] memory = view
         cdef Py_ssize_t size = memory.shape[0]
-        return bool(self.take(&memory[0] if size else NULL, size, is_text))
+        cdef int64_t since = tick()
+        try:
+            return bool(self.take(&memory[0] if size else NULL, size, is_text))
+        finally:
+            self.dispatch.took_since(since)
 
     cdef int cork(self) except -1:
         if self.outbox is not None:
@@ -450,8 +459,8 @@ cdef class Dispatch:
         self.ws_pong = wire.WS_PONG
         self.pong = wire.PONG
         self.error = wire.ERROR
-        self.posts, self.strays = set(), set()
         self.due = deque()
+        self.posts, self.strays = set(), set()
         self.written = WriteBuffer()
         self.thread = PyThread_get_thread_ident()
 
@@ -578,10 +587,9 @@ cdef class Dispatch:
             return 0
         try:
             self.run(msg)
-        finally:
-            # Also behind what no handler may catch: what its first step made us take.
+        finally:                            # also behind what no handler may catch
             if inbox.queue is not None and not inbox.is_running:
-                self.work_off(inbox)
+                self.work_off(inbox)        # came within the handler's first step
         return 0
 
     cdef int put_off(
@@ -600,10 +608,8 @@ cdef class Dispatch:
         return 1
 
     cdef EventMsg next_event(self, Inbox inbox):
-        """Take the next event out of the queue.
-
-        Returns None if there is none, no room to decode it, or others have their turn first.
-        """
+        """Take the next event out of the queue; None: there is none, or it waits for room or for
+        the next turn to be decoded."""
         cdef EventMsg msg
         while inbox.queue:
             msg = inbox.queue[0]
@@ -614,7 +620,8 @@ cdef class Dispatch:
             ):
                 inbox.is_full = True
                 return None
-            if not self.has_turn(inbox, 0 if msg.packet is None else msg.size):
+            if msg.packet is not None and self.is_spent:
+                self.wait_for_turn(inbox)
                 return None
             inbox.queue.popleft()
             if msg.packet is None or self.decode(msg):
@@ -627,6 +634,7 @@ cdef class Dispatch:
         cdef PyObject* parts[3]
         cdef int length
         cdef bint is_event = False
+        cdef int64_t since = tick()
         msg.packet = None
         try:
             length = unpack_message(
@@ -639,6 +647,7 @@ cdef class Dispatch:
         except PacketError as error:
             msg.connection.refuse_packet(error)
         finally:
+            self.took_since(since)
             if not is_event:
                 self.done(msg)
         return is_event
@@ -706,45 +715,9 @@ cdef class Dispatch:
             if not inbox.queue:
                 inbox.queue = None      # an idle session owns no queue
             elif not (inbox.is_running or inbox.is_full or inbox.is_due):
-                self.resume_soon(inbox)     # what no handler may catch went through here
+                inbox.is_full = True    # what no handler may catch went through here
+                self.resume_soon(inbox)
         return 0
-
-    cpdef bint has_turn(self, Inbox inbox, Py_ssize_t size) except -1:
-        """Count the work of an event that waited, before it goes on.
-
-        False: others come first, and the inbox resumes in a later turn.
-        """
-        if self.spent < MAX_TURN:
-            self.spent += EVENT_WORK + size
-            return True
-        if not inbox.is_due:
-            inbox.is_due = True
-            # What it calls sees the context variables of its own connection.
-            self.due.append((inbox, copy_context()))
-            self.begin_turn()
-        return False
-
-    cdef int begin_turn(self) except -1:
-        if not self.is_turn_due:
-            self.is_turn_due = True
-            self.clock.soon(self.go_on)
-        return 0
-
-    def go_on(self):
-        """Begin a turn: let inboxes go on in the order in which they came to wait for it."""
-        cdef Inbox inbox
-        cdef Py_ssize_t count = len(self.due)
-        self.is_turn_due = False
-        self.spent = 0
-        try:
-            while count and self.spent < MAX_TURN:
-                count -= 1
-                inbox, context = self.due.popleft()
-                inbox.is_due = False
-                context.run(self.resume, inbox)
-        finally:
-            if self.due:
-                self.begin_turn()
 
     cdef int resume_soon(self, Inbox inbox) except -1:
         if not inbox.is_resuming:
@@ -753,13 +726,47 @@ cdef class Dispatch:
         return 0
 
     def resume(self, Inbox inbox not None):
-        """Go on with what had no room or turn: first what the inbox has, then what is outside."""
+        """Go on with what had no room: first what waits in the inbox, then what is outside."""
         try:
-            inbox.is_full = False
-            if inbox.queue is not None and not inbox.is_running:
-                self.work_off(inbox)
+            if inbox.is_full:
+                inbox.is_full = False
+                if not inbox.is_running:
+                    self.work_off(inbox)
         finally:
-            inbox.resume()
+            inbox.resume(self)
+
+    cdef int took_since(self, int64_t since) except -1:
+        """Count the time of decoding a packet that waited; what it costs, its bytes don't say."""
+        self.spent += tick() - since
+        if self.spent > MAX_SPENT and not self.is_spent:
+            self.is_spent = True
+            self.clock.soon(self.go_on)
+        return 0
+
+    cdef int wait_for_turn(self, Inbox inbox) except -1:
+        """Let an inbox go on in one of the next turns, behind those that wait already."""
+        if not inbox.is_due:
+            inbox.is_due = True
+            # What it calls sees the context variables of its own connection.
+            self.due.append((inbox, copy_context()))
+        return 0
+
+    def go_on(self):
+        """Begin a turn: let inboxes go on, as far as it goes."""
+        cdef Inbox inbox
+        self.is_spent = False
+        self.spent = 0
+        while self.due and not self.is_spent:
+            inbox, context = self.due.popleft()
+            inbox.is_due = False
+            inbox.is_full = True        # so that its queue goes on, too
+            try:
+                context.run(self.resume, inbox)
+            except BaseException:
+                if self.due and not self.is_spent:
+                    self.is_spent = True
+                    self.clock.soon(self.go_on)
+                raise
 
     cdef object step(self, EventMsg msg):
         """Call the handler and finish the event; what it waits for, if what follows must too."""

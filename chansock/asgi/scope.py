@@ -77,14 +77,19 @@ def request_of(scope: Scope, proxies: Proxies | None) -> Request:
 
 
 async def body_chunks(receive: Receive) -> AsyncIterator[bytes]:
-    """Give the body of a request as it comes. Raises ConnectionError where the peer leaves."""
+    """Yield the body of a request as it comes. Raises ConnectionError where the peer leaves.
+
+    Nothing here refers to a chunk that was yielded: it may be dropped while the next is awaited.
+    """
     more = True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ConnectionError
-        yield message.get("body", b"")
         more = message.get("more_body", False)
+        body = [message.get("body", b"")]
+        del message
+        yield body.pop()
 
 
 async def left(receive: Receive) -> None:
