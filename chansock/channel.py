@@ -358,7 +358,15 @@ class _Core:
             ping=Packet(packer.packet(wire.WS_PING, None), packer.binary),
             timeout=Packet(packer.packet(wire.TIMEOUT, None), packer.binary),
         )
-        self.endpoint = Endpoint(config, chsk._hooks, packer, self.hub, self.dispatch, self.sweep)
+        self.endpoint = Endpoint(
+            config,
+            chsk._hooks,
+            packer,
+            self.hub,
+            self.dispatch,
+            self.sweep,
+            untold=lambda: self.presence_inbox.events,
+        )
 
     def _announce(self, is_open: bool, uid: UserId | None, connection: Connection) -> None:
         member = ANONYMOUS if uid is None else uid

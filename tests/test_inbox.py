@@ -16,6 +16,7 @@ from turned import ON_LINUX, SlowPacker
 from chansock import LATER, ChannelSocket, Config, EventMsg, Keyword
 from chansock._core.posts import Post
 from chansock._fast.weight import weigh
+from chansock.errors import HandshakeRefused
 from chansock.packers import EDN, Gzip, MessagePack
 from chansock.testing import World, user_id
 from chansock.testing.ajax import AjaxClient
@@ -500,7 +501,6 @@ def test_posts_that_get_room_are_decoded_a_little_in_each_turn() -> None:
 def test_what_goes_on_in_a_later_turn_sees_its_own_context_variables() -> None:
     chsk, waits, seen = channel(SlowPacker()), Waits(), []
     whose: ContextVar[Any] = ContextVar("whose", default=None)
-
     chsk.on("t/first", waits)
     chsk.on("t/plain", lambda msg: seen.append((msg.uid, whose.get())))
     with World(chsk) as world:
@@ -515,3 +515,27 @@ def test_what_goes_on_in_a_later_turn_sees_its_own_context_variables() -> None:
         world.turn()
     assert len(seen) == 9
     assert all(found in (None, uid) for uid, found in seen)
+
+
+# -- who came and went, behind a presence handler that waits
+
+
+def test_nobody_new_is_admitted_while_too_many_presence_events_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("chansock._core.endpoint.MAX_UNTOLD", 3)
+    chsk, waits = channel(), Waits()
+    chsk.on("chsk/uidport-open", waits)
+    with World(chsk) as world:
+        first, *_ = [world.ws(uid=uid) for uid in "abc"]
+        for connect in (world.ws, world.ajax):
+            with pytest.raises(HandshakeRefused, match="503"):
+                connect(uid="d")
+        assert chsk.stats.refused == {"full": 2}
+        first.cut()
+        first.reconnect()  # to the place that it has
+        world.turn()
+        assert first.is_open
+        waits.gate.set()
+        world.turn()
+        assert world.ws(uid="d").is_open

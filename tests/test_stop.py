@@ -11,7 +11,7 @@ import pytest
 from turned import channel
 
 import chansock
-from chansock import LATER, ChannelSocket, Config, EventMsg
+from chansock import LATER, ChannelSocket, Config, EventMsg, testing
 from chansock.errors import HandshakeRefused
 from chansock.testing import World
 
@@ -139,6 +139,26 @@ def test_a_stop_without_settle_drops_what_waits_and_ends_at_once() -> None:
         assert client.close_code == 1012
         assert (chsk.stats.unhandled, chsk.stats.reply_lost) == (1, 1)
     assert chsk.stats.reply_lost == 2
+
+
+@pytest.mark.parametrize("is_presence", [False, True])
+def test_a_stop_drops_what_waits_of_a_client_that_has_left(is_presence: bool) -> None:
+    chsk, begun = ChannelSocket(Config(stop_timeout=3.0), user_id=testing.user_id), []
+
+    @chsk.on("chsk/uidport-close" if is_presence else "t/e")
+    async def handler(msg: EventMsg[Any]) -> None:
+        begun.append(msg.data)
+        await asyncio.sleep(1000)
+
+    with World(chsk) as world:
+        clients = [world.ws(uid=uid) for uid in "abc"]
+        for number in range(3):
+            clients[0].send("t/e", number)
+        for client in clients:
+            client.cut()
+        world.advance(100)  # its grace is over
+    assert begun == (["a"] if is_presence else [0])
+    assert chsk.stats.unhandled == 2
 
 
 def test_posts_of_which_nothing_was_taken_get_503_as_the_stop_begins() -> None:

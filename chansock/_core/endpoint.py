@@ -28,13 +28,14 @@ from chansock._fast.sweep import Sweep
 from chansock.config import Config
 from chansock.errors import ConfigError
 from chansock.request import Request, Response
-from chansock.target import ALL, ClientTarget, UserId, is_user_id
+from chansock.target import ClientTarget, UserId, is_user_id
 from chansock.values import short_repr
 
 __all__ = ["Admission", "Endpoint", "Hook", "Hooks"]
 
 log = logging.getLogger("chansock.endpoint")
 
+MAX_UNTOLD: Final = 10_000  # users that came or went, behind a presence handler that waits
 MAX_SITES: Final = 256  # that passed the checks, and are not asked again
 
 T = TypeVar("T")
@@ -75,8 +76,10 @@ class Endpoint:
         hub: Hub,
         dispatch: Dispatch,
         sweep: Sweep,
+        untold: Callable[[], int],
     ) -> None:
         self._config = config
+        self._untold = untold  # how many came or went whose presence handler has not run yet
         self.log_limit = sweep.log_limit
         self.hooks = hooks  # the test kit puts its own `user_id` before the application's
         self._packer = packer
@@ -147,10 +150,17 @@ class Endpoint:
             return self.refuse("stopping", 503, "the server is stopping")
         session = self._hub.find(result.uid, result.client_id)
         if result.kind != "post" or session is None:
-            why = self._hub.has_room(result.uid, result.client_id)
+            why = self._has_room(result.uid, result.client_id)
             if why is not None:
                 return self.refuse("full", 503, why)
         return result
+
+    def _has_room(self, uid: UserId | None, client_id: str) -> str | None:
+        """Return why there is no room for one more connection of this client, or None."""
+        if self._untold() >= MAX_UNTOLD and self._hub.find(uid, client_id) is None:
+            # Each is kept with its connection and its request until its handler has run.
+            return f"expected at most {MAX_UNTOLD} events that wait for a presence handler"
+        return self._hub.has_room(uid, client_id)
 
     def _steps(self, request: Request, kind: str, is_loopback: bool) -> _Steps:
         # A generator, so that hooks may be plain or async and a plain one costs no task.
@@ -210,7 +220,7 @@ class Endpoint:
         client_id = request.params["client-id"]
         if kind == "post" and self._hub.find(uid, client_id) is not None:
             return Admission(kind, request, uid, client_id)
-        if why := self._hub.has_room(uid, client_id):
+        if why := self._has_room(uid, client_id):
             return self.refuse("full", 503, why)
         if kind == "post":
             return Admission(kind, request, uid, client_id)
@@ -419,8 +429,7 @@ class Endpoint:
             return
         self.pause()
         self._is_stopped = True
-        inboxes = {session.inbox for session in self._hub.sessions(ALL)}
-        dropped, running = self._dispatch.stop(inboxes | set(self._stray_inboxes.values()))
+        dropped, running = self._dispatch.stop()
         if dropped or running:
             log.warning("events_unhandled dropped=%d running=%d", dropped, running)
         self._hub.stop(1012, "service restart")

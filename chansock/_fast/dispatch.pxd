@@ -114,7 +114,8 @@ cdef class Dispatch:
     # Packets that wait are decoded for a few milliseconds in a turn of the loop
     cdef int64_t spent                  # milliseconds since the last pause
     cdef readonly bint is_spent         # no more of them in this turn
-    cdef object due                     # deque of inboxes that go on in the next turns, each with its context
+    cdef object due                     # deque of inboxes that go on in later turns, and contexts
+    cdef set queued                     # all inboxes that have a queue
     cdef object ws_ping                 # the grammar's constants
     cdef object ws_pong
     cdef object pong
@@ -137,6 +138,7 @@ cdef class Dispatch:
     cdef int lose_reply(self, Connection connection, object cb_id) except -1
     cdef int enter(self, EventMsg msg, Inbox inbox) except -1
     cdef int admit(self, EventMsg msg, Inbox inbox) except -1
+    cdef int queue(self, EventMsg msg, Inbox inbox) except -1
     cdef int put_off(
         self, Connection connection, const uint8_t* data, Py_ssize_t size, bint is_text
     ) except -1

@@ -459,7 +459,7 @@ cdef class Dispatch:
         self.ws_pong = wire.WS_PONG
         self.pong = wire.PONG
         self.error = wire.ERROR
-        self.due = deque()
+        self.due, self.queued = deque(), set()
         self.posts, self.strays = set(), set()
         self.written = WriteBuffer()
         self.thread = PyThread_get_thread_ident()
@@ -581,15 +581,19 @@ cdef class Dispatch:
         """Run the handler, or let the event wait for one that waits."""
         self.enter(msg, inbox)
         if inbox.is_running or inbox.queue is not None:
-            if inbox.queue is None:
-                inbox.queue = deque()
-            inbox.queue.append(msg)
-            return 0
+            return self.queue(msg, inbox)
         try:
             self.run(msg)
         finally:                            # also behind what no handler may catch
             if inbox.queue is not None and not inbox.is_running:
                 self.work_off(inbox)        # came within the handler's first step
+        return 0
+
+    cdef int queue(self, EventMsg msg, Inbox inbox) except -1:
+        if inbox.queue is None:
+            inbox.queue = deque()
+            self.queued.add(inbox)
+        inbox.queue.append(msg)
         return 0
 
     cdef int put_off(
@@ -602,9 +606,7 @@ cdef class Dispatch:
         msg.is_text = is_text
         msg.size = size + AROUND
         self.enter(msg, connection.inbox)
-        if connection.inbox.queue is None:
-            connection.inbox.queue = deque()
-        connection.inbox.queue.append(msg)
+        self.queue(msg, connection.inbox)
         return 1
 
     cdef EventMsg next_event(self, Inbox inbox):
@@ -714,6 +716,7 @@ cdef class Dispatch:
         finally:
             if not inbox.queue:
                 inbox.queue = None      # an idle session owns no queue
+                self.queued.discard(inbox)
             elif not (inbox.is_running or inbox.is_full or inbox.is_due):
                 inbox.is_full = True    # what no handler may catch went through here
                 self.resume_soon(inbox)
@@ -878,16 +881,16 @@ cdef class Dispatch:
             self.settling.append(call)
         return True
 
-    def stop(self, set inboxes not None):
-        """Take nothing more, and drop what waits in these inboxes.
+    def stop(self):
+        """Take nothing more, and drop what waits behind handlers, also of clients that have left.
 
         Returns the numbers of events that are dropped, and of those whose handlers still run.
         """
         cdef Inbox inbox
         cdef EventMsg msg
-        cdef Py_ssize_t dropped = 0, running = 0
+        cdef Py_ssize_t dropped = 0
         self.is_stopping = self.is_stopped = True
-        for inbox in inboxes:
+        for inbox in list(self.queued):
             while inbox.queue:
                 msg = inbox.queue.popleft()
                 dropped += 1
@@ -896,9 +899,8 @@ cdef class Dispatch:
                 elif msg.wants_reply:
                     self.fanout.reply_lost += 1
                 self.done(msg)
-            running += inbox.unfinished
         self.unhandled += dropped
-        return dropped, running
+        return dropped, self.unfinished
 
 
 async def alone(EventMsg msg, awaitable):

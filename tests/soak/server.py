@@ -302,6 +302,7 @@ class Soak:
                 "outboxes": len(core.fanout),
                 "posts": len(core.dispatch.posts),
                 "stray_inboxes": len(core.endpoint._stray_inboxes),
+                "incoming": core.endpoint.incoming.held,
             },
             "total": sum(self.numbers.values()) + sum(self.latest.values()) + self.broadcasts,
             "answers": self.answers,
