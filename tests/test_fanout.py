@@ -754,6 +754,17 @@ def test_a_broadcast_to_many_goes_out_in_slices_and_in_order():
     assert ground.fanout.written == 2000
 
 
+def test_a_broadcast_is_framed_once_though_somebody_is_away():
+    ground = Ground()
+    away, _ = ground.box(None)
+    recorders = [ground.box()[1] for _ in range(1000)]
+    ground.fanout.broadcast(ground.fragment(1))
+    while ground.clock.soons:
+        ground.clock.turn()
+    assert len({id(packet) for each in recorders for packet in each.packets}) == 1
+    assert away.waiting_events == 1
+
+
 def test_who_is_marked_by_a_write_gets_its_turn():
     ground = Ground()
     boxes = [ground.box() for _ in range(600)]

@@ -880,6 +880,18 @@ def test_at_max_connections_a_client_comes_back_to_its_place_in_grace():
             world.ws(client.client_id, uid="a")  # a second socket is one more
 
 
+def test_at_max_connections_a_client_whose_grace_is_over_has_no_place_to_come_back_to():
+    chsk = ChannelSocket(Config(max_connections=2), user_id=user_id)
+    with World(chsk) as world:
+        world.ws("tab", uid="a")  # displaced by the next one, and stays open
+        new = world.ws("tab", uid="a")
+        new.close()
+        world.advance(10)
+        world.ws(uid="b")
+        with pytest.raises(HandshakeRefused):
+            new.connect()
+
+
 def test_an_admission_looks_at_no_other_request_that_waits():
     chsk = ChannelSocket(Config(max_connections=1000), user_id=user_id)
     asked = []

@@ -7,12 +7,14 @@ import gc
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 import pytest
 from turned import ON_LINUX, SlowPacker
 
 from chansock import LATER, ChannelSocket, Config, EventMsg, Keyword
+from chansock._core.posts import Post
 from chansock._fast.weight import weigh
 from chansock.errors import HandshakeRefused
 from chansock.packers import EDN, Gzip, MessagePack
@@ -291,8 +293,51 @@ def test_posts_that_came_too_early_are_bounded_in_bytes() -> None:
         again = [number(client, k, "x" * (MAX // 4)) for k in range(2, 5)]
         assert [reply.status for reply in again] == [None] * 3
         number(client, 1, "x")
+        world.turn()
         assert [reply.status for reply in again] == [200] * 3
         assert seen == [1, *[MAX // 4] * 3]
+
+
+def test_a_post_that_is_sent_again_while_the_first_waits_for_room_is_handled_once() -> None:
+    chsk, waits = channel(), Waits()
+    seen: list[int] = []
+    chsk.on("t/wait", waits)
+    chsk.on("t/e", lambda msg: seen.append(msg.data))
+    with World(chsk) as world:
+        client = world.ajax(uid="a", is_polling=False)
+        client.shake_hands("77")
+        client.poll()
+        client.send("t/wait", "x" * (MAX - 300))
+        first, behind = number(client, 1, 1), number(client, 2, 2)
+        again = number(client, 1, 1)
+        assert (first.status, behind.status, again.status) == (503, None, None)
+        waits.gate.set()
+        world.turn()
+        assert seen == [1, 2]
+        assert (behind.status, again.status) == (200, 200)
+
+
+def test_posts_whose_peers_leave_while_they_wait_for_room_are_forgotten() -> None:
+    chsk = channel(max_inbox_events=1)
+    gates: list[asyncio.Event] = []
+
+    @chsk.on("t/wait")
+    async def wait(msg: EventMsg[Any]) -> None:
+        gates.append(asyncio.Event())
+        await gates[-1].wait()
+
+    with World(chsk) as world:
+        client = world.ajax(uid="a", is_polling=False)
+        client.shake_hands("77")
+        for k in range(1, 100):
+            client.send("t/wait")
+            number(client, k, k)
+            client.drop()
+            gates[-1].set()
+            world.turn()
+        gc.collect()
+        assert sum(type(held) is Post for held in gc.get_objects()) < 5
+        assert number(client, 99, "came again").status == 200
 
 
 def test_posts_that_wait_for_room_are_bounded_in_bytes() -> None:
@@ -450,6 +495,26 @@ def test_posts_that_get_room_are_decoded_a_little_in_each_turn() -> None:
         assert max(pace.counts) == 1
         assert [data[0] for data in got] == [*"456"]
         assert all(post.is_here for post in posts)
+
+
+@ON_LINUX
+def test_what_goes_on_in_a_later_turn_sees_its_own_context_variables() -> None:
+    chsk, waits, seen = channel(SlowPacker()), Waits(), []
+    whose: ContextVar[Any] = ContextVar("whose", default=None)
+    chsk.on("t/first", waits)
+    chsk.on("t/plain", lambda msg: seen.append((msg.uid, whose.get())))
+    with World(chsk) as world:
+        for uid in "abc":
+            client, context = world.ws(uid=uid), copy_context()
+            context.run(whose.set, uid)
+            context.run(client.send, "t/first", 1)
+            for _ in range(3):
+                context.run(client.send, "t/plain", LONG)
+        world.turn()
+        waits.gate.set()
+        world.turn()
+    # The handler of the first client took an idle worker, which has the channel's context.
+    assert sorted([pair for pair in seen if pair[0] != "a"]) == [(uid, uid) for uid in "bbbccc"]
 
 
 # -- who came and went, behind a presence handler that waits

@@ -103,7 +103,7 @@ class Hub:
             if session.displaced is not None and len(session.displaced) >= 2 * MAX_DISPLACED:
                 # Half of them are closing, and their peers don't answer the closing handshake.
                 return f"expected at most {2 * MAX_DISPLACED} displaced connections of one client"
-            if session.ws is None and session.poll is None:
+            if session.ws is None and session.poll is None and not session.is_gone:
                 return None  # it comes back to the place that it has
         if limit is not None and len(self.connections) + self.away + self.strays() >= limit:
             return f"expected at most {limit} connections: see max_connections"

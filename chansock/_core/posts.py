@@ -72,6 +72,12 @@ class PostOrder:
         self.missed.discard(number)
         self.next = max(self.next, number + 1)
 
+    def miss(self, number: int) -> None:
+        """Note that a number was not handled and may come again; the newest are remembered."""
+        self.missed.add(number)
+        if len(self.missed) > MAX_MISSED:
+            self.missed.remove(min(self.missed))
+
     def go_back(self, number: int) -> None:
         """Expect a number again that was refused and will come once more."""
         self.next = min(self.next, number)
@@ -201,14 +207,31 @@ class Posts:
                 return
             older = order.waiting.get(post.number)
             order.waiting[post.number] = post
-            if older is not None:  # sent again, so nobody awaits the answer of the first
-                self._answer(older.connection, self._refuse("repeated", 503, "sent again"))
+            if older is not None:
+                self._sent_again(older.connection)
             if order.timer is None:
                 self._wait_for_order(order)
+            return
+        stalled = order.stalled.get(post.number)
+        if stalled is not None:
+            self._replace(stalled, post.connection)
             return
         order.pass_by(post.number)
         self._hand_on(post)
         self._place_waiting(order)
+
+    def _replace(self, stalled: Post, connection: Connection) -> None:
+        """Let a POST that was sent again take the place of the first, which waits for room."""
+        self._sent_again(stalled.connection)
+        if self._is_too_much(connection):
+            self._no_room(Post(connection))
+            return
+        stalled.connection = connection
+        self._bound_wait(stalled)
+
+    def _sent_again(self, connection: Connection) -> None:
+        # Nobody awaits this answer.
+        self._answer(connection, self._refuse("repeated", 503, "sent again"))
 
     def _place_waiting(self, order: PostOrder) -> None:
         while not self._dispatch.is_spent and (post := order.pop_next()) is not None:
@@ -233,11 +256,8 @@ class Posts:
         order.timer = self._sweep.enter(self._config.post_order_wait, self._order_due, order)
 
     def _order_due(self, order: PostOrder) -> None:
-        order.timer = None
         order.skip()
-        self._place_waiting(order)
-        if order.waiting:
-            self._wait_for_order(order)
+        self._turn_came(order)
 
     # -- its room
 
@@ -279,8 +299,13 @@ class Posts:
         connection.inbox.when_room(partial(self._try_again, post))
         if post.order is not None:
             post.order.stalled[post.number] = post
-        if connection.timer is None:
-            connection.timer = self._sweep.enter(self._config.poll_timeout, self._no_room, post)
+        self._bound_wait(post)
+
+    def _bound_wait(self, post: Post) -> None:
+        if post.connection.timer is None:
+            post.connection.timer = self._sweep.enter(
+                self._config.poll_timeout, self._no_room, post
+            )
 
     def _is_too_much(self, connection: Connection) -> bool:
         """Return whether the POSTs that wait hold too much, this one included; a single one may."""
@@ -288,8 +313,13 @@ class Posts:
         return waiting > self._config.max_inbox_bytes and waiting > connection.packet_bytes
 
     def _try_again(self, post: Post) -> None:
+        order = post.order
         if not post.connection.is_answered:
             self._hand_on(post)
+        elif order is not None and order.stalled.get(post.number) is post:
+            # Its peer has gone, and may send it again.
+            del order.stalled[post.number]
+            order.miss(post.number)
 
     def _no_room(self, post: Post) -> None:
         posts = [post]

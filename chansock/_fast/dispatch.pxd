@@ -114,7 +114,7 @@ cdef class Dispatch:
     # Packets that wait are decoded for a few milliseconds in a turn of the loop
     cdef int64_t spent                  # milliseconds since the last pause
     cdef readonly bint is_spent         # no more of them in this turn
-    cdef object due                     # deque of the inboxes that go on in the next turns
+    cdef object due                     # deque of inboxes that go on in later turns, and contexts
     cdef set queued                     # all inboxes that have a queue
     cdef object ws_ping                 # the grammar's constants
     cdef object ws_pong

@@ -22,6 +22,7 @@ from chansock._fast.weight cimport weight
 import logging
 from asyncio import CancelledError
 from collections import deque
+from contextvars import copy_context
 from functools import partial
 from types import GenericAlias
 
@@ -579,9 +580,14 @@ cdef class Dispatch:
     cdef int admit(self, EventMsg msg, Inbox inbox) except -1:
         """Run the handler, or let the event wait for one that waits."""
         self.enter(msg, inbox)
-        if not inbox.is_running and inbox.queue is None:
-            return self.run(msg)
-        return self.queue(msg, inbox)
+        if inbox.is_running or inbox.queue is not None:
+            return self.queue(msg, inbox)
+        try:
+            self.run(msg)
+        finally:                            # also behind what no handler may catch
+            if inbox.queue is not None and not inbox.is_running:
+                self.work_off(inbox)        # came within the handler's first step
+        return 0
 
     cdef int queue(self, EventMsg msg, Inbox inbox) except -1:
         if inbox.queue is None:
@@ -695,13 +701,12 @@ cdef class Dispatch:
                     self.hold(msg)
         finally:
             if is_over and go_on is drain:
-                self.work_off(msg.inbox)    # also behind what no handler may catch
+                msg.inbox.is_running = False
         return 0
 
     cdef int work_off(self, Inbox inbox) except -1:
         """Run what came behind a handler that is done."""
         cdef EventMsg msg
-        inbox.is_running = False
         try:
             while not inbox.is_running:
                 msg = self.next_event(inbox)
@@ -745,7 +750,8 @@ cdef class Dispatch:
         """Let an inbox go on in one of the next turns, behind those that wait already."""
         if not inbox.is_due:
             inbox.is_due = True
-            self.due.append(inbox)
+            # What it calls sees the context variables of its own connection.
+            self.due.append((inbox, copy_context()))
         return 0
 
     def go_on(self):
@@ -754,11 +760,11 @@ cdef class Dispatch:
         self.is_spent = False
         self.spent = 0
         while self.due and not self.is_spent:
-            inbox = self.due.popleft()
+            inbox, context = self.due.popleft()
             inbox.is_due = False
             inbox.is_full = True        # so that its queue goes on, too
             try:
-                self.resume(inbox)
+                context.run(self.resume, inbox)
             except BaseException:
                 if self.due and not self.is_spent:
                     self.is_spent = True
@@ -925,4 +931,5 @@ async def drain(EventMsg msg, awaitable):
                 awaitable = dispatch.step(msg)
             dispatch.hold(msg)
     finally:
+        inbox.is_running = False
         dispatch.work_off(inbox)    # what a cancelled handler, or a lack of room, leaves

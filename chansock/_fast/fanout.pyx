@@ -23,6 +23,7 @@ log = logging.getLogger("chansock.fanout")
 cdef enum:
     SLICE = 256             # outboxes written before others have their turn: some 0.7 ms
     MAX_STEPS = 1 << 15     # nodes that a search for what to cut looks at in vain: below 5 ms
+    MAX_PACKED = 8          # nodes that keep packets from one slice to the next
 
 
 cdef class Transport:
@@ -593,7 +594,7 @@ cdef class Fanout:
             packed.append(Packet(packer.batch(run), packer.binary))
         node.packed = packed
         if node.holders:
-            # Somebody else waits for it, maybe for long: its packets stay for this turn alone,
+            # Somebody else waits for it, maybe for long: its packets stay for this flush alone,
             # or a path that others leave one after the other would hold packets at each node.
             if not self.packed:
                 self.clock.soon(self.forget_packets)
@@ -601,8 +602,11 @@ cdef class Fanout:
         return packed
 
     def forget_packets(self):
-        """Let go of the packets of nodes for which somebody waits; called at the turn's end."""
+        """Let go of the packets of nodes for which somebody waits; called at a turn's end."""
         cdef Node node
+        if self.dirty and len(self.packed) <= MAX_PACKED:
+            self.clock.soon(self.forget_packets)    # the next slice of a broadcast needs them
+            return
         for node in self.packed:
             node.packed = None
         self.packed.clear()
