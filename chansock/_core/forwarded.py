@@ -34,6 +34,7 @@ _NODE: Final = re.compile(
     r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)|([0-9A-Fa-f:.]+))(?::([0-9]{1,5}|_[\w.-]+))?", re.ASCII
 )
 _MAX_KNOWN: Final = 1024  # addresses whose trust is cached
+_MAX_ADDRESS: Final = 64  # characters: IPv6 has 45 at most, and a zone
 _MAX_HOPS: Final = 32  # the walk ends there; real chains have two or three
 
 
@@ -72,7 +73,8 @@ class Proxies:
             address = _address(host)
             return address is not None and any(address in network for network in networks)
 
-        self._is_trusted = is_trusted
+        # A server passes on what a proxy wrote: text of any length must not fill the cache.
+        self._is_trusted = lambda host: len(host) <= _MAX_ADDRESS and is_trusted(host)
 
     def apply(self, request: Request) -> None:
         """Set client, scheme, and host, if the request came from a trusted proxy.
