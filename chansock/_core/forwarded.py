@@ -69,12 +69,15 @@ class Proxies:
         self._is_unix = is_unix
 
         @lru_cache(maxsize=_MAX_KNOWN)
-        def is_trusted(host: str) -> bool:
+        def is_in_networks(host: str) -> bool:
             address = _address(host)
             return address is not None and any(address in network for network in networks)
 
-        # A server passes on what a proxy wrote: text of any length must not fill the cache.
-        self._is_trusted = lambda host: len(host) <= _MAX_ADDRESS and is_trusted(host)
+        def is_trusted(host: str) -> bool:
+            # A server passes on what a proxy wrote: text of any length must not fill the cache.
+            return len(host) <= _MAX_ADDRESS and is_in_networks(host)
+
+        self._is_trusted = is_trusted
 
     def apply(self, request: Request) -> None:
         """Set client, scheme, and host, if the request came from a trusted proxy.

@@ -64,6 +64,8 @@ class ResponseReader:
         self._max_body = max_body_bytes
         self._done: Response | None = None
         self.started = False  # whether a byte of the next response has come
+        self._in_body = False
+        self._since_body = 0  # bytes that came since the last one of the body, or the beginning
         self.on_message_begin()
 
     def feed(self, data: bytes) -> Response | None:
@@ -108,7 +110,7 @@ class ResponseReader:
     def on_message_begin(self) -> None:
         self._headers: list[tuple[str, str]] = []
         self._body = bytearray()
-        self._since_body = 0  # bytes that came since the last one of the body, or the beginning
+        self._since_body = 0
         self._in_body = False
 
     def on_header(self, name: bytes, value: bytes) -> None:

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache, wraps
 from math import isfinite, isnan
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from chansock import edn
@@ -35,6 +35,8 @@ __all__ = [
     "text_of",
     "whole",
 ]
+
+T = TypeVar("T")
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND: Final = timedelta(milliseconds=1)
@@ -186,7 +188,7 @@ def text_of(text: str) -> str:
     return "~" + text if text[:1] in MARKS else text
 
 
-def _kept(spell: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _kept(spell: Callable[[Any], T]) -> Callable[[Any], T]:
     """Cache what a function returns for short names.
 
     A program has few names, but a name may also be a peer's text: neither many of those nor long
@@ -195,7 +197,7 @@ def _kept(spell: Callable[[Any], Any]) -> Callable[[Any], Any]:
     known = lru_cache(maxsize=1024)(spell)
 
     @wraps(spell)
-    def call(name: Any) -> Any:
+    def call(name: Any) -> T:
         is_short = isinstance(name, str) and len(name) <= MAX_KEPT
         return known(name) if is_short else spell(name)
 
