@@ -201,6 +201,13 @@ const scaled = ({ text }) => {
   return [whole + part, part.length - power.slice(1)];
 };
 
+/** The value of a Decimal, however it is written: without zeros at either end. */
+const normal = (value) => {
+  const [digits, places] = scaled(value);
+  const [all, sign, kept] = /^\+?(-?)0*([1-9](?:\d*[1-9])?)?/.exec(digits);
+  return kept ? `${sign}${kept}E${digits.length - all.length - places}` : "0";
+};
+
 /** The exact value of a number, as `1` or `1/2`. */
 const exactly = (value) => {
   if (value instanceof Decimal) {
@@ -216,41 +223,53 @@ const exactly = (value) => {
 };
 
 /**
- * Return a text that two values have in common if they are one key or member: to edn; or, if a
- * `writer` writes them, to Python, which takes 1 for true and 1.0, and :a for "a".
+ * Return a function that names values: two have one name if they are one key or member, to edn;
+ * or, if a `writer` writes them, to Python, which takes 1 for true and 1.0, and :a for "a". A name
+ * is short: a number stands for what is long, which is named once, however deep it is nested.
  */
-const identity = (value, writer) => {
-  const of = (inner) => identity(inner, writer);
-  const pairs = (entries) => Array.from(entries, (pair) => pair.map(of).join(" ")).sort();
-  if (value == null) return "nil";
-  const is = (...types) => types.some((type) => value instanceof type);
-  if (typeof value === "string") return JSON.stringify(value);
-  const kind = writer ? "" : value.constructor?.name;
-  if (is(Keyword, Name, Char)) return kind + JSON.stringify(value.name ?? value.char);
-  if (typeof value === "boolean") return `${writer ? +value : value}`;
-  if (typeof value !== "object") return exactly(value);
-  if (is(Number, String, Boolean)) return of(value.valueOf());
-  if (is(Decimal, Ratio)) return exactly(value) + kind;
-  if (is(Map)) return `{${pairs(value)}}`;
-  if (is(Set)) return `#{${Array.from(value, of).sort()}}`;
-  if (is(Date)) return `#inst ${+value} ${value.microseconds || 0}`;
-  if (is(UUID)) return `#uuid ${value}`;
-  if (is(Tagged)) return `#${value.tag} ${of(value.value)}`;
-  if (ArrayBuffer.isView(value) && writer !== "edn") return `#bytes [${value}]`;
-  if (value[Symbol.iterator]) return `[${Array.from(value, of)}]`;
-  if (typeof value.toJSON === "function") return of(value.toJSON());
-  const entries = Object.entries(value).filter(([, item]) => item !== undefined);
-  return `{${pairs(entries.map(([key, item]) => [named(Keyword, key), item]))}}`;
+const makeIdentity = (writer) => {
+  const known = new Map(); // objects and texts with a number -> that
+  const numbers = new Map(); // what objects consist of -> a number
+  const nameOf = (value) => {
+    if (value == null) return "nil";
+    const is = (...types) => types.some((type) => value instanceof type);
+    const pairs = (entries) => Array.from(entries, (pair) => pair.map(of).join(" ")).sort();
+    if (typeof value === "string") return JSON.stringify(value);
+    const kind = writer ? "" : value.constructor?.name;
+    if (is(Keyword, Name, Char)) return kind + of(value.name ?? value.char);
+    if (typeof value === "boolean") return `${writer ? +value : value}`;
+    if (typeof value !== "object") return exactly(value);
+    if (is(Number, String, Boolean)) return of(value.valueOf());
+    if (is(Decimal, Ratio)) return (kind === "Decimal" ? normal : exactly)(value) + kind;
+    if (is(Map)) return `{${pairs(value)}}`;
+    if (is(Set)) return `#{${Array.from(value, of).sort()}}`;
+    if (is(Date)) return `#inst ${+value} ${value.microseconds || 0}`;
+    if (is(UUID)) return `#uuid ${value}`;
+    if (is(Tagged)) return `#${value.tag} ${of(value.value)}`;
+    if (ArrayBuffer.isView(value) && writer !== "edn") return `#bytes [${value}]`;
+    if (value[Symbol.iterator]) return `[${Array.from(value, of)}]`;
+    if (typeof value.toJSON === "function") return of(value.toJSON());
+    const entries = Object.entries(value).filter(([, item]) => item !== undefined);
+    return `{${pairs(entries.map(([key, item]) => [named(Keyword, key), item]))}}`;
+  };
+  const of = (value) => {
+    let name = known.get(value) ?? nameOf(value);
+    if (name.length > 31) {
+      if (!numbers.has(name)) numbers.set(name, `@${numbers.size}`);
+      known.set(value, (name = numbers.get(name)));
+    }
+    return name;
+  };
+  return of;
 };
 
-/** Return a function that refuses what is one, to who reads it, with what it was given before. */
-const distinct = (fail, writer) => {
+/** Return a function that refuses what is one, by its name, with what it was given before. */
+const distinct = (fail, identity) => {
   const seen = new Set();
   return (value, position) => {
-    const id = value instanceof Keyword && !writer ? value : identity(value, writer);
+    const id = identity(value);
     if (seen.has(id)) {
-      const got = String(id).slice(0, 80);
-      fail(`expected different keys or members, got ${got} again`, position);
+      fail(`expected different keys or members, got ${id} again`, position);
     }
     seen.add(id);
     return value;
@@ -283,6 +302,7 @@ const SHAPE = 32; // so many keys of a map are guessed at most, and kept between
 // not before pos. `shapes` are the keys of the last map at each depth: those of the next are
 // most likely the same.
 let text, pos, quote, slash, depth, readers, shapes = [];
+let identity; // of the values of what is read or written now
 
 const refuse = (message, position = pos, cause) => {
   const near = JSON.stringify(text.slice(position, position + 40));
@@ -386,7 +406,7 @@ function readItems(found, close) {
 
 function readSet() {
   const found = new Set();
-  const isNew = distinct(refuse);
+  const isNew = distinct(refuse, (identity ??= makeIdentity()));
   pos++;
   depth++;
   let c;
@@ -400,7 +420,7 @@ function readSet() {
 }
 
 function readMap(namespace) {
-  const object = {};
+  let object = {};
   let found, isNew, c;
   pos++;
   depth++;
@@ -430,12 +450,10 @@ function readMap(namespace) {
       const { name } = key;
       if (Object.hasOwn(object, name)) refuse(`expected different keys, got ${key} again`, start);
       if (name === "__proto__") {
-        // An assignment would give the object another class.
-        const property = { value, writable: true, enumerable: true, configurable: true };
-        Object.defineProperty(object, name, property);
+        object = { ...object, [name]: value }; // an assignment would give it another class
       } else {
         object[name] = value;
-        if (index < SHAPE) {
+        if (index < SHAPE && name.length < 65) {
           shape.length = index; // so that the keys in it stay different ones
           shape[index++] = name;
         }
@@ -444,7 +462,7 @@ function readMap(namespace) {
     }
     if (!found) {
       found = new Map();
-      isNew = distinct(refuse);
+      isNew = distinct(refuse, (identity ??= makeIdentity()));
       index = SHAPE;
       for (const name of Object.keys(object)) found.set(isNew(intern(name)), object[name]);
     }
@@ -519,7 +537,7 @@ function readNumber(c) {
   return attempt(start, () => numberOf(token));
 }
 
-const tooLong = (token) => expected(`an integer of at most ${MAX_DIGITS} digits`, token);
+const tooLong = (token) => expected(`at most ${MAX_DIGITS} digits`, token);
 const shortest = (n) => (Number.isSafeInteger(Number(n)) ? Number(n) : n);
 
 /** Give the number of a token that `readNumber` did not know at once. */
@@ -557,7 +575,8 @@ function readTagged(next) {
   if (next === ":") {
     pos++;
     const namespace = readName();
-    const isNamespace = NAME.test(namespace) && !namespace.includes("/");
+    // It stands here once, and in each key of the map.
+    const isNamespace = /^[^/]{1,255}$/.test(namespace) && NAME.test(namespace);
     if (isNamespace && skip() === 123) return readMap(namespace);
     refuse("expected a namespace and a map", start);
   }
@@ -590,18 +609,19 @@ function readMarked() {
 }
 
 export function read(source, options) {
-  const saved = [text, pos, quote, slash, depth, readers, shapes];
+  const saved = [text, pos, quote, slash, depth, readers, shapes, identity];
   if (typeof source !== "string") expected("a text", source);
   if (text !== undefined) shapes = []; // a reader reads
   text = source;
   pos = depth = 0;
   quote = slash = -1;
   readers = options?.readers ?? {};
+  identity = undefined;
   try {
     const c = skip();
     return c < 0 ? null : readForm(c);
   } finally {
-    [text, pos, quote, slash, depth, readers, shapes] = saved;
+    [text, pos, quote, slash, depth, readers, shapes, identity] = saved;
   }
 }
 
@@ -745,7 +765,7 @@ function writeProperties(object) {
 }
 
 function writeEntries(found) {
-  const isNew = distinct(unwritable, "edn");
+  const isNew = distinct(unwritable, (identity ??= makeIdentity("edn")));
   const parts = [];
   const isSet = found instanceof Set;
   for (const [key, value] of found.entries()) {
@@ -759,13 +779,14 @@ function writeEntries(found) {
 }
 
 const writeAt = (value, around) => {
-  const saved = [steps, level, base];
+  const saved = [steps, level, base, identity];
   steps = [];
+  identity = undefined;
   level = base = around;
   try {
     return writeForm(value);
   } finally {
-    [steps, level, base] = saved;
+    [steps, level, base, identity] = saved;
   }
 };
 
@@ -784,7 +805,7 @@ const makeEdn = (options) => ({
 
 // What the packers beside this module have in common with edn.
 export const internals = {
-  distinct, intern, isName, isPlain, isWhole, makeEdn, named, shortest, unwritableAt,
+  distinct, intern, isName, isPlain, isWhole, makeEdn, makeIdentity, named, shortest, unwritableAt,
   IN_EVENT, MAX_DEPTH,
 };
 
@@ -1055,7 +1076,8 @@ const makeSocket = (owner, place) => {
             link.opened = true;
             owner.opened(link, value[1]);
           } else if (cbId == null && packer.name(value) === "chsk/ws-ping") {
-            sayOwn("chsk/ws-pong", null);
+            // What the server has not read yet shows that we live; pongs would pile up there.
+            if (!socket.bufferedAmount) sayOwn("chsk/ws-pong", null);
             owner.own("chsk/ws-ping", null);
           } else owner.took(value, cbId);
         };
@@ -1230,7 +1252,7 @@ const makeAjax = (owner, place) => {
       if (!(await isInTime(mine, seconds))) {
         busy--;
         mine.then(giveTurn);
-        throw new ReplyTimeout("its turn did not come in time");
+        throw new ReplyTimeout("no turn in time");
       }
       const number = ++count;
       const packet = packer.packet(fragment, wantsReply ? keyword("ajax") : null);
@@ -1254,7 +1276,7 @@ const makeAjax = (owner, place) => {
           refused.add(number);
           do {
             const left = (until - performance.now()) / 1000;
-            if (left <= 0) throw new ReplyTimeout("the server had no room for it in time");
+            if (left <= 0) throw new ReplyTimeout("no room in time");
             await wait(Math.min(0.5 + Math.random(), left), ended.signal);
           } while (number > Math.min(...refused) && !why);
           [status, answer] = await post();
@@ -1291,7 +1313,7 @@ const makeAjax = (owner, place) => {
 
     check() {
       if (Date.now() - heard > SILENT_POLL * 1000) {
-        link.end(makeReason("unexpected", null, "the poll has been silent for too long"));
+        link.end(makeReason("unexpected", null, "no answer in time"));
       }
     },
 
@@ -1423,7 +1445,7 @@ class Client {
       if (timeout) {
         timer = later(() => {
           this.#queue.splice(this.#queue.indexOf(call), 1);
-          reject(new ReplyTimeout(`no connection within ${timeout} s`));
+          reject(new ReplyTimeout("no connection in time"));
         }, timeout);
       }
     });
@@ -1747,8 +1769,7 @@ class Client {
         this.#inbox.push({ id, data });
         return this.#arrive();
       }
-      const text = `more than ${maxInboxEvents} events wait for "for await"`;
-      this.#link?.end(makeReason("unexpected", null, text));
+      this.#link?.end(makeReason("unexpected", null, "too many events wait"));
     } else if (!this.#warned.has(id) && this.#warned.size < 100) {
       this.#warned.add(id);
       console.warn(`chansock: no handler for ${id}`);
@@ -1862,9 +1883,9 @@ export const connect = (url, options = {}) => {
   const { packer, backoff } = chosen;
   const lacks = (name) => typeof packer[name] !== "function";
   const lacking = packer && ["fragment", "packet", "unpack", "name"].find(lacks);
-  if (lacking) throw new TypeError(`option packer: expected a packer, got one without ${lacking}()`);
+  if (lacking) throw new TypeError(`option packer: expected a ${lacking}()`);
   if (backoff && typeof backoff !== "function") {
-    throw new TypeError(`option backoff: expected a function, got ${backoff}`);
+    throw new TypeError(`option backoff: unexpected ${backoff}`);
   }
   return new Client(base, chosen);
 };

@@ -32,17 +32,19 @@ const faultOf = (value) => {
 };
 
 const write = (value) => {
-  const ways = new Map(); // an object -> the steps that lead to it
-  let isTop = true;
+  const ways = new Map(); // an object -> its depth, the step to it, and the way to what holds it
+  const refuse = (message, way) => {
+    const steps = [];
+    for (; way[0]; way = way[2]) steps.unshift(way[1]);
+    throw unwritableAt(PacketError, message, steps);
+  };
   const check = function (key, item) {
-    const way = isTop ? [] : [...ways.get(this), Array.isArray(this) ? +key : key];
-    isTop = false;
+    const outer = ways.get(this);
+    const way = outer ? [outer[0] + 1, Array.isArray(this) ? +key : key, outer] : [0];
     const fault = faultOf(item) ?? faultOf(key);
-    if (fault) throw unwritableAt(PacketError, `expected a value of JSON, got ${fault}`, way);
+    if (fault) refuse(`expected a value of JSON, got ${fault}`, way);
     if (item && typeof item === "object") {
-      if (way.length + IN_EVENT >= MAX_DEPTH) {
-        throw unwritableAt(PacketError, `expected at most ${MAX_DEPTH} levels, got more`, way);
-      }
+      if (way[0] + IN_EVENT >= MAX_DEPTH) refuse(`expected at most ${MAX_DEPTH} levels, got more`, way);
       ways.set(item, way);
     }
     return item;

@@ -11,7 +11,7 @@ import {
 } from "./chansock.js";
 
 const {
-  IN_EVENT, MAX_DEPTH, distinct, intern, isName, isPlain, isWhole, named, shortest,
+  IN_EVENT, MAX_DEPTH, distinct, intern, isName, isPlain, isWhole, makeIdentity, named, shortest,
   unwritableAt,
 } = internals;
 
@@ -41,6 +41,8 @@ class Reader {
   #end;
   #depth = 0;
   #keys = [];
+  #names = new Set(); // keywords among the keys that edn can spell
+  #identity = makeIdentity();
 
   constructor(bytes) {
     this.#bytes = bytes;
@@ -171,6 +173,11 @@ class Reader {
     return key;
   }
 
+  /** Whether edn can spell a keyword: looked at once, since three bytes may bring it again. */
+  #isName(word) {
+    return this.#names.has(word) || (isName(word.name) && this.#names.add(word));
+  }
+
   #map(n) {
     const object = {};
     let found, isNew;
@@ -179,7 +186,7 @@ class Reader {
       const start = this.#pos;
       const key = this.#key();
       const value = this.read();
-      if (!found && key instanceof Keyword && isName(key.name)) {
+      if (!found && key instanceof Keyword && this.#isName(key)) {
         const { name } = key;
         if (Object.hasOwn(object, name)) {
           this.#refuse(`expected different keys, got ${key} again`, start);
@@ -192,9 +199,9 @@ class Reader {
         continue;
       }
       if (!found) {
-        isNew = distinct((...fault) => this.#refuse(...fault));
+        isNew = distinct((...fault) => this.#refuse(...fault), this.#identity);
         found = new Map();
-        for (const name of Object.keys(object)) found.set(isNew(keyword(name)), object[name]);
+        for (const name of Object.keys(object)) found.set(isNew(intern(name)), object[name]);
       }
       found.set(isNew(key, start), value);
     }
@@ -234,7 +241,7 @@ class Reader {
     const start = this.#pos;
     const items = this.read();
     if (!Array.isArray(items)) this.#refuse("expected an array as what a set holds", start);
-    const isNew = distinct((message) => this.#refuse(message, start));
+    const isNew = distinct((message) => this.#refuse(message, start), this.#identity);
     return new Set(items.map((item) => isNew(item)));
   }
 
@@ -290,6 +297,7 @@ class Writer {
   #around; // how many collections of its packet stand around the first value
   #hashed = 0; // keys and members under way
   #keys = new Map(); // a key that was written -> its number
+  #identity = makeIdentity("msgpack");
 
   constructor(around) {
     this.#around = around;
@@ -490,7 +498,8 @@ class Writer {
     this.#hashed++;
     this.#items(items);
     this.#hashed--;
-    items.forEach(distinct((message) => this.#refuse(message), "msgpack"));
+    const isNew = distinct((message) => this.#refuse(message), this.#identity);
+    items.forEach((item) => isNew(item));
   }
 
   #keyword(name) {
@@ -528,7 +537,7 @@ class Writer {
   }
 
   #map(found) {
-    const isNew = distinct((message) => this.#refuse(message), "msgpack");
+    const isNew = distinct((message) => this.#refuse(message), this.#identity);
     this.#head(found.size, 0x80, 16, 0, 0xde);
     let number = 0;
     for (const [given, value] of found) {

@@ -6,7 +6,9 @@ import asyncio
 import functools
 import http.cookiejar
 import itertools
+import sys
 import time
+import tracemalloc
 import types
 import urllib.request
 from email.message import Message
@@ -20,13 +22,15 @@ from websockets.frames import Close
 
 from chansock import packers
 from chansock._core.log_limit import LogLimit, call_later
+from chansock._fast.packet import adapt
 from chansock.client.address import Address, Attempt, encode_pairs
 from chansock.client.backoff import Backoff, delay
 from chansock.client.cookies import Jar
 from chansock.client.http import BadResponse, ResponseReader
 from chansock.client.inbox import Inbox
-from chansock.client.joiner import Joiner, read_close
+from chansock.client.joiner import PING, TEXT, Joiner, read_close
 from chansock.client.keepalive import KeepAlive
+from chansock.client.link import Settings
 from chansock.client.packets import (
     Event,
     Events,
@@ -36,6 +40,8 @@ from chansock.client.packets import (
     Reply,
     read_packet,
 )
+from chansock.client.pending import Pending
+from chansock.client.socket import WsLink
 from chansock.client.state import Reason, close_reason, http_reason, said
 from chansock.errors import FrameError
 
@@ -114,6 +120,20 @@ def test_size_limit_is_that_of_the_whole_message():
     with pytest.raises(FrameError, match="expected at most 10 bytes, got 11") as caught:
         joiner.feed(0, False, b"xx")
     assert caught.value.close_code == 1009
+
+
+def test_empty_fragments_hold_nothing():
+    joiner = Joiner(100)
+    assert joiner.feed(1, False, b"he") is None
+    tracemalloc.start()
+    try:
+        for _ in range(20_000):
+            assert joiner.feed(0, False, b"") is None
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 10_000
+    assert joiner.feed(0, True, b"llo") == b"hello"
 
 
 def test_close_codes_that_may_be_sent_are_those_of_the_websockets_package():
@@ -287,6 +307,12 @@ def test_a_server_cannot_make_the_jar_grow_without_end():
     assert len(jar.header("http://h:80", "/").split("; ")) == 50
 
 
+def test_a_cookie_longer_than_browsers_keep_is_ignored():
+    jar = Jar()
+    jar.take("http://h:80", ["a=" + "x" * 4095, "b=" + "x" * 4096])
+    assert jar.header("http://h:80", "/") == "a=" + "x" * 4095
+
+
 def test_cookie_ends_when_it_said():
     jar = Jar()
     jar.take("http://h:80", ["a=1; Max-Age=10"], now=100.0)
@@ -338,7 +364,135 @@ def test_what_is_no_answer_raises_bad_response(answer):
         ResponseReader(100).feed(answer)
 
 
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("start", "piece"),
+    [
+        (CHUNKED + b"1\r\nx\r\n0\r\n", b"A: b\r\n" * 100),
+        (CHUNKED + b"1\r\nx\r\n0\r\nA: ", b"x" * 1000),
+        (CHUNKED + b"1;", b"x" * 1000),
+        (b"HTTP/1.1 200 OK\r\nA: ", b"x" * 1000),
+    ],
+)
+def test_what_comes_without_a_byte_of_the_body_is_bounded(start, piece):
+    reader = ResponseReader(100)
+    assert reader.feed(start) is None
+    for _ in range(65_000 // len(piece)):
+        assert reader.feed(piece) is None
+    with pytest.raises(BadResponse, match="of at most 65536 bytes, got more"):
+        reader.feed(piece * 2)
+
+
+def test_a_body_in_small_pieces_holds_its_bytes_alone():
+    reader = ResponseReader(100_000)
+    assert reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n") is None
+    tracemalloc.start()
+    try:
+        for _ in range(20_000):
+            assert reader.feed(b"ab") is None
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 80_000
+    assert reader.feed(b"ab" * 30_000).body == b"ab" * 50_000
+
+
+# sockets
+
+
+class Wire:
+    """What a WebSocket's transport is to WsLink: it writes down what is sent."""
+
+    is_close_frame_sent = is_disconnected = False
+
+    def __init__(self) -> None:
+        self.sent = []
+        self.response = types.SimpleNamespace(headers=Message())
+        self.response.headers.getall = lambda name, default: default
+
+    def send(self, kind, payload):
+        self.sent.append(payload)
+
+    def send_pong(self, payload):
+        self.sent.append(payload)
+
+    async def wait_disconnected(self):
+        await asyncio.get_running_loop().create_future()
+
+
+def test_a_server_that_pings_and_does_not_read_makes_no_pongs_pile_up():
+    async def main():
+        wire = Wire()
+        owner = types.SimpleNamespace(opened=lambda *_: None, received=lambda *_: None)
+        attempt = Attempt(Address.parse("ws://h/"), "c", None, (), (), Jar())
+        settings = Settings(packer=adapt(packers.EDN()), ws_ping_interval=None)
+        link = WsLink(attempt, settings, owner, Pending())
+        link.connected(wire)
+        link.frame(TEXT, True, b'[[:chsk/handshake ["u" nil]] nil]')
+        link.frame(PING, True, b"0")
+        link.frame(TEXT, True, b"[:chsk/ws-ping nil]")
+        assert wire.sent == [b"0", b"[[:chsk/ws-pong] nil]"]
+        wire.sent.clear()
+        link.can_write(False)
+        for number in range(100):
+            link.frame(PING, True, b"%d" % number)
+            link.frame(TEXT, True, b"[:chsk/ws-ping nil]")
+        assert wire.sent == []
+        link.can_write(True)
+        assert wire.sent == [b"99"]
+        link.can_write(False)
+        link.can_write(True)
+        assert wire.sent == [b"99"]
+
+    asyncio.run(main())
+
+
 # inbox
+
+
+def test_reading_stops_where_few_events_hold_much():
+    async def main():
+        reading = []
+        inbox = Inbox(100, reading.append, LOG_LIMIT, max_bytes=10_000)
+        assert not inbox.would_fill(1)
+        inbox.put([Event("a/b", "x" * 6000)])
+        assert reading == []
+        inbox.put([Event("a/b", "x" * 3000), Event("a/b", "x" * 3000)])
+        assert reading == [False]
+        assert inbox.would_fill(1)
+        await inbox.get()
+        assert reading == [False]
+        await inbox.get()
+        assert reading == [False, True]
+        inbox.handlers["a/b"] = lambda event: None
+        inbox.put([Event("a/b", "x" * 60_000)])
+        assert reading == [False, True]
+
+    asyncio.run(main())
+
+
+def test_events_are_handed_to_many_readers_without_a_search():
+    looks = 0
+
+    def profile(frame, kind, called):
+        nonlocal looks
+        looks += kind == "c_call" and called.__name__ == "done"
+
+    async def main():
+        inbox = Inbox(10_000, lambda on: None, LOG_LIMIT)
+        readers = [asyncio.create_task(inbox.get()) for _ in range(300)]
+        await asyncio.sleep(0)
+        sys.setprofile(profile)
+        try:
+            inbox.put([Event("a/b", i) for i in range(300)])
+        finally:
+            sys.setprofile(None)
+        assert [event.data for event in await asyncio.gather(*readers)] == list(range(300))
+
+    asyncio.run(main())
+    assert looks <= 300
 
 
 def test_reading_stops_at_the_limit_and_goes_on_at_half():

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import sys
+import tracemalloc
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import InitVar, dataclass, field
@@ -483,3 +484,20 @@ def test_no_decimal_makes_an_integer_without_bound(exponent):
         with pytest.raises(BadData, match=r"expected a Decimal below 1E\+4300, got Decimal"):
             convert(data)
     assert convert({"n": Decimal("1E+4299")}).n == 10**4299
+
+
+def test_many_faults_of_a_model_cost_no_object_for_each() -> None:
+    class Numbers(pydantic.BaseModel):
+        items: list[int]
+
+    convert = converter(Numbers)
+    assert convert is not None
+    data = {"items": [None] * 3000}
+    tracemalloc.start()
+    try:
+        with pytest.raises(BadData, match=r"valid integer \(and 2999 more\) at \['items'\]\[0\]"):
+            convert(data)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1_000_000

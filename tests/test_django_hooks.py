@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import tracemalloc
 from collections.abc import Iterator
 from dataclasses import dataclass
+from time import thread_time
 from typing import Any
 
 import django
@@ -443,3 +445,52 @@ def test_what_is_no_channel_is_refused() -> None:
         chansock.django.Middleware(None, chansock)  # type: ignore[arg-type]
     with pytest.raises(ImportError, match="nowhere"):
         chansock.django.application("nowhere.chsk")
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time for what is kept of sessions that ended; none at the beginning."""
+    now = [0.0]
+    monkeypatch.setattr(logins, "monotonic", lambda: now[0])
+    monkeypatch.setattr(logins, "_ended", type(logins._ended)())
+    return now
+
+
+def test_sessions_that_ended_together_are_forgotten_in_linear_work(clock: list[float]) -> None:
+    def forget(count: int) -> float:
+        clock[0] += 1000.0
+        for number in range(count):
+            logins._end(f"key-{number}")
+        clock[0] += 1000.0
+        start = thread_time()
+        logins._end("last")
+        spent = thread_time() - start
+        assert len(logins._ended) == 1
+        return spent
+
+    small, large = (min(forget(count) for _ in range(3)) for count in (2000, 16_000))
+    assert large < 25 * small  # 8 times as many; a search from the first costs 64 times as much
+
+
+def test_a_session_that_ends_again_is_refused_for_as_long_again(clock: list[float]) -> None:
+    logins._end("a")
+    clock[0] = 30.0
+    logins._end("b")
+    logins._end("a")
+    clock[0] = 61.0
+    logins._end("c")
+    assert [logins._has_ended(key) for key in "abc"] == [True, True, True]
+    clock[0] = 90.0
+    logins._end("d")
+    assert [logins._has_ended(key) for key in "abcd"] == [False, False, True, True]
+
+
+def test_a_long_key_of_a_session_that_ended_is_not_held(clock: list[float]) -> None:
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            logins._end(f"{'x' * 10_000}{number}")
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 500_000

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 import time
+import tracemalloc
 from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
@@ -474,3 +475,20 @@ def test_malformed_word_of_a_proxy_costs_nobody_his_request(
     run(main())
     assert records(caplog, "bad_forwarded") == 1
     assert all(len(record.getMessage()) < 250 for record in caplog.records)
+
+
+def test_a_client_that_is_a_long_text_is_not_remembered() -> None:
+    proxies = Proxies(["10.0.0.0/8"], lambda: LogLimit(time.monotonic, call_later))
+    fields = [("Host", "a"), ("X-Forwarded-For", "1.2.3.4")]
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            client = (f"{'x' * 10_000}{number}", 0)
+            request = Request.from_fields("GET", "/", fields, client=client)
+            proxies.apply(request)
+            assert request.client == client
+        del request, client
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 500_000

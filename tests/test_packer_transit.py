@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import tracemalloc
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
@@ -489,3 +490,17 @@ def test_packets_are_written_as_recorded(name: str, packer: Transit) -> None:
         assert json.loads(packer.packet(value, cb_id)) == json.loads(payload)
         written_alike += 1
     assert written_alike > 250
+
+
+def test_long_names_of_peers_do_not_pile_up() -> None:
+    packer = Transit()
+    tracemalloc.start()
+    try:
+        for number in range(100):
+            name = f"{'x' * 10_000}{number}"
+            packer.packet({name: Keyword(name)}, None)
+        del name
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 500_000

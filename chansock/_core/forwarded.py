@@ -34,6 +34,7 @@ _NODE: Final = re.compile(
     r"(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)|([0-9A-Fa-f:.]+))(?::([0-9]{1,5}|_[\w.-]+))?", re.ASCII
 )
 _MAX_KNOWN: Final = 1024  # addresses whose trust is cached
+_MAX_ADDRESS: Final = 64  # characters: IPv6 has 45 at most, and a zone
 _MAX_HOPS: Final = 32  # the walk ends there; real chains have two or three
 
 
@@ -68,9 +69,13 @@ class Proxies:
         self._is_unix = is_unix
 
         @lru_cache(maxsize=_MAX_KNOWN)
-        def is_trusted(host: str) -> bool:
+        def is_in_networks(host: str) -> bool:
             address = _address(host)
             return address is not None and any(address in network for network in networks)
+
+        def is_trusted(host: str) -> bool:
+            # A server passes on what a proxy wrote: text of any length must not fill the cache.
+            return len(host) <= _MAX_ADDRESS and is_in_networks(host)
 
         self._is_trusted = is_trusted
 

@@ -56,11 +56,13 @@ cdef extern from "Python.h":
     bint PyObject_IS_GC(PyObject* value) noexcept
     bint PyType_HasFeature(PyTypeObject* kind, unsigned long feature) noexcept
     unsigned long Py_TPFLAGS_HEAPTYPE
+    unsigned long Py_TPFLAGS_MANAGED_DICT
     Py_ssize_t references "Py_REFCNT"(PyObject* value) noexcept
     PyObject* _PyType_Lookup(PyTypeObject* kind, object name) noexcept
 
 cdef enum:
     AROUND_CONTAINER = 16       # the collector's head before it
+    ATTRIBUTES = 48             # of an object without slots: their head, and some four of them
     SMALL_INT = 28
     FLOAT = 24
 
@@ -138,6 +140,8 @@ cdef int add_other(PyObject* value, Walk* walk) except -1:
             size_of_decimal(<object>value) if <object>Py_TYPE(value) is Decimal
             else Py_TYPE(value).tp_basicsize
         )
+        if PyType_HasFeature(Py_TYPE(value), Py_TPFLAGS_MANAGED_DICT):
+            walk.total += ATTRIBUTES
     else:
         is_container = False
         walk.total += (<object>value).__sizeof__()      # in C, since its type is

@@ -150,9 +150,12 @@ def _typed(screen: Screen) -> Iterator[bytes]:
 
 def _piped() -> Iterator[bytes]:
     # From the descriptor: a thread that waits in a buffered reader holds its lock at the exit.
-    rest = b""
+    rest = bytearray()
     while piece := os.read(sys.stdin.fileno(), READ_BYTES):
-        *lines, rest = (rest + piece).split(b"\n")
-        yield from lines
+        *ended, begun = piece.split(b"\n")
+        for end in ended:
+            yield bytes(rest) + end
+            rest.clear()
+        rest += begun
     if rest:
-        yield rest
+        yield bytes(rest)

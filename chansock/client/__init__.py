@@ -77,6 +77,9 @@ def connect(
     Sente's clients do, where access logs show it; "header"; or "subprotocol", as a page has to
     that wants to keep it out of them, which Sente's own server does not look at.
 
+    The client stops reading while `max_inbox_events` events wait to be handled or taken, or while
+    their data holds 64 MiB in memory.
+
     Raises ConfigError for a setting that cannot be; connects only inside `async with`.
     """
     if transport not in ("auto", "ws", "ajax"):

@@ -22,12 +22,17 @@ class Backlog:
         self._has_room = True
         self._packets: deque[tuple[bytes, asyncio.Future[None]]] = deque()
 
+    @property
+    def has_room(self) -> bool:
+        """Whether a packet sent now is written at once."""
+        return self._has_room and not self._packets
+
     def send(self, packet: bytes) -> asyncio.Future[None] | None:
         """Write now and give None, or wait behind the others.
 
         One whose future is cancelled is never written.
         """
-        if self._has_room and not self._packets:
+        if self.has_room:
             self._write(packet)
             return None
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()

@@ -13,7 +13,9 @@ from typing import Final
 
 __all__ = ["Jar"]
 
-MAX_COOKIES: Final = 50  # of one server: what RFC 6265 section 6.1 asks for at least
+# What RFC 6265 section 6.1 asks for at least.
+MAX_COOKIES: Final = 50  # of one server
+MAX_COOKIE_CHARACTERS: Final = 4096  # of a name and its value together; browsers allow no more
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class Jar:
             pair, *attributes = field.split(";")
             name, equals, value = (part.strip() for part in pair.partition("="))
             if not equals or not name or not (name + value).isprintable():
+                continue
+            if len(name) + len(value) > MAX_COOKIE_CHARACTERS:
                 continue
             cookie = _read(value, attributes, now)
             if cookie.ends is not None and cookie.ends <= now:

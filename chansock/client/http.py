@@ -18,7 +18,9 @@ from chansock.client.address import Address
 __all__ = ["BadResponse", "HttpConnection", "Response", "ResponseReader"]
 
 READ_SIZE: Final = 64 * 1024
-MAX_HEAD_BYTES: Final = 64 * 1024  # of a response's head: four times what we take as a server
+# Of a response's head, and of what stands between and behind the bytes of a body (chunk
+# extensions, trailers): four times what we take as a server.
+MAX_HEAD_BYTES: Final = 64 * 1024
 
 # A kept connection that was idle for longer takes no request: the server may be closing it at
 # this moment, and whether a POST without an answer was handled cannot be known.
@@ -48,13 +50,12 @@ class ResponseReader:
 
     __slots__ = (
         "_body",
-        "_body_size",
         "_done",
-        "_head_size",
         "_headers",
         "_in_body",
         "_max_body",
         "_parser",
+        "_since_body",
         "started",
     )
 
@@ -63,6 +64,8 @@ class ResponseReader:
         self._max_body = max_body_bytes
         self._done: Response | None = None
         self.started = False  # whether a byte of the next response has come
+        self._in_body = False
+        self._since_body = 0  # bytes that came since the last one of the body, or the beginning
         self.on_message_begin()
 
     def feed(self, data: bytes) -> Response | None:
@@ -71,6 +74,7 @@ class ResponseReader:
         Raises BadResponse for what is no HTTP, and for more than was asked for.
         """
         self.started = True
+        size = len(self._body)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as exc:
@@ -80,10 +84,11 @@ class ResponseReader:
             if isinstance(cause, BadResponse):
                 raise cause from None
             raise BadResponse(f"expected an HTTP response, got {data[:40]!r}") from exc
-        if not self._in_body and self._done is None:
-            self._head_size += len(data)
-            if self._head_size > MAX_HEAD_BYTES:
-                raise BadResponse(f"expected a head of at most {MAX_HEAD_BYTES} bytes, got more")
+        if self._done is None:
+            self._since_body = self._since_body + len(data) if len(self._body) == size else 0
+            if self._since_body > MAX_HEAD_BYTES:
+                part = "trailers" if self._in_body else "a head"
+                raise BadResponse(f"expected {part} of at most {MAX_HEAD_BYTES} bytes, got more")
         return self._take()
 
     def feed_eof(self) -> Response:
@@ -104,9 +109,8 @@ class ResponseReader:
 
     def on_message_begin(self) -> None:
         self._headers: list[tuple[str, str]] = []
-        self._body: list[bytes] = []
-        self._body_size = 0
-        self._head_size = 0
+        self._body = bytearray()
+        self._since_body = 0
         self._in_body = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -116,10 +120,9 @@ class ResponseReader:
         self._in_body = True
 
     def on_body(self, data: bytes) -> None:
-        self._body_size += len(data)
-        if self._body_size > self._max_body:
+        if len(self._body) + len(data) > self._max_body:
             raise BadResponse(f"expected a body of at most {self._max_body} bytes, got more")
-        self._body.append(data)
+        self._body += data
 
     def on_message_complete(self) -> None:
         if self._parser.get_status_code() >= 200:
@@ -130,7 +133,7 @@ class ResponseReader:
         if self._done is not None:
             raise BadResponse("expected one response, got two")
         self._done = Response(
-            self._parser.get_status_code(), tuple(self._headers), b"".join(self._body), keep_alive
+            self._parser.get_status_code(), tuple(self._headers), bytes(self._body), keep_alive
         )
 
     def _take(self) -> Response | None:

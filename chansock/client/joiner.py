@@ -27,13 +27,12 @@ _CLOSE_CODES: Final = frozenset({1000, 1001, 1002, 1003, *range(1007, 1015)})
 class Joiner:
     """Joins the data frames of one connection into messages."""
 
-    __slots__ = ("_max_size", "_opcode", "_parts", "_size")
+    __slots__ = ("_begun", "_max_size", "_opcode")
 
     def __init__(self, max_size: int) -> None:
         self._max_size = max_size
         self._opcode: int | None = None  # of the message that is under way
-        self._parts: list[bytes] = []
-        self._size = 0
+        self._begun = bytearray()  # its bytes so far: a fragment may be empty, and costs nothing
 
     def feed(self, opcode: int, is_last: bool, payload: bytes) -> bytes | None:
         """Take one data frame; give the message that it completes.
@@ -46,19 +45,18 @@ class Joiner:
                 raise FrameError("expected a data frame, got a continuation of nothing")
         elif self._opcode is not None:
             raise FrameError(f"expected a continuation, got a frame with opcode {opcode}")
-        size = self._size + len(payload)
+        size = len(self._begun) + len(payload)
         if size > self._max_size:
             raise FrameError(f"expected at most {self._max_size} bytes, got {size}", 1009)
         if is_last and opcode != CONTINUATION:
             return _checked(opcode, payload)
         if opcode != CONTINUATION:
             self._opcode = opcode
-        self._parts.append(payload)
-        self._size = size
+        self._begun += payload
         if not is_last:
             return None
-        whole, first = b"".join(self._parts), self._opcode
-        self._opcode, self._parts, self._size = None, [], 0
+        whole, first = bytes(self._begun), self._opcode
+        self._opcode, self._begun = None, bytearray()
         return _checked(first, whole)
 
 

@@ -103,6 +103,7 @@ class WsLink:
             self._unanswered,
         )
         self._backlog = Backlog(self._write)
+        self._late_pong: bytes | None = None  # the payload of a ping that came without room
         self._is_broken = False  # by break_off, and nothing noticed it yet
         self.is_reached = False
         self.closed: WsClose | None = None  # how the socket ended, once it has
@@ -239,7 +240,7 @@ class WsLink:
         self._pinger.moved()
         try:
             if opcode == PING:
-                self._transport_now().send_pong(payload)
+                self._pong(payload)
             elif opcode == CLOSE:
                 self._closed_by_peer(payload)
             elif opcode != PONG:
@@ -269,6 +270,9 @@ class WsLink:
     def can_write(self, on: bool) -> None:
         """Hold back what is sent while the transport's own buffer is full."""
         self._backlog.set_room(on)
+        if on and self._late_pong is not None and not self._ended.done():
+            payload, self._late_pong = self._late_pong, None
+            self._pong(payload)
 
     # messages
 
@@ -285,7 +289,10 @@ class WsLink:
             text = "packet_before_handshake transport=ws kind=%s"
             self._settings.log_limit.warning(log, text, type(inbound).__name__)
         elif isinstance(inbound, Ping):
-            self._write(self._settings.packer.packet([wire.WS_PONG], None))
+            # Without room there are packets of ours that the server has not read yet. They show
+            # that we are alive; a server that never reads could else make pongs pile up.
+            if self._backlog.has_room:
+                self._write(self._settings.packer.packet([wire.WS_PONG], None))
             self._owner.received(self, inbound)
         elif isinstance(inbound, Reply):
             if not self._pending.answer(inbound.cb_id, inbound.value):
@@ -302,6 +309,13 @@ class WsLink:
         self._owner.opened(self, handshake)
 
     # writing
+
+    def _pong(self, payload: bytes) -> None:
+        """Answer a ping; without room only the last one, later (RFC 6455 section 5.5.3)."""
+        if self._backlog.has_room:
+            self._transport_now().send_pong(payload)
+        else:
+            self._late_pong = payload
 
     def _write_in_turn(self, packet: bytes) -> asyncio.Future[None] | None:
         """Write, or queue behind what waits for room: then the future is done once it is written.

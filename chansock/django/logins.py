@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import hashlib
 import logging
 import threading
+from collections import OrderedDict
 from collections.abc import Awaitable
 from contextlib import suppress
 from importlib import import_module
@@ -58,7 +60,9 @@ class _Login:
 
 _LOGIN: Final = "chansock.django.login"  # in a Request's state
 _logins: WeakValueDictionary[str, _Login] = WeakValueDictionary()
-_ended: dict[str, float] = {}  # key of a session that is over, and when it ended; in that order
+# Digest of the key of a session that is over, and when it ended; in that order. A key may be a
+# cookie of any length, so the digest of it is kept.
+_ended: OrderedDict[bytes, float] = OrderedDict()
 _ending: Final = threading.Lock()
 _channels: WeakSet[ChannelSocket] = WeakSet()
 
@@ -76,7 +80,7 @@ def user_id(request: Request) -> Awaitable[UserId | None] | None:
 
 async def _user_id(request: Request, made: Any, key: str) -> UserId | None:
     user, auth_hash = await in_thread(_read, made)
-    if not user.is_authenticated or key in _ended:
+    if not user.is_authenticated or _has_ended(key):
         return None
     uid: UserId = user.pk
     login = _logins.get(key)
@@ -97,7 +101,8 @@ async def get_user(request: Request) -> Any:
     In handlers, too: `await get_user(msg.request)`. Each call reads session and user anew.
     """
     made = http_request(request)
-    if session_key(made) in _ended:
+    key = session_key(made)
+    if key is not None and _has_ended(key):
         made.session = session(None)
     user, _ = await in_thread(_read, made)
     return user
@@ -174,17 +179,27 @@ post_save.connect(_user_saved, dispatch_uid="chansock.django")
 post_delete.connect(_user_deleted, dispatch_uid="chansock.django")
 
 
+def _digest(key: str) -> bytes:
+    return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _has_ended(key: str) -> bool:
+    return _digest(key) in _ended
+
+
 def _end(key: str, uid: UserId | None = None) -> None:
     """Let nobody in with this session any more, and close what came with it.
 
     The other sessions of the user are looked at, too: this one may have had another key.
     """
     now = monotonic()
+    digest = _digest(key)
     with _ending:
-        _ended[key] = now
+        _ended[digest] = now
+        _ended.move_to_end(digest)
         oldest = next(iter(_ended))
         while now - _ended[oldest] >= ENDED_FOR or len(_ended) > MAX_ENDED:
-            del _ended[oldest]
+            _ended.popitem(last=False)
             oldest = next(iter(_ended))
     login = _logins.get(key)
     uid = login.uid if login is not None else uid
@@ -219,7 +234,7 @@ def _look(chsk: ChannelSocket, uid: UserId, auth_hash: str | None) -> None:
         login = connection.request.state.get(_LOGIN)
         if login is None:
             continue
-        if login.key in _ended:
+        if _has_ended(login.key):
             chsk.endpoint.end(connection, LOGGED_OUT, "logged out")
         elif auth_hash is None or login.auth_hash != auth_hash:
             unsure.setdefault(login, []).append(connection)

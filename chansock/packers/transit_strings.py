@@ -11,9 +11,9 @@ from binascii import Error as Base64Error
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import lru_cache
+from functools import lru_cache, wraps
 from math import isfinite, isnan
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from chansock import edn
@@ -36,12 +36,15 @@ __all__ = [
     "whole",
 ]
 
+T = TypeVar("T")
+
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MILLISECOND: Final = timedelta(milliseconds=1)
 OWN_TAGS: Final = frozenset(
     (*"_s?idb:$fnmtucz'#~^`", "array", "map", "set", "list", "cmap", "ratio")
 )
 MARKS: Final = frozenset("~^`")
+MAX_KEPT: Final = 64  # characters of a name whose spelling is cached
 
 
 def is_cacheable(text: str, is_key: bool) -> bool:
@@ -185,14 +188,30 @@ def text_of(text: str) -> str:
     return "~" + text if text[:1] in MARKS else text
 
 
-@lru_cache(maxsize=1024)  # a program has few names; those made from input must not pile up
+def _kept(spell: Callable[[Any], T]) -> Callable[[Any], T]:
+    """Cache what a function returns for short names.
+
+    A program has few names, but a name may also be a peer's text: neither many of those nor long
+    ones may pile up.
+    """
+    known = lru_cache(maxsize=1024)(spell)
+
+    @wraps(spell)
+    def call(name: Any) -> T:
+        is_short = isinstance(name, str) and len(name) <= MAX_KEPT
+        return known(name) if is_short else spell(name)
+
+    return call
+
+
+@_kept
 def keyword(name: str) -> str:
     """Spell a keyword that edn can spell."""
     edn.dumps(Keyword(name))
     return f"~:{name!s}"
 
 
-@lru_cache(maxsize=1024)
+@_kept
 def key_name(name: str) -> str:
     """Spell a map key that is a plain str as a keyword."""
     try:
@@ -202,14 +221,14 @@ def key_name(name: str) -> str:
     return f"~:{name}"
 
 
-@lru_cache(maxsize=1024)
+@_kept
 def symbol(name: str) -> str:
     """Spell a symbol that edn can spell."""
     edn.dumps(Symbol(name))
     return f"~${name!s}"
 
 
-@lru_cache(maxsize=1024)
+@_kept
 def check_tag(tag: Any) -> None:
     """Raise EdnEncodeError unless a Tagged may have this tag."""
     if tag in OWN_TAGS:

@@ -199,6 +199,26 @@ describe("a WebSocket", () => {
     assert.equal(await messages.take(), "[[:chsk/ws-pong] nil]");
   });
 
+  it("answers no ping of a server that does not read", async () => {
+    let bufferedAmount = 0;
+    class Full extends WebSocket {
+      get bufferedAmount() {
+        return bufferedAmount;
+      }
+    }
+    const line = acceptAll();
+    const client = connect({ WebSocket: Full });
+    const [ws, messages] = await line.take();
+    await client.ready;
+    bufferedAmount = 1;
+    const told = new Promise((done) => client.on("chat/told", done));
+    ws.send("[:chsk/ws-ping nil]");
+    ws.send("[[[:chat/told 1]] nil]");
+    await told;
+    await client.send("chat/bare");
+    assert.equal(await messages.take(), "[[:chat/bare] nil]");
+  });
+
   it("rejects with ReplyError, ReplyTimeout; a late reply is nobody's", async () => {
     const line = acceptAll();
     const client = connect();

@@ -11,6 +11,7 @@ import {
   ChansockError, Char, Decimal, EdnError, Instant, Keyword, List, Ratio, Symbol as Name, Tagged,
   UUID, keyword, read, write,
 } from "./module.mjs";
+import { workOf } from "./work.mjs";
 
 const DATA = new URL("../../tests/data/edn/", import.meta.url);
 const linesOf = (name) =>
@@ -376,12 +377,12 @@ describe("read", () => {
       `0x${"f".repeat(3572)}`, `0x${"f".repeat(600_000)}`, `0${"7".repeat(600_000)}`,
     ]) {
       const error = refusal(() => read(`[${text}]`));
-      assert.match(error.message, /^expected an integer of at most 4300 digits, got "/);
+      assert.match(error.message, /^expected at most 4300 digits, got "/);
       assert.equal(error.position, 1);
     }
     for (const value of [most + 1n, -most - 1n, new Ratio(most + 1n, 7n), new Ratio(1n, most + 2n)]) {
       const error = refusal(() => write([value]));
-      assert.match(error.message, /^expected an integer of at most 4300 digits, got more/);
+      assert.match(error.message, /^expected at most 4300 digits, got more/);
     }
   });
 
@@ -413,6 +414,50 @@ describe("read", () => {
 });
 
 // -- writing --
+
+describe("keys and members", () => {
+  const sorts = (call) => workOf(Array.prototype, "sort", () => 1, call);
+  const depth = 400;
+
+  it("are named once, however deep they are nested", () => {
+    const map = `${"{".repeat(depth)}1 1${"} 1".repeat(depth - 1)}}`;
+    const set = `${"#{".repeat(depth)}1${"}".repeat(depth)}`;
+    for (const text of [map, set]) {
+      let value;
+      assert.ok(sorts(() => (value = read(text))) < 20 * depth);
+      assert.ok(sorts(() => write(value)) < 20 * depth);
+    }
+  });
+
+  it("are told apart where they are long, and alike", () => {
+    const long = "x".repeat(100);
+    const nested = `#{[${`"${long}" `.repeat(3)}] ["${long}"] "${long}" :${long} ${long} "[@0]" "@0"}`;
+    assert.equal(read(nested).size, 7);
+    for (const text of [
+      `#{"${long}" "${long}"}`, `#{#{"${long}" 1} #{1 "${long}"}}`, `{["${long}"] 1 ("${long}") 2}`,
+    ]) assert.match(refusal(() => read(text)).message, /^expected different keys/);
+    assert.throws(() => write(new Set([[long], [long]])), /expected different keys/);
+    assert.throws(() => write(new Set([keyword(long), long])), /expected different keys/);
+  });
+
+  it("are decimals of one value only once, whatever their exponents", () => {
+    for (const text of [
+      "#{1E-9000M 10E-9001M}", "#{0M -0.00M}", "#{+1.50M 15E-1M}", "#{-01M -1.0M}", "#{100M 1E2M}",
+    ]) assert.match(refusal(() => read(text)).message, /^expected different keys/);
+    assert.equal(read("#{1M -1M 10M 0.1M 101M 1001M 1E5000M}").size, 7);
+  });
+
+  it("that are decimals cost no arithmetic on their powers of ten", () => {
+    const many = Array.from({ length: 100 }, (_, n) => `${n}E-4900M`).join(" ");
+    assert.equal(workOf(globalThis, "BigInt", () => 1, () => read(`#{${many}}`)), 0);
+  });
+
+  it("have a namespace of at most 255 characters from their map", () => {
+    const name = (n) => "n".repeat(n);
+    assert.deepEqual(read(`#:${name(255)}{:a 1}`), { [`${name(255)}/a`]: 1 });
+    refusal(() => read(`#:${name(256)}{:a 1}`));
+  });
+});
 
 describe("write", () => {
   const same = (value, text) => assert.equal(write(value), text);

@@ -9,6 +9,7 @@ import * as theirs from "@msgpack/msgpack";
 import { WebSocket } from "ws";
 import * as chansock from "./module.mjs";
 import { HANDSHAKE, Line, listen } from "./peer.mjs";
+import { workOf } from "./work.mjs";
 
 const {
   Char, Decimal, EdnError, Instant, List, PacketError, Ratio, ReplyError, ReplyTimeout,
@@ -272,6 +273,28 @@ describe("the numbers of keys", () => {
   });
 });
 
+describe("a key that comes again", () => {
+  const size = 10_000;
+  const times = 100;
+  const withKey = (head) => {
+    const first = `81 ${head} ${size.toString(16).padStart(4, 0)}`;
+    const rest = `${"61".repeat(size)} c0 ${"81 d40800 c0".repeat(times)}`;
+    return (type) => bytesOf(`dc ${(times + 1).toString(16).padStart(4, 0)} ${first}${type}${rest}`);
+  };
+
+  it("is looked at once if it is a keyword", () => {
+    const bytes = withKey("c8")("00");
+    const tested = workOf(RegExp.prototype, "test", (_, text) => text.length, () => pack.read(bytes));
+    assert.ok(tested <= 4 * size);
+  });
+
+  it("is named once if it is a string", () => {
+    const bytes = withKey("da")("");
+    const named = workOf(JSON, "stringify", (_, text) => text.length, () => pack.read(bytes));
+    assert.ok(named <= size);
+  });
+});
+
 describe("bytes that are no value", () => {
   it("are refused at each place where they may be cut", () => {
     for (const [, value] of PAIRS) {
@@ -363,6 +386,14 @@ describe("values without a form", () => {
 });
 
 describe("JSON", () => {
+  it("is written without a copy of the way to each item", () => {
+    let data = Array(1000).fill(1);
+    for (let depth = 0; depth < 400; depth++) data = [data];
+    const weigh = (steps) => steps.length;
+    const call = () => json.fragment("a/b", data);
+    assert.ok(workOf(Array.prototype, Symbol.iterator, weigh, call) <= 10_000);
+  });
+
   it("is packets as JSON has them", () => {
     assert.equal(json.packet(json.fragment("chat/say", { text: "é\n" }), null),
       '[["chat/say",{"text":"é\\n"}],null]');
