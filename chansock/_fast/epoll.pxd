@@ -20,7 +20,8 @@ cdef extern from "epoll.h":
         uint8_t family              # 4, 6, or 0: an address without a name
 
 cdef enum:
-    MAX_EVENTS = 256                # of a turn
+    # Of a turn. With more, those that are answered last miss a turn when the server is busy.
+    MAX_EVENTS = 32
 
 
 cdef class Watched:

@@ -21,7 +21,7 @@ import logging
 log = logging.getLogger("chansock.fanout")
 
 cdef enum:
-    SLICE = 256             # outboxes written before others have their turn: some 0.7 ms
+    SLICE = 32              # outboxes written before others have their turn: some 0.1 ms
     MAX_STEPS = 1 << 15     # nodes that a search for what to cut looks at in vain: below 5 ms
     MAX_PACKED = 8          # nodes that keep packets from one slice to the next
 
