@@ -248,7 +248,8 @@ def distinct(kind: type[Any]) -> Callable[[Any], Any]:
     """Return what makes a set, or a frozenset, of a collection."""
 
     def make(members: Any) -> Any:
-        if not isinstance(members, set | frozenset):  # those came through a reader
+        # Sets came through a reader, which counts as well.
+        if len(members) > MOST_OF_ONE_HASH and not isinstance(members, (set, frozenset)):
             check_crowd(members)
         return kind(members)
 
