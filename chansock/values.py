@@ -133,10 +133,7 @@ class FrozenDict(dict[K, V]):
         # A sum, because equal dicts may differ in order; not a frozenset, whose
         # slots a peer could fill with items of one hash. Computed here, bottom-up,
         # so that hashing a deep one later does not recurse.
-        total = 0
-        for item in self.items():
-            total += hash(item)
-        self._hash = hash((FrozenDict, len(self), total))
+        self._hash = hash((FrozenDict, len(self), sum(map(hash, self.items()))))
 
     def __hash__(self) -> int:  # type: ignore[override]
         return self._hash

@@ -12,7 +12,7 @@
 #   ci/fuzz.sh cost edn build/fuzz/cost/edn/...  measures such packets again
 # Of the packers edn, gzip, json, msgpack, and transit: see tests/fuzz/cost.py. It measures the
 # ordinary build. It fails and saves the packet if one takes more than 20 ms of CPU time for
-# 64 KiB, or if its cost grows faster than its size.
+# 64 KiB, if its cost grows faster than its size, or if its value holds more than twice its weight.
 #   ci/fuzz.sh differential 20                   what one packer writes against all its readers, in
 # Python and JavaScript; the minutes are shared by its eight tests (tests/test_differential.py)
 set -euo pipefail

@@ -501,3 +501,30 @@ def test_many_faults_of_a_model_cost_no_object_for_each() -> None:
     finally:
         tracemalloc.stop()
     assert peak < 1_000_000
+
+
+@pytest.mark.parametrize(
+    "kind", [int | str, float | bool | None | str, Decimal | uuid.UUID | str, Literal[1] | str]
+)
+def test_a_union_makes_no_error_for_what_one_of_it_takes(kind):
+    calls = []
+
+    def note(frame, event, _):
+        if event == "call":
+            calls.append(frame.f_code.co_name)
+
+    convert = converter(list[kind])
+    sys.setprofile(note)
+    try:
+        found = convert(["n"] * 100)
+    finally:
+        sys.setprofile(None)
+    assert found == ["n"] * 100
+    assert "shown" not in calls
+    assert len(calls) < 600
+
+
+@pytest.mark.parametrize("text", ["1", "-1.5e3", " 1_0 ", "+Infinity", "-nan", "sNaN12", "\u0661"])
+def test_all_that_decimal_parses_is_taken(text):
+    assert str(converter(Decimal | str)(text)) == str(Decimal(text))
+    assert isinstance(converter(Decimal)(text), Decimal)

@@ -342,6 +342,15 @@ def test_many_keys_of_one_hash_are_refused() -> None:
     assert "one hash" in refusal("#{" + vectors + "}").message
 
 
+def test_ratios_in_keys_and_members_are_bounded_by_the_text() -> None:
+    ratios = [f"{2 * n + 1}/2" for n in range(4000)]
+    assert len(read(f"[{' '.join(ratios)}]")) == 4000
+    assert len(read(f"#{{{' '.join(ratios[:2000])}}}")) == 2000
+    for flood in ("#{%s}", "#{[%s]}", "{[%s] 1}", "#{#{-%s}}"):
+        error = refusal(flood % " ".join(ratios))
+        assert "ratios in keys and members, got more" in str(error)
+
+
 def nested_sets_of_one_hash(level: int, many: int) -> list[str]:
     if level == 0:
         return [str(n * sys.hash_info.modulus) for n in range(1, many + 2)]

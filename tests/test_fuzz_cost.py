@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+from collections.abc import Iterator
 from random import Random
 from typing import Any
 
@@ -28,8 +30,32 @@ class Quadratic(JSON):
         return packet
 
 
+class Opaque:
+    """What the count of weight does not look into."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class Hiding(JSON):
+    """JSON whose values hold more than is counted."""
+
+    def unpack(self, view: memoryview, /) -> tuple[Any, Any]:
+        value, cb_id = super().unpack(view)
+        return [value[0], Opaque(value[1])] if isinstance(value, list) else value, cb_id
+
+
+@pytest.fixture(autouse=True)
+def _quick_collections() -> Iterator[None]:
+    """Leave the objects of other tests out of the collections that the search makes."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 def search(name: str, packer: Any, rounds: int) -> Search:
-    made = Search(FORMS[name], packer, Random(1), size=1024)
+    made = Search(FORMS[name], packer, Random(1), size=64)
     for _ in range(rounds):
         made.step()
     return made
@@ -49,14 +75,28 @@ def test_each_packer_is_searched(name: str) -> None:
 def test_a_quadratic_reader_is_found_and_saved(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
-    found = Search(FORMS["json"], Quadratic(), Random(1), size=2048)
-    del found.kept["convert"], found.kept["write"]
+    found = Search(FORMS["json"], Quadratic(), Random(1), size=512)
+    found.kept = {"read": found.kept["read"]}
     fault = next(fault for fault in found.finish(lambda line: None) if fault.kind == "read")
     monkeypatch.setattr(cost, "ROOT", tmp_path)
     path = cost.save("json", fault)
     assert path.is_relative_to(tmp_path / "build" / "fuzz" / "cost" / "json")
     assert path.read_bytes() == fault.packet
     assert str(path) in path.with_suffix(".txt").read_text()
+
+
+@pytest.mark.slow
+def test_a_value_that_holds_more_than_its_weight_is_found() -> None:
+    found = Search(FORMS["json"], Hiding(), Random(1), size=512)
+    found.kept = {"weight": found.kept["weight"]}
+    assert {fault.kind for fault in found.finish(lambda line: None)} == {"weight"}
+
+
+def test_a_slow_cpu_does_not_count() -> None:
+    clock = cost.Clock()
+    clock.fastest = cost.cpu_time(lambda: json.loads(cost.REFERENCE), 5) / 1000
+    raw, calibrated = clock.time(lambda: json.loads(cost.REFERENCE), 5)
+    assert 0 < calibrated < raw / 50
 
 
 @pytest.mark.slow

@@ -43,6 +43,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "_core.subprotocol",
         "_core.browser",
         "_core.converters",
+        "_core.frameworks",
         "_core.conversion",
         "_core.annotation",
         "packers",

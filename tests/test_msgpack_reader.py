@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import sys
 from array import array
 from datetime import UTC, datetime
 from fractions import Fraction
@@ -395,3 +396,31 @@ def test_keys_of_one_hash_are_counted() -> None:
     members = b"\xdc" + struct.pack(">H", 33) + b"".join(keys[:33])
     whole = b"\xc8" + struct.pack(">HB", len(members), 4) + members
     assert "expected at most 32 keys of one hash, got more" in refusal(b"\x92" + whole + b"\xc0")
+
+
+def test_ratios_in_keys_and_members_are_bounded_by_the_packet() -> None:
+    def members(many: int) -> bytes:
+        ratios = [b"\xc7\x04\x03\xcd" + struct.pack(">H", 2 * n + 1) + b"\x02" for n in range(many)]
+        array = b"\xdc" + struct.pack(">H", many) + b"".join(ratios)
+        return b"\x92\xc8" + struct.pack(">HB", len(array), 4) + array + b"\xc0"
+
+    assert len(PACKER.unpack(members(2000))[0]) == 2000
+    assert "ratios in keys and members, got more" in refusal(members(2500))
+
+
+def test_a_hashed_map_is_made_without_a_call_of_its_class() -> None:
+    calls: list[str] = []
+    packet = b"\x92\xdc\x00\x64" + b"\x81\x81\xa1a\x01\x02" * 100 + b"\xc0"
+
+    def note(frame: Any, event: str, _: Any) -> None:
+        if event == "call" and frame.f_code.co_name == "__init__":
+            calls.append(event)
+
+    sys.setprofile(note)
+    try:
+        value, _ = PACKER.unpack(packet)
+    finally:
+        sys.setprofile(None)
+    assert calls == []
+    assert value == [{FrozenDict({"a": 1}): 2}] * 100
+    assert hash(next(iter(value[0]))) == hash(FrozenDict({"a": 1}))

@@ -16,7 +16,7 @@ import pytest
 
 from chansock import Keyword
 from chansock._fast.weight import weigh
-from chansock.packers import EDN, JSON, MessagePack
+from chansock.packers import EDN, JSON, MessagePack, Transit
 
 
 @dataclasses.dataclass
@@ -56,11 +56,29 @@ def test_a_container_weighs_what_it_contains() -> None:
     assert weigh(UUID(int=2**100)) > 32
 
 
-def test_a_key_that_dicts_share_weighs_nothing_and_one_of_its_own_does() -> None:
-    shared = "a" * 20
-    assert weigh({shared: None}) == sys.getsizeof({shared: None})
-    own = {"a" * len(shared): None}
-    assert weigh(own) == sys.getsizeof(own) + sys.getsizeof(shared)
+def test_a_key_of_its_own_weighs_all_that_it_takes() -> None:
+    own = {"a" * len("a" * 20): None}
+    assert weigh(own) == sys.getsizeof(own) + sys.getsizeof("a" * 20)
+
+
+@pytest.mark.parametrize("packer", [EDN(), JSON(), MessagePack(), Transit()], ids=repr)
+def test_keys_that_dicts_share_weigh_once_what_they_take(packer: Any) -> None:
+    long = "k" * 10_000
+    packet = packer.packet([{long: 1}, {long: 2}, {long: 3}], None)
+    value, _ = packer.unpack(memoryview(packet if isinstance(packet, bytes) else packet.encode()))
+    assert 0.7 < weigh(value) / real_size(value) < 1.4
+
+
+def real_size(value: Any) -> int:
+    """Return what sys.getsizeof counts for all of a value of dicts, lists, and scalars."""
+    seen: dict[int, Any] = {}
+    left = [value]
+    for node in left:  # grows while it is walked
+        if id(node) not in seen:
+            seen[id(node)] = node
+            left += [*node, *node.values()] if isinstance(node, dict) else []
+            left += node if isinstance(node, list) else []
+    return sum(map(sys.getsizeof, seen.values()))
 
 
 def test_a_value_of_any_depth_is_weighed_without_recursion() -> None:

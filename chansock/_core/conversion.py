@@ -9,6 +9,7 @@ seen. No event, handler or channel is known here.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections import abc
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
@@ -42,24 +43,24 @@ from chansock._core.converters import (
     many,
     mapping,
     member,
-    model,
     nothing,
     optional,
     parsed,
     record,
     row,
-    struct,
 )
+from chansock._core.frameworks import model, struct
 from chansock.values import Char, Keyword, Symbol, Tagged
 
 __all__ = ["Converter", "converter"]
 
 # Taken if they are of the class; the second names what else of those that JSON lacks.
 INSTANCES: Final = (bytes, Char, Fraction, Keyword, Symbol, Tagged)
-PARSED: Final[dict[type, Callable[[str], object]]] = {
-    Decimal: Decimal,
-    UUID: UUID,
-    datetime: datetime.fromisoformat,
+# How text of each is parsed, and what all of its texts have in common.
+PARSED: Final[dict[type, tuple[Callable[[str], object], Callable[[str], object]]]] = {
+    Decimal: (Decimal, re.compile(r"[\s_+\-.]*(?:\d|inf|s?nan)", re.IGNORECASE).match),
+    UUID: (UUID, lambda text: len(text) >= 32),
+    datetime: (datetime.fromisoformat, lambda text: len(text) >= 7),
 }
 LISTS: Final = (list, abc.Sequence, abc.Iterable, abc.Collection)
 SETS: Final = (set, frozenset, abc.Set)
@@ -136,7 +137,7 @@ class _Maker:
         if kind in INSTANCES:
             return instance(kind)
         if kind in PARSED:
-            return parsed(kind, PARSED[kind])
+            return parsed(kind, *PARSED[kind])
         if issubclass(base, Enum):
             return member(base)
         raise refused(kind)

@@ -6,11 +6,12 @@ which type is of `conversion`. Nothing of a type checker's is known here.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from enum import Enum
-from json import JSONDecoder
 from typing import Any, Final, TypeAlias
+from weakref import WeakKeyDictionary
 
 from chansock.errors import BadData
 
@@ -25,19 +26,49 @@ __all__ = [
     "many",
     "mapping",
     "member",
-    "model",
     "nothing",
     "optional",
     "parsed",
     "record",
     "row",
-    "struct",
+    "shown",
 ]
 
 Converter: TypeAlias = Callable[[Any], Any]
 
+# What `attempt` of a converter returns for a value that is not of its type.
+MISFIT: Final = object()
+# Converters and what each consists of: a function that returns MISFIT where the converter raises.
+# A union tries several for each value, and an error takes ten times as long.
+ATTEMPTS: Final[WeakKeyDictionary[Converter, Converter]] = WeakKeyDictionary()
+
+KEYED: Final = (str, float)  # Python keys the hash of strings; no more than 34 floats have one
 MOST_OF_ONE_HASH: Final = 32  # keys or members, as in the readers
-MOST_DIGITS: Final = 4300  # of an integer, as in the readers
+
+
+def attempt_of(convert: Converter) -> Converter:
+    """Return the function that returns MISFIT where this converter raises BadData."""
+
+    def attempt(value: Any) -> Any:
+        try:
+            return convert(value)
+        except BadData:
+            return MISFIT
+
+    return ATTEMPTS.get(convert) or attempt
+
+
+def raising(names: str, attempt: Converter) -> Converter:
+    """Make the converter of what an attempt returns; `names` are what it takes."""
+
+    def convert(value: Any) -> Any:
+        found = attempt(value)
+        if found is MISFIT:
+            raise BadData(f"expected {names}, got {shown(value)}")
+        return found
+
+    ATTEMPTS[convert] = attempt
+    return convert
 
 
 def anything(value: Any) -> Any:
@@ -87,64 +118,86 @@ def truth(value: Any) -> bool:
 SCALARS: Final[dict[type, Converter]] = {str: text, int: whole, float: real, bool: truth}
 
 
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and value is not True and value is not False
+
+
+# Of those that are called for each item of a list, without another call.
+ATTEMPTS[nothing] = lambda value: None if value is None else MISFIT
+ATTEMPTS[text] = lambda value: value if isinstance(value, str) else MISFIT
+ATTEMPTS[whole] = lambda value: value if _is_whole(value) else MISFIT
+ATTEMPTS[truth] = lambda value: value if value is True or value is False else MISFIT
+
+
+def _attempt_real(value: Any) -> Any:
+    if isinstance(value, float):
+        return value
+    try:
+        return float(value) if _is_whole(value) else MISFIT
+    except OverflowError:
+        return MISFIT
+
+
+ATTEMPTS[real] = _attempt_real
+
+
 def instance(kind: type) -> Converter:
     """Take values of a class."""
-
-    def convert(value: Any) -> Any:
-        if isinstance(value, kind):
-            return value
-        raise BadData(f"expected {kind.__name__}, got {shown(value)}")
-
-    return convert
+    return raising(kind.__name__, lambda value: value if isinstance(value, kind) else MISFIT)
 
 
-def parsed(kind: type, parse: Callable[[str], object]) -> Converter:
-    """Take values of a class, or the text of one: packers for JSON have no other form."""
+def parsed(
+    kind: type, parse: Callable[[str], object], may_be: Callable[[str], object]
+) -> Converter:
+    """Take values of a class, or the text of one: packers for JSON have no other form.
 
-    def convert(value: Any) -> Any:
+    `may_be` tells quickly of most text that it is none.
+    """
+
+    def attempt(value: Any) -> Any:
         if isinstance(value, kind):
             return value
         try:
             if isinstance(value, str):
-                return parse(value)
-            if kind is Decimal:
-                return Decimal(whole(value))
+                return parse(value) if may_be(value) else MISFIT
+            if kind is Decimal and isinstance(value, int) and not isinstance(value, bool):
+                return Decimal(value)
         except (ValueError, ArithmeticError):
             pass
-        raise BadData(f"expected {kind.__name__}, got {shown(value)}")
+        return MISFIT
 
-    return convert
+    return raising(kind.__name__, attempt)
 
 
 def member(kind: type[Enum]) -> Converter:
     """Take a member of an Enum by its value."""
     has_bool = any(isinstance(one.value, bool) for one in kind)
 
-    def convert(value: Any) -> Any:
+    def attempt(value: Any) -> Any:
         try:
             if not isinstance(value, bool) or has_bool:  # True is equal to 1
                 return kind(value)
         except (TypeError, ValueError, RecursionError):  # the repr of a deep value
             pass
-        raise BadData(f"expected {one_of(one.value for one in kind)}, got {shown(value)}")
+        return MISFIT
 
-    return convert
+    return raising(one_of(one.value for one in kind), attempt)
 
 
 def literal(options: tuple[Any, ...]) -> Converter:
     """Take one of the values of a Literal."""
     plain = [(one.value if isinstance(one, Enum) else one, one) for one in options]
 
-    def convert(value: Any) -> Any:
+    def attempt(value: Any) -> Any:
         for option, given in plain:
             # True is equal to 1, and neither is meant by the other.
             if value == option and isinstance(value, bool) is isinstance(option, bool):
                 return given
             if value is given:
                 return given
-        raise BadData(f"expected {one_of(option for option, _ in plain)}, got {shown(value)}")
+        return MISFIT
 
-    return convert
+    return raising(one_of(option for option, _ in plain), attempt)
 
 
 def optional(convert: Converter) -> Converter:
@@ -155,15 +208,18 @@ def optional(convert: Converter) -> Converter:
 def either(names: str, converters: list[Converter], shaped: dict[type, Converter]) -> Converter:
     """Take what the first takes that takes it; a map or a list goes to the one for those."""
 
+    attempts = [attempt_of(one) for one in converters]
+    shapes = tuple(shaped)
+
     def convert(value: Any) -> Any:
-        for shape, one in shaped.items():
-            if isinstance(value, shape):
-                return one(value)
-        for one in converters:
-            try:
-                return one(value)
-            except BadData:
-                pass
+        if isinstance(value, shapes):
+            for shape, one in shaped.items():
+                if isinstance(value, shape):
+                    return one(value)
+        for attempt in attempts:
+            found = attempt(value)
+            if found is not MISFIT:
+                return found
         raise BadData(f"expected {names}, got {shown(value)}")
 
     return convert
@@ -192,7 +248,8 @@ def distinct(kind: type[Any]) -> Callable[[Any], Any]:
     """Return what makes a set, or a frozenset, of a collection."""
 
     def make(members: Any) -> Any:
-        if not isinstance(members, set | frozenset):  # those came through a reader
+        # Sets came through a reader, which counts as well.
+        if len(members) > MOST_OF_ONE_HASH and not isinstance(members, (set, frozenset)):
             check_crowd(members)
         return kind(members)
 
@@ -266,71 +323,6 @@ def record(
     return convert
 
 
-def struct(kind: Any, classes: tuple[type, ...]) -> Converter:
-    """Take what msgspec makes a Struct of, or one of several."""
-    import msgspec
-
-    def convert(value: Any) -> Any:
-        if type(value) in classes:
-            return value
-        try:
-            return msgspec.convert(value, kind)
-        except UnicodeEncodeError:  # a key with half of a surrogate pair
-            raise BadData("expected text in UTF-8, got a lone surrogate") from None
-        except msgspec.ValidationError as error:
-            # Expected `str`, got `int` - at `$.text`
-            message, _, place = str(error).partition(" - at `$")
-            raise BadData(worded(message), place.removesuffix("`")[:200]) from None
-
-    try:
-        convert(())  # it looks at the annotations of the fields only now
-    except BadData:
-        pass
-    return convert
-
-
-def model(kind: Any, classes: tuple[type, ...]) -> Converter:
-    """Take what pydantic makes a model of, or a dataclass of its own, or one of several."""
-    import pydantic
-
-    validate = pydantic.TypeAdapter(kind).validate_python
-
-    def convert(value: Any) -> Any:
-        if type(value) in classes:
-            return value
-        check_decimals(value)
-        try:
-            return validate(value)
-        except pydantic.ValidationError as error:
-            # As JSON, of which only the first is read: a dict for each would cost a peer's list
-            # of 30,000 wrong items many times what it costs to find them.
-            told = error.json(include_url=False, include_context=False, include_input=False)
-            first, _ = JSONDecoder().raw_decode(told, 1)
-            others = error.error_count() - 1
-            more = f" (and {others} more)" if others else ""
-            bad = BadData(worded(first["msg"]) + more)
-            for step in reversed(first["loc"]):
-                bad = bad.under(step)
-            raise bad from None
-
-    return convert
-
-
-def check_decimals(value: Any) -> None:
-    """Refuse a Decimal that would be an int of more than MOST_DIGITS digits.
-
-    pydantic makes an int of a Decimal where a field is one: of `1e2147483647M` one of 900 MB.
-    """
-    left = [value]
-    for node in left:  # grows while it is walked
-        if isinstance(node, dict):
-            left += node.values()
-        elif isinstance(node, list | tuple | set | frozenset):
-            left += node
-        elif type(node) is Decimal and node.is_finite() and node.adjusted() >= MOST_DIGITS:
-            raise BadData(f"expected a Decimal below 1E+{MOST_DIGITS}, got {shown(node)}")
-
-
 def check_crowd(keys: Sequence[Any]) -> None:
     """Refuse keys or members of which too many differ and have one hash.
 
@@ -339,24 +331,25 @@ def check_crowd(keys: Sequence[Any]) -> None:
     """
     if len(keys) <= MOST_OF_ONE_HASH:
         return
+    marks = list(map(hash, keys))
+    counts = Counter(marks)
+    if max(counts.values()) <= MOST_OF_ONE_HASH:
+        return
     held: set[Any] = set()
-    counts: dict[int, int] = {}
-    for key in keys:
-        if isinstance(key, str | float) or key in held:
+    differing: dict[int, int] = {}
+    last: Any = None
+    for key, mark in zip(keys, marks, strict=True):
+        if key is last or counts[mark] <= MOST_OF_ONE_HASH or isinstance(key, KEYED):
             continue
-        held.add(key)
-        mark = hash(key)
-        counts[mark] = counts.get(mark, 0) + 1
-        if counts[mark] > MOST_OF_ONE_HASH:
-            raise BadData("expected keys or members that differ in their hashes")
+        last = key
+        if key not in held:
+            held.add(key)
+            differing[mark] = differing.get(mark, 0) + 1
+            if differing[mark] > MOST_OF_ONE_HASH:
+                raise BadData("expected keys or members that differ in their hashes")
 
 
 # -- words
-
-
-def worded(message: str) -> str:
-    """Give a framework's message as ours begin, and no longer: it may hold a peer's value."""
-    return message[:1].lower() + message[1:200]
 
 
 def shown(value: object) -> str:

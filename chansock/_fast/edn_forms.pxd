@@ -21,3 +21,6 @@ cdef int read_event(Source* s, int c, PyObject** parts) except -1
 cdef int with_text(Source* s, Py_ssize_t base) except -1
 # The same as a FrozenDict, or FrozenStrDict; it begins at `start`.
 cdef int freeze(Source* s, Py_ssize_t base, const uint8_t* start, bint has_text) except -1
+
+# An empty FrozenDict, to be filled and then frozen.
+cdef PyObject* new_frozen() except NULL

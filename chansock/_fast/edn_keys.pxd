@@ -20,3 +20,6 @@ cdef class Crowd:
 cdef Crowd admit(
     Source* s, const uint8_t* at, Crowd crowd, object container, object key,
     Py_ssize_t collisions, bint hashed)
+
+# One more ratio in a key or member, which begins at `at`.
+cdef int admit_ratio(Source* s, const uint8_t* at) except -1

@@ -5,6 +5,9 @@
 # Two that have one hash are compared, which takes as long as they are, but up to the product
 # of their lengths if inside them, too, there are members of one hash. For those the reader
 # keeps an account of the work, which the length of the whole text bounds.
+#
+# Python hashes a ratio in a microsecond, the time of ten other members, and does so up to three
+# times. Four bytes make a ratio, so the length of the text bounds their number, too.
 
 cimport cython
 from cpython.object cimport PyObject
@@ -13,10 +16,14 @@ from libc.stdint cimport uint8_t
 from chansock._fast.borrowed cimport PyLong_AsLongLongAndOverflow
 from chansock._fast.edn_source cimport Source, fail
 
+from chansock.values import FrozenDict
+
 cdef enum:
     MOST_OF_ONE_HASH = 32
     WORK_FREE = 200_000     # pairs of bytes: a millisecond, and the 32 edges of a small grid
     WORK_PER_BYTE = 16
+    RATIOS_FREE = 2048      # in keys and members: some 5 ms
+    BYTES_PER_RATIO = 64
 
 
 @cython.final
@@ -48,10 +55,14 @@ cdef Crowd admit(
     cdef Py_hash_t mark = 0
     if _is_keyed(key) or crowd is None and not hashed and _is_small(key):
         return crowd
+    if crowd is None and hashed and len(container) == 0 and type(key) is FrozenDict:
+        return None     # it has its hash, and is alone so far; the next one counts it, too
     try:
         mark = hash(key)
     except (TypeError, RecursionError) as error:    # what a reader function made
         fail(s, at, f"expected a key or member that can be hashed, got {error}")
+    if crowd is None and hashed and len(container) == 0:
+        return None     # as above
     if crowd is None:
         crowd = Crowd.__new__(Crowd)
     if not _is_small(key):
@@ -75,6 +86,14 @@ cdef Crowd admit(
                 fail(s, at, "expected keys that are soon told apart, got many of one hash, "
                             "which have members of one hash")
     return crowd
+
+
+cdef int admit_ratio(Source* s, const uint8_t* at) except -1:
+    cdef Py_ssize_t most = RATIOS_FREE + (s.end - s.start) // BYTES_PER_RATIO
+    s.ratios += 1
+    if s.ratios > most:
+        fail(s, at, f"expected at most {most} ratios in keys and members, got more")
+    return 0
 
 
 cdef int _count(Crowd crowd, object mark) except -1:

@@ -48,6 +48,7 @@ cdef struct Source:
     int depth                   # forms around the present one
     int discards                # above 0: inside `#_`, where no reader function is called
     Py_ssize_t collisions       # keys and members whose hash another had
+    Py_ssize_t ratios           # in keys and members
     double work                 # that telling such keys apart may have taken: pairs of bytes
     Name* key                   # the last keyword key; NULL: none yet
     # Members of the collections that are open, owned: a list is then made in its size at once.

@@ -36,6 +36,7 @@ cdef void open_source(
     s.depth = 0
     s.discards = 0
     s.collisions = 0
+    s.ratios = 0
     s.work = 0
     s.key = NULL
     s.items = s.room

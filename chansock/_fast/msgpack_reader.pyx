@@ -11,8 +11,8 @@ from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t, u
 from libc.string cimport memcpy
 
 from chansock._fast.borrowed cimport PyDict_GET_SIZE, PyUnicode_DATA, Py_TYPE
-from chansock._fast.edn_forms cimport freeze, with_text
-from chansock._fast.edn_keys cimport Crowd, admit
+from chansock._fast.edn_forms cimport freeze, new_frozen, with_text
+from chansock._fast.edn_keys cimport Crowd, admit, admit_ratio
 from chansock._fast.edn_names cimport keyword_trouble
 from chansock._fast.edn_numbers cimport ratio_of
 from chansock._fast.edn_source cimport (
@@ -308,7 +308,7 @@ cdef PyObject* _map(Read* r, const uint8_t* start, Py_ssize_t size, bint hashed)
     cdef bint is_string
     cdef Crowd crowd = None
     _announced(s, start, size, 2)
-    push(s, new_dict())
+    push(s, new_frozen() if hashed and size else new_dict())
     if size:
         _enter(s, start)
     for many in range(1, size + 1):
@@ -470,7 +470,7 @@ cdef PyObject* _extension(Read* r, const uint8_t* at, Py_ssize_t size, bint hash
         end = s.end
         s.pos = p
         s.end = p + size
-        value = _set(r, at, hashed) if kind == SET else _ratio(r, at)
+        value = _set(r, at, hashed) if kind == SET else _ratio(r, at, hashed)
         if s.pos != s.end:
             fail(s, s.pos, f"expected the end of an extension, got {s.end - s.pos} bytes more")
         s.end = end
@@ -505,7 +505,9 @@ cdef object _set(Read* r, const uint8_t* start, bint hashed):
     return frozenset(result) if hashed else result
 
 
-cdef object _ratio(Read* r, const uint8_t* at):
+cdef object _ratio(Read* r, const uint8_t* at, bint hashed):
+    if hashed:
+        admit_ratio(r.s, at)
     top = _integer(r)
     bottom = _integer(r)
     if bottom <= 0:     # so that its reduced form has no more bits than it has here

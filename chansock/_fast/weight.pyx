@@ -157,8 +157,10 @@ cdef int add_items(PyObject* items, Walk* walk) except -1:
     cdef PyObject* key
     cdef PyObject* item
     while PyDict_Next(items, &place, &key, &item):
-        # Readers make a short key once for all dicts: one that is shared counts nowhere.
-        if not PyUnicode_CheckExact(key) or references(key) == 1:
+        # Readers make a key once for all dicts that have it, so each dict counts its part.
+        if PyUnicode_CheckExact(key):
+            walk.total += size_of_text(key) // references(key)
+        else:
             add(key, walk)
         if add(item, walk):
             break

@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any, Final
 
+from chansock._fast.edn_forms import frozen
 from chansock._fast.edn_spelling import shown
 from chansock.errors import PacketError
 from chansock.packers.json_text import Opened, Pairs
 from chansock.packers.transit_strings import SCALARS, is_cacheable, name_of
 from chansock.values import (
     Char,
-    FrozenDict,
-    FrozenStrDict,
     Keyword,
     List,
     StrDict,
@@ -183,8 +182,8 @@ class Reader:
             if names:
                 known = set(names)
                 out = {Keyword(key) if key in known else key: out[key] for key in out}
-            return FrozenStrDict(out) if is_hashed else StrDict(out)
-        return FrozenDict(out) if is_hashed else out
+            return frozen(out, True) if is_hashed else StrDict(out)
+        return frozen(out, False) if is_hashed else out
 
     def _admit(self, key: Any, held: Any, counts: dict[int, int], is_hashed: bool) -> None:
         """Refuse a key or member that is there, or has the hash of too many."""
