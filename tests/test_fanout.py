@@ -508,6 +508,15 @@ def test_pairs_that_share_are_cut_as_pairs():
     assert ground.fanout.waiting <= 100 * ONE
 
 
+def test_of_many_that_wait_for_one_event_no_more_are_cut_than_it_takes():
+    ground = Ground(max_total=ONE + NODE + 100 * BOX)
+    for _ in range(105):
+        ground.box(None)
+    ground.fanout.broadcast(ground.fragment(1))
+    assert ground.fanout.waiting <= ONE + NODE + 100 * BOX
+    assert 0 < ground.lost() <= 10
+
+
 def test_past_the_total_a_part_of_it_is_freed_for_what_follows():
     ground = Ground(max_total=800 * ONE)
     boxes = [ground.box(None)[0] for _ in range(400)]

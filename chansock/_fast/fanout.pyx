@@ -739,7 +739,7 @@ cdef class Fanout:
 
         What waits for an outbox is the most that cutting it can free. So the search goes down
         from the largest, and those that would free less come later. Outboxes at one node are
-        cut together: one alone frees next to nothing.
+        cut one after the other, since one alone frees next to nothing.
         """
         cdef Py_ssize_t at
         cdef list waiters
@@ -790,10 +790,12 @@ cdef class Fanout:
         return 0
 
     cdef int cut_all(self, object boxes) except -1:
-        """Cut one outbox, or those of a list. Returns how many were not empty."""
+        """Cut one outbox, or as many of a list as it takes. Returns how many were not empty."""
         cdef Outbox box
         cdef int count = 0
         for box in boxes if type(boxes) is list else (boxes,):
+            if self.kept <= self.most_kept():
+                break                           # each frees a little, which may have been enough
             if box.tail is not self.root:       # else it is being written, or was just cut
                 self.cut(box, "budget")
                 count += 1
