@@ -109,13 +109,15 @@ class FakeTransport:
 class Fed:
     """One connection of an echo, upgraded; each piece is one read. Needs a running loop.
 
-    Unless told otherwise, the read buffer is overwritten after each read.
+    What a read leaves for later turns of the loop is taken at once. Unless told otherwise, the
+    read buffer is overwritten after each read.
     """
 
     def __init__(self, *, poisons: bool = True, **settings: Any) -> None:
         loop = asyncio.get_running_loop()
         self.transport = FakeTransport()
-        self._protocol = ServerProtocol(service(loop, Config(**settings) if settings else None))
+        self._service = service(loop, Config(**settings) if settings else None)
+        self._protocol = ServerProtocol(self._service)
         self._protocol.connection_made(self.transport)  # type: ignore[arg-type]
         self._memory = memoryview(self._protocol.get_buffer(-1))  # all of the shared buffer
         self._poison = b"\xff" * len(self._memory) if poisons else None
@@ -133,6 +135,8 @@ class Fed:
                 if self._poison is not None:
                     # Whoever still looks there sees no text, no frame and no number of ours.
                     self._memory[:] = self._poison
+                while self.transport.is_paused and not self.transport.is_closed:
+                    self._service.go_on()
 
     def close(self) -> None:
         self._protocol.connection_lost(None)
