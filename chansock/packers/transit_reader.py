@@ -31,6 +31,7 @@ MAP: Final = "^ "  # the first element of an array that is a map
 KEYED: Final = frozenset((str, Keyword, Symbol, Char, float))  # Python keys the hash of strings;
 # no more than 34 floats have one hash
 MARKS: Final = frozenset("~^")  # what begins a string that is more than its text
+LEAVES: Final = frozenset((int, float, bool, type(None)))  # what is its own value
 CODE_DIGITS: Final = [chr(48 + n) for n in range(44)]  # `^0` to `^[`, then `^10`
 MOST_CODES: Final = 44 * 44
 # The index that each code stands for.
@@ -125,7 +126,7 @@ class Reader:
             first = node[0] if node else None
             if type(first) is str and first[:1] in MARKS:
                 if first == MAP:
-                    return self._map, (_pairs(node[1:]), True)
+                    return self._map, (_pairs(node[1:]) if len(node) > 1 else (), True)
                 if first[1:2] == "#" or first[0] == "^":
                     head = self._full(first, False)
                     if head[:2] == "~#":
@@ -146,21 +147,33 @@ class Reader:
         return None, node
 
     def _vector(self, node: list[Any], is_hashed: bool) -> Any:
-        out = []
+        out: list[Any] = []
         for item in node:
-            read, value = self._open(item)
-            out.append(value if read is None else read(value, is_hashed))
+            kind = type(item)
+            if kind in LEAVES:
+                value = item
+            elif kind is list and (not item or type(item[0]) is list):  # plainly a vector
+                value = self._vector(item, is_hashed) if item else () if is_hashed else []
+            else:
+                read, value = self._open(item)
+                if read is not None:
+                    value = read(value, is_hashed)
+            out.append(value)
         return tuple(out) if is_hashed else out
 
     def _map(self, node: tuple[Iterable[tuple[Any, Any]], bool], is_hashed: bool) -> Any:
         """Make a map of (pairs, is_plain); `is_plain`: strings among the keys get codes as keys."""
         pairs, is_plain = node
+        if not pairs:
+            return frozen({}, False) if is_hashed else {}
         out: dict[Any, Any] = {}
         names = []  # the keys that are keywords, and have no type of their own yet
         has_text = False
         counts: dict[int, int] = {}
         for raw, item in pairs:
-            if type(raw) is str:
+            if type(raw) is str and len(raw) < 4 and raw[:1] not in MARKS and raw.isascii():
+                key, is_name = raw, False  # too short for a code
+            elif type(raw) is str:
                 text = self._full(raw, is_plain)
                 is_name = text[:2] == "~:"
                 key = name_of(text[2:]) if is_name else self._scalar(text)
@@ -175,8 +188,9 @@ class Reader:
                 names.append(key)
             elif type(key) is str:
                 has_text = True
-            self._admit(key, out, counts, is_hashed)
-            read, value = self._open(item)
+            if type(key) not in KEYED or key in out:
+                self._admit(key, out, counts, is_hashed)
+            read, value = (None, item) if type(item) in LEAVES else self._open(item)
             out[key] = value if read is None else read(value, is_hashed)
         if has_text:
             if names:
@@ -232,10 +246,11 @@ class Reader:
         out: set[Any] = set()
         counts: dict[int, int] = {}
         for item in node:
-            read, value = self._open(item)
+            read, value = (None, item) if type(item) in LEAVES else self._open(item)
             if read is not None:
                 value = read(value, True)
-            self._admit(value, out, counts, is_hashed)
+            if type(value) not in KEYED or value in out:
+                self._admit(value, out, counts, is_hashed)
             out.add(value)
         return frozenset(out) if is_hashed else out
 

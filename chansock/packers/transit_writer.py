@@ -2,7 +2,7 @@
 
 What edn refuses is refused here too: names that it cannot spell, plain keys that are no
 keywords, keys that are one on the wire. Bytes have a form here. One call for each array that
-is open, as in the reader.
+is open, as in the reader. A little past 400 lines, since most forms may stand in each other.
 """
 
 from __future__ import annotations
@@ -59,6 +59,8 @@ SEQUENCES: Final = frozenset((list, tuple, List, set, frozenset))
 KNOWN: Final = (
     MAPS | SEQUENCES | {type(None), bool, int, float, str, bytes, Keyword, Symbol, Char, Tagged}
 )
+COMPLETE: Final = KNOWN - {Tagged}  # lacks nothing, whatever its value
+ATOMS: Final = COMPLETE - MAPS - SEQUENCES
 
 
 class Writer:
@@ -127,7 +129,7 @@ class Writer:
             return self._map, value
         if kind in SEQUENCES:
             return self._sequence, value
-        known = self._known(value)
+        known = value if kind in COMPLETE else self._known(value)
         if known is not value and type(known) in KNOWN:
             return self._open(known)
         scalar = self._scalar(known)
@@ -146,15 +148,21 @@ class Writer:
         kind = type(value)
         out: list[Any] = []
         node: Any = out
-        is_set = kind is set or kind is frozenset
-        if is_set or kind is List:
+        is_set = False
+        if kind is not list and kind is not tuple:
+            is_set = kind is not List
             node = self._tag("set" if is_set else "list", out)
             level += 1
             if level > DEEPEST:
                 refuse_depth()
+        if not value:
+            return node
         unclear, item = self._unclear, None
         try:
             for item in value:
+                if type(item) is list or type(item) is tuple:
+                    out.append(self._sequence(item, level + 1))
+                    continue
                 write, inner = self._open(item)
                 out.append(inner if write is None else write(inner, level + 1))
         except EdnEncodeError as error:
@@ -178,11 +186,14 @@ class Writer:
                     return self._cmap(keys, value, level + 1, unclear)
                 break
         out: Any = {} if self._is_verbose else [MAP]
+        has_codes = self._codes is not None
         key = None
         try:
             for entry, known in zip(value.items(), keys, strict=True):
                 key, item = entry
-                name = self._coded(self._name(known, is_text), True)
+                name = self._name(known, is_text)
+                if has_codes and (len(name) > 3 or not name.isascii()):
+                    name = self._coded(name, True)
                 write, inner = self._open(item)
                 node = inner if write is None else write(inner, level + 1)
                 if self._is_verbose:
@@ -228,8 +239,11 @@ class Writer:
         unclear, keys, key = self._unclear, [], None
         try:
             for key in value:
-                known = self._known(key)
-                self._unclear += isinstance(known, float | datetime)
+                known = key if type(key) in COMPLETE else self._known(key)
+                if isinstance(known, float):
+                    self._unclear += not isfinite(known)
+                elif isinstance(known, datetime):
+                    self._unclear += known.tzinfo is not UTC
                 keys.append(known)
         except EdnEncodeError as error:
             lengthen(error, key)
@@ -238,6 +252,8 @@ class Writer:
 
     def _is_composite(self, key: Any) -> bool:
         kind = type(key)
+        if kind in ATOMS:
+            return False
         if kind is Tagged:
             return len(key.tag) != 1 or type(key.value) is not str
         return kind in MAPS or kind in SEQUENCES or isinstance(key, Fraction)
@@ -270,9 +286,10 @@ class Writer:
         for member in members:
             if type(member) is str and not is_text:
                 member = Keyword(member)
-            text = serialize(self._spelling.tree(member, 0))
+            tree = self._spelling.tree(member, 0)
+            text = repr(tree)
             if text in seen:
-                shown_text = text[:80].decode("utf-8", "replace")
+                shown_text = serialize(tree)[:80].decode("utf-8", "replace")
                 raise EdnEncodeError(f"expected distinct keys or members, got {shown_text} again")
             seen.add(text)
 
@@ -357,7 +374,8 @@ class Writer:
 class _Spelling(Writer):
     """Writes values to see which are one on the wire; they are known to be writable.
 
-    Instead of what has parts stands a number, which another one has if it is written alike. So
+    Two trees have one repr if they have one text; a repr takes a third of the time. Instead of
+    what has parts stands a number, which another one has if it is written alike. So
     each is written once, however many sets and maps stand around it.
     """
 
@@ -365,7 +383,7 @@ class _Spelling(Writer):
 
     def __init__(self, is_verbose: bool, tagged: bool, default: Default | None) -> None:
         super().__init__(is_verbose=is_verbose, has_codes=False, tagged=tagged, default=default)
-        self._numbers: dict[bytes, int] = {}
+        self._numbers: dict[str, int] = {}
         self._parts: dict[int, tuple[Any, list[int]]] = {}  # by id; the value is kept, so is its id
 
     def _open(self, value: Any) -> Opened:
@@ -374,7 +392,7 @@ class _Spelling(Writer):
             return None, node
         found = self._parts.get(id(node))
         if found is None:
-            text = serialize(write(node, 1))
+            text = repr(write(node, 1))
             found = node, [self._numbers.setdefault(text, len(self._numbers))]
             self._parts[id(node)] = found
         return None, found[1]
@@ -382,7 +400,7 @@ class _Spelling(Writer):
     def _sequence(self, value: Any, level: int) -> Any:
         node = super()._sequence(value, level)
         if type(value) is frozenset:  # in an order of its own, which no other one need have
-            (node["~#set"] if self._is_verbose else node[1]).sort(key=serialize)
+            (node["~#set"] if self._is_verbose else node[1]).sort(key=repr)
         return node
 
     def _check_distinct(self, members: Any, is_text: bool) -> None:
