@@ -406,6 +406,12 @@ def test_an_array_takes_one_call_at_most(outer: str) -> None:
         assert calls_of(lambda value=value: Transit().packet(value, None)) < 2100
 
 
+def test_what_a_code_stands_for_is_read_once() -> None:
+    text = f'["~:abcd",{",".join(["^0"] * 2000)}]'.replace("^0", '"^0"')
+    assert read(text) == [K("abcd")] * 2001
+    assert calls_of(lambda: read(text)) < 4100
+
+
 def test_members_are_told_apart_without_an_encoder_for_each() -> None:
     members = [float("nan"), *((n,) for n in range(1000))]
     assert calls_of(lambda: Transit().packet(set(members), None)) < 12_000

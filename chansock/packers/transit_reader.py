@@ -51,11 +51,12 @@ MOST_CROWDED: Final = 1000  # pairs of one hash inside keys and members, in a pa
 class Reader:
     """Reads one packet of `size` bytes; the codes that it has met are its state."""
 
-    __slots__ = ("_codes", "_crowded", "_expandable", "_tagged")
+    __slots__ = ("_codes", "_crowded", "_expandable", "_scalars", "_tagged")
 
     def __init__(self, size: int, *, tagged: bool) -> None:
         self._tagged = tagged
         self._codes: list[str] = []
+        self._scalars: dict[str, Any] = {}  # what strings mean that codes stand for
         self._crowded = 0
         self._expandable = FREE_EXPANDED + MOST_EXPANDED * size
 
@@ -92,6 +93,16 @@ class Reader:
             )
         return text
 
+    def _marked(self, text: str) -> Any:
+        """Read a string that is more than its text, and no key."""
+        if text[0] != "^" or text == MAP:
+            return self._scalar(self._full(text, False))
+        full = self._coded(text)
+        value = self._scalars.get(full)
+        if value is None:
+            value = self._scalars[full] = self._scalar(full)
+        return value
+
     def _scalar(self, text: str) -> Any:
         """Read a string that is no code."""
         if text[:1] != "~" or len(text) == 1:
@@ -121,14 +132,14 @@ class Reader:
         if kind is str:
             if node[:1] not in MARKS:
                 return None, node
-            return None, self._scalar(self._full(node, False))
+            return None, self._marked(node)
         if kind is list:
             first = node[0] if node else None
             if type(first) is str and first[:1] in MARKS:
                 if first == MAP:
                     return self._map, (_pairs(node[1:]) if len(node) > 1 else (), True)
                 if first[1:2] == "#" or first[0] == "^":
-                    head = self._full(first, False)
+                    head = self._coded(first) if first[0] == "^" else self._full(first, False)
                     if head[:2] == "~#":
                         if len(node) != 2:
                             raise PacketError(
@@ -152,6 +163,8 @@ class Reader:
             kind = type(item)
             if kind in LEAVES:
                 value = item
+            elif kind is str:
+                value = self._marked(item) if item[:1] in MARKS else item
             elif kind is list and (not item or type(item[0]) is list):  # plainly a vector
                 value = self._vector(item, is_hashed) if item else () if is_hashed else []
             else:
