@@ -471,6 +471,34 @@ def test_a_value_too_deep_to_be_shown_is_no_member_of_an_enum():
         converter(Color)(deep)
 
 
+def test_a_value_with_parts_is_not_shown_to_find_a_member():
+    class Shown(list[int]):
+        def __repr__(self) -> str:
+            raise AssertionError("expected no repr")
+
+    class Pair(Enum):
+        SMALL = (1, 2)
+
+    class Bits(IntFlag):
+        ONE = 1
+        TWO = 2
+
+    class Hooked(Enum):
+        FIRST = 1
+
+        @classmethod
+        def _missing_(cls, value: object) -> Any:
+            return cls.FIRST if value == [1] else None
+
+    for value in (Shown(), (Shown(),), {"a": Shown()}, Tagged("a", Shown())):
+        with pytest.raises(BadData, match="expected one of 'red', 'blue', got "):
+            converter(Color)(value)
+        with pytest.raises(BadData, match="expected one of 1, 2, got "):
+            converter(Bits)(value)
+    assert converter(Pair)((1, 2)) is Pair.SMALL
+    assert converter(Hooked)([1]) is Hooked.FIRST
+
+
 class Count(pydantic.BaseModel):
     n: int
     of: list[int] = []

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeAlias
 from weakref import WeakKeyDictionary, WeakSet
 
 from chansock.errors import BadData
+from chansock.values import Tagged
 
 __all__ = [
     "SCALARS",
@@ -47,6 +48,7 @@ ATTEMPTS: Final[WeakKeyDictionary[Converter, Converter]] = WeakKeyDictionary()
 PURE: Final[WeakSet[Converter]] = WeakSet()
 # The exact types of the values that a converter returns as they are.
 KEPT: Final[WeakKeyDictionary[Converter, frozenset[type]]] = WeakKeyDictionary()
+PARTED: Final = (list, tuple, dict, set, frozenset, Tagged)
 FEW: Final = 32  # items that are converted one by one
 
 KEYED: Final = (str, float)  # Python keys the hash of strings; no more than 34 floats have one
@@ -183,8 +185,12 @@ def parsed(
 def member(kind: type[Enum]) -> Converter:
     """Take a member of an Enum by its value."""
     has_bool = any(isinstance(one.value, bool) for one in kind)
+    has_parts = any(isinstance(one.value, PARTED) for one in kind)
+    has_hook = kind._missing_.__module__ != "enum"
 
     def attempt(value: Any) -> Any:
+        if isinstance(value, PARTED) and not has_parts and not has_hook:
+            return MISFIT  # the error of the Enum would show all of it
         try:
             if not isinstance(value, bool) or has_bool:  # True is equal to 1
                 return kind(value)
