@@ -32,6 +32,7 @@ from chansock.packers.json_text import (
 from chansock.packers.transit_reader import CODE_DIGITS, MAP, MOST_CODES
 from chansock.packers.transit_strings import (
     check_tag,
+    decimal,
     is_cacheable,
     key_name,
     keyword,
@@ -59,8 +60,8 @@ SEQUENCES: Final = frozenset((list, tuple, List, set, frozenset))
 KNOWN: Final = (
     MAPS | SEQUENCES | {type(None), bool, int, float, str, bytes, Keyword, Symbol, Char, Tagged}
 )
-COMPLETE: Final = KNOWN - {Tagged}  # lacks nothing, whatever its value
-ATOMS: Final = COMPLETE - MAPS - SEQUENCES
+COMPLETE: Final = (KNOWN - {Tagged}) | {UUID}  # lacks nothing, whatever its value
+ATOMS: Final = (COMPLETE | {Decimal, datetime}) - MAPS - SEQUENCES
 
 
 class Writer:
@@ -129,6 +130,8 @@ class Writer:
             return self._map, value
         if kind in SEQUENCES:
             return self._sequence, value
+        if kind is Decimal and value.is_finite():
+            return None, decimal(value)
         known = value if kind in COMPLETE else self._known(value)
         if known is not value and type(known) in KNOWN:
             return self._open(known)
@@ -182,7 +185,7 @@ class Writer:
         for key in value:
             if type(key) is not str and type(key) is not Keyword:
                 keys, unclear = self._known_keys(value)
-                if any(self._is_composite(key) for key in keys):
+                if any(map(self._is_composite, keys)):
                     return self._cmap(keys, value, level + 1, unclear)
                 break
         out: Any = {} if self._is_verbose else [MAP]
@@ -311,6 +314,8 @@ class Writer:
 
     def _known(self, value: Any) -> Any:
         """Give what stands for a value: itself, or what its class or default= makes of it."""
+        if type(value) is Decimal and value.is_finite():
+            return value
         for _ in range(DEEPEST):
             expected = self._lack(value)
             if expected is None:
@@ -367,7 +372,7 @@ class Writer:
             self._unclear += value.tzinfo is not UTC
             return moment(value, self._is_verbose)
         if isinstance(value, Decimal):
-            return f"~f{edn.dumps(value)[:-1].decode()}"
+            return decimal(value)
         return None
 
 
