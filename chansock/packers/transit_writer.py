@@ -276,6 +276,8 @@ class Writer:
             return whole(key)
         if kind is float:
             return real(key)
+        if kind is Decimal:
+            return decimal(key)
         spelled: str = self._scalar(key)
         return spelled
 
