@@ -31,6 +31,7 @@ MAP: Final = "^ "  # the first element of an array that is a map
 KEYED: Final = frozenset((str, Keyword, Symbol, Char, float))  # Python keys the hash of strings;
 # no more than 34 floats have one hash
 MARKS: Final = frozenset("~^")  # what begins a string that is more than its text
+NO_ENTRIES: Final = frozen({}, False)
 LEAVES: Final = frozenset((int, float, bool, type(None)))  # what is its own value
 CODE_DIGITS: Final = [chr(48 + n) for n in range(44)]  # `^0` to `^[`, then `^10`
 MOST_CODES: Final = 44 * 44
@@ -148,7 +149,7 @@ class Reader:
                         return self._tag(head[2:], node[1])
             return self._vector, node
         if kind is Pairs:
-            if len(node) == 1:
+            if len(node) == 1 and node[0][0][:1] in MARKS:
                 ((first, rep),) = node
                 if first[:2] == "~#" or (first[:1] == "^" and first != MAP):
                     head = self._full(first, True)
@@ -178,7 +179,7 @@ class Reader:
         """Make a map of (pairs, is_plain); `is_plain`: strings among the keys get codes as keys."""
         pairs, is_plain = node
         if not pairs:
-            return frozen({}, False) if is_hashed else {}
+            return NO_ENTRIES if is_hashed else {}
         out: dict[Any, Any] = {}
         names = []  # the keys that are keywords, and have no type of their own yet
         has_text = False
