@@ -381,6 +381,15 @@ def test_keys_of_one_hash_are_refused_before_they_cost() -> None:
     assert "got many of one hash" in refused(f'["~#set",[{sets}]]')
 
 
+@pytest.mark.parametrize("around", [lambda v: (v,), lambda v: ((v,),), lambda v: ((0, (v,)), 1)])
+def test_an_enum_in_arrays_is_one_with_its_value(around: Any) -> None:
+    class Pair(enum.Enum):
+        SMALL = (1, 2)
+
+    with pytest.raises(EdnEncodeError, match="expected distinct keys or members"):
+        Transit().packet({around(Pair.SMALL), around((1, 2))}, None)
+
+
 def calls_of(call: Any) -> int:
     """Return how many functions of Python a call makes."""
     calls = 0

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 from math import isfinite
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from uuid import UUID
 
 from chansock import edn
@@ -81,6 +81,9 @@ class Writer:
         self._tagged = tagged
         self._default = default
         self._unclear = 0  # values so far that may be one on the wire, and are two in Python
+
+    # What `_open` would return with `_sequence`.
+    _vectors: ClassVar[tuple[type, ...]] = (list, tuple)
 
     def tree(self, value: Any, level: int) -> Any:
         """Return the tree of a value, `level` arrays deep. Raises EdnEncodeError."""
@@ -160,10 +163,14 @@ class Writer:
                 refuse_depth()
         if not value:
             return node
-        unclear, item = self._unclear, None
+        unclear, item, vectors = self._unclear, None, self._vectors
         try:
             for item in value:
-                if type(item) is list or type(item) is tuple:
+                inner_kind = type(item)
+                if inner_kind is int and -MOST_WHOLE <= item <= MOST_WHOLE:
+                    out.append(item)
+                    continue
+                if inner_kind in vectors:
                     out.append(self._sequence(item, level + 1))
                     continue
                 write, inner = self._open(item)
@@ -388,13 +395,15 @@ class _Spelling(Writer):
 
     __slots__ = ("_numbers", "_parts")
 
+    _vectors = ()
+
     def __init__(self, is_verbose: bool, tagged: bool, default: Default | None) -> None:
         super().__init__(is_verbose=is_verbose, has_codes=False, tagged=tagged, default=default)
         self._numbers: dict[str, int] = {}
         self._parts: dict[int, tuple[Any, list[int]]] = {}  # by id; the value is kept, so is its id
 
     def _open(self, value: Any) -> Opened:
-        write, node = super()._open(value)
+        write, node = Writer._open(self, value)
         if write is None:
             return None, node
         found = self._parts.get(id(node))
