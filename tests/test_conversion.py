@@ -540,6 +540,7 @@ def calls_of(convert: Any, value: Any) -> tuple[Any, int]:
         (set[float], [1, 2]),
         (frozenset[Color], ["red", "blue"]),
         (list[Decimal | None], [1, None]),
+        (list[Decimal | str], edn.loads('[a :a "a"]')),
     ],
 )
 def test_leaves_that_come_again_are_converted_once(kind, items):

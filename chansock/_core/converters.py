@@ -290,7 +290,14 @@ def each_once(item: Converter, value: Any, is_hashed: bool) -> list[Any]:
     `is_hashed`: return no item twice for those either, since they go into a set.
     The shortest leaves of a packet are few objects, or few texts, and may come 60,000 times.
     """
-    marks: list[Any] = [one if type(one) is str else id(one) for one in value]
+    marks: list[Any] = [
+        one
+        if type(one) is str
+        else (type(one), one)
+        if isinstance(one, str)  # a Symbol, which is equal to its text
+        else id(one)
+        for one in value
+    ]
     known = dict(zip(marks, value, strict=True))
     results: dict[Any, Any] = {}
     mark: Any = None
