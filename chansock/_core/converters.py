@@ -266,6 +266,8 @@ def many(names: str, made: type[Any], item: Converter, *taken: type) -> Converte
             raise BadData(f"expected {names}, got {shown(value)}")
         if not value:
             return made() if empty is None else empty
+        if len(value) == 1 and type(next(iter(value))) in same:  # the most that a packet can hold
+            return made(value)
         if item is anything or same.issuperset(map(type, value)):
             found = value
         elif is_pure and len(value) > FEW:
