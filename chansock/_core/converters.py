@@ -287,14 +287,15 @@ def many(names: str, made: type[Any], item: Converter, *taken: type) -> Converte
 
 
 def each_once(item: Converter, value: Any, is_hashed: bool) -> list[Any]:
-    """Convert the items of a collection, and each object or text that comes again only once.
+    """Convert the items of a collection; what comes again as the same object or text only once.
 
+    Small negative integers are objects of their own, so they are compared by value.
     `is_hashed`: return no item twice for those either, since they go into a set.
     The shortest leaves of a packet are few objects, or few texts, and may come 60,000 times.
     """
     marks: list[Any] = [
         one
-        if type(one) is str
+        if type(one) is str or (type(one) is int and -256 < one < 0)  # no id is below 0
         else (type(one), one)
         if isinstance(one, str)  # a Symbol, which is equal to its text
         else id(one)
