@@ -471,6 +471,34 @@ def test_a_value_too_deep_to_be_shown_is_no_member_of_an_enum():
         converter(Color)(deep)
 
 
+def test_a_value_with_parts_is_not_shown_to_find_a_member():
+    class Shown(list[int]):
+        def __repr__(self) -> str:
+            raise AssertionError("expected no repr")
+
+    class Pair(Enum):
+        SMALL = (1, 2)
+
+    class Bits(IntFlag):
+        ONE = 1
+        TWO = 2
+
+    class Hooked(Enum):
+        FIRST = 1
+
+        @classmethod
+        def _missing_(cls, value: object) -> Any:
+            return cls.FIRST if value == [1] else None
+
+    for value in (Shown(), (Shown(),), {"a": Shown()}, Tagged("a", Shown())):
+        with pytest.raises(BadData, match="expected one of 'red', 'blue', got "):
+            converter(Color)(value)
+        with pytest.raises(BadData, match="expected one of 1, 2, got "):
+            converter(Bits)(value)
+    assert converter(Pair)((1, 2)) is Pair.SMALL
+    assert converter(Hooked)([1]) is Hooked.FIRST
+
+
 class Count(pydantic.BaseModel):
     n: int
     of: list[int] = []
@@ -484,6 +512,69 @@ def test_no_decimal_makes_an_integer_without_bound(exponent):
         with pytest.raises(BadData, match=r"expected a Decimal below 1E\+4300, got Decimal"):
             convert(data)
     assert convert({"n": Decimal("1E+4299")}).n == 10**4299
+
+
+def calls_of(convert: Any, value: Any) -> tuple[Any, int]:
+    """Return what a converter returns, and how many functions of Python it calls."""
+    calls = 0
+
+    def note(frame: Any, event: str, _: Any) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    sys.setprofile(note)
+    try:
+        found = convert(value)
+    finally:
+        sys.setprofile(None)
+    return found, calls
+
+
+@pytest.mark.parametrize(
+    ("kind", "items"),
+    [
+        (list[Decimal], [1, 2]),
+        (list[Decimal | uuid.UUID | str], ["", "a"]),
+        (list[int | str | None], [1, "", None]),
+        (list[Literal["a", 1]], ["a", 1]),
+        (set[float], [1, 2]),
+        (frozenset[Color], ["red", "blue"]),
+        (list[Decimal | None], [1, None]),
+        (list[Decimal | str], edn.loads('[a :a "a"]')),
+        (set[Decimal], [int("-24"), int("-128"), 3]),
+    ],
+)
+def test_leaves_that_come_again_are_converted_once(kind, items):
+    convert = converter(kind)
+    many = [int(str(n)) if type(n) is int else n for n in items * 1000]  # not one object
+    found, calls = calls_of(convert, many)
+    one_by_one = [next(iter(convert([item]))) for item in items * 1000]
+    assert list(map(repr, found)) == list(map(repr, type(found)(one_by_one)))
+    assert calls < 50
+
+
+def test_items_of_the_type_are_not_converted_one_by_one():
+    for kind, items in ((int, [1, 2]), (str, ["a", "b"]), (int | None, [1, None])):
+        assert calls_of(converter(list[kind]), items * 1000) == (items * 1000, 1)
+    found, calls = calls_of(converter(set[frozenset[int]]), [[n % 2] for n in range(1000)])
+    assert found == {frozenset((0,)), frozenset((1,))}
+    assert calls < 1100
+
+
+@pytest.mark.parametrize(
+    ("kind", "items", "got"),
+    [
+        (list[int], [1] * 40 + [True], "True"),
+        (list[Literal[1]], [1] * 40 + [True, 1], "True"),
+        (list[Decimal], [1, "2"] * 20 + [[], 1, []], "list"),
+        (set[Decimal], [1, "2"] * 20 + ["x", "x"], "'x'"),
+        (list[bool | str], ["a", True] * 20 + [1], "1"),
+        (list[list[int]], [[1]] * 40 + [None], "nil"),
+    ],
+)
+def test_the_first_item_that_does_not_fit_is_named(kind, items, got):
+    with pytest.raises(BadData, match=rf"got {got} at \[40\]"):
+        converter(kind)(items)
 
 
 def test_many_faults_of_a_model_cost_no_object_for_each() -> None:

@@ -92,6 +92,30 @@ def test_a_value_that_holds_more_than_its_weight_is_found() -> None:
     assert {fault.kind for fault in found.finish(lambda line: None)} == {"weight"}
 
 
+class Sized(JSON):
+    """JSON that notes the sizes of the packets that it reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[int] = []
+
+    def unpack(self, view: memoryview, /) -> tuple[Any, Any]:
+        self.sizes.append(view.nbytes)
+        return super().unpack(view)
+
+
+def test_recipes_are_ranked_and_measured_in_full_size() -> None:
+    packer = Sized()
+    made = Search(FORMS["json"], packer, Random(1), size=64)
+    full = 3 * made.size
+    assert max(packer.sizes) > full  # or a limit that cuts large packets short hides the others
+    made.kept = {"peak": made.kept["peak"]}
+    assert len(made.kept["peak"]) == cost.KEPT
+    packer.sizes.clear()
+    made.finish(lambda line: None)
+    assert sum(size > full for size in packer.sizes) >= cost.KEPT
+
+
 def test_a_slow_cpu_does_not_count() -> None:
     clock = cost.Clock()
     clock.fastest = cost.cpu_time(lambda: json.loads(cost.REFERENCE), 5) / 1000

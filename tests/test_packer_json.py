@@ -189,6 +189,17 @@ def test_what_is_no_json_or_would_merge_is_refused(text: str | bytes) -> None:
         unpack(text)
 
 
+def test_brackets_in_strings_are_no_depth() -> None:
+    text = "[{" * 1000 + '"\\' + "]}" * 1000
+    assert unpack(json.dumps([text, 1])) == (text, 1)
+    assert unpack(json.dumps([{text: [[text]]}, 1])) == ({text: [[text]]}, 1)
+    for text in ('"', "\\", '\\"', '"]'):
+        deep = json.dumps(text) + "]" * 500
+        assert unpack("[" * 500 + deep)[1] is None
+        with pytest.raises(PacketError, match="at most 500 arrays"):
+            unpack("[" * 501 + deep + "]")
+
+
 def test_a_repeated_key_is_found_in_linear_work() -> None:
     def packet(keys: int) -> bytes:
         pairs = [f'"{n}":1' for n in range(keys)]

@@ -36,7 +36,6 @@ from chansock._core.converters import (
     SCALARS,
     Converter,
     anything,
-    distinct,
     either,
     instance,
     literal,
@@ -123,8 +122,8 @@ class _Maker:
         if base in LISTS:
             return many("a list", list, self._item(args), list, tuple)
         if base in SETS:
-            made = distinct(set if base is set else frozenset)
-            return many("a set", made, self._item(args), set, frozenset, list, tuple)
+            made = set if base is set else frozenset
+            return many("a set", made, self._item(args), list, tuple, set, frozenset)
         if base is tuple:
             if not args or args[-1] is Ellipsis:
                 return many("a list", tuple, self._item(args[:1]), list, tuple)

@@ -1,7 +1,7 @@
 """The converters: each makes a function that takes decoded data of one type, or raises BadData.
 
-What it gives for a value that is of the type already is that value. Which of them is for
-which type is of `conversion`. Nothing of a type checker's is known here.
+A value that has the type already is returned as it is. `conversion` chooses the converter of a
+type. The file is a little past 400 lines because lists, sets, and maps share what bounds them.
 """
 
 from __future__ import annotations
@@ -10,16 +10,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from enum import Enum
+from itertools import compress
+from types import NoneType
 from typing import Any, Final, TypeAlias
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from chansock.errors import BadData
+from chansock.values import Tagged
 
 __all__ = [
     "SCALARS",
     "Converter",
     "anything",
-    "distinct",
     "either",
     "instance",
     "literal",
@@ -41,6 +43,13 @@ MISFIT: Final = object()
 # Converters and what each consists of: a function that returns MISFIT where the converter raises.
 # A union tries several for each value, and an error takes ten times as long.
 ATTEMPTS: Final[WeakKeyDictionary[Converter, Converter]] = WeakKeyDictionary()
+
+# Converters that return the same value whenever they are called with the same one.
+PURE: Final[WeakSet[Converter]] = WeakSet()
+# The exact types of the values that a converter returns as they are.
+KEPT: Final[WeakKeyDictionary[Converter, frozenset[type]]] = WeakKeyDictionary()
+PARTED: Final = (list, tuple, dict, set, frozenset, Tagged)
+FEW: Final = 32  # items that are converted one by one
 
 KEYED: Final = (str, float)  # Python keys the hash of strings; no more than 34 floats have one
 MOST_OF_ONE_HASH: Final = 32  # keys or members, as in the readers
@@ -68,6 +77,7 @@ def raising(names: str, attempt: Converter) -> Converter:
         return found
 
     ATTEMPTS[convert] = attempt
+    PURE.add(convert)
     return convert
 
 
@@ -116,6 +126,9 @@ def truth(value: Any) -> bool:
 
 
 SCALARS: Final[dict[type, Converter]] = {str: text, int: whole, float: real, bool: truth}
+for one_kind, scalar in ((NoneType, nothing), *SCALARS.items()):
+    PURE.add(scalar)
+    KEPT[scalar] = frozenset((one_kind,))
 
 
 def _is_whole(value: Any) -> bool:
@@ -172,8 +185,12 @@ def parsed(
 def member(kind: type[Enum]) -> Converter:
     """Take a member of an Enum by its value."""
     has_bool = any(isinstance(one.value, bool) for one in kind)
+    has_parts = any(isinstance(one.value, PARTED) for one in kind)
+    has_hook = kind._missing_.__module__ != "enum"
 
     def attempt(value: Any) -> Any:
+        if isinstance(value, PARTED) and not has_parts and not has_hook:
+            return MISFIT  # the error of the Enum would show all of it
         try:
             if not isinstance(value, bool) or has_bool:  # True is equal to 1
                 return kind(value)
@@ -202,7 +219,15 @@ def literal(options: tuple[Any, ...]) -> Converter:
 
 def optional(convert: Converter) -> Converter:
     """Take nil besides."""
-    return lambda value: None if value is None else convert(value)
+
+    def converted(value: Any) -> Any:
+        return None if value is None else convert(value)
+
+    if convert in PURE:
+        PURE.add(converted)
+    if convert in KEPT:
+        KEPT[converted] = KEPT[convert] | {NoneType}
+    return converted
 
 
 def either(names: str, converters: list[Converter], shaped: dict[type, Converter]) -> Converter:
@@ -222,38 +247,71 @@ def either(names: str, converters: list[Converter], shaped: dict[type, Converter
                 return found
         raise BadData(f"expected {names}, got {shown(value)}")
 
+    if PURE.issuperset(one for one in converters if one not in shaped.values()):
+        PURE.add(convert)
+    if real not in converters and all(one in KEPT for one in converters):
+        KEPT[convert] = frozenset().union(*(KEPT[one] for one in converters))
     return convert
 
 
-def many(names: str, made: Callable[[Any], Any], item: Converter, *taken: type) -> Converter:
+def many(names: str, made: type[Any], item: Converter, *taken: type) -> Converter:
     """Take a collection, each item converted."""
+    is_hashed = issubclass(made, set | frozenset)
+    is_pure = item in PURE
+    same = KEPT.get(item, frozenset())
+    empty = None if made in (list, set) else made()
 
     def convert(value: Any) -> Any:
         if type(value) not in taken and not isinstance(value, taken):
             raise BadData(f"expected {names}, got {shown(value)}")
-        if item is anything or not value:
+        if not value:
+            return made() if empty is None else empty
+        if len(value) == 1 and type(next(iter(value))) in same:  # the most that a packet can hold
             return made(value)
-        found = []
-        try:
-            for one in value:
-                found.append(item(one))  # as many as there were before a fault
-        except BadData as error:
-            raise error.under(len(found)) from None
+        if item is anything or same.issuperset(map(type, value)):
+            found = value
+        elif is_pure and len(value) > FEW:
+            found = each_once(item, value, is_hashed)
+        else:
+            found = []
+            try:
+                found.extend(map(item, value))  # keeps those before a fault
+            except BadData as error:
+                raise error.under(len(found)) from None
+        # Sets came through a reader, which counts as well.
+        if is_hashed and len(found) > MOST_OF_ONE_HASH and type(found) not in (set, frozenset):
+            check_crowd(found)
         return made(found)
 
     return convert
 
 
-def distinct(kind: type[Any]) -> Callable[[Any], Any]:
-    """Return what makes a set, or a frozenset, of a collection."""
+def each_once(item: Converter, value: Any, is_hashed: bool) -> list[Any]:
+    """Convert the items of a collection; what comes again as the same object or text only once.
 
-    def make(members: Any) -> Any:
-        # Sets came through a reader, which counts as well.
-        if len(members) > MOST_OF_ONE_HASH and not isinstance(members, (set, frozenset)):
-            check_crowd(members)
-        return kind(members)
-
-    return make
+    Small negative integers are objects of their own, so they are compared by value.
+    `is_hashed`: return no item twice for those either, since they go into a set.
+    The shortest leaves of a packet are few objects, or few texts, and may come 60,000 times.
+    """
+    marks: list[Any] = [
+        one
+        if type(one) is str or (type(one) is int and -256 < one < 0)  # no id is below 0
+        else (type(one), one)
+        if isinstance(one, str)  # a Symbol, which is equal to its text
+        else id(one)
+        for one in value
+    ]
+    known = dict(zip(marks, value, strict=True))
+    results: dict[Any, Any] = {}
+    mark: Any = None
+    attempt = ATTEMPTS.get(item, item)
+    try:
+        for mark, one in known.items():
+            found = attempt(one)
+            results[mark] = item(one) if found is MISFIT else found  # raises
+    except BadData as error:
+        raise error.under(marks.index(mark)) from None
+    return list(results.values() if is_hashed else map(results.__getitem__, marks))
 
 
 def row(items: list[Converter]) -> Converter:
@@ -279,6 +337,8 @@ def mapping(key: Converter, item: Converter) -> Converter:
     def convert(value: Any) -> Any:
         if not isinstance(value, dict):
             raise BadData(f"expected a map, got {shown(value)}")
+        if not value:
+            return {}
         names: list[Any] = []
         items: list[Any] = []
         for name, one in value.items():
@@ -335,16 +395,16 @@ def check_crowd(keys: Sequence[Any]) -> None:
     counts = Counter(marks)
     if max(counts.values()) <= MOST_OF_ONE_HASH:
         return
+    crowds = {mark for mark, count in counts.items() if count > MOST_OF_ONE_HASH}
+    suspects = list(compress(keys, map(crowds.__contains__, marks)))
     held: set[Any] = set()
-    differing: dict[int, int] = {}
-    last: Any = None
-    for key, mark in zip(keys, marks, strict=True):
-        if key is last or counts[mark] <= MOST_OF_ONE_HASH or isinstance(key, KEYED):
-            continue
-        last = key
-        if key not in held:
-            held.add(key)
-            differing[mark] = differing.get(mark, 0) + 1
+    differing: Counter[int] = Counter()
+    for at in range(0, len(suspects), MOST_OF_ONE_HASH):  # no more are compared with each other
+        new = set(suspects[at : at + MOST_OF_ONE_HASH]) - held
+        held |= new
+        for key in new:
+            mark = hash(key)
+            differing[mark] += not isinstance(key, KEYED)
             if differing[mark] > MOST_OF_ONE_HASH:
                 raise BadData("expected keys or members that differ in their hashes")
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from json import JSONDecoder, JSONEncoder
 from typing import Any, Final, NoReturn, TypeAlias
 
+from chansock._fast.brackets import deepest
 from chansock._fast.edn_spelling import shown
 from chansock.errors import EdnEncodeError, PacketError
 
@@ -71,8 +72,8 @@ def parse(view: memoryview, form: str, decode: Callable[[str], Any] | None = Non
         raise PacketError(f"expected a packet in {form}, got none: {error}") from None
     if "\\u" in text and any(found.lastindex for found in _ESCAPES.finditer(text)):
         raise PacketError(f"expected a packet in {form}, got half of a surrogate pair")
-    if text.count("[") + text.count("{") > DEEPEST:
-        _check_depth(tree)
+    if deepest(view) > DEEPEST:
+        raise _too_deep()
     return tree
 
 
@@ -88,23 +89,6 @@ def take_apart(packet: Any) -> tuple[Any, Any]:
 def refuse_constant(name: str) -> NoReturn:
     """Raise for NaN and the infinities, which are no JSON; a JSONDecoder's parse_constant."""
     raise ValueError(f"expected a JSON value, got {name}")
-
-
-def _check_depth(tree: Any) -> None:
-    level, depth = [tree], 0
-    while level:
-        inner: list[Any] = []
-        for node in level:
-            if isinstance(node, dict):
-                inner += node.values()
-            elif type(node) is Pairs:
-                inner += [item for _, item in node]
-            else:
-                inner += node
-        level = [node for node in inner if isinstance(node, list | dict)]
-        depth += 1
-        if level and depth >= DEEPEST:
-            raise _too_deep()
 
 
 def _too_deep() -> PacketError:

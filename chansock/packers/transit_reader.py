@@ -31,6 +31,8 @@ MAP: Final = "^ "  # the first element of an array that is a map
 KEYED: Final = frozenset((str, Keyword, Symbol, Char, float))  # Python keys the hash of strings;
 # no more than 34 floats have one hash
 MARKS: Final = frozenset("~^")  # what begins a string that is more than its text
+NO_ENTRIES: Final = frozen({}, False)
+LEAVES: Final = frozenset((int, float, bool, type(None)))  # what is its own value
 CODE_DIGITS: Final = [chr(48 + n) for n in range(44)]  # `^0` to `^[`, then `^10`
 MOST_CODES: Final = 44 * 44
 # The index that each code stands for.
@@ -50,11 +52,12 @@ MOST_CROWDED: Final = 1000  # pairs of one hash inside keys and members, in a pa
 class Reader:
     """Reads one packet of `size` bytes; the codes that it has met are its state."""
 
-    __slots__ = ("_codes", "_crowded", "_expandable", "_tagged")
+    __slots__ = ("_codes", "_crowded", "_expandable", "_scalars", "_tagged")
 
     def __init__(self, size: int, *, tagged: bool) -> None:
         self._tagged = tagged
         self._codes: list[str] = []
+        self._scalars: dict[str, Any] = {}  # what strings mean that codes stand for
         self._crowded = 0
         self._expandable = FREE_EXPANDED + MOST_EXPANDED * size
 
@@ -91,6 +94,16 @@ class Reader:
             )
         return text
 
+    def _marked(self, text: str) -> Any:
+        """Read a string that is more than its text, and no key."""
+        if text[0] != "^" or text == MAP:
+            return self._scalar(self._full(text, False))
+        full = self._coded(text)
+        value = self._scalars.get(full)
+        if value is None:
+            value = self._scalars[full] = self._scalar(full)
+        return value
+
     def _scalar(self, text: str) -> Any:
         """Read a string that is no code."""
         if text[:1] != "~" or len(text) == 1:
@@ -120,14 +133,14 @@ class Reader:
         if kind is str:
             if node[:1] not in MARKS:
                 return None, node
-            return None, self._scalar(self._full(node, False))
+            return None, self._marked(node)
         if kind is list:
             first = node[0] if node else None
             if type(first) is str and first[:1] in MARKS:
                 if first == MAP:
-                    return self._map, (_pairs(node[1:]), True)
+                    return self._map, (_pairs(node[1:]) if len(node) > 1 else (), True)
                 if first[1:2] == "#" or first[0] == "^":
-                    head = self._full(first, False)
+                    head = self._coded(first) if first[0] == "^" else self._full(first, False)
                     if head[:2] == "~#":
                         if len(node) != 2:
                             raise PacketError(
@@ -136,7 +149,7 @@ class Reader:
                         return self._tag(head[2:], node[1])
             return self._vector, node
         if kind is Pairs:
-            if len(node) == 1:
+            if len(node) == 1 and node[0][0][:1] in MARKS:
                 ((first, rep),) = node
                 if first[:2] == "~#" or (first[:1] == "^" and first != MAP):
                     head = self._full(first, True)
@@ -146,21 +159,35 @@ class Reader:
         return None, node
 
     def _vector(self, node: list[Any], is_hashed: bool) -> Any:
-        out = []
+        out: list[Any] = []
         for item in node:
-            read, value = self._open(item)
-            out.append(value if read is None else read(value, is_hashed))
+            kind = type(item)
+            if kind in LEAVES:
+                value = item
+            elif kind is str:
+                value = self._marked(item) if item[:1] in MARKS else item
+            elif kind is list and (not item or type(item[0]) is list):  # plainly a vector
+                value = self._vector(item, is_hashed) if item else () if is_hashed else []
+            else:
+                read, value = self._open(item)
+                if read is not None:
+                    value = read(value, is_hashed)
+            out.append(value)
         return tuple(out) if is_hashed else out
 
     def _map(self, node: tuple[Iterable[tuple[Any, Any]], bool], is_hashed: bool) -> Any:
         """Make a map of (pairs, is_plain); `is_plain`: strings among the keys get codes as keys."""
         pairs, is_plain = node
+        if not pairs:
+            return NO_ENTRIES if is_hashed else {}
         out: dict[Any, Any] = {}
         names = []  # the keys that are keywords, and have no type of their own yet
         has_text = False
         counts: dict[int, int] = {}
         for raw, item in pairs:
-            if type(raw) is str:
+            if type(raw) is str and len(raw) < 4 and raw[:1] not in MARKS and raw.isascii():
+                key, is_name = raw, False  # too short for a code
+            elif type(raw) is str:
                 text = self._full(raw, is_plain)
                 is_name = text[:2] == "~:"
                 key = name_of(text[2:]) if is_name else self._scalar(text)
@@ -175,8 +202,9 @@ class Reader:
                 names.append(key)
             elif type(key) is str:
                 has_text = True
-            self._admit(key, out, counts, is_hashed)
-            read, value = self._open(item)
+            if type(key) not in KEYED or key in out:
+                self._admit(key, out, counts, is_hashed)
+            read, value = (None, item) if type(item) in LEAVES else self._open(item)
             out[key] = value if read is None else read(value, is_hashed)
         if has_text:
             if names:
@@ -232,10 +260,11 @@ class Reader:
         out: set[Any] = set()
         counts: dict[int, int] = {}
         for item in node:
-            read, value = self._open(item)
+            read, value = (None, item) if type(item) in LEAVES else self._open(item)
             if read is not None:
                 value = read(value, True)
-            self._admit(value, out, counts, is_hashed)
+            if type(value) not in KEYED or value in out:
+                self._admit(value, out, counts, is_hashed)
             out.add(value)
         return frozenset(out) if is_hashed else out
 

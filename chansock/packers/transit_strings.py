@@ -25,6 +25,7 @@ from chansock.values import Char, Keyword, Symbol, Tagged
 __all__ = [
     "SCALARS",
     "check_tag",
+    "decimal",
     "is_cacheable",
     "key_name",
     "keyword",
@@ -249,6 +250,11 @@ def real(value: float) -> str:
     if isfinite(value):
         return f"~d{value!r}"
     return "~zNaN" if isnan(value) else "~zINF" if value > 0 else "~z-INF"
+
+
+def decimal(value: Decimal) -> str:
+    """Spell a finite Decimal."""
+    return f"~f{edn.dumps(value)[:-1].decode()}"
 
 
 def moment(value: datetime, is_verbose: bool) -> str:

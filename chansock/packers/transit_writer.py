@@ -2,7 +2,7 @@
 
 What edn refuses is refused here too: names that it cannot spell, plain keys that are no
 keywords, keys that are one on the wire. Bytes have a form here. One call for each array that
-is open, as in the reader.
+is open, as in the reader. A little past 400 lines, since most forms may stand in each other.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
 from math import isfinite
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 from uuid import UUID
 
 from chansock import edn
@@ -32,6 +32,7 @@ from chansock.packers.json_text import (
 from chansock.packers.transit_reader import CODE_DIGITS, MAP, MOST_CODES
 from chansock.packers.transit_strings import (
     check_tag,
+    decimal,
     is_cacheable,
     key_name,
     keyword,
@@ -59,6 +60,8 @@ SEQUENCES: Final = frozenset((list, tuple, List, set, frozenset))
 KNOWN: Final = (
     MAPS | SEQUENCES | {type(None), bool, int, float, str, bytes, Keyword, Symbol, Char, Tagged}
 )
+COMPLETE: Final = (KNOWN - {Tagged}) | {UUID}  # lacks nothing, whatever its value
+ATOMS: Final = (COMPLETE | {Decimal, datetime}) - MAPS - SEQUENCES
 
 
 class Writer:
@@ -78,6 +81,9 @@ class Writer:
         self._tagged = tagged
         self._default = default
         self._unclear = 0  # values so far that may be one on the wire, and are two in Python
+
+    # What `_open` would return with `_sequence`.
+    _vectors: ClassVar[tuple[type, ...]] = (list, tuple)
 
     def tree(self, value: Any, level: int) -> Any:
         """Return the tree of a value, `level` arrays deep. Raises EdnEncodeError."""
@@ -127,7 +133,9 @@ class Writer:
             return self._map, value
         if kind in SEQUENCES:
             return self._sequence, value
-        known = self._known(value)
+        if kind is Decimal and value.is_finite():
+            return None, decimal(value)
+        known = value if kind in COMPLETE else self._known(value)
         if known is not value and type(known) in KNOWN:
             return self._open(known)
         scalar = self._scalar(known)
@@ -146,15 +154,25 @@ class Writer:
         kind = type(value)
         out: list[Any] = []
         node: Any = out
-        is_set = kind is set or kind is frozenset
-        if is_set or kind is List:
+        is_set = False
+        if kind is not list and kind is not tuple:
+            is_set = kind is not List
             node = self._tag("set" if is_set else "list", out)
             level += 1
             if level > DEEPEST:
                 refuse_depth()
-        unclear, item = self._unclear, None
+        if not value:
+            return node
+        unclear, item, vectors = self._unclear, None, self._vectors
         try:
             for item in value:
+                inner_kind = type(item)
+                if inner_kind is int and -MOST_WHOLE <= item <= MOST_WHOLE:
+                    out.append(item)
+                    continue
+                if inner_kind in vectors:
+                    out.append(self._sequence(item, level + 1))
+                    continue
                 write, inner = self._open(item)
                 out.append(inner if write is None else write(inner, level + 1))
         except EdnEncodeError as error:
@@ -174,15 +192,18 @@ class Writer:
         for key in value:
             if type(key) is not str and type(key) is not Keyword:
                 keys, unclear = self._known_keys(value)
-                if any(self._is_composite(key) for key in keys):
+                if any(map(self._is_composite, keys)):
                     return self._cmap(keys, value, level + 1, unclear)
                 break
         out: Any = {} if self._is_verbose else [MAP]
+        has_codes = self._codes is not None
         key = None
         try:
             for entry, known in zip(value.items(), keys, strict=True):
                 key, item = entry
-                name = self._coded(self._name(known, is_text), True)
+                name = self._name(known, is_text)
+                if has_codes and (len(name) > 3 or not name.isascii()):
+                    name = self._coded(name, True)
                 write, inner = self._open(item)
                 node = inner if write is None else write(inner, level + 1)
                 if self._is_verbose:
@@ -228,8 +249,11 @@ class Writer:
         unclear, keys, key = self._unclear, [], None
         try:
             for key in value:
-                known = self._known(key)
-                self._unclear += isinstance(known, float | datetime)
+                known = key if type(key) in COMPLETE else self._known(key)
+                if isinstance(known, float):
+                    self._unclear += not isfinite(known)
+                elif isinstance(known, datetime):
+                    self._unclear += known.tzinfo is not UTC
                 keys.append(known)
         except EdnEncodeError as error:
             lengthen(error, key)
@@ -238,6 +262,8 @@ class Writer:
 
     def _is_composite(self, key: Any) -> bool:
         kind = type(key)
+        if kind in ATOMS:
+            return False
         if kind is Tagged:
             return len(key.tag) != 1 or type(key.value) is not str
         return kind in MAPS or kind in SEQUENCES or isinstance(key, Fraction)
@@ -257,6 +283,8 @@ class Writer:
             return whole(key)
         if kind is float:
             return real(key)
+        if kind is Decimal:
+            return decimal(key)
         spelled: str = self._scalar(key)
         return spelled
 
@@ -270,9 +298,10 @@ class Writer:
         for member in members:
             if type(member) is str and not is_text:
                 member = Keyword(member)
-            text = serialize(self._spelling.tree(member, 0))
+            tree = self._spelling.tree(member, 0)
+            text = repr(tree)
             if text in seen:
-                shown_text = text[:80].decode("utf-8", "replace")
+                shown_text = serialize(tree)[:80].decode("utf-8", "replace")
                 raise EdnEncodeError(f"expected distinct keys or members, got {shown_text} again")
             seen.add(text)
 
@@ -294,6 +323,8 @@ class Writer:
 
     def _known(self, value: Any) -> Any:
         """Give what stands for a value: itself, or what its class or default= makes of it."""
+        if type(value) is Decimal and value.is_finite():
+            return value
         for _ in range(DEEPEST):
             expected = self._lack(value)
             if expected is None:
@@ -350,31 +381,34 @@ class Writer:
             self._unclear += value.tzinfo is not UTC
             return moment(value, self._is_verbose)
         if isinstance(value, Decimal):
-            return f"~f{edn.dumps(value)[:-1].decode()}"
+            return decimal(value)
         return None
 
 
 class _Spelling(Writer):
     """Writes values to see which are one on the wire; they are known to be writable.
 
-    Instead of what has parts stands a number, which another one has if it is written alike. So
+    Two trees have one repr if they have one text; a repr takes a third of the time. Instead of
+    what has parts stands a number, which another one has if it is written alike. So
     each is written once, however many sets and maps stand around it.
     """
 
     __slots__ = ("_numbers", "_parts")
 
+    _vectors = ()
+
     def __init__(self, is_verbose: bool, tagged: bool, default: Default | None) -> None:
         super().__init__(is_verbose=is_verbose, has_codes=False, tagged=tagged, default=default)
-        self._numbers: dict[bytes, int] = {}
+        self._numbers: dict[str, int] = {}
         self._parts: dict[int, tuple[Any, list[int]]] = {}  # by id; the value is kept, so is its id
 
     def _open(self, value: Any) -> Opened:
-        write, node = super()._open(value)
+        write, node = Writer._open(self, value)
         if write is None:
             return None, node
         found = self._parts.get(id(node))
         if found is None:
-            text = serialize(write(node, 1))
+            text = repr(write(node, 1))
             found = node, [self._numbers.setdefault(text, len(self._numbers))]
             self._parts[id(node)] = found
         return None, found[1]
@@ -382,7 +416,7 @@ class _Spelling(Writer):
     def _sequence(self, value: Any, level: int) -> Any:
         node = super()._sequence(value, level)
         if type(value) is frozenset:  # in an order of its own, which no other one need have
-            (node["~#set"] if self._is_verbose else node[1]).sort(key=serialize)
+            (node["~#set"] if self._is_verbose else node[1]).sort(key=repr)
         return node
 
     def _check_distinct(self, members: Any, is_text: bool) -> None:

@@ -205,12 +205,18 @@ class Search:
         plain = rendered(self.form, recipe, self.size)
         if not 0 < len(plain) <= 2 * self.size:
             return
-        for kind, call in self._calls(plain):
+        large = b""
+        calls: list[tuple[str, Callable[[], object]]] = []
+        for number, (kind, call) in enumerate(self._calls(plain)):
             if kind in TIMED:
-                cost = cpu_time(call, 1) * 1e9 / len(plain)
-                if self._is_kept(kind, cost):
-                    _, seconds = self.clock.time(call, 3)
-                    self._keep(kind, recipe, min(cost, seconds * 1e9 / len(plain)))
+                if not self._is_kept(kind, cpu_time(call, 1) * 1e9 / len(plain)):
+                    continue
+                # In full size the limits may cut it short.
+                large = large or rendered(self.form, recipe, SIZES[-1] * self.size)
+                calls = calls or list(self._calls(large))
+                if number < len(calls):
+                    _, seconds = self.clock.time(calls[number][1], 3)
+                    self._keep(kind, recipe, seconds * 1e9 / len(large))
                 continue
             for name, cost in memory(call).items():
                 self._keep(name, recipe, cost / (1 if name == "weight" else len(plain)))
@@ -277,7 +283,7 @@ class Search:
         faults = []
         for kind, kept in self.kept.items():
             worst: tuple[Cost, str] | None = None
-            for found in kept[:4]:
+            for found in kept:
                 costs = self._at_sizes(kind, found.recipe)
                 for _ in range(2):  # what other programs took at a time is no fault
                     if not _trouble(kind, costs):
