@@ -43,7 +43,7 @@ cdef extern from *:
     unsigned long PyThread_get_thread_ident() noexcept
 
 cdef extern from "epoll.h":
-    int64_t cpu_time "chansock_cpu_time" () # microseconds
+    int64_t cpu_time "chansock_cpu_time" ()  # microseconds
 
 log = logging.getLogger("chansock.dispatch")
 cdef object NOT_BEGUN = tasks.NOT_BEGUN, WAITS = tasks.WAITS
