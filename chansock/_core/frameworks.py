@@ -84,5 +84,5 @@ def check_decimals(value: Any) -> None:
 
 
 def worded(message: str) -> str:
-    """Give a framework's message as ours begin, and no longer: it may hold a peer's value."""
+    """Return a framework's message in our form, cut: it may quote what a peer sent."""
     return message[:1].lower() + message[1:200]

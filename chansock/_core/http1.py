@@ -173,7 +173,7 @@ def wants_upgrade(request: Request) -> bool:
 
 
 def has_body(request: Request) -> bool:
-    """Tell whether a request announces a body, if only an empty chunked one."""
+    """Return whether a request announces a body, even an empty chunked one."""
     headers = request.headers
     lengths = headers.getall("content-length")
     return "transfer-encoding" in headers or any(text.strip("0") for text in lengths)

@@ -221,7 +221,7 @@ class Posts:
         self._place_waiting(order)
 
     def _replace(self, stalled: Post, connection: Connection) -> None:
-        """Let a POST that was sent again take the place of the first, which waits for room."""
+        """Put a POST that was sent again in the place of the first, which waits for room."""
         self._sent_again(stalled.connection)
         if self._is_too_much(connection):
             self._no_room(Post(connection))

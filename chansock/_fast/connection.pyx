@@ -149,7 +149,7 @@ cdef class Service:
     # -- turns
 
     cdef int enter(self, Protocol protocol) except -1:
-        """Let a connection go on in the next turn, behind those that wait already."""
+        """Queue a connection for the next turn, behind those that wait already."""
         # What it calls sees the context variables of its own connection.
         self.due.append((protocol, copy_context()))
         return self._begin_turn()
@@ -850,8 +850,8 @@ cdef class Protocol(Socket):
     # -- the end
 
     def shutdown(self):
-        """Let the peer go, for the server stops: first what was taken from it is handled and
-        answered, within stop_timeout."""
+        """End the connection because the server stops, once what was taken from it is handled
+        and answered, or after stop_timeout."""
         if (
             self.link is not None and (self.state == FRAMES or self.reply is not None)
             and self.service.endpoint.settles(self.link, self._shut_down)

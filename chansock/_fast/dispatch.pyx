@@ -113,7 +113,7 @@ cdef class Inbox:
         return 0 if self.stalled is None else len(self.stalled)
 
     def resume(self, Dispatch dispatch not None):
-        """Let those try again that found no room, as far as a turn goes; the dispatch calls it."""
+        """Try those again that found no room, as far as a turn goes; the dispatch calls it."""
         cdef list calls = list(self.stalled or ())
         cdef Py_ssize_t done = 0
         self.stalled = None
@@ -223,7 +223,7 @@ cdef class Connection(Link):
         return 1
 
     def read_on(self):
-        """Let the edge pass what had no room again; the peer was silent because of us."""
+        """Ask the edge for what had no room. The peer was silent because we did not read it."""
         if self.dispatch.is_stopping:
             self.inbox.when_room(self.read_on)      # it still counts as alive
             return
