@@ -422,7 +422,7 @@ cdef class EventMsg:
             self.connection.dispatch.ended(self)
 
     def let_end(self):
-        """Let a stop wait no more for the reply to an event that an iterator has passed on."""
+        """Do not make a stop wait for the reply to an event that an iterator passed on."""
         self.connection.dispatch.ended(self)
 
     def __repr__(self):
@@ -747,7 +747,7 @@ cdef class Dispatch:
         return 0
 
     cdef int wait_for_turn(self, Inbox inbox) except -1:
-        """Let an inbox go on in one of the next turns, behind those that wait already."""
+        """Queue an inbox for one of the next turns, behind those that wait already."""
         if not inbox.is_due:
             inbox.is_due = True
             # What it calls sees the context variables of its own connection.
@@ -829,7 +829,7 @@ cdef class Dispatch:
         return 0
 
     cdef int done(self, EventMsg msg) except -1:
-        """Give back the room of an event, which is finished."""
+        """Free the room of an event, which is finished."""
         self.free(msg)
         return self.ended(msg)
 
