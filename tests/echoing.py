@@ -109,11 +109,11 @@ class FakeTransport:
 class Fed:
     """One connection of an echo, upgraded; each piece is one read. Needs a running loop.
 
-    What a read leaves for later turns of the loop is taken at once. Unless told otherwise, the
-    read buffer is overwritten after each read.
+    What a read leaves for later turns of the loop is taken at once, unless ``takes_turns`` is
+    true. The read buffer is overwritten after each read, unless ``poisons`` is false.
     """
 
-    def __init__(self, *, poisons: bool = True, **settings: Any) -> None:
+    def __init__(self, *, poisons: bool = True, takes_turns: bool = False, **settings: Any) -> None:
         loop = asyncio.get_running_loop()
         self.transport = FakeTransport()
         self._service = service(loop, Config(**settings) if settings else None)
@@ -121,6 +121,7 @@ class Fed:
         self._protocol.connection_made(self.transport)  # type: ignore[arg-type]
         self._memory = memoryview(self._protocol.get_buffer(-1))  # all of the shared buffer
         self._poison = b"\xff" * len(self._memory) if poisons else None
+        self._takes_turns = takes_turns
         self.feed([UPGRADE])
         assert self.transport.written.startswith(b"HTTP/1.1 101 ")
         self.transport.written.clear()
@@ -135,8 +136,12 @@ class Fed:
                 if self._poison is not None:
                     # Whoever still looks there sees no text, no frame and no number of ours.
                     self._memory[:] = self._poison
-                while self.transport.is_paused and not self.transport.is_closed:
+                while self._leaves_something():
                     self._service.go_on()
+
+    def _leaves_something(self) -> bool:
+        is_open = not self.transport.is_closed
+        return self.transport.is_paused and is_open and not self._takes_turns
 
     def close(self) -> None:
         self._protocol.connection_lost(None)
