@@ -173,9 +173,9 @@ cdef class Service:
         return max(<Py_ssize_t>LEAST_BURST, left // (1 + <Py_ssize_t>len(self.due)))
 
     cdef int spend(self, Py_ssize_t work) except -1:
-        """Count work that was done; much of it in one turn, not a little in each of many."""
+        """Count work that was done. A new turn, in which none is counted yet, begins in time."""
         self.spent += work
-        if self.spent > LEAST_BURST:
+        if self.spent > MAX_BURST // 8:
             self._begin_turn()
         return 0
 

@@ -158,3 +158,4 @@ cdef class Dispatch:
     cdef int done(self, EventMsg msg) except -1
     cdef int free(self, EventMsg msg) except -1
     cdef int ended(self, EventMsg msg) except -1
+    cdef int settled(self, Inbox inbox) except -1

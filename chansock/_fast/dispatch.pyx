@@ -833,7 +833,7 @@ cdef class Dispatch:
         self.free(msg)
         return self.ended(msg)
 
-    cdef int free(self, EventMsg msg) except -1:
+    cdef inline int free(self, EventMsg msg) except -1:
         cdef Inbox inbox = msg.inbox
         if not msg.holds_room:
             return 0
@@ -846,23 +846,26 @@ cdef class Dispatch:
 
     # -- the stop
 
-    cdef int ended(self, EventMsg msg) except -1:
+    cdef inline int ended(self, EventMsg msg) except -1:
         """Note that nothing of an event is left to do; LATER's reply is the application's."""
-        cdef Inbox inbox = msg.inbox
-        cdef list settling
         if not msg.is_unfinished:
             return 0
         msg.is_unfinished = False
-        inbox.unfinished -= 1
+        msg.inbox.unfinished -= 1
         self.unfinished -= 1
+        if self.settling is not None or msg.inbox.settling is not None:
+            self.settled(msg.inbox)
+        return 0
+
+    cdef int settled(self, Inbox inbox) except -1:
+        """Call what waits until nothing is left to do, if that is so."""
+        cdef list calls = []
         if inbox.unfinished == 0 and inbox.settling is not None:
-            settling, inbox.settling = inbox.settling, None
-            for call in settling:
-                self.clock.soon(call)
+            calls, inbox.settling = inbox.settling, None
         if self.unfinished == 0 and self.settling is not None:
-            settling, self.settling = self.settling, None
-            for call in settling:
-                self.clock.soon(call)
+            calls, self.settling = calls + self.settling, None
+        for call in calls:
+            self.clock.soon(call)
         return 0
 
     def settle(self, Inbox inbox, call):

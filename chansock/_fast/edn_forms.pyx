@@ -175,8 +175,11 @@ cdef PyObject* _form(Source* s, int c, bint hashed) except NULL:
 
 cdef inline PyObject* _number(Source* s, bint hashed) except NULL:
     cdef const uint8_t* at = s.pos
-    cdef PyObject* value = read_number(s)
-    if hashed and Py_TYPE(value) == FRACTION:
+    cdef PyObject* value
+    if not hashed:
+        return read_number(s)
+    value = read_number(s)
+    if Py_TYPE(value) == FRACTION:
         push(s, value)      # so that an error drops it
         admit_ratio(s, at)
         s.count -= 1
