@@ -12,6 +12,7 @@ from typing import Any, Final, Self, TypeAlias
 
 from chansock._core import http1
 from chansock._core.endpoint import Admission, Endpoint
+from chansock._core.posts import STOPPING
 from chansock._fast.dispatch import Connection, is_awaitable
 from chansock._fast.fanout import Transport
 from chansock._fast.packet import Packet
@@ -25,7 +26,6 @@ Leaving: TypeAlias = Callable[[], Coroutine[Any, Any, object]]
 _MAX_DIGITS: Final = 18  # of a Content-Length; int() raises past 4300
 _LATE: Final = ("http", 503, "the server took too long")
 _LATE_BODY: Final = ("http", 408, "expected a whole request sooner")
-_STOPPING: Final = ("stopping", 503, "the server is stopping")
 _BUSY: Final = ("incoming_full", 503, "expected less under way: see max_total_incoming_bytes")
 FORM_SLACK: Final = 4096  # of a percent-encoded body: the fields beside the packet
 
@@ -173,7 +173,7 @@ class _Incoming:
         self._end(_BUSY)
 
     def _stop(self) -> None:
-        self._end(_STOPPING)
+        self._end(STOPPING)
 
     def _end(self, refusal: tuple[str, int, str]) -> None:
         if self.timeout is not None and self.refusal is None:
@@ -191,7 +191,7 @@ async def body_of(
 ) -> bytes | Response | None:
     """Read a body within its limits: it, the answer that refuses, or None: the peer left."""
     if endpoint.is_stopping:
-        return endpoint.refuse(*_STOPPING)
+        return endpoint.refuse(*STOPPING)
     limit = 3 * config.max_message_bytes + FORM_SLACK  # of a packet that is percent-encoded
     size = 0
     announced = request.headers.get("content-length", "")

@@ -570,6 +570,35 @@ def test_past_max_total_incoming_bytes_the_largest_message_closes_1013(run: Run)
     run(main())
 
 
+def test_a_post_that_is_cut_is_refused_by_that_reason(run: Run) -> None:
+    """Its packet waits for an earlier one; what its client pipelined behind it is too much."""
+
+    async def main() -> None:
+        config = Config(max_message_bytes=40_000, max_total_incoming_bytes=64_000)
+        chsk = ChannelSocket(config)
+        async with serve(chsk, port=0) as listener:
+            many = []
+            for client_id in "ab":
+                reader, writer = await asyncio.open_connection("127.0.0.1", listener.port)
+                get = b"GET /chsk?client-id=%s&udt=7&handshake%%3F=1 HTTP/1.1\r\n%s\r\n"
+                writer.write(get % (client_id.encode(), HEAD))
+                assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+                await reader.readuntil(b"\r\n\r\n")
+                post = b"POST /chsk?client-id=%s&n=7-2 HTTP/1.1\r\n%sContent-Length: 22\r\n\r\n"
+                writer.write(post % (client_id.encode(), HEAD) + b"ppstr=%5B%5B:t/x%5D%5D")
+                writer.write(b"x" * 40_000)
+                many.append((reader, writer))
+            answers = [asyncio.create_task(reader.read()) for reader, _ in many]
+            done, _ = await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
+            assert [b"max_total_incoming_bytes" in task.result() for task in done] == [True]
+            assert chsk.stats.refused == {"incoming_full": 1}
+            for _, writer in many:
+                writer.close()
+            await asyncio.wait(answers)
+
+    run(main())
+
+
 def test_requests_whose_hooks_wait_count_with_their_bodies(run: Run) -> None:
     async def main() -> None:
         config = Config(max_message_bytes=100_000, max_total_incoming_bytes=150_000)

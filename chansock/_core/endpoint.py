@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 from chansock._core import browser, guard, http1, wire
 from chansock._core.hub import Hub
-from chansock._core.posts import PostOrder, Posts
+from chansock._core.posts import STOPPING, PostOrder, Posts, Refusal
 from chansock._core.session import Session
 from chansock._fast.dispatch import Connection, Dispatch, Inbox, is_awaitable
 from chansock._fast.fanout import Transport
@@ -147,7 +147,7 @@ class Endpoint:
         if isinstance(result, Response):
             return result
         if self.is_stopping:
-            return self.refuse("stopping", 503, "the server is stopping")
+            return self.refuse(*STOPPING)
         session = self._hub.find(result.uid, result.client_id)
         if result.kind != "post" or session is None:
             why = self._has_room(result.uid, result.client_id)
@@ -166,7 +166,7 @@ class Endpoint:
         # A generator, so that hooks may be plain or async and a plain one costs no task.
         hooks, config = self.hooks, self._config
         if self.is_stopping:
-            return self.refuse("stopping", 503, "the server is stopping")
+            return self.refuse(*STOPPING)
         if hooks.reject is not None:
             response = hooks.reject(request)
             if is_awaitable(response):
@@ -397,10 +397,10 @@ class Endpoint:
 
     # -- stopping
 
-    def give_up(self, connection: Connection) -> None:
-        """End a poll or a POST that its edge can wait for no longer, as at a stop."""
+    def give_up(self, connection: Connection, refusal: Refusal = STOPPING) -> None:
+        """End a poll, or a POST; where nothing of the POST was taken, by this refusal."""
         if connection.is_post:
-            self._posts.end(connection)
+            self._posts.end(connection, refusal)
         else:
             connection.transport.close(1012, "service restart")
             self._hub.closed(connection, 1012)

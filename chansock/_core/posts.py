@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from chansock._core import http1, wire
 from chansock._fast.dispatch import Connection, Dispatch
@@ -23,10 +23,13 @@ from chansock.config import Config
 from chansock.errors import PacketError
 from chansock.request import Request, Response
 
-__all__ = ["PostOrder", "Posts", "parse_number"]
+__all__ = ["STOPPING", "PostOrder", "Posts", "Refusal", "parse_number"]
 
 MAX_FIELDS: Final = 4096  # bytes of a form beside the packet: a token, some short parameters
 MAX_MISSED: Final = 32  # numbers passed by that may still come; our clients have 4 under way
+
+Refusal: TypeAlias = tuple[str, int, str]  # reason, status, text
+STOPPING: Final[Refusal] = ("stopping", 503, "the server is stopping")
 
 _NUMBER: Final = re.compile(r"([^-]{1,32})-([1-9][0-9]{0,15})")
 
@@ -153,13 +156,14 @@ class Posts:
         for connection in list(self._dispatch.posts):
             self.end(connection)
 
-    def end(self, connection: Connection) -> None:
-        """Answer one that waits: 503 where nothing was taken, so that the client sends it
-        again; `[:chsk/timeout nil]` where a handler has it, which must not see it twice."""
+    def end(self, connection: Connection, refusal: Refusal = STOPPING) -> None:
+        """Answer one that waits: the refusal (503) where nothing was taken, so that the client
+        sends it again; `[:chsk/timeout nil]` where a handler has it, which must not see it
+        twice."""
         if connection.wants_reply:
             connection.answer(self._timeout)
         else:
-            self._answer(connection, self._refuse("stopping", 503, "the server is stopping"))
+            self._answer(connection, self._refuse(*refusal))
 
     def _packet(self, request: Request, body: Any) -> bytes | Response:
         params, binary = request.params, self._packer.binary

@@ -892,7 +892,7 @@ cdef class Protocol(Socket):
             self._last_word(1013, "too much is under way")
         elif self.state == HELD and self.reply is not None:
             self.keeps_alive = False
-            self.service.endpoint.give_up(self.link)
+            self.service.endpoint.give_up(self.link, ("incoming_full", 503, BUSY))
         elif self.state == HELD:
             self._refuse(503, BUSY, "incoming_full")
         elif self.state == READING and self.reader is not None:
