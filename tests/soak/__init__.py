@@ -23,6 +23,7 @@ SETTINGS = {
     "ws_ping_interval": 3.0,
     "ws_ping_timeout": 2.0,
     "close_timeout": 2.0,
+    "http_idle_timeout": 8.0,
     "max_backlog_bytes": 64 * 1024,
     "max_backlog_events": 200,
     "max_total_backlog_bytes": 80 * 1024,  # of each channel; there is one for each packer

@@ -25,6 +25,7 @@ TIMEOUT = b"[:chsk/timeout nil]"
 HANDSHAKE = b"[[:chsk/handshake "
 ORDERED = re.compile(r":t/(?:plain|wait|answer|kick) \[(\d+)")
 DUMMY = b"[:chsk/dummy-cb-200 nil]"
+KEPT = SETTINGS["http_idle_timeout"] - 3  # seconds until the server might close an idle connection
 
 
 class Ajax(Link):
@@ -172,6 +173,7 @@ class Ajax(Link):
             # We closed it when the poll had ended; whether it was handled is not known.
             self.client.cut.update(int(number) for number in ORDERED.findall(packet))
             return b""
+        wire.used = time.monotonic()
         if answer.status in (408, 410) or answer.body == TIMEOUT:
             self.client.late(f"POST {packet} answered {answer.status} {answer.text}")
             return b""
@@ -186,7 +188,12 @@ class Ajax(Link):
     async def _wire(self, index: int) -> Wire:
         while len(self.posts) <= index:
             self.posts.append(await Wire.connect(self.client.port))
-        return self.posts[index]
+        wire = self.posts[index]
+        if time.monotonic() - wire.used > KEPT:
+            wire.close()
+            wire = self.posts[index] = await Wire.connect(self.client.port)
+            self.client.count("connections that were idle")
+        return wire
 
     async def tell(self, event: str) -> None:
         wire = await self._wire(0)

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+import time
 
 LINGER_0 = struct.pack("ii", 1, 0)
 
@@ -24,6 +25,7 @@ class Wire:
         self.buffer = bytearray()
         self.gate = asyncio.Event()
         self.gate.set()
+        self.used = time.monotonic()  # when it was last answered, or made
         self.is_over = False  # nothing more will be read
         self.was_cut = False  # the other side reset it
         self._waiter: asyncio.Future[None] | None = None
