@@ -26,12 +26,17 @@ def ajax(played, **options):
     return connect(played.url, transport="ajax", client_id="alice/1", **options)
 
 
+# Polls that are answered at once with no event are a second apart, but not past this.
+QUICK = ClientConfig(max_backoff=0.001)
+
+
 DUMMY = "[:chsk/dummy-cb-200 nil]"
 
 
 @scripted
 async def test_polls_are_those_of_sente(played):
-    client = ajax(played, csrf_token="tok123", params={"a": "1", "udt": "forged"})
+    params = {"a": "1", "udt": "forged"}
+    client = ajax(played, config=QUICK, csrf_token="tok123", params=params)
     async with entered(played, client) as entering:
         connection = await played.accept()
         first = await connection.request()
@@ -165,7 +170,7 @@ async def test_post_that_the_server_handled_but_left_unanswered_is_not_sent_agai
         assert await telling is None
         with pytest.raises(ReplyTimeout, match="chsk/timeout"):
             await asking
-        polls.respond(503, "stopping", "Connection: close")
+        polls.respond(500, "broken", "Connection: close")
         again = await played.accept_ajax()
         await until(client, lambda state: state.open)
         assert (await again.request()).method == "GET"
@@ -184,7 +189,7 @@ async def test_post_under_way_when_the_channel_closes_is_not_sent_again(played):
         ]
         for _ in sends:
             await (await played.accept()).request()
-        polls.respond(503, "stopping", "Connection: close")
+        polls.respond(500, "broken", "Connection: close")
         for task in sends:
             with pytest.raises(ChannelClosed):
                 await task
@@ -337,14 +342,14 @@ async def test_lost_poll_closes_and_comes_back_with_a_handshake(played):
 
 
 @scripted
-async def test_poll_ended_by_503_comes_back_with_a_handshake(played):
+async def test_poll_ended_by_502_comes_back_with_a_handshake(played):
     client = ajax(played)
     async with over_ajax(played, client) as connection:
         await connection.request()
-        connection.respond(503, "going away", "connection: close")
+        connection.respond(502, "going away", "connection: close")
         again = await played.accept()
         assert (await again.request()).query["handshake?"] == "1"
-        assert client.state.reason == Reason("unexpected", 503, "going away")
+        assert client.state.reason == Reason("unexpected", 502, "going away")
 
 
 @scripted
@@ -361,7 +366,7 @@ async def test_unreadable_poll_closes_and_comes_back_with_a_handshake(played):
 
 @scripted
 async def test_handshake_in_answer_to_a_plain_poll_shows_as_a_break(played):
-    client = ajax(played)
+    client = ajax(played, config=QUICK)
     async with over_ajax(played, client) as connection:
         udt = (await connection.request()).query["udt"]
         states = []
@@ -413,7 +418,7 @@ async def test_a_slow_reader_stops_the_polls_and_loses_nothing(played):
 
 @scripted
 async def test_cookies_are_kept_and_sent_with_every_later_request(played):
-    client = ajax(played, headers={"Cookie": "mine=1"})
+    client = ajax(played, config=QUICK, headers={"Cookie": "mine=1"})
     async with entered(played, client) as entering:
         polls = await played.accept()
         assert (await polls.request()).headers["cookie"] == "mine=1"
