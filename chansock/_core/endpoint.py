@@ -366,7 +366,7 @@ class Endpoint:
             self._hub.closed(connection, code)
 
     def post(self, admission: Admission, body: Any, transport: Transport) -> Connection | None:
-        """Take one packet: the form field `ppstr`, or the body where `binary?` says so.
+        """Take one packet: the form field `ppstr`, or the body if the query has `binary?` or `raw`.
 
         Answers through the transport, at once or when the handler has replied.
         None: it has its answer already.

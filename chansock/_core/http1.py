@@ -30,6 +30,7 @@ from chansock.request import Request, Response, is_token
 
 __all__ = [
     "CONTINUE",
+    "FORM",
     "NOT_ALLOWED",
     "NO_BODY",
     "accept_key",
@@ -37,6 +38,7 @@ __all__ = [
     "body_of",
     "check_path",
     "check_upgrade",
+    "essence",
     "fields_of",
     "has_body",
     "is_form",
@@ -50,6 +52,7 @@ __all__ = [
 ]
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+FORM: Final = "application/x-www-form-urlencoded"
 NOT_ALLOWED: Final = Response(405, "expected GET or POST", headers=(("Allow", "GET, POST"),))
 # The bytes behind such a head could be read as the body, or as frames.
 NO_BODY: Final = Response(400, "expected no body in the request for a WebSocket")
@@ -152,10 +155,14 @@ def judge_head(head: bytes) -> int:
     return 0
 
 
+def essence(content_type: str) -> str:
+    """Return `text/plain` of `Text/Plain; charset=UTF-8`."""
+    return content_type.partition(";")[0].strip().lower()
+
+
 def is_form(request: Request) -> bool:
-    """Tell whether the body of a request holds parameters."""
-    kind = request.headers.get("content-type", "")
-    return kind.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded"
+    """Return whether the body of a request holds parameters."""
+    return essence(request.headers.get("content-type", "")) == FORM
 
 
 def refuse(status: int, text: str) -> Response:
