@@ -373,6 +373,27 @@ def test_binary_packets_of_messagepack_come_and_go(served: Served, drive: Run) -
     drive(main())
 
 
+def test_poll_that_does_not_wait_is_answered_at_once_and_keeps_the_session(
+    served: Served, drive: Run
+) -> None:
+    async def main() -> None:
+        async with served.peer() as alice:
+            me = who("alice")
+            await served.shake(alice, me)
+            for number in range(3):
+                answer = await alice.ask("GET", target(me, wait="0"))
+                assert (answer.status, answer.text) == (200, "[:chsk/timeout nil]")
+                await is_in(served, me, "true")  # present between its polls, too
+                await post(alice, me, f"[[:test/echo {number}] nil]")
+                answer = await alice.ask("GET", target(me, wait="0"))
+                assert (answer.status, answer.text) == (200, f"[[[:test/echo {number}]] nil]")
+            poll = await Poll.park(served, me)  # and an ordinary one parks
+            await post(alice, me, "[[:test/echo 7] nil]")
+            assert await poll.text() == "[[[:test/echo 7]] nil]"
+
+    drive(main())
+
+
 def test_disconnect_ends_the_poll_with_503(served: Served, drive: Run) -> None:
     async def main() -> None:
         async with served.peer() as alice:

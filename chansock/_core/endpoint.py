@@ -3,6 +3,12 @@
 Every hook and check runs in `admit`, before a 101 or a body is answered. What an edge
 does with bytes and sockets is its own business; what a session is, the hub's.
 
+A poll with `wait=0` is answered at once: with the events that wait, or with
+`[:chsk/timeout nil]`. It is for our clients in browsers with many Ajax tabs, which share six
+connections to a host. In all else it is an ordinary poll: presence, grace, and the rule for a
+lost answer are the same, so the next one must come within `grace_ajax`. Sente's clients never
+send `wait`.
+
 It is a little past 400 lines, since every edge calls these few methods of one object.
 """
 
@@ -324,6 +330,9 @@ class Endpoint:
         if session.is_behind or not hub.park(session, connection):
             # Cut between two polls, maybe, where no 1013 could tell it: a gap lies at a break.
             transport.refuse(Response(503, "too far behind"))
+            return None
+        if session.poll is connection and admission.request.params.get("wait") == "0":
+            hub.end_poll(connection)
             return None
         return connection
 
