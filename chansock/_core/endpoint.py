@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Generator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
@@ -43,6 +43,11 @@ log = logging.getLogger("chansock.endpoint")
 
 MAX_UNTOLD: Final = 10_000  # users that came or went, behind a presence handler that waits
 MAX_SITES: Final = 256  # that passed the checks, and are not asked again
+
+_PROXY_LINES: Final = (
+    "nginx needs: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; "
+    'proxy_set_header Connection "upgrade";'
+)
 
 T = TypeVar("T")
 Hook: TypeAlias = Callable[[Request], T | Awaitable[T]]
@@ -124,6 +129,8 @@ class Endpoint:
         else:
             if is_upgrade is None:
                 is_upgrade = http1.wants_upgrade(request)
+            if not is_upgrade and (lost := http1.lost_fields(request)):
+                return self._refuse_stripped(lost)
             kind = "ws" if is_upgrade else "poll"
         steps = self._steps(request, kind, is_loopback)
         try:
@@ -250,6 +257,12 @@ class Endpoint:
         if why := guard.check_origin(request, config.allowed_origins or ()):
             return self.refuse("origin", 403, "Unauthorized origin", why)
         return Response(204, headers=guard.preflight_fields(request))
+
+    def _refuse_stripped(self, lost: list[str]) -> Response:
+        # Parked as a poll, it would swallow the next events, and its client would wait for a 101.
+        text = f"expected {' and '.join(lost)} in the request for a WebSocket: a proxy removed it"
+        response = self.refuse("stripped_upgrade", 426, text, f"{text}. {_PROXY_LINES}")
+        return replace(response, headers=(("Upgrade", "websocket"),))
 
     def answer_fields(self, request: Request) -> guard.Fields:
         """Give the fields that an edge adds to each answer of the channel, refusals too."""

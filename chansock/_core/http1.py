@@ -43,6 +43,7 @@ __all__ = [
     "has_body",
     "is_form",
     "judge_head",
+    "lost_fields",
     "refuse",
     "render",
     "switch",
@@ -177,6 +178,20 @@ def _has_token(values: list[str], token: str) -> bool:
 def wants_upgrade(request: Request) -> bool:
     """Tell whether a request asks for a WebSocket, rightly or not."""
     return _has_token(request.headers.getall("upgrade"), "websocket")
+
+
+def lost_fields(request: Request) -> list[str]:
+    """Return which fields a proxy removed from the request for a WebSocket; [] if none.
+
+    Upgrade and Connection are meant for the next hop alone, so a proxy forwards them only if it
+    is configured to. Sec-WebSocket-Key stays, and no other request has it.
+    """
+    headers = request.headers
+    if "sec-websocket-key" not in headers or request.method != "GET":
+        return []
+    has_connection = _has_token(headers.getall("connection"), "upgrade")
+    kept = (("Upgrade", wants_upgrade(request)), ("Connection", has_connection))
+    return [name for name, is_there in kept if not is_there]
 
 
 def has_body(request: Request) -> bool:

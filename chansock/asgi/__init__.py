@@ -148,7 +148,7 @@ class _Door:
 
     async def _http(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         request = self._request(scope)
-        if http1.wants_upgrade(request):
+        if http1.wants_upgrade(request) and not http1.lost_fields(request):
             # uvicorn without a library for WebSockets hands it on so; it is no poll.
             response: Response | None = endpoint.refuse("http", 501, "expected no WebSocket here")
         else:
