@@ -22,7 +22,7 @@ from weakref import WeakValueDictionary
 
 from chansock._core import browser, guard, http1, wire
 from chansock._core.hub import Hub
-from chansock._core.posts import STOPPING, PostOrder, Posts, Refusal
+from chansock._core.posts import OTHER_PROCESS, STOPPING, PostOrder, Posts, Refusal
 from chansock._core.session import Session
 from chansock._fast.dispatch import Connection, Dispatch, Inbox, is_awaitable
 from chansock._fast.fanout import Transport
@@ -272,7 +272,15 @@ class Endpoint:
         if "handshake?" in request.params:
             return True
         session = self._hub.find(uid, client_id)
-        return session is None or not session.has_ajax
+        if session is not None and session.has_ajax:
+            return False
+        self.log_limit.info(
+            log,
+            "poll_without_session client=%r: the session of this poll is over%s",
+            client_id[:8],
+            OTHER_PROCESS,
+        )
+        return True
 
     def _count(self, reason: str) -> None:
         self.refused[reason] = self.refused.get(reason, 0) + 1

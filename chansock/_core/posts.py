@@ -34,17 +34,26 @@ from chansock.config import Config
 from chansock.errors import PacketError
 from chansock.request import Request, Response
 
-__all__ = ["STOPPING", "PostOrder", "Posts", "Refusal", "parse_number"]
+__all__ = ["OTHER_PROCESS", "STOPPING", "PostOrder", "Posts", "Refusal", "parse_number"]
 
 MAX_FIELDS: Final = 4096  # bytes of a form beside the packet: a token, some short parameters
 MAX_MISSED: Final = 32  # numbers passed by that may still come; our clients have 4 under way
 
+Refuse: TypeAlias = Callable[..., Response]  # (reason, status, text, why for the log)
 Refusal: TypeAlias = tuple[str, int, str]  # reason, status, text
 STOPPING: Final[Refusal] = ("stopping", 503, "the server is stopping")
 
 # What any page may send to any origin without a preflight, as CORS-safelisted by the Fetch
 # standard; a body without a type is among it.
 _SIMPLE_TYPES: Final = frozenset({"", "text/plain", "multipart/form-data", http1.FORM})
+
+_STALE: Final = "the handshake of this POST is over"
+# A client behind a proxy that sends its requests to several processes by turns looks like one that
+# comes back after its session's end, but again and again.
+OTHER_PROCESS: Final = (
+    ", or another process has it; if this repeats, several processes seem to serve one channel: "
+    "run one (uvicorn --workers 1, gunicorn -w 1), and list one server in the proxy's upstream"
+)
 
 _NUMBER: Final = re.compile(r"([^-]{1,32})-([1-9][0-9]{0,15})")
 
@@ -113,7 +122,8 @@ class PostOrder:
 
 
 class Posts:
-    """The POSTs of one channel. `refuse(reason, status, text)` counts and words a refusal."""
+    """The POSTs of one channel. `refuse(reason, status, text, why)` counts, logs, and words a
+    refusal."""
 
     def __init__(
         self,
@@ -121,7 +131,7 @@ class Posts:
         packer: Packer,
         dispatch: Dispatch,
         sweep: Sweep,
-        refuse: Callable[[str, int, str], Response],
+        refuse: Refuse,
     ) -> None:
         self._config = config
         self._packer = packer
@@ -146,7 +156,7 @@ class Posts:
             if order is None or numbered[0] != order.udt:
                 # Sent again by a browser, maybe: whether it was handled, nobody knows any more,
                 # and what its client sent since may be here already.
-                refused = self._refuse("stale_post", 410, "the handshake of this POST is over")
+                refused = self._refuse("stale_post", 410, _STALE, f"{_STALE}{OTHER_PROCESS}")
                 self._answer(connection, refused)
                 return
             post.order, post.number = order, numbered[1]
