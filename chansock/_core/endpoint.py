@@ -88,9 +88,12 @@ class Endpoint:
         dispatch: Dispatch,
         sweep: Sweep,
         untold: Callable[[], int],
+        *,
+        takes_anonymous: bool = True,
     ) -> None:
         self._config = config
         self._untold = untold  # how many came or went whose presence handler has not run yet
+        self._takes_anonymous = takes_anonymous
         self.log_limit = sweep.log_limit
         self.hooks = hooks  # the test kit puts its own `user_id` before the application's
         self._packer = packer
@@ -230,6 +233,9 @@ class Endpoint:
                 )
                 return self.refuse("uid", 500, "internal server error")
             uid = found
+        if uid is None and not self._takes_anonymous:
+            why = "expected a user id of user_id, got None (anonymous=False)"
+            return self.refuse("anonymous", 401, "Unauthorized request", why)
         client_id = request.params["client-id"]
         if kind == "post" and self._hub.find(uid, client_id) is not None:
             return Admission(kind, request, uid, client_id)
