@@ -136,7 +136,7 @@ class Client:
         once its POST was answered. Events arrive in the order of the calls. While more than
         max_inbox_events wait to be taken, no reply can come: nothing is read.
 
-        Raises InvalidEvent or EdnEncodeError for what cannot be sent; ChannelClosed at once
+        Raises InvalidEvent or EncodeError for what cannot be sent; ChannelClosed at once
         while the channel is closed (nothing is kept for later), or if it closes meanwhile;
         ReplyTimeout if no reply came in time (the event may have been handled), over Ajax
         without a timeout also after ajax_timeout, the wait for its turn included; ReplyError if

@@ -80,7 +80,7 @@ class Link(Protocol):
     async def send(self, value: object, timeout: float | None, /) -> object:
         """Send an event as packers take it; with a timeout, wait for its reply.
 
-        Raises ChannelClosed, ReplyTimeout, ReplyError, EdnEncodeError.
+        Raises ChannelClosed, ReplyTimeout, ReplyError, EncodeError.
         """
 
     def set_reading(self, on: bool, /) -> None:
