@@ -65,7 +65,7 @@ class Link(Protocol):
         """Send an event as packers take it; with a timeout, wait for its reply.
 
         An event whose `send` is cancelled before its turn is not sent. Raises ChannelClosed,
-        ConnectionLost, ReplyTimeout, ReplyError, EdnEncodeError.
+        ConnectionLost, ReplyTimeout, ReplyError, EncodeError.
         """
 
     def set_reading(self, on: bool, /) -> None:
