@@ -17,6 +17,7 @@ from sente_script import (
     until,
 )
 
+from chansock import packers
 from chansock.client import ClientConfig, Event, Reason, connect
 from chansock.errors import ChannelClosed, HandshakeRefused, ReplyError, ReplyTimeout
 from chansock.values import Keyword
@@ -503,6 +504,45 @@ def test_binary_packer_posts_its_bytes_with_the_fields_in_the_query(run):
             assert await asking == "yes"
 
     run(main())
+
+
+@pytest.mark.parametrize(
+    ("packer", "content_type"),
+    [
+        (packers.EDN(), "application/edn"),
+        (packers.JSON(), "application/json"),
+        (packers.Transit(), "application/transit+json"),
+    ],
+)
+@scripted
+async def test_text_is_posted_to_our_server_as_it_is_with_the_fields_in_the_query(
+    played, packer, content_type
+):
+    client = ajax(played, packer=packer, csrf_token="tok123", params={"a": "1"})
+    async with entered(played, client) as entering:
+        polls = await played.accept()
+        udt = (await polls.request()).query["udt"]
+        hello = packer.packet([Keyword("chsk/handshake"), ["alice", None, None]], None)
+        polls.respond(200, hello.decode(), "Content-Type: application/edn")
+        await entering
+        sending = asyncio.create_task(client.send("test/n", "汉字"))
+        posts = await played.accept()
+        request = await posts.request()
+        assert request.headers["content-type"] == content_type
+        assert request.headers["x-csrf-token"] == "tok123"
+        assert packer.unpack(memoryview(request.body)) == (["test/n", "汉字"], None)
+        assert "汉字".encode() in request.body
+        query = request.query
+        assert query.pop("udt").isdecimal()
+        assert query == {
+            "client-id": "alice/1",
+            "raw": "true",
+            "n": f"{udt}-1",
+            "why": "1",
+            "a": "1",
+        }
+        posts.respond(200, DUMMY)
+        await sending
 
 
 @scripted
