@@ -116,6 +116,14 @@ FAULTS = {
         2,
         "headers: expected a field that is not the connection's, got Upgrade",
     ),
+    ":say/back 1 --proxy=none --transport=ws --header=X-Key:shut": (
+        1,
+        "handshake refused with HTTP 401: Unauthorized request",
+    ),
+    ":say/back --proxy=ftp://p:1": (
+        2,
+        "proxy: expected http://host:port, socks5://host:port or socks5h://host:port, got ftp://",
+    ),
     ":say/back --cafile=no.pem": (
         2,
         "--cafile: expected certificates in 'no.pem', got no such file or directory",

@@ -1,9 +1,10 @@
 """The Python client of a channel socket: `connect`, `connect_sync`, and what they give.
 
-Uses the words, the engine and the codecs; knows no server, hub or face. Inside: `client`
-(face and state machine, with watch and beside); the two transports, `socket` (with dial,
-pinger and backlog) and `ajax` (with posts and http); `inbox` and `pending`, what waits; `sync`
-(with threads), the face for code that waits; the rest is pure.
+Uses the words, the engine, and the codecs; knows no server or hub. Inside: `client` (face and
+state machine, with watch and beside); the two transports, `socket` (with websocket, pinger, and
+gate) and `ajax` (with posts and http), and `dial` (with proxy), which connects both; `inbox` (with
+handlers) and `pending`, what waits; `sync` (with threads), the face for code that waits; the rest
+is pure.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ __all__ = [
     "ClientConfig",
     "Close",
     "Event",
+    "ProxySetting",
     "Reason",
     "State",
     "StateHandler",

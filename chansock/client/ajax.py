@@ -25,7 +25,7 @@ from chansock.client.packets import (
     read_packet,
     reply_error,
 )
-from chansock.client.posts import Posts
+from chansock.client.posts import Posts, Unsent
 from chansock.client.state import Reason, TransportType, error_reason, http_reason, said
 from chansock.errors import ChannelClosed, ConnectionLost, PacketError, ReplyError, ReplyTimeout
 
@@ -120,6 +120,9 @@ class AjaxLink:
         except TimeoutError:
             what = "a reply" if timeout is not None else "an answer to the POST"
             raise ReplyTimeout(f"expected {what} within {limit:g} s, got none") from None
+        except Unsent as exc:
+            self._end(Reason("unexpected", None, f"POST: {exc}"))  # unless it has ended before
+            raise ChannelClosed(f"the event was not sent: {exc}") from exc
         except ChannelClosed:
             raise
         except OSError as exc:

@@ -6,11 +6,13 @@ Each runs to its end; the client waits for them only when it is left.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from chansock._core.log_limit import LogLimit
+from chansock.client.handlers import close_unstarted
 
 __all__ = ["Beside"]
 
@@ -41,7 +43,7 @@ class Beside:
         """Run something to its end beside the rest."""
         task = asyncio.get_running_loop().create_task(self._run_logged(awaitable))
         self._tasks.add(task)
-        task.add_done_callback(self._forget)
+        task.add_done_callback(functools.partial(self._forget, awaitable))
         if len(self._tasks) == self._limit:
             self._changed()
 
@@ -55,8 +57,9 @@ class Beside:
         for task in self._tasks - {asyncio.current_task()}:
             task.cancel()
 
-    def _forget(self, task: asyncio.Task[Any]) -> None:
+    def _forget(self, awaitable: Awaitable[Any], task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
+        close_unstarted(awaitable)
         if len(self._tasks) == self._limit - 1:
             self._changed()
 

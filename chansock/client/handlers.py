@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 from chansock.client.packets import Event
 
-__all__ = ["ANY", "Handler", "Handlers", "check_handler"]
+__all__ = ["ANY", "Handler", "Handlers", "check_handler", "close_unstarted"]
 
 Handler: TypeAlias = Callable[[Event], Awaitable[object] | object]
 
@@ -57,6 +57,14 @@ class Handlers:
             else:
                 del self._by_id[event_id]
         return handlers
+
+
+def close_unstarted(awaitable: object) -> None:
+    """Close a coroutine that will not be awaited: Python warns about one that was forgotten."""
+    if not inspect.iscoroutine(awaitable):
+        return
+    if inspect.getcoroutinestate(awaitable) == inspect.CORO_CREATED:
+        awaitable.close()
 
 
 def check_handler(name: str, handler: object, argument: str = "event") -> None:

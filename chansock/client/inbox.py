@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 
 from chansock._core.log_limit import LogLimit
 from chansock._fast.weight import weigh
-from chansock.client.handlers import Handler, Handlers
+from chansock.client.handlers import Handler, Handlers, close_unstarted
 from chansock.client.packets import Event, read_event
 from chansock.client.websocket import SLICE
 from chansock.values import short_repr
@@ -111,9 +111,7 @@ class Inbox:
         task = self._task
         if task is not None:
             task.cancel()
-            begun = self._begun if inspect.iscoroutine(self._begun) else None
-            if begun is not None and inspect.getcoroutinestate(begun) == inspect.CORO_CREATED:
-                begun.close()  # it was not awaited once, and will not be
+            close_unstarted(self._begun)
         self.end()
         self._weigh()
         return task

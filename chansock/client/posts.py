@@ -19,9 +19,13 @@ from chansock.client.http import HttpConnection, Response
 from chansock.client.link import Settings
 from chansock.errors import ChannelClosed
 
-__all__ = ["Posts"]
+__all__ = ["Posts", "Unsent"]
 
 BUSY: Final = 503  # nothing of the POST was taken: it is sent again with the same number
+
+
+class Unsent(Exception):
+    """No connection could be opened for a POST; says why."""
 
 
 class Posts:
@@ -57,7 +61,8 @@ class Posts:
     async def post(self, encode: Callable[[], bytes]) -> Response:
         """Send the packet that encode() returns; return the response, which is never 503.
 
-        Raises ChannelClosed if the session ends first, OSError if the network fails.
+        Raises ChannelClosed if the session ends first, Unsent if no connection can be opened, and
+        OSError if one breaks.
         """
         async with self._slots:
             async with self._order:
@@ -111,12 +116,15 @@ class Posts:
                 return connection
             connection.close()
         settings = self._settings
-        connection = await HttpConnection.open(
-            self._attempt.address,
-            self._attempt.proxy,
-            settings.ssl,
-            settings.config.max_message_bytes,
-        )
+        try:
+            connection = await HttpConnection.open(
+                self._attempt.address,
+                self._attempt.proxy,
+                settings.ssl,
+                settings.config.max_message_bytes,
+            )
+        except OSError as exc:
+            raise Unsent(exc) from exc
         if self._closed.done():
             connection.close()
             raise ChannelClosed("the channel closed before this was sent")
