@@ -26,6 +26,7 @@ from sente_script import (
 )
 
 from chansock.client import ClientConfig, Event, connect
+from chansock.client.batches import LARGE
 from chansock.errors import ChannelClosed, ReplyTimeout
 
 IDLE = "[:chsk/timeout nil]"
@@ -401,6 +402,59 @@ async def test_a_batch_past_the_inbox_limit_stays_unread_until_it_is_taken(playe
         connection.send(f"[[{' '.join(f'[:n/n {n}]' for n in range(500))}] nil]")
         connection.send("[[[:n/n 500]] nil]")
         assert [(await anext(client)).data for _ in range(501)] == list(range(501))
+
+
+FILL = '[:fill/it "' + "x" * LARGE + '"]'
+
+
+@pytest.mark.parametrize("transport", ["ws", "ajax"])
+@scripted
+async def test_a_fault_in_a_large_batch_costs_what_stands_behind_it(played, transport):
+    client = connect(played.url, transport=transport)
+    batch = f"[[[:n/n 1] {FILL} [:n/n 2] ) [:n/n 3]] nil]"
+    if transport == "ws":
+        async with over_ws(played, client) as connection:
+            connection.send(batch)
+            assert (await connection.frame()).close[0] == 1007
+            connection.end()
+            found = [(await anext(client)).id for _ in range(3)]
+            await until(client, lambda state: state.reason is not None)
+            reason = client.state.reason
+    else:
+        async with over_ajax(played, client) as connection:
+            await connection.request()
+            connection.respond(200, batch)
+            found = [(await anext(client)).id for _ in range(3)]
+            await until(client, lambda state: state.reason is not None)
+            reason = client.state.reason
+    assert found == ["n/n", "fill/it", "n/n"]
+    assert reason.text.startswith("cannot read a packet: expected an event in edn, got none")
+
+
+@scripted_in_turned_time
+async def test_large_batches_are_polled_for_at_once_with_events_and_slowly_without(played):
+    loop = asyncio.get_running_loop()
+    client = connect(played.url, transport="ajax")
+    async with over_ajax(played, client) as connection:
+        for number in range(3):
+            await connection.request()
+            connection.respond(200, f"[[{FILL} [:n/n {number}]] nil]")
+            assert (await anext(client)).id == "fill/it"
+            assert await anext(client) == Event("n/n", number)
+        for pause in (1.0, 1.0):
+            await connection.request()
+            connection.respond(200, f"[[{FILL.replace(':fill/it', ':bare')}] nil]")
+            next_poll = asyncio.create_task(connection.reader.read(1))
+            await turns()
+            loop.turn(pause - 0.5)
+            await turns()
+            assert not next_poll.done()
+            loop.turn(0.5)
+            assert await next_poll == b"G"
+            await connection.reader.readuntil(b"\r\n\r\n")
+            connection.respond(200, f"[[{FILL}] nil]")
+            assert (await anext(client)).id == "fill/it"
+        await connection.request()
 
 
 # leaving

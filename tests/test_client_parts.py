@@ -22,6 +22,7 @@ from chansock._core.log_limit import LogLimit, call_later
 from chansock._fast.packet import adapt
 from chansock.client.address import Address, Attempt, encode_pairs
 from chansock.client.backoff import Backoff, delay, restart_delay
+from chansock.client.batches import LARGE, unpack
 from chansock.client.config import ClientConfig
 from chansock.client.cookies import Jar
 from chansock.client.http import BadResponse, Response, ResponseReader
@@ -40,6 +41,8 @@ from chansock.client.packets import (
 )
 from chansock.client.socket import WsLink
 from chansock.client.state import Reason, close_reason, http_reason, said
+from chansock.errors import PacketError
+from chansock.values import Keyword
 
 LOG_LIMIT = LogLimit(time.monotonic, call_later)
 
@@ -176,6 +179,61 @@ def test_packets_mean_what_they_mean_to_sentes_client(text, inbound):
         assert [read_event(item) for item in got.items] == inbound
     else:
         assert got == inbound
+
+
+EDN = adapt(packers.EDN())
+FILL = "x" * LARGE
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        "[:a/b 1] [:a/b]",
+        "[:a/b 1][:a/b]",
+        '  [:a/b [[1] [2]]] , [:a/c "]] nil]"] ; said [\n [:a/b {:k #{1}}]',
+        "[:bare] [] [1 2 3] (:a/b 1)",
+    ],
+)
+@pytest.mark.parametrize("frame", ["[[{} {}] nil]", " [ [{} {}], nil ] ", "[[{} {}]nil]\n"])
+def test_a_large_batch_is_read_item_by_item_as_it_is_read_whole(items, frame):
+    large = frame.format(items, f'[:fill/it "{FILL}"]').encode()
+    inbound = unpack(EDN, large)
+    assert not inbound.is_whole
+    assert list(inbound.items) == EDN.unpack(memoryview(large))[0]
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        f'[[[1] "{FILL}"] "2c4461"]',  # a reply
+        f'[[:chsk/handshake ["u" nil "{FILL}"]] nil]',
+        f'["{FILL}" "2c4461"]',
+        f'[[[:a/b "{FILL}"]] nil extra]',
+        "[[[:a/b 1]] nil]",
+    ],
+)
+def test_what_is_no_large_batch_is_read_whole(packet):
+    packet = packet.encode()
+    assert unpack(EDN, packet) == read_packet(*EDN.unpack(memoryview(packet)))
+    json = adapt(packers.JSON())
+    batch = json.batch([json.fragment(("a/b", FILL))])
+    assert unpack(json, batch) == Events([["a/b", FILL]])
+
+
+@pytest.mark.parametrize(
+    ("broken", "got"),
+    [
+        ("[:a/b 1] [:a/b )] [:a/b 2]", "at byte"),
+        ("[:a/b 1] ] [:a/b 2]", "expected `] nil]` at byte"),
+        ('[:a/b 1] "', "at byte"),
+    ],
+)
+def test_a_fault_in_a_large_batch_is_found_where_it_stands(broken, got):
+    items = unpack(EDN, f'[[[:fill/it "{FILL}"] {broken}] nil]'.encode()).items
+    assert next(items)[0] == "fill/it"
+    assert next(items) == [Keyword("a/b"), 1]
+    with pytest.raises(PacketError, match=got):
+        list(items)
 
 
 # URLs and requests

@@ -10,10 +10,12 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from chansock._core.wire import AJAX
 from chansock.client.address import Attempt
+from chansock.client.batches import unpack
 from chansock.client.http import HttpConnection, Response
 from chansock.client.link import Owner, Settings
 from chansock.client.pace import Pace
@@ -22,7 +24,6 @@ from chansock.client.packets import (
     Handshake,
     Inbound,
     is_event,
-    read_packet,
     reply_error,
 )
 from chansock.client.posts import Posts, Unsent
@@ -65,6 +66,7 @@ class AjaxLink:
         self._may_poll.set()
         self._udt = 0
         self._handshake_udt = 0
+        self._has_events = False  # of the last batch that was decoded while it was read
         self._is_ours = False  # chansock serves it; Sente's answers are text/html
         self.is_reached = False
 
@@ -157,27 +159,40 @@ class AjaxLink:
             is_first = True
             while True:
                 inbound = self._read(response)
+                if isinstance(inbound, Events) and not inbound.is_whole:
+                    self._deliver(Events(self._read_on(inbound.items)))
+                    await self._may_poll.wait()  # it is read to its end
+                    pause = self._pause(has_events=self._has_events)
+                    await self._ask_later(pause)
+                    response = await self._answer_to_poll()
+                    continue
                 self._handshake_udt = self._udt  # if it was answered with one
                 pause = 0.0 if is_first else self._pause_after(inbound)
                 is_first = False
                 # The next poll goes out before the events of this one are handled, as Sente's
                 # does: what the server sends meanwhile finds it parked. Not if they are too many.
-                count = len(inbound.items) if isinstance(inbound, Events) else 0
+                count = inbound.count if isinstance(inbound, Events) else 0
                 is_early = not pause and not self._owner.would_fill(count)
                 if is_early:
                     await self._ask(wants_handshake=False)
                 self._deliver(inbound)
                 if not is_early:
-                    await asyncio.sleep(pause)
-                    await self._may_poll.wait()
-                    await self._ask(wants_handshake=False)
+                    await self._ask_later(pause)
                 response = await self._answer_to_poll()
         except _Failed as exc:
             return exc.reason
 
     def _pause_after(self, inbound: Inbound) -> float:
         has_events = isinstance(inbound, Events) and any(map(is_event, inbound.items))
+        return self._pause(has_events=has_events)
+
+    def _pause(self, *, has_events: bool) -> float:
         return self._pace.answered(self._loop.time(), has_events=has_events)
+
+    async def _ask_later(self, pause: float) -> None:
+        await asyncio.sleep(pause)
+        await self._may_poll.wait()
+        await self._ask(wants_handshake=False)
 
     async def _handshake(self) -> Response:
         try:
@@ -232,14 +247,27 @@ class AjaxLink:
 
     def _read(self, response: Response) -> Inbound:
         try:
-            inbound = read_packet(*self._settings.packer.unpack(memoryview(response.body)))
+            inbound = unpack(self._settings.packer, response.body)
         except PacketError as exc:
-            self._settings.log_limit.warning(log, "bad_packet transport=ajax %s", exc)
-            text = f"cannot read a packet: {exc}"[:200]
-            raise _Failed(error_reason(PacketError(text), was_open=self._is_open)) from exc
+            raise _Failed(self._unreadable(exc)) from exc
         if not self._is_open and not isinstance(inbound, Handshake):
             raise _Failed(Reason("not-opened", None, "expected a handshake, got another packet"))
         return inbound
+
+    def _unreadable(self, exc: PacketError) -> Reason:
+        self._settings.log_limit.warning(log, "bad_packet transport=ajax %s", exc)
+        text = f"cannot read a packet: {exc}"[:200]
+        return error_reason(PacketError(text), was_open=self._is_open)
+
+    def _read_on(self, items: Iterable[object]) -> Iterator[object]:
+        """Yield the items of a batch that is decoded meanwhile; end the link at a fault."""
+        self._has_events = False
+        try:
+            for item in items:
+                self._has_events = self._has_events or is_event(item)
+                yield item
+        except PacketError as exc:
+            self._end(self._unreadable(exc))
 
     def _deliver(self, inbound: Inbound) -> None:
         if isinstance(inbound, Handshake):

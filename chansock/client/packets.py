@@ -6,7 +6,7 @@ client's own packets. No transport, no state.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -65,9 +65,18 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """`[[[:chat/said {...}] ...] nil]`; `read_event` reads each item."""
+    """`[[[:chat/said {...}] ...] nil]`; `read_event` reads each item.
 
-    items: Sequence[object]
+    If it is not whole, items are decoded as they are read: once, and PacketError may be raised.
+    """
+
+    items: Iterable[object]
+    is_whole: bool = True
+
+    @property
+    def count(self) -> int:
+        """The number of items; 0 if it is not known yet."""
+        return len(self.items) if isinstance(self.items, Sized) else 0
 
 
 Inbound: TypeAlias = Handshake | Ping | PollTimeout | Reply | Events

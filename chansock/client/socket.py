@@ -14,15 +14,16 @@ import os
 import socket
 import ssl as ssl_module
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from chansock._core import wire
 from chansock.client.address import Attempt
+from chansock.client.batches import unpack
 from chansock.client.dial import dial
 from chansock.client.gate import Gate
 from chansock.client.link import Owner, Settings
-from chansock.client.packets import Handshake, Ping, Reply, read_packet
+from chansock.client.packets import Events, Handshake, Ping, Reply
 from chansock.client.pending import Pending
 from chansock.client.pinger import Pinger
 from chansock.client.state import (
@@ -273,11 +274,10 @@ class WsLink:
         if self._ended.done() or self._is_broken:
             return
         try:
-            value, cb_id = self._settings.packer.unpack(memoryview(payload))
+            inbound = unpack(self._settings.packer, payload)
         except PacketError as exc:
             self._unreadable(exc)
             return
-        inbound = read_packet(value, cb_id)
         if isinstance(inbound, Handshake):
             self._shake_hands(inbound)
         elif not self.is_opened:
@@ -293,8 +293,18 @@ class WsLink:
             if not self._pending.answer(inbound.cb_id, inbound.value):
                 cb_id = short_repr(inbound.cb_id)
                 self._settings.log_limit.debug(log, "unknown_reply cb_id=%s", cb_id)
+        elif isinstance(inbound, Events) and not inbound.is_whole:
+            self._owner.received(self, Events(self._read_on(inbound.items)))
         else:
             self._owner.received(self, inbound)
+
+    def _read_on(self, items: Iterable[object]) -> Iterator[object]:
+        """Yield the items of a batch that is decoded meanwhile; end the link at a fault."""
+        try:
+            yield from items
+        except PacketError as exc:
+            if not self._ended.done():
+                self._unreadable(exc)
 
     def _shake_hands(self, handshake: Handshake) -> None:
         if not self.is_opened:
