@@ -118,7 +118,8 @@ class Connection:
             size = int.from_bytes(await self.reader.readexactly(2 if size == 126 else 8), "big")
         mask = await self.reader.readexactly(4)
         data = await self.reader.readexactly(size)
-        payload = bytes(byte ^ mask[i % 4] for i, byte in enumerate(data))
+        stream = (mask * (size // 4 + 1))[:size]
+        payload = (int.from_bytes(data) ^ int.from_bytes(stream)).to_bytes(size)
         return Frame(first & 0x0F, payload, bool(first & 0x80))
 
     def close_frame(self, code: int, reason: str = "") -> None:

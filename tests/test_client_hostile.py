@@ -491,3 +491,25 @@ async def test_a_cancel_while_it_is_left_leaves_the_client_closed_and_usable(pla
         await client.send("n/n")
     async with over_ws(played, client):
         assert client.state.open
+
+
+@scripted
+async def test_a_handler_that_closes_its_client_says_goodbye_and_runs_to_its_end(played):
+    client = ws(played)
+    ended = asyncio.Event()
+
+    @client.on("n/n")
+    async def handle(event):
+        await client.close()
+        ended.set()
+
+    entering = asyncio.create_task(client.open())
+    connection = await played.accept_ws()
+    await entering
+    connection.send("[[[:n/n 1] [:n/n 2]] nil]")
+    assert (await connection.frame()).close == (1000, "CLOSE_NORMAL")
+    assert not ended.is_set()
+    connection.close_frame(1000)
+    await ended.wait()
+    with pytest.raises(StopAsyncIteration):
+        await anext(client)

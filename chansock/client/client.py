@@ -127,8 +127,8 @@ class Client:
     async def close(self) -> None:
         """Close, and wait until the connection is gone (close_timeout at most); may be repeated.
 
-        Cancels the handler that runs. If `close` is cancelled itself, it drops the connection
-        at once. In each case the client can be opened again.
+        Cancels the handler that runs, unless that calls it. If `close` is cancelled itself, it
+        drops the connection at once. In each case the client can be opened again.
         """
         task = self._task
         if task is None:

@@ -101,14 +101,17 @@ class Inbox:
         self._wake(len(self._readers))
 
     def stop(self) -> asyncio.Task[None] | None:
-        """Cancel the handler that runs, and forget what waits for it; return its task."""
+        """Cancel the handler that runs, and forget what waits for it; return its task.
+
+        A handler that calls this itself runs to its end: None is returned.
+        """
         self._batches.clear()
         while self._arrived:
             self._held -= self._arrived.popleft()[1]
         if self._due is not None:
             self._due.cancel()
             self._due = None
-        task = self._task
+        task = self._task if self._task is not asyncio.current_task() else None
         if task is not None:
             task.cancel()
             close_unstarted(self._begun)
