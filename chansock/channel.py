@@ -41,8 +41,9 @@ class ChannelSocket(Registry):
     """One event pipe between this server and all the clients of all its users.
 
     Hooks take a Request and may be plain or async; while one waits, its connection is
-    not read. `user_id` gives the application's user id, or None for an anonymous
-    client: look up your own session there, a plain cookie is no proof.
+    not read. `user_id` returns the application's user id, or None for an anonymous
+    client: look up your own session there, a plain cookie is no proof. With
+    `anonymous=False`, clients for which it returns None are refused with 401.
 
     Serves one loop, from `async with chsk` (or `chansock.serve`, `chansock.run`, which
     start it) until its end. Then it may be started again, on any loop: its handlers stay,
@@ -60,6 +61,7 @@ class ChannelSocket(Registry):
         reject: Hook[Response | None] | None = None,
         csrf_token: Hook[str | Skip | None] | None = None,
         packer: packers.Packer | None = None,
+        anonymous: bool = True,
     ) -> None:
         if not isinstance(config, Config):
             raise ConfigError(f"config: expected a Config, got {config!r:.80}")
@@ -69,6 +71,11 @@ class ChannelSocket(Registry):
         except AttributeError as error:
             raise ConfigError(f"packer: expected a Packer, got {packer!r:.80}") from error
         self._hooks = Hooks(user_id, handshake_data, authorize, reject, csrf_token)
+        if not isinstance(anonymous, bool):
+            raise ConfigError(f"anonymous: expected a bool, got {anonymous!r:.80}")
+        if not anonymous and user_id is None:
+            raise ConfigError("anonymous=False: expected a user_id hook, got None")
+        self._takes_anonymous = anonymous
         self._handlers = Handlers(config.max_threads)
         self._presence = Presence()
         self._core: _Core | None = None  # of this life, or of the last
@@ -367,6 +374,7 @@ class _Core:
             self.dispatch,
             self.sweep,
             untold=lambda: self.presence_inbox.events,
+            takes_anonymous=chsk._takes_anonymous,
         )
 
     def _announce(self, is_open: bool, uid: UserId | None, connection: Connection) -> None:

@@ -91,10 +91,10 @@ def service_of(
 
 def forwarded(chsk: ChannelSocket, *, is_unix: bool) -> Callable[[Request], object] | None:
     """Give what is done with each request before anything else sees it; None: nothing."""
-    trusted = chsk.config.trusted_proxies
+    trusted, fields = chsk.config.trusted_proxies, chsk.config.trusted_headers
     if not (trusted or is_unix):
         return None
-    return Proxies(trusted, lambda: chsk.sweep.log_limit, is_unix=is_unix).apply
+    return Proxies(trusted, fields, lambda: chsk.sweep.log_limit, is_unix=is_unix).apply
 
 
 def bound_unsent(fd: int) -> None:

@@ -190,6 +190,36 @@ def test_origin_and_host_are_compared_as_rfc_6454_and_rfc_9110_write_them(origin
     assert (why is None) is is_same
 
 
+@pytest.mark.parametrize("site", ["same-origin", None])
+@pytest.mark.parametrize(
+    ("host", "is_same"),
+    [
+        ("chat.example:8443", True),
+        ("chat.example", False),  # nginx: `proxy_set_header Host $host`
+        ("127.0.0.1:8000", False),  # nginx by default
+        ("chat.example:80", False),
+    ],
+)
+def test_handshake_of_a_page_whose_posts_would_be_refused_is_refused(host, is_same, site):
+    fields = [("Host", host), ("Referer", "http://chat.example:8443/room?1")]
+    if site is not None:
+        fields.append(("Sec-Fetch-Site", site))
+    poll = guard.check_origin(request(*fields), None)
+    post = guard.check_origin(request(*fields, ("Origin", "http://chat.example:8443")), None)
+    assert poll == post
+    assert (poll is None) is is_same
+    if poll is not None:
+        assert f"origin 'http://chat.example:8443' is not that of Host '{host}'" in poll
+        assert "proxy_set_header Host $http_host;" in poll
+        assert "allowed_origins" in poll
+
+
+@pytest.mark.parametrize("referer", ["", "about:client", "https://[::1/", "null", "/page"])
+def test_referer_that_is_no_url_changes_nothing(referer):
+    asked = request(("Host", "a.example"), ("Referer", referer), ("Sec-Fetch-Site", "same-origin"))
+    assert guard.check_origin(asked, None) is None
+
+
 # -- cookies under "*"
 
 COOKIE = ("Cookie", "login=s3cr3t")

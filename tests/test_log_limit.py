@@ -349,7 +349,9 @@ def proxied(world: World, number: int) -> None:
     request = Request.from_fields(
         "GET", "/", [("Host", "h"), ("X-Forwarded-For", "10.0.0.1.2")], client=("10.0.0.1", 1)
     )
-    Proxies(("10.0.0.1",), lambda: world.chsk.sweep.log_limit).apply(request)
+    Proxies(
+        ("10.0.0.1",), ("Forwarded", "X-Forwarded-For"), lambda: world.chsk.sweep.log_limit
+    ).apply(request)
 
 
 def due(world: World, number: int) -> None:

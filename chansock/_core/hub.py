@@ -346,6 +346,10 @@ class Hub:
 
     def _poll_due(self, connection: Connection) -> None:
         connection.timer = None
+        self.end_poll(connection)
+
+    def end_poll(self, connection: Connection) -> None:
+        """Answer a parked poll with `[:chsk/timeout nil]`."""
         connection.transport.write([self._timeout])
         self.closed(connection, 1000)
 

@@ -120,6 +120,8 @@ cdef class Dispatch:
     cdef object ws_pong
     cdef object pong
     cdef object error
+    cdef object why
+    cdef list unclaimed_error
     cdef readonly set posts             # POSTs whose response is still to come
     cdef readonly set strays            # those of them that have no session
     cdef WriteBuffer written            # a reply on its way, if it is short

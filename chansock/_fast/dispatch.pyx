@@ -459,6 +459,8 @@ cdef class Dispatch:
         self.ws_pong = wire.WS_PONG
         self.pong = wire.PONG
         self.error = wire.ERROR
+        self.why = wire.WHY
+        self.unclaimed_error = [wire.ERROR, wire.UNCLAIMED]
         self.due, self.queued = deque(), set()
         self.posts, self.strays = set(), set()
         self.written = WriteBuffer()
@@ -796,11 +798,16 @@ cdef class Dispatch:
         return result
 
     def leave_unclaimed(self, EventMsg msg not None):
-        """Count an event that nobody claims, and tell the client if it asked."""
+        """Count an event that nobody claims, and refuse it if the client wants a reply.
+
+        The answer is `[:chsk/error "unclaimed"]` if the client can read that.
+        """
+        cdef Connection connection = msg.connection
         self.unclaimed_count += 1
         if msg.wants_reply:
             msg.is_replied = True
-            self._refuse(msg.connection, msg.cb_id)
+            reads_why = connection.request.params.get(self.why) == "1"
+            self._refuse(connection, msg.cb_id, self.unclaimed_error if reads_why else None)
         self.done(msg)
 
     cdef int finish(self, EventMsg msg, object result) except -1:

@@ -186,7 +186,8 @@ class Server:
         self.chsk = ChannelSocket(CONFIG[is_small], user_id=hook)
         self._add_handlers(self.chsk)
         self.inside(self.chsk.start, LoopClock(self.loop))
-        proxies = Proxies(("192.0.2.0/24",), lambda: self.chsk.sweep.log_limit)
+        fields = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded")
+        proxies = Proxies(("192.0.2.0/24",), fields, lambda: self.chsk.sweep.log_limit)
         self.service = Service(
             self.chsk.endpoint,
             self.chsk.clock,
