@@ -7,6 +7,7 @@ Both run unprivileged in a folder of their own, in the foreground, and end with 
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
@@ -15,12 +16,20 @@ from pathlib import Path
 
 from server import free_port
 
-# The lines of docs/django.md that let a WebSocket through.
 UPGRADE = """
+proxy_http_version 1.1;
 proxy_set_header Upgrade $http_upgrade;
-proxy_set_header Connection $connection_upgrade;
+proxy_set_header Connection "upgrade";
 """
 HTTP_HOST = "proxy_set_header Host $http_host;"
+LOCATION = """
+location / {{
+    proxy_pass http://127.0.0.1:{target};
+    {lines}
+}}
+"""
+DOCUMENTED_TARGET = "http://127.0.0.1:8000"  # what the documentation passes to
+DOCS = Path(__file__).parent.parent.parent / "docs"
 
 NGINX = """
 daemon off;
@@ -35,17 +44,10 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
-    map $http_upgrade $connection_upgrade {{
-        default upgrade;
-        "" "";
-    }}
+    {maps}
     server {{
         listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://127.0.0.1:{target};
-            proxy_http_version 1.1;
-            {lines}
-        }}
+        {locations}
     }}
 }}
 """
@@ -80,11 +82,29 @@ def _program(name: str) -> str:
 @asynccontextmanager
 async def nginx(target: int, *lines: str) -> AsyncIterator[int]:
     """Run nginx before the port `target`, with these lines in its location; yield its port."""
+    location = LOCATION.format(target=target, lines="\n".join(lines))
+    async with _nginx("", location) as port:
+        yield port
+
+
+@asynccontextmanager
+async def documented_nginx(target: int, page: str) -> AsyncIterator[int]:
+    """Run nginx as a page of docs/ has it, and pass on paths that it does not name as well."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```nginx\n(.*?)^```", text, re.M | re.S)
+    block = block.replace(DOCUMENTED_TARGET, f"http://127.0.0.1:{target}")
+    maps, location, rest = block.partition("location ")
+    async with _nginx(maps, location + rest + LOCATION.format(target=target, lines="")) as port:
+        yield port
+
+
+@asynccontextmanager
+async def _nginx(maps: str, locations: str) -> AsyncIterator[int]:
     with tempfile.TemporaryDirectory(prefix="chansock-", ignore_cleanup_errors=True) as folder:
         port = free_port()
         path = Path(folder, "nginx.conf")
-        fields = {"folder": folder, "port": port, "target": target, "lines": "\n".join(lines)}
-        path.write_text(NGINX.format(**fields), encoding="utf-8")
+        text = NGINX.format(folder=folder, port=port, maps=maps, locations=locations)
+        path.write_text(text, encoding="utf-8")
         options = ("-p", folder, "-c", str(path), "-e", f"{folder}/error.log")
         async with _running(port, _program("nginx"), *options):
             yield port
