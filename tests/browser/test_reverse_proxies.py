@@ -18,7 +18,7 @@ from peer import Peer
 from reverse_proxies import HTTP_HOST, UPGRADE, documented_nginx, haproxy, nginx
 
 import chansock
-from chansock import ChannelSocket, Config, Request, packers, serve
+from chansock import ChannelSocket, ClientConfig, Config, Request, packers, serve
 
 pytestmark = [pytest.mark.full, pytest.mark.slow]
 
@@ -139,7 +139,7 @@ def test_client_whose_upgrade_nginx_removed_comes_back_by_ajax_at_once(drive: Dr
         async with (
             serving() as target,
             without_upgrade(target) as port,
-            chansock.connect(url.format(port), connect_timeout=60) as client,
+            chansock.connect(url.format(port), ClientConfig(connect_timeout=60)) as client,
         ):
             assert client.state.type == "ajax"
             opened = asyncio.Event()
