@@ -284,7 +284,7 @@ export function read(source) {
 /** Give what a key is written as, since a reader numbers it by that. */
 const standIn = (key) => {
   if (key instanceof String) return `${key}`;
-  const hasOwn = [Keyword, UUID, Date].some((type) => key instanceof type);
+  const hasOwn = [Decimal, Keyword, UUID, Date].some((type) => key instanceof type);
   if (!key || typeof key !== "object" || hasOwn || isPlain(key) || key[Symbol.iterator]) return key;
   return typeof key.toJSON === "function" ? standIn(key.toJSON()) : key;
 };
@@ -481,9 +481,11 @@ class Writer {
     const array = ARRAYS.find(([, Type]) => value instanceof Type);
     if (array) return this.#numbers(value, array);
     if (value[Symbol.iterator]) return this.#items([...value]);
-    if (typeof value.toJSON === "function") return this.#inner("toJSON()", value.toJSON());
     // What Sente has no extension for, or shows nothing of itself, would be lost without a sound.
     const isKnown = [Decimal, Tagged].some((type) => value instanceof type);
+    if (!isKnown && typeof value.toJSON === "function") {
+      return this.#inner("toJSON()", value.toJSON());
+    }
     if (isKnown || !Object.keys(value).length) this.#refuse(`expected a value, got ${value}`);
     this.#properties(value);
   }
