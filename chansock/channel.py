@@ -193,11 +193,11 @@ class ChannelSocket(Registry):
             while True:
                 while core.unread:
                     msg = core.unread.popleft()
-                    msg.release()
+                    msg._release()
                     try:
                         yield msg
                     finally:
-                        msg.let_end()
+                        msg._let_end()
                 if core.is_stopped:
                     return
                 core.news.clear()
@@ -225,17 +225,17 @@ class ChannelSocket(Registry):
     # -- life
 
     @property
-    def endpoint(self) -> Endpoint:
+    def _endpoint(self) -> Endpoint:
         """The one door for edges. Raises ChannelClosed before the start."""
         return self._started().endpoint
 
     @property
-    def clock(self) -> Clock:
+    def _clock(self) -> Clock:
         """The clock it was started with. Raises ChannelClosed before the start."""
         return self._started().clock
 
     @property
-    def sweep(self) -> Sweep:
+    def _sweep(self) -> Sweep:
         """What is due when, for edges. Raises ChannelClosed before the start."""
         return self._started().sweep
 
@@ -244,11 +244,11 @@ class ChannelSocket(Registry):
         """Whether it was started and not yet stopped."""
         return self._core is not None and not self._core.is_stopped
 
-    def start(self, clock: Clock) -> None:
+    def _start(self, clock: Clock) -> None:
         """Start on a clock, on whose thread this is called; `async with` uses the loop's."""
         if self._core is not None and not self._core.is_finished:
             raise ConfigError(f"expected a ChannelSocket that does not run yet, got {self!r}")
-        self._presence.clear()
+        self._presence._clear()
         self._core = _Core(self, clock)
 
     async def settle(self, timeout: float) -> None:
@@ -288,7 +288,7 @@ class ChannelSocket(Registry):
         return core
 
     async def __aenter__(self) -> Self:
-        self.start(LoopClock(asyncio.get_running_loop()))
+        self._start(LoopClock(asyncio.get_running_loop()))
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -303,9 +303,9 @@ class ChannelSocket(Registry):
         finally:
             if self.is_started:
                 self.stop()
-            await self.finish(max(0.0, deadline - loop.time()))
+            await self._finish(max(0.0, deadline - loop.time()))
 
-    async def finish(self, timeout: float) -> None:
+    async def _finish(self, timeout: float) -> None:
         """Give the handlers that still run `timeout` seconds to end, then cancel them."""
         core = self._started()
         try:

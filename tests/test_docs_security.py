@@ -93,7 +93,7 @@ def test_the_table_of_any_origin(
     fields = [("Host", "example.com"), ("Origin", "https://evil.example"), *fields]
     with testing.World(chsk):
         asked = Request.from_fields(method, "/chsk?client-id=a", fields)
-        found = chsk.endpoint.admit(asked, is_upgrade=is_upgrade)
+        found = chsk._endpoint.admit(asked, is_upgrade=is_upgrade)
         assert (found.status if isinstance(found, Response) else 200) == expected
         if expected == 403:
             assert "refused with `403` `Unauthorized origin`" in TEXT

@@ -75,7 +75,7 @@ cdef class Connection(Link):
 cdef class EventMsg:
     cdef readonly object id             # Keyword
     cdef public object data             # as decoded, until its handler's type makes another of it
-    cdef readonly Connection connection
+    cdef Connection connection
     cdef object cb_id                   # None: no reply is wanted (but a POST's is True)
     cdef Route route
     cdef Inbox inbox                    # whose room it takes

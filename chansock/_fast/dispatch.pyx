@@ -344,6 +344,10 @@ cdef class EventMsg:
         return GenericAlias(cls, item)
 
     @property
+    def _connection(self):
+        return self.connection
+
+    @property
     def uid(self):
         """User id, or None."""
         return self.connection.uid
@@ -411,17 +415,17 @@ cdef class EventMsg:
             connection.dispatch.ended(self)
         return is_sent
 
-    def release(self):
+    def _release(self):
         """Take no more room in the inbox: an iterator passes the event on.
 
-        If a reply is wanted, a stop still waits until there is one, or until `let_end`.
+        If a reply is wanted, a stop still waits until there is one, or until `_let_end`.
         """
         self.is_read = True
         self.connection.dispatch.free(self)
         if not self.wants_reply:
             self.connection.dispatch.ended(self)
 
-    def let_end(self):
+    def _let_end(self):
         """Do not make a stop wait for the reply to an event that an iterator passed on."""
         self.connection.dispatch.ended(self)
 
