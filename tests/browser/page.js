@@ -42,7 +42,9 @@ const client = connect("/chsk", {
   },
 });
 client.ready.then(() => note("ready", true), (error) => note("ready", error.name));
-client.onState((state) => note("state", state));
+client.onState((state) => {
+  note("state", { ...state, retryAt: state.retryAt?.getTime() ?? null });
+});
 client.on("test/number", (number) => note("number", number));
 client.on("test/said", (text) => note("said", text));
 

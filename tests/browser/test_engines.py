@@ -53,33 +53,28 @@ def _is_ours(item: pytest.Item) -> bool:
     return isinstance(item, pytest.Function) and item.path.samefile(__file__)
 
 
-@pytest.mark.xfail(strict=False, reason="issue 16, faults 3, 5, and 9")
 @each(*SCENARIOS)
 def test_no_event_is_lost_or_doubled(row: Row) -> None:
     assert (row.lost, row.doubled) == (0, 0)
 
 
-@pytest.mark.xfail(strict=False, reason="issue 16, faults 3, 5, and 9")
 @each(*OUTAGES)
 def test_page_is_back_soon(row: Row) -> None:
     assert row.connected is not None
     assert row.connected < IN_TIME
 
 
-@pytest.mark.xfail(strict=False, reason="issue 16, faults 3, 5, and 9")
 @each(*OUTAGES)
 def test_page_is_soon_open_by_websocket_again(row: Row) -> None:
     assert row.socket is not None
     assert row.socket < IN_TIME
 
 
-@pytest.mark.xfail(strict=False, reason="issue 16, faults 3, 5, and 9")
 @each("WebSocket blocked")
 def test_page_goes_on_by_ajax_and_back_to_a_websocket(row: Row) -> None:
     assert None not in (row.connected, row.socket)
 
 
-@pytest.mark.xfail(strict=False, reason="issue 16, faults 3, 5, and 9")
 @each(*TABS)
 def test_ajax_tabs_do_not_starve_each_other(row: Row) -> None:
     # A poll may be parked for 20 s: a tab that waits for one to end waits for longer than this.

@@ -213,10 +213,7 @@ def test_client_sends_360_kb_of_chinese_through_nginx(transport: Any, drive: Dri
     drive(main())
 
 
-@pytest.mark.parametrize(
-    "transport",
-    ["ws", pytest.param("ajax", marks=pytest.mark.xfail(strict=True, reason="issue 16, fault 7"))],
-)
+@pytest.mark.parametrize("transport", ["ws", "ajax"])
 def test_page_sends_360_kb_of_chinese_through_nginx(transport: str, drive: Drive) -> None:
     async def main() -> None:
         async with page_behind(right_nginx, transport=transport) as evaluate:
