@@ -1001,16 +1001,19 @@ const got = (packet) => {
 const pauses = []; // who waits for the event loop
 let channel;
 
-/** Let the event loop run other tasks first. Browsers slow timers down, messages not. */
+/**
+ * Let the event loop run other tasks first. Browsers slow down timers, but not messages; Node
+ * delivers up to 1000 messages in one task, but has setImmediate.
+ */
 const breathe = () =>
   new Promise((go) => {
+    if (globalThis.setImmediate) return setImmediate(go);
     if (!channel) {
       channel = new MessageChannel();
       channel.port1.onmessage = () => pauses.shift()();
-      channel.port1.unref?.(); // in Node an open port keeps the process alive
     }
     pauses.push(go);
-    channel.port2.postMessage(0);
+    return channel.port2.postMessage(0);
   });
 
 /** The seconds that a Retry-After asks for: a number, or a date (RFC 9110 section 10.2.3). */
@@ -1176,7 +1179,7 @@ const makeSocket = (owner, place) => {
   let handshakes = 0;
   let early = []; // what came before the handshake
   let earlySize = 0;
-  let streak = 0; // since when messages are handled without a pause
+  let late = 0; // messages that are not handled yet
 
   const say = (fragment, cbId) => {
     const packet = packer.packet(fragment, cbId);
@@ -1253,17 +1256,12 @@ const makeSocket = (owner, place) => {
     } else early.push([value, cbId]);
   }
 
-  /** npm's `ws` hands over many messages without a pause: have it wait for their work. */
+  /** Read no more until what came is handled, with npm's `ws`, which can wait. */
   const slowDown = (work) => {
-    if (!socket.pause) return;
-    const now = performance.now();
-    if (!streak) {
-      streak = now;
-      breathe().then(() => (streak = 0));
-    }
-    if (!work && now - streak < SLICE) return;
+    if (!work || !socket.pause) return;
+    late++;
     socket.pause();
-    (work ?? breathe()).then(() => socket.resume());
+    work.then(() => --late || socket.resume());
   };
 
   const link = {
@@ -1287,6 +1285,8 @@ const makeSocket = (owner, place) => {
         } catch (error) {
           return link.end(makeReason("not-opened", null, error.message));
         }
+        // A browser hands each message over in a task of its own, and `ws` many in one.
+        link.isBursty = !!socket.pause;
         if (packer.binary) socket.binaryType = "arraybuffer";
         socket.onclose = ({ code, reason, wasClean: clean }) => {
           owner.note({ lastWsClose: Object.freeze({ time: new Date(), code, reason, clean }) });
@@ -1636,6 +1636,7 @@ class Client {
   #nextJob = 0; // those before it are done
   #held = 0; // bytes of them
   #isAtWork = false;
+  #sliceEnd = 0; // of what is handled without a pause now
   #inbox = []; // for `for await`
   #iterators = 0;
   #arrivals = []; // who waits for the inbox
@@ -2079,16 +2080,22 @@ class Client {
     if (this.#held - each.size > maxMessageBytes) {
       link.end(makeReason("unexpected", null, "too much waits to be handled"));
     }
-    if (!this.#isAtWork) this.#work();
+    if (!this.#isAtWork) this.#work(link);
     return each.done ? finished : undefined;
   }
 
-  async #work() {
+  async #work({ isBursty }) {
     this.#isAtWork = true;
     let until = performance.now() + SLICE;
+    if (isBursty && this.#sliceEnd) until = this.#sliceEnd;
+    else if (isBursty) {
+      this.#sliceEnd = until;
+      breathe().then(() => (this.#sliceEnd = 0));
+    }
     while (this.#nextJob < this.#jobs.length) {
       const each = this.#jobs[this.#nextJob];
-      if (each.link.ended || each.job.next().done) {
+      const isLate = performance.now() > until;
+      if (each.link.ended || (!isLate && each.job.next().done)) {
         each.done();
         each.done = undefined;
         this.#held -= each.size;
@@ -2096,7 +2103,7 @@ class Client {
           this.#jobs.splice(0, this.#nextJob);
           this.#nextJob = 0;
         }
-      } else if (performance.now() > until) {
+      } else if (isLate) {
         await breathe();
         until = performance.now() + SLICE;
       }

@@ -30,7 +30,7 @@ export const HANDSHAKE = '[[:chsk/handshake ["ada" nil nil]] nil]';
 
 /**
  * Listen; `peer.onUpgrade(request, socket, head)`, `peer.onGet(call)` and `peer.onPost(call)`
- * are the script. A call is `{request, body, query, form, answer(status, body)}`.
+ * are the script. A call is `{request, body, query, form, response, answer(status, body), cut()}`.
  */
 export const listen = async () => {
   const sockets = new Set();
@@ -62,6 +62,7 @@ export const listen = async () => {
         response.writeHead(status, { "content-type": "application/edn" });
         response.end(body);
       },
+      response,
       cut: () => response.destroy(),
     };
     if (request.method === "GET") {
