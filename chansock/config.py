@@ -123,8 +123,11 @@ class Config:
     allowed_hosts: tuple[str, ...] | None = (
         None  # None: on a loopback address its names only (DNS rebinding)
     )
-    # addresses and networks of proxies; X-Forwarded-* and Forwarded are believed from these alone
+    # addresses and networks of proxies; trusted_headers are believed from these alone
     trusted_proxies: tuple[str, ...] = ()
+    # The fields that these proxies write themselves, of X-Forwarded-For, X-Forwarded-Proto,
+    # X-Forwarded-Host, and Forwarded. A proxy passes on what it doesn't write: a client's own words
+    trusted_headers: tuple[str, ...] = ("X-Forwarded-For", "X-Forwarded-Proto")
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -149,6 +152,10 @@ _SHAPES = {
     ),
     "allowed_hosts": (re.compile(r"[^A-Z:/\s]+|[0-9a-f:]+"), "a.example (lower case, no port)"),
 }
+_FORWARDING_FIELDS = {
+    name.lower(): name
+    for name in ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded")
+}
 _MAY_BE_NONE = {"ws_ping_timeout", "max_connections", "allowed_origins", "allowed_hosts"}
 _MAY_BE_ZERO = {"flush_delay_ajax", "flush_delay_ws", "post_order_wait", "grace_ws", "grace_ajax"}
 
@@ -160,11 +167,17 @@ def _check(name: str, value: object) -> None:
         if not isinstance(value, bool | Compression):
             raise ConfigError(f"{name}: expected a bool or a Compression, got {value!r}")
         return
-    if name in ("allowed_origins", "allowed_hosts", "trusted_proxies"):
+    if name in ("allowed_origins", "allowed_hosts", "trusted_proxies", "trusted_headers"):
         if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
             raise ConfigError(f"{name}: expected a tuple of str, got {value!r}")
         if name == "trusted_proxies":
             _check_networks(value)
+            return
+        if name == "trusted_headers":
+            for item in value:
+                if item.lower() not in _FORWARDING_FIELDS:
+                    expected = ", ".join(_FORWARDING_FIELDS.values())
+                    raise ConfigError(f"{name}: expected names of {expected}, got {item!r}")
             return
         shape, example = _SHAPES[name]
         for item in value:

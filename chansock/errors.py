@@ -182,7 +182,8 @@ class ReplyTimeout(ChansockError, TimeoutError):
 class ReplyError(ChansockError):
     """The other side's handler failed (`:chsk/error`).
 
-    `reason` is why, in the server's words, if the data of the event did not fit.
+    `reason` is why, in the server's words, if the data of the event did not fit; `"unclaimed"`
+    if no handler takes this event id, which may be misspelt; None if the handler raised.
     """
 
     def __init__(self, message: str, reason: str | None = None) -> None:

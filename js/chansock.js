@@ -1142,7 +1142,11 @@ const readReply = (value, packer) => {
   const name = packer.name(value);
   if (name === "chsk/error") throw new ReplyError("the server's handler failed (:chsk/error)");
   if (Array.isArray(value) && value.length === 2 && packer.name(value[0]) === "chsk/error") {
-    throw new ReplyError("the server's handler could not take the data", String(value[1]));
+    const text =
+      value[1] === "unclaimed"
+        ? "no handler on the server takes this event"
+        : "the server's handler could not take the data";
+    throw new ReplyError(text, String(value[1]));
   }
   if (name === "chsk/timeout") throw new ReplyTimeout("the server's own time-out (:chsk/timeout)");
   return value;

@@ -221,7 +221,7 @@ def test_without_a_lifespan_the_first_request_starts_the_channel(run: Run) -> No
         assert (await get(application, "/chsk", "client-id=a&handshake%3F=1"))[0] == 200
         chsk.stop()
         assert (await get(application, "/chsk", "client-id=a&handshake%3F=1"))[0] == 503
-        await chsk.finish(1)
+        await chsk._finish(1)
 
     run(main())
 

@@ -8,6 +8,7 @@ import pytest
 
 from chansock import ALL, LATER, ChannelClosed, ChannelSocket, Config, InvalidEvent, Keyword
 from chansock._fast.fanout import Fragment
+from chansock.errors import ReplyError
 from chansock.packers import EDN
 from chansock.testing import World, user_id
 
@@ -669,9 +670,30 @@ def test_an_unclaimed_event_is_counted_warned_of_once_and_answered(chsk, world, 
     client = connect(world, transport)
     replies = [client.ask("t/unknown") for _ in range(3)]
     world.turn()
-    assert [reply.value for reply in replies] == ["chsk/error"] * 3
+    assert [reply.value for reply in replies] == [["chsk/error", "unclaimed"]] * 3
     assert chsk.stats.unclaimed == 3
     assert caplog.text.count("unclaimed_event") == 1
+
+
+@BOTH
+def test_a_client_can_tell_an_unclaimed_event_from_a_handler_that_failed(chsk, world, transport):
+    @chsk.on("t/fails")
+    def fail(msg):
+        raise RuntimeError
+
+    client = connect(world, transport)
+    for event_id, reason in (("t/unknown", "unclaimed"), ("t/fails", None)):
+        with pytest.raises(ReplyError) as caught:
+            client.send(event_id, timeout=5)
+        assert caught.value.reason == reason
+
+
+@BOTH
+def test_to_sentes_clients_an_unclaimed_event_is_the_error_that_they_know(world, transport):
+    client = connect(world, transport, params={"why": "0"})
+    reply = client.ask("t/unknown")
+    world.turn()
+    assert reply.value == Keyword("chsk/error")
 
 
 def test_the_iterator_gets_what_no_handler_claims_and_can_reply(chsk, world):
@@ -731,7 +753,8 @@ def test_what_a_reader_leaves_behind_is_unclaimed_and_holds_no_room():
         last = client.ask("t/known")
         world.advance(5)
         assert task.done()
-        assert [reply.value for reply in replies] == ["read", "chsk/error", "chsk/error"]
+        unclaimed = ["chsk/error", "unclaimed"]
+        assert [reply.value for reply in replies] == ["read", unclaimed, unclaimed]
         assert last.value == "room"
         assert chsk.stats.unclaimed == 2
 

@@ -20,6 +20,7 @@ OTHERS = {
     "compression",
     "flush_delay_ajax",
     "flush_delay_ws",
+    "trusted_headers",
     "trusted_proxies",
 }
 

@@ -308,17 +308,17 @@ def test_what_was_sent_before_disconnect_is_written_first(chsk, world):
 def test_single_connections_of_a_user_are_given_and_ended(chsk, world):
     one, two, poll = world.ws(uid="a"), world.ws(uid="a"), world.ajax(uid="a")
     world.ws(uid="b")
-    found = world.endpoint.connections("a")
+    found = world._endpoint.connections("a")
     assert [each.client_id for each in found] == [one.client_id, two.client_id, poll.client_id]
     chsk.send("a", "t/e", 1)
     for each in found[1:]:
-        world.inside(lambda each=each: world.endpoint.end(each, 4401, "over"))
-        world.inside(lambda each=each: world.endpoint.end(each, 4401, "over"))
+        world.inside(lambda each=each: world._endpoint.end(each, 4401, "over"))
+        world.inside(lambda each=each: world._endpoint.end(each, 4401, "over"))
     world.turn()
     assert one.is_open
     assert two.close_code == 4401
     assert [data(client) for client in (one, two, poll)] == [[1], [1], [1]]
-    assert world.endpoint.connections("nobody") == []
+    assert world._endpoint.connections("nobody") == []
 
 
 def test_disconnect_ends_an_empty_poll_with_503(chsk, world):
@@ -562,7 +562,7 @@ def test_an_anonymous_client_has_no_more_displaced_sockets():
         for _ in range(50):
             world.ws("tab")
             world.turn()
-        assert len(world.endpoint._hub.connections) == 9
+        assert len(world._endpoint._hub.connections) == 9
 
 
 def test_displaced_sockets_that_do_not_answer_a_close_are_as_many_at_most(chsk, world):
@@ -578,9 +578,9 @@ def test_displaced_sockets_that_do_not_answer_a_close_are_as_many_at_most(chsk, 
     assert refused.value.status == 503
     assert chsk.stats.refused == {"full": 1}
     world.ws("other", uid="a")
-    world.inside(lambda: world.endpoint.closed(sockets[0].connection, 1006))
+    world.inside(lambda: world._endpoint.closed(sockets[0].connection, 1006))
     world.ws("tab", uid="a")
-    assert len(world.endpoint.connections("a")) == 18
+    assert len(world._endpoint.connections("a")) == 18
 
 
 def test_past_eight_displaced_polls_the_oldest_ends_with_503(chsk, world):
@@ -607,7 +607,7 @@ def test_a_socket_can_be_the_oldest_that_polls_displaced(chsk, world, presence):
     client.drop()
     world.advance(60)
     assert presence == [("open", "a"), ("close", "a")]
-    assert len(world.endpoint._hub.connections) == world.endpoint._hub.away == 0
+    assert len(world._endpoint._hub.connections) == world._endpoint._hub.away == 0
 
 
 # -- polls
@@ -688,7 +688,7 @@ def test_a_client_whose_ping_timed_out_is_away_before_its_closing_handshake(chsk
     assert chsk.stats.closed == {1011: 1}
     world.advance(2.6)  # grace_ws
     assert presence == [("open", "a"), ("close", "a")]
-    world.inside(lambda: world.endpoint.closed(connection, 1006))
+    world.inside(lambda: world._endpoint.closed(connection, 1006))
     assert chsk.stats.closed == {1011: 1}
 
 
@@ -909,7 +909,7 @@ def test_an_admission_looks_at_no_other_request_that_waits():
             request = world.request("tab")
             sys.setprofile(note)
             try:
-                chsk.endpoint.admit(request, is_upgrade=True)
+                chsk._endpoint.admit(request, is_upgrade=True)
             finally:
                 sys.setprofile(None)
             return count
@@ -924,7 +924,7 @@ def test_an_admission_looks_at_no_other_request_that_waits():
         assert len(asked) == 200
         assert calls() == few
         world.inside(lambda: [msg.reply(1) for msg in asked])
-        assert world.endpoint._hub.strays() == 0
+        assert world._endpoint._hub.strays() == 0
 
 
 def test_limits_hold_for_handshakes_whose_hooks_wait_together():
@@ -935,7 +935,7 @@ def test_limits_hold_for_handshakes_whose_hooks_wait_together():
     chsk = ChannelSocket(Config(max_clients_per_user=2), user_id=uid)
     with World(chsk) as world:
         requests = [world.request(f"tab-{n}") for n in range(5)]
-        results = [chsk.endpoint.admit(request, is_upgrade=True) for request in requests]
+        results = [chsk._endpoint.admit(request, is_upgrade=True) for request in requests]
 
         async def open_all():
             kinds = []
@@ -943,7 +943,7 @@ def test_limits_hold_for_handshakes_whose_hooks_wait_together():
                 admitted = await result
                 kinds.append(getattr(admitted, "kind", None))
                 if kinds[-1] == "ws":
-                    chsk.endpoint.open(admitted, RecordingTransport("ws"))
+                    chsk._endpoint.open(admitted, RecordingTransport("ws"))
             return kinds
 
         assert world.run(open_all()) == ["ws", "ws", None, None, None]
@@ -956,7 +956,7 @@ def test_a_hook_that_waits_across_the_stop_lets_nobody_in():
 
     chsk = ChannelSocket(user_id=uid)
     with World(chsk) as world:
-        pending = chsk.endpoint.admit(world.request("tab"), is_upgrade=True)
+        pending = chsk._endpoint.admit(world.request("tab"), is_upgrade=True)
         chsk.stop()
 
         async def wait():

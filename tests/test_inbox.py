@@ -221,7 +221,7 @@ def test_a_handler_that_ends_at_once_is_not_weighed() -> None:
 
     @chsk.on("t/e")
     async def ends(msg: EventMsg[Any]) -> None:
-        weights.append(msg.connection.inbox.nbytes)
+        weights.append(msg._connection.inbox.nbytes)
 
     with World(chsk) as world:
         world.ws(uid="a").feed(packet := packet_of("t/e"))

@@ -280,17 +280,17 @@ def hook(request: Request) -> Any:
 
 
 def refused(world: World, number: int) -> None:
-    world.admit(world.request("a", headers={"Origin": f"http://evil{number}.example"}))
+    world._admit(world.request("a", headers={"Origin": f"http://evil{number}.example"}))
 
 
 def hook_failed(world: World, number: int) -> None:
-    world.endpoint.hooks = type(world.endpoint.hooks)(reject=hook)
-    world.admit(world.request("a"))
+    world._endpoint.hooks = type(world._endpoint.hooks)(reject=hook)
+    world._admit(world.request("a"))
 
 
 def bad_uid(world: World, number: int) -> None:
-    world.endpoint.hooks = type(world.endpoint.hooks)(user_id=lambda request: 1.5)
-    world.admit(world.request("a"))
+    world._endpoint.hooks = type(world._endpoint.hooks)(user_id=lambda request: 1.5)
+    world._admit(world.request("a"))
 
 
 def fed(packet: str) -> Callable[[World, int], None]:
@@ -349,11 +349,13 @@ def proxied(world: World, number: int) -> None:
     request = Request.from_fields(
         "GET", "/", [("Host", "h"), ("X-Forwarded-For", "10.0.0.1.2")], client=("10.0.0.1", 1)
     )
-    Proxies(("10.0.0.1",), lambda: world.chsk.sweep.log_limit).apply(request)
+    Proxies(
+        ("10.0.0.1",), ("Forwarded", "X-Forwarded-For"), lambda: world.chsk._sweep.log_limit
+    ).apply(request)
 
 
 def due(world: World, number: int) -> None:
-    world.inside(lambda: world.chsk.sweep.enter(0.0, hook, None))
+    world.inside(lambda: world.chsk._sweep.enter(0.0, hook, None))
     world.advance(0.01)
 
 

@@ -371,7 +371,7 @@ class Channel(RuleBasedStateMachine):
         self.model.ended(peer.line, 1006)
         connection, peer.held.connection = peer.held.connection, None
         peer.transport.is_open = False
-        self.world.inside(lambda: self.world.endpoint.closed(connection, 1006))
+        self.world.inside(lambda: self.world._endpoint.closed(connection, 1006))
 
     @rule(key=KEYS)
     def leave_page(self, key: tuple[Any, str]) -> None:
@@ -422,7 +422,7 @@ class Channel(RuleBasedStateMachine):
         self.model.has_read(peer.line)
         if stays_slow:
             peer.transport.drain()
-            self.world.inside(lambda: self.world.endpoint.drained(peer.client.connection))
+            self.world.inside(lambda: self.world._endpoint.drained(peer.client.connection))
         else:
             peer.client.drain()
 

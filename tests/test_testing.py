@@ -10,7 +10,7 @@ import pytest
 from turned import channel
 
 import chansock
-from chansock import ANONYMOUS, ChannelSocket, testing
+from chansock import ANONYMOUS, ChannelSocket, ConfigError, testing
 from chansock.errors import HandshakeRefused
 from chansock.testing import World
 from chansock.values import Keyword
@@ -40,6 +40,29 @@ def test_handshake_names_the_user_or_nil_uid(world: World) -> None:
     assert world.ws(uid="alice").handshake == ("alice", None)
     assert world.ajax(uid=7).handshake == (7, None)
     assert world.ws().handshake == (Keyword("sente/nil-uid"), None)
+
+
+@pytest.mark.parametrize("transport", ["ws", "ajax"])
+def test_without_anonymous_a_client_without_a_user_is_401(transport: testing.Transport) -> None:
+    users = {"s3cr3t": "ada"}
+    chsk = ChannelSocket(
+        user_id=lambda request: users.get(request.cookies.get("login", "")), anonymous=False
+    )
+    with World(chsk, transport=transport) as world:
+        for cookies in ({}, {"login": "other"}):
+            with pytest.raises(HandshakeRefused) as caught:
+                world.connect(cookies=cookies)
+            assert (caught.value.status, caught.value.reason) == (401, "Unauthorized request")
+        assert world.connect(cookies={"login": "s3cr3t"}).uid == "ada"
+        assert chsk.stats.refused == {"anonymous": 2}
+
+
+@pytest.mark.parametrize(
+    "settings", [{"anonymous": False}, {"anonymous": 0, "user_id": testing.user_id}]
+)
+def test_anonymous_is_a_bool_and_needs_a_user_id(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="anonymous"):
+        ChannelSocket(**settings)
 
 
 def test_refused_client_raises_with_status_and_reason() -> None:

@@ -344,6 +344,10 @@ cdef class EventMsg:
         return GenericAlias(cls, item)
 
     @property
+    def _connection(self):
+        return self.connection
+
+    @property
     def uid(self):
         """User id, or None."""
         return self.connection.uid
@@ -411,17 +415,17 @@ cdef class EventMsg:
             connection.dispatch.ended(self)
         return is_sent
 
-    def release(self):
+    def _release(self):
         """Take no more room in the inbox: an iterator passes the event on.
 
-        If a reply is wanted, a stop still waits until there is one, or until `let_end`.
+        If a reply is wanted, a stop still waits until there is one, or until `_let_end`.
         """
         self.is_read = True
         self.connection.dispatch.free(self)
         if not self.wants_reply:
             self.connection.dispatch.ended(self)
 
-    def let_end(self):
+    def _let_end(self):
         """Do not make a stop wait for the reply to an event that an iterator passed on."""
         self.connection.dispatch.ended(self)
 
@@ -459,6 +463,8 @@ cdef class Dispatch:
         self.ws_pong = wire.WS_PONG
         self.pong = wire.PONG
         self.error = wire.ERROR
+        self.why = wire.WHY
+        self.unclaimed_error = [wire.ERROR, wire.UNCLAIMED]
         self.due, self.queued = deque(), set()
         self.posts, self.strays = set(), set()
         self.written = WriteBuffer()
@@ -796,11 +802,16 @@ cdef class Dispatch:
         return result
 
     def leave_unclaimed(self, EventMsg msg not None):
-        """Count an event that nobody claims, and tell the client if it asked."""
+        """Count an event that nobody claims, and refuse it if the client wants a reply.
+
+        The answer is `[:chsk/error "unclaimed"]` if the client can read that.
+        """
+        cdef Connection connection = msg.connection
         self.unclaimed_count += 1
         if msg.wants_reply:
             msg.is_replied = True
-            self._refuse(msg.connection, msg.cb_id)
+            reads_why = connection.request.params.get(self.why) == "1"
+            self._refuse(connection, msg.cb_id, self.unclaimed_error if reads_why else None)
         self.done(msg)
 
     cdef int finish(self, EventMsg msg, object result) except -1:

@@ -140,7 +140,7 @@ cdef PyObject* _form(Source* s, int c, bint hashed) except NULL:
     elif c == c':':
         return read_keyword(s, False)
     elif c in (c'0', c'1', c'2', c'3', c'4', c'5', c'6', c'7', c'8', c'9'):
-        return _number(s, hashed)
+        return _hashed_number(s) if hashed else read_number(s)
     elif c == c'{':
         return _map(s, hashed, NULL)
     elif c == c'[':
@@ -159,7 +159,7 @@ cdef PyObject* _form(Source* s, int c, bint hashed) except NULL:
             return given(False)
     elif c == c'-' or c == c'+':
         if p + 1 < s.end and c'0' <= p[1] <= c'9':
-            return _number(s, hashed)
+            return _hashed_number(s) if hashed else read_number(s)
     elif c == c'(':
         return _list(s, hashed)
     elif c == c'#':
@@ -173,12 +173,9 @@ cdef PyObject* _form(Source* s, int c, bint hashed) except NULL:
     return read_symbol(s)
 
 
-cdef inline PyObject* _number(Source* s, bint hashed) except NULL:
+cdef PyObject* _hashed_number(Source* s) except NULL:
     cdef const uint8_t* at = s.pos
-    cdef PyObject* value
-    if not hashed:
-        return read_number(s)
-    value = read_number(s)
+    cdef PyObject* value = read_number(s)
     if Py_TYPE(value) == FRACTION:
         push(s, value)      # so that an error drops it
         admit_ratio(s, at)

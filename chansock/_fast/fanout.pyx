@@ -250,12 +250,13 @@ cdef class Outbox:
 
     cdef int count(self, Node tail) except -1:
         """Count the path up to `tail` in fanout.kept, in place of the one that was counted."""
-        cdef Fanout fanout = self.fanout
-        cdef Node before = self.counted
-        if tail is fanout.root:
+        cdef Fanout fanout
+        cdef Node before
+        if tail is self.fanout.root:
             tail = None
-        if tail is before:
+        if tail is self.counted:
             return 0
+        fanout, before = self.fanout, self.counted
         if tail is not None:
             fanout.keep(tail)
         if before is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from chansock._core.wire import CLOSED, ERROR, HANDSHAKE, NIL_UID, TIMEOUT, WS_PING
+from chansock._core.wire import CLOSED, ERROR, HANDSHAKE, NIL_UID, TIMEOUT, UNCLAIMED, WS_PING
 from chansock.errors import ChannelClosed, ReplyError, ReplyTimeout
 from chansock.values import Keyword, short_repr
 
@@ -109,6 +109,8 @@ def reply_error(value: object) -> Exception | None:
         return ReplyError("the server's handler failed (:chsk/error)")
     if isinstance(value, list) and len(value) == 2 and is_keyword(value[0], ERROR):
         why = value[1] if isinstance(value[1], str) else short_repr(value[1])
+        if why == UNCLAIMED:
+            return ReplyError("no handler on the server takes this event", why)
         return ReplyError("the server's handler could not take the data", why)
     if is_keyword(value, TIMEOUT):
         return ReplyTimeout("expected a reply, got the server's own time-out (:chsk/timeout)")

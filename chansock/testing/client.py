@@ -105,7 +105,7 @@ class Reply:
             error = ChannelClosed(f"expected a reply to {event_id}, got a break: {client!r}")
         else:
             error = ReplyTimeout(f"expected a reply to {event_id} within {timeout:g} s, got none")
-        raise client.world.blamed(error)
+        raise client.world._blamed(error)
 
     def _is_decided(self) -> bool:
         return self.is_here or self.status is not None or not self._client._awaits(self)
@@ -210,7 +210,7 @@ class Client(ABC):
             return any(event.id == event_id for event in self.events)
 
         if not self.world.loop.advance_until(is_here, within):
-            raise self.world.blamed(
+            raise self.world._blamed(
                 AssertionError(
                     f"expected {event_id} within {within:g} s, got {self._got()} "
                     f"(client {self.client_id!r}, {self.state})"

@@ -76,7 +76,7 @@ class World:
         self.clients: list[Client] = []  # all that `connect`, `ws` and `ajax` made
         self.network = Delay()  # of clients to come
         self._blame = Blame()
-        self._endpoint: Endpoint | None = None
+        self._door: Endpoint | None = None
         self._count = 0
 
     def __enter__(self) -> Self:
@@ -86,7 +86,7 @@ class World:
             self.loop.end()
             raise
         self._blame.begin()
-        self._endpoint = endpoint = self.chsk.endpoint
+        self._door = endpoint = self.chsk._endpoint
         endpoint.hooks = replace(endpoint.hooks, user_id=_before(endpoint.hooks.user_id))
         return self
 
@@ -152,7 +152,7 @@ class World:
         """What handlers and hooks raised so far, oldest first: it was logged and answered."""
         return self._blame.errors
 
-    def blamed(self, error: E) -> E:
+    def _blamed(self, error: E) -> E:
         """Give an error with what the channel logged before, as its notes and its cause."""
         return self._blame.told(error)
 
@@ -251,35 +251,35 @@ class World:
     # -- for clients
 
     @property
-    def endpoint(self) -> Endpoint:
+    def _endpoint(self) -> Endpoint:
         """The channel's door, also after its stop. Raises ChannelClosed before the start."""
-        return self.chsk.endpoint if self._endpoint is None else self._endpoint
+        return self.chsk._endpoint if self._door is None else self._door
 
-    def pass_delay(self, seconds: float) -> None:
+    def _pass_delay(self, seconds: float) -> None:
         """Let pass what the network takes; nothing moves if it takes no time."""
         if seconds:
             self.loop.advance(seconds)
 
-    def new_cb_id(self) -> str:
+    def _new_cb_id(self) -> str:
         """A callback id, six hex digits as Sente's."""
         self._count += 1
         return f"{self._count:06x}"
 
-    def udt(self) -> str:
+    def _udt(self) -> str:
         """The time in ms as clients send it, a new one each time."""
         self._count += 1
         return str(int(self.now * 1000) * 1000 + self._count)
 
-    def admit(self, request: Request, *, is_upgrade: bool = False) -> Admission | Response:
+    def _admit(self, request: Request, *, is_upgrade: bool = False) -> Admission | Response:
         """Let the endpoint check a request; hooks that wait get the time that they need."""
-        result = self.inside(lambda: self.endpoint.admit(request, is_upgrade=is_upgrade))
+        result = self.inside(lambda: self._endpoint.admit(request, is_upgrade=is_upgrade))
         if isawaitable(result):
             return self.run(_wait(result))
         return result
 
-    async def admitted(self, request: Request) -> Admission | Response:
+    async def _admitted(self, request: Request) -> Admission | Response:
         """The same for a client that goes on by itself."""
-        result = self.endpoint.admit(request, is_upgrade=False)
+        result = self._endpoint.admit(request, is_upgrade=False)
         return await result if isawaitable(result) else result
 
 
