@@ -905,7 +905,7 @@ const TOO_LARGE = 4009; // close code: the same of 1009
 const QUICK = 1; // an empty answer to a poll that came sooner is no poll_timeout of a server
 const LONGEST_RETRY_AFTER = 300; // a server may ask for more, but not for a day
 const LOG_INTERVAL = 10; // between two lines of one kind
-const SLOT_WAIT = 3; // for a slot; less than the server's grace of 5
+const SLOT_WAIT = 1; // for a slot; thrice as long in a hidden tab: less than the server's grace of 5
 const DRAIN = 0.005; // a socket with much in its buffer is looked at again; it has no event for that
 const STEADY = 1; // a channel that closed sooner is no sign of a server in health
 const USEFUL = 5; // a WebSocket that closed sooner, three times running, counts as blocked
@@ -998,19 +998,24 @@ const got = (packet) => {
   return JSON.stringify(typeof start === "string" ? start : new TextDecoder().decode(start));
 };
 
+const ignore = () => {};
+
 const pauses = []; // who waits for the event loop
 let channel;
 
-/** Let the event loop run other tasks first. Browsers slow timers down, messages not. */
+/**
+ * Let the event loop run other tasks first. Browsers slow down timers, but not messages; Node
+ * delivers up to 1000 messages in one task, but has setImmediate.
+ */
 const breathe = () =>
   new Promise((go) => {
+    if (globalThis.setImmediate) return setImmediate(go);
     if (!channel) {
       channel = new MessageChannel();
       channel.port1.onmessage = () => pauses.shift()();
-      channel.port1.unref?.(); // in Node an open port keeps the process alive
     }
     pauses.push(go);
-    channel.port2.postMessage(0);
+    return channel.port2.postMessage(0);
   });
 
 /** The seconds that a Retry-After asks for: a number, or a date (RFC 9110 section 10.2.3). */
@@ -1045,44 +1050,34 @@ const wordsOf = ({ message, cause }) =>
   cause ? `${message}: ${cause.message || cause.code}` : message;
 
 /**
- * Wait for one of the slots for parked polls, which the tabs of an origin share by Web Locks: a
- * browser has six connections to a host over HTTP/1.1, and parked polls of six tabs would leave
- * none for POSTs. Gives a function that frees the slot, and how many seconds the poll may be parked:
- * undefined while there are slots for all. A slot that is not free in time is done without.
+ * Wait a moment for one of the slots for parked polls, which the tabs of an origin share by Web
+ * Locks: a browser has six connections to a host over HTTP/1.1, and parked polls of six tabs would
+ * leave none for POSTs. Gives a function that frees the slot; undefined if none is free: such a tab
+ * asks with `wait=0`, which the server answers at once.
  */
-const takeSlot = async (name, signal) => {
-  const { locks } = globalThis.navigator;
-  const wanted = new AbortController();
-  const stop = () => wanted.abort();
-  if (signal.aborted) stop();
-  signal.addEventListener("abort", stop);
-  const free = await new Promise((go) => {
+const takeSlot = (name, signal) =>
+  new Promise((go) => {
+    const wanted = new AbortController();
+    const stop = () => wanted.abort();
+    signal.addEventListener("abort", stop);
+    const grant = () => {
+      if (wanted.signal.aborted) return undefined;
+      stop(); // waiting for the others
+      return new Promise((end) => {
+        signal.addEventListener("abort", end);
+        go(end);
+      });
+    };
+    // A page in a sandbox may have no locks.
+    const fail = ({ name }) => name === "AbortError" || go(ignore);
     for (let i = 0; i < MAX_SLOTS; i++) {
-      const grant = () => {
-        if (wanted.signal.aborted) return undefined;
-        stop(); // waiting for the others
-        return new Promise((end) => {
-          signal.addEventListener("abort", end);
-          go(() => {
-            signal.removeEventListener("abort", end);
-            end();
-          });
-        });
-      };
-      locks.request(`${name} ${i}`, { signal: wanted.signal }, grant).catch(stop); // a sandbox has none
+      globalThis.navigator.locks.request(`${name} ${i}`, { signal: wanted.signal }, grant).catch(fail);
     }
-    wait(SLOT_WAIT, wanted.signal).then(() => {
+    wait(isHidden() ? 3 * SLOT_WAIT : SLOT_WAIT, wanted.signal).then(() => {
       stop();
-      go(() => {});
+      go(); // if not granted
     });
   });
-  signal.removeEventListener("abort", stop);
-  const count = (list) => list.filter((lock) => lock.name.startsWith(name)).length;
-  const { held, pending } = await locks.query().catch(() => ({ held: [], pending: [] }));
-  const tabs = count(held) + count(pending) / MAX_SLOTS;
-  // Each tab's turn comes before the server's grace is over.
-  return [free, tabs > MAX_SLOTS ? Math.min(1, 9 / tabs) : undefined];
-};
 
 /** The word that is most like another. */
 const nearest = (word, words) => {
@@ -1153,8 +1148,6 @@ const readReply = (value, packer) => {
 const unreadable = ({ opened }, { message }, code) =>
   makeReason(opened ? "unexpected" : "not-opened", code, `cannot read a packet: ${message}`.slice(0, 200));
 
-const ignore = () => {};
-
 /**
  * A link is one WebSocket, or one Ajax session:
  * `{type, opened, ended, start, isAlive, hasRoom, buffered, send, tick, check, leave, end}`.
@@ -1180,7 +1173,7 @@ const makeSocket = (owner, place) => {
   let handshakes = 0;
   let early = []; // what came before the handshake
   let earlySize = 0;
-  let streak = 0; // since when messages are handled without a pause
+  let late = 0; // messages that are not handled yet
 
   const say = (fragment, cbId) => {
     const packet = packer.packet(fragment, cbId);
@@ -1257,17 +1250,12 @@ const makeSocket = (owner, place) => {
     } else early.push([value, cbId]);
   }
 
-  /** npm's `ws` hands over many messages without a pause: have it wait for their work. */
+  /** Read no more until what came is handled, with npm's `ws`, which can wait. */
   const slowDown = (work) => {
-    if (!socket.pause) return;
-    const now = performance.now();
-    if (!streak) {
-      streak = now;
-      breathe().then(() => (streak = 0));
-    }
-    if (!work && now - streak < SLICE) return;
+    if (!work || !socket.pause) return;
+    late++;
     socket.pause();
-    (work ?? breathe()).then(() => socket.resume());
+    work.then(() => --late || socket.resume());
   };
 
   const link = {
@@ -1291,6 +1279,8 @@ const makeSocket = (owner, place) => {
         } catch (error) {
           return link.end(makeReason("not-opened", null, error.message));
         }
+        // A browser hands each message over in a task of its own, and `ws` many in one.
+        link.isBursty = !!socket.pause;
         if (packer.binary) socket.binaryType = "arraybuffer";
         socket.onclose = ({ code, reason, wasClean: clean }) => {
           owner.note({ lastWsClose: Object.freeze({ time: new Date(), code, reason, clean }) });
@@ -1420,17 +1410,17 @@ const makeAjax = (owner, place) => {
     }
   };
 
-  const get = async (seconds, parked) => {
+  const get = async (seconds, isParked = true) => {
     const asked = now();
     const start = performance.now();
     // A poll has a number: the server knows it again if a browser repeats it by itself.
-    const fields = link.opened ? { n: ++polls, wait: parked } : { "handshake?": 1 };
+    const fields = link.opened ? { n: ++polls, wait: isParked ? null : 0 } : { "handshake?": 1 };
     const [status, packet, after] = await ask(place.url({ udt: asked, ...fields }), {}, seconds);
     owner.retryAfter(after);
     if (status !== 200) throw peerReason(status, packet, link.opened);
     heard = Date.now();
     owner.trace("in", packet, "ajax");
-    const isQuick = performance.now() - start < Math.min(QUICK, (parked ?? QUICK) * 0.9) * 1000;
+    const isQuick = isParked && performance.now() - start < QUICK * 1000;
     try {
       return [unpack(packer, packet)[0], asked, isQuick];
     } catch (error) {
@@ -1443,11 +1433,11 @@ const makeAjax = (owner, place) => {
     if (!slots) return get(ajaxTimeout);
     const leaving = new AbortController();
     link.leave = () => leaving.abort();
-    const [free, parked] = await takeSlot(slots, leaving.signal);
+    const free = await takeSlot(slots, leaving.signal);
     try {
-      return await get(ajaxTimeout, parked);
+      return await get(ajaxTimeout, !!free);
     } finally {
-      free();
+      free?.();
     }
   };
 
@@ -1640,6 +1630,7 @@ class Client {
   #nextJob = 0; // those before it are done
   #held = 0; // bytes of them
   #isAtWork = false;
+  #sliceEnd = 0; // of what is handled without a pause now
   #inbox = []; // for `for await`
   #iterators = 0;
   #arrivals = []; // who waits for the inbox
@@ -2083,16 +2074,22 @@ class Client {
     if (this.#held - each.size > maxMessageBytes) {
       link.end(makeReason("unexpected", null, "too much waits to be handled"));
     }
-    if (!this.#isAtWork) this.#work();
+    if (!this.#isAtWork) this.#work(link);
     return each.done ? finished : undefined;
   }
 
-  async #work() {
+  async #work({ isBursty }) {
     this.#isAtWork = true;
     let until = performance.now() + SLICE;
+    if (isBursty && this.#sliceEnd) until = this.#sliceEnd;
+    else if (isBursty) {
+      this.#sliceEnd = until;
+      breathe().then(() => (this.#sliceEnd = 0));
+    }
     while (this.#nextJob < this.#jobs.length) {
       const each = this.#jobs[this.#nextJob];
-      if (each.link.ended || each.job.next().done) {
+      const isLate = performance.now() > until;
+      if (each.link.ended || (!isLate && each.job.next().done)) {
         each.done();
         each.done = undefined;
         this.#held -= each.size;
@@ -2100,7 +2097,7 @@ class Client {
           this.#jobs.splice(0, this.#nextJob);
           this.#nextJob = 0;
         }
-      } else if (performance.now() > until) {
+      } else if (isLate) {
         await breathe();
         until = performance.now() + SLICE;
       }

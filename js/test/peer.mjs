@@ -30,9 +30,9 @@ export const HANDSHAKE = '[[:chsk/handshake ["ada" nil nil]] nil]';
 
 /**
  * Listen; `peer.onUpgrade(request, socket, head)`, `peer.onGet(call)` and `peer.onPost(call)`
- * are the script. A call is `{request, body, query, form, answer(status, body)}`.
+ * are the script. A call is `{request, body, query, form, response, answer(status, body), cut()}`.
  */
-export const listen = async () => {
+export const listen = async (port = 0) => {
   const sockets = new Set();
   const upgrader = new WebSocketServer({ noServer: true });
   const peer = {
@@ -62,6 +62,7 @@ export const listen = async () => {
         response.writeHead(status, { "content-type": "application/edn" });
         response.end(body);
       },
+      response,
       cut: () => response.destroy(),
     };
     if (request.method === "GET") {
@@ -78,7 +79,7 @@ export const listen = async () => {
     peer.upgrades += 1;
     peer.onUpgrade(request, socket, head);
   });
-  server.listen(0, "127.0.0.1");
+  server.listen(port, "127.0.0.1");
   await once(server, "listening");
   peer.url = `http://127.0.0.1:${server.address().port}/chsk`;
   return peer;
