@@ -18,7 +18,8 @@ from typing import Any
 from urllib.parse import urlencode
 
 from breaks import doubled
-from engines import ENGINES, Engine, Page, until
+from engine import Engine, Page, until
+from engines import ENGINES
 from proxy import Proxy
 from server import App
 

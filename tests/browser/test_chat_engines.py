@@ -9,7 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
-from engines import ENGINES, Page, until
+from engine import Page, until
+from engines import ENGINES
 from server import Server
 from stage import EXAMPLES
 

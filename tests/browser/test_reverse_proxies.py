@@ -13,7 +13,8 @@ from urllib.parse import urlencode
 
 import app
 import pytest
-from engines import ENGINES, until
+from engine import until
+from engines import ENGINES
 from peer import Peer
 from reverse_proxies import HTTP_HOST, UPGRADE, documented_nginx, haproxy, nginx
 
