@@ -3,7 +3,12 @@
 WebSocket, with Ajax long-polling where that is blocked, on one URL and behind one API;
 the wire is Sente's, byte for byte. `ChannelSocket` and its `send` are the server's side,
 `connect` the client's (`connect_sync` where code waits). What is public stands in `__all__`.
+`chansock.aiohttp`, `.django`, `.uvicorn`, and `.testing` are imported when you first use them,
+since each needs a framework or a test.
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 from chansock import asgi, csrf, edn, packers
 from chansock._core.handlers import CallNext
@@ -28,13 +33,10 @@ from chansock.errors import (
     ConfigError,
     ConnectionLost,
     EdnDecodeError,
-    EdnEncodeError,
     EdnError,
-    FrameError,
+    EncodeError,
     HandshakeRefused,
     InvalidEvent,
-    PacketError,
-    PeerError,
     ReplyError,
     ReplyTimeout,
 )
@@ -44,6 +46,12 @@ from chansock.server import Listener, run, serve
 from chansock.stats import Lost, Stats
 from chansock.target import ALL, ANONYMOUS, ClientTarget, Target, UserId
 from chansock.values import Char, FrozenDict, Keyword, List, StrDict, Symbol, Tagged
+
+if TYPE_CHECKING:
+    from chansock import aiohttp as aiohttp
+    from chansock import django as django
+    from chansock import testing as testing
+    from chansock import uvicorn as uvicorn
 
 __version__ = "0.1.0"
 
@@ -65,11 +73,10 @@ __all__ = [
     "ConfigError",
     "ConnectionLost",
     "EdnDecodeError",
-    "EdnEncodeError",
     "EdnError",
+    "EncodeError",
     "Event",
     "EventMsg",
-    "FrameError",
     "FrozenDict",
     "HandshakeRefused",
     "Headers",
@@ -78,9 +85,7 @@ __all__ = [
     "List",
     "Listener",
     "Lost",
-    "PacketError",
     "Params",
-    "PeerError",
     "Presence",
     "Reason",
     "ReplyError",
@@ -105,3 +110,11 @@ __all__ = [
     "run",
     "serve",
 ]
+
+_ON_USE: Final = frozenset({"aiohttp", "django", "testing", "uvicorn"})
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ON_USE:
+        return import_module(f"chansock.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

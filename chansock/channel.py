@@ -105,7 +105,7 @@ class ChannelSocket(Registry):
         the sends. With `latest=key` an older event of that key that still waits for a
         client is dropped in favour of this one. May be called from any thread.
 
-        Raises InvalidEvent for an id, a target or a size that cannot be, EdnEncodeError
+        Raises InvalidEvent for an id, a target or a size that cannot be, EncodeError
         for data that cannot be written, ChannelClosed before the start and after the end.
         """
         core = self._core

@@ -33,7 +33,7 @@ from __future__ import annotations
 
 from chansock._fast.edn_reader import loads, read_one
 from chansock._fast.edn_writer import dumps
-from chansock.errors import EdnDecodeError, EdnEncodeError, EdnError, EdnTruncated
+from chansock.errors import EdnDecodeError, EdnError, EdnTruncated, EncodeError
 from chansock.values import (
     Char,
     FrozenDict,
@@ -48,9 +48,9 @@ from chansock.values import (
 __all__ = [
     "Char",
     "EdnDecodeError",
-    "EdnEncodeError",
     "EdnError",
     "EdnTruncated",
+    "EncodeError",
     "FrozenDict",
     "FrozenStrDict",
     "Keyword",

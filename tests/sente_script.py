@@ -144,6 +144,13 @@ class Script:
         self._arrived: asyncio.Queue[Connection] = asyncio.Queue()
         self.connections: list[Connection] = []
         self.port = 0
+        self.server: asyncio.Server | None = None
+
+    async def stop_listening(self) -> None:
+        """Refuse connections from now on, and keep those that are there."""
+        assert self.server is not None
+        self.server.close()
+        await asyncio.sleep(0)
 
     @property
     def url(self) -> str:
@@ -180,6 +187,7 @@ async def script() -> AsyncIterator[Script]:
     played = Script()
     server = await asyncio.start_server(played._met, "127.0.0.1", 0, limit=1 << 25)
     played.port = server.sockets[0].getsockname()[1]
+    played.server = server
     try:
         yield played
     finally:

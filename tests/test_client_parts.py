@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import http.cookiejar
+import random
 import sys
 import time
 import tracemalloc
 import types
 import urllib.request
+from collections import Counter
 from email.message import Message
 from fractions import Fraction
 
@@ -19,10 +21,10 @@ from chansock import packers
 from chansock._core.log_limit import LogLimit, call_later
 from chansock._fast.packet import adapt
 from chansock.client.address import Address, Attempt, encode_pairs
-from chansock.client.backoff import Backoff, delay
+from chansock.client.backoff import Backoff, delay, restart_delay
 from chansock.client.config import ClientConfig
 from chansock.client.cookies import Jar
-from chansock.client.http import BadResponse, ResponseReader
+from chansock.client.http import BadResponse, Response, ResponseReader
 from chansock.client.inbox import Inbox
 from chansock.client.keepalive import KeepAlive
 from chansock.client.link import Owner, Settings
@@ -62,6 +64,54 @@ def test_first_retry_is_at_once_and_health_counts_from_the_handshake():
     assert backoff.next_delay(102.5) == 3.0  # it was open for too short a time
     backoff.reset()
     assert backoff.next_delay(103.0) == 0.0
+
+
+def test_a_restart_is_tried_twice_within_a_second_each_before_the_backoff():
+    backoff = Backoff(rnd=lambda: 0.5)
+    after_1012 = [backoff.next_delay(0.0, is_restart=True) for _ in range(5)]
+    assert after_1012 == [restart_delay(0.5)] * 2 + [3.0, 6.0, 7.5]
+    backoff.reset()
+    after_a_kill = [backoff.next_delay(0.0)]  # the connection broke, then nobody listens
+    after_a_kill += [backoff.next_delay(0.0, is_restart=True) for _ in range(4)]
+    assert after_a_kill == [0.0] + [restart_delay(0.5)] * 2 + [3.0, 6.0]
+    for rnd in (0.0, 0.999999):
+        assert 0.3 <= Backoff(rnd=lambda rnd=rnd: rnd).next_delay(0.0, is_restart=True) < 1.0
+
+
+def test_ten_thousand_clients_of_a_restarted_server_come_back_spread():
+    rnd = random.Random(16).random
+    backoffs = [Backoff(rnd=rnd) for _ in range(10_000)]
+    at = [0.0] * len(backoffs)
+    for round_ in range(4):  # of a server that stays away
+        for i, backoff in enumerate(backoffs):
+            at[i] += backoff.next_delay(at[i], is_restart=True)
+        spread = Counter(int(when * 10) for when in at)
+        # of a tenth of a second: 1/7 of all, 1/7 at the top of two dice, then ever fewer
+        assert max(spread.values()) <= (1560, 1560, 620, 320)[round_]
+
+
+def test_retry_after_puts_the_next_attempt_off_and_is_spread_too():
+    for rnd, expected in ((0.0, 8.0), (0.5, 9.0)):
+        backoff = Backoff(rnd=lambda rnd=rnd: rnd)
+        assert backoff.next_delay(0.0, is_restart=True, retry_after=8.0) == expected
+    assert Backoff(rnd=lambda: 0.0).next_delay(0.0, retry_after=1e9) == 3600.0
+    assert Backoff(rnd=lambda: 0.0).next_delay(0.0, is_restart=True, retry_after=0.0) == 0.3
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("120", 120.0),
+        ("0", 0.0),
+        ("soon", None),
+        ("-5", None),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", 0.0),
+        ("9" * 40, 999_999_999.0),
+    ],
+)
+def test_retry_after_is_read_in_seconds_or_as_a_date(value, seconds):
+    assert Response(503, (("retry-after", value),), b"", True).retry_after == seconds
+    assert Response(503, (), b"", True).retry_after is None
 
 
 # keep-alive

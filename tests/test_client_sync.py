@@ -158,7 +158,7 @@ def test_recv_takes_no_timeout_that_is_none(app, timeout):
 def test_what_cannot_be_sent_raises_where_it_is_sent(client):
     with pytest.raises(chansock.InvalidEvent):
         client.send("say")
-    with pytest.raises(chansock.EdnEncodeError):
+    with pytest.raises(chansock.EncodeError):
         client.send("chat/say", object())
     with pytest.raises(chansock.ReplyError):
         client.send("app/fail", timeout=5)

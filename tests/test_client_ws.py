@@ -23,7 +23,7 @@ from sente_script import (
 )
 
 from chansock.client import ClientConfig, Event, Reason, connect
-from chansock.errors import ChannelClosed, EdnEncodeError, InvalidEvent, ReplyError, ReplyTimeout
+from chansock.errors import ChannelClosed, EncodeError, InvalidEvent, ReplyError, ReplyTimeout
 from chansock.values import Keyword
 
 # what neither `send` nor `on` takes
@@ -160,7 +160,7 @@ async def test_what_cannot_be_sent_raises_and_sends_nothing(played):
         for bad in ("5", float("nan"), True, -1, -0.5, 0, b"5"):
             with pytest.raises(InvalidEvent, match="timeout: expected a positive number"):
                 await client.send("chat/say", 1, timeout=bad)
-        with pytest.raises(EdnEncodeError):
+        with pytest.raises(EncodeError):
             await client.send("chat/say", object())
         await client.send("chat/say", 1)
         assert (await connection.frame()).text == "[[:chat/say 1] nil]"

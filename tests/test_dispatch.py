@@ -127,7 +127,7 @@ def test_a_reply_that_cannot_be_written_is_the_handlers_failure(chsk, world, tra
     reply = connect(world, transport).ask("t/e")
     world.turn()
     assert reply.value == "chsk/error"
-    assert "EdnEncodeError" in caplog.text
+    assert "EncodeError" in caplog.text
 
 
 @pytest.mark.parametrize(

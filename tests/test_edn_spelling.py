@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from chansock._fast.edn_reader import Reader
 from chansock._fast.edn_writer import Writer
-from chansock.errors import EdnEncodeError
+from chansock.errors import EncodeError
 from chansock.values import Keyword, StrDict, Symbol, Tagged
 
 
@@ -23,8 +23,8 @@ def written(value: object) -> str:
     return Writer().encode(value).decode()
 
 
-def refusal(value: object) -> EdnEncodeError:
-    with pytest.raises(EdnEncodeError) as caught:
+def refusal(value: object) -> EncodeError:
+    with pytest.raises(EncodeError) as caught:
         Writer().encode(value)
     return caught.value
 

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from chansock._fast.edn_reader import Reader
 from chansock._fast.edn_writer import Writer
-from chansock.errors import ConfigError, EdnDecodeError, EdnEncodeError
+from chansock.errors import ConfigError, EdnDecodeError, EncodeError
 from chansock.values import (
     Char,
     FrozenDict,
@@ -43,8 +43,8 @@ def written(value: object, **options: Any) -> str:
     return Writer(**options).encode(value).decode()
 
 
-def refusal(value: object, **options: Any) -> EdnEncodeError:
-    with pytest.raises(EdnEncodeError) as caught:
+def refusal(value: object, **options: Any) -> EncodeError:
+    with pytest.raises(EncodeError) as caught:
         Writer(**options).encode(value)
     return caught.value
 
@@ -86,7 +86,7 @@ def test_prints_what_it_has_read_as_clojure_prints_it() -> None:
         try:
             value, _ = Reader().decode_one(text_of(case))
             text = Writer().encode(value)
-        except (EdnDecodeError, EdnEncodeError):
+        except (EdnDecodeError, EncodeError):
             continue  # judged by the reader's table; names that not every reader takes
         if tree(value) != recorded(case["clj_value"]) or case["group"] == "inst":
             continue
@@ -208,7 +208,7 @@ def test_what_is_written_is_not_too_deep_for_the_reader(value: object) -> None:
     assert Writer().encode(Reader().decode(text)) == text
     try:
         text = Writer().encode([value])
-    except EdnEncodeError:
+    except EncodeError:
         return
     Reader().decode(text)
 
@@ -398,7 +398,7 @@ def test_what_is_being_written_outlives_its_container() -> None:
     def default(value: object) -> object:
         outer.clear()
         gc.collect()
-        raise EdnEncodeError("expected this")
+        raise EncodeError("expected this")
 
     error = refusal(outer, default=default)
     assert error.path == '["inner"]["deep"][0]'

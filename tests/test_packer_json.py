@@ -19,7 +19,7 @@ from same import tree
 from test_docs_edn import Point
 
 from chansock import ChannelSocket, testing
-from chansock.errors import EdnEncodeError, PacketError
+from chansock.errors import EncodeError, PacketError
 from chansock.packers import JSON
 from chansock.values import Char, FrozenDict, Keyword, List, StrDict, Symbol, Tagged
 
@@ -83,7 +83,7 @@ def test_a_value_has_its_form(value: Any, text: str) -> None:
     ],
 )  # fmt: skip
 def test_what_json_would_change_is_refused_or_for_default(value: Any) -> None:
-    with pytest.raises(EdnEncodeError, match=r"JSON has a form for \(or default=\)") as caught:
+    with pytest.raises(EncodeError, match=r"JSON has a form for \(or default=\)") as caught:
         PACKER.packet({"a": [0, value]}, None)
     assert caught.value.path == '["a"][1]'
     packer = JSON(default=lambda given: [type(given).__name__])
@@ -94,20 +94,20 @@ def test_what_json_would_change_is_refused_or_for_default(value: Any) -> None:
 
 @pytest.mark.parametrize("key", [1, None, 1.5, True, (1,), Symbol("a"), Char("a"), UUID(int=1)])
 def test_keys_that_are_no_text_are_refused(key: Any) -> None:
-    with pytest.raises(EdnEncodeError, match="expected a str as key of an object"):
+    with pytest.raises(EncodeError, match="expected a str as key of an object"):
         PACKER.packet([{key: 1}], None)
 
 
 def test_text_and_keys_are_checked() -> None:
     for value in ("a\ud800", K("\ud800"), {"\udfff": 1}):
-        with pytest.raises(EdnEncodeError, match="without lone surrogates"):
+        with pytest.raises(EncodeError, match="without lone surrogates"):
             PACKER.packet([value], None)
-    with pytest.raises(EdnEncodeError, match="expected distinct keys, got 'red' again"):
+    with pytest.raises(EncodeError, match="expected distinct keys, got 'red' again"):
         PACKER.packet([{Colour.RED: 1, "red": 2}], None)
 
 
 def test_default_that_ends_nowhere_is_refused() -> None:
-    with pytest.raises(EdnEncodeError, match="expected default= to end at a writable value"):
+    with pytest.raises(EncodeError, match="expected default= to end at a writable value"):
         JSON(default=lambda value: value).packet([1j], None)
 
 
@@ -138,7 +138,7 @@ def test_words_of_the_channel_are_keywords_and_cannot_be_forged() -> None:
         value, _ = unpack(PACKER.packet(K(word), None))
         assert (type(value), value) == (Keyword, word)
         for forged in (word, [word, 1]):
-            with pytest.raises(EdnEncodeError, match="outside the namespace chsk"):
+            with pytest.raises(EncodeError, match="outside the namespace chsk"):
                 PACKER.packet(forged, "cb")
         assert unpack(PACKER.packet([[word]], "cb")) == ([[word]], "cb")
 
@@ -148,7 +148,7 @@ def test_a_handshake_tells_nobody_from_a_user() -> None:
     assert kinds(value) == ["Keyword", ["Keyword", "NoneType", "int"]]
     value, _ = unpack(PACKER.packet([K("chsk/handshake"), ["ada", None, "x"]], None))
     assert kinds(value) == ["Keyword", ["str", "NoneType", "str"]]
-    with pytest.raises(EdnEncodeError, match="which stands for none"):
+    with pytest.raises(EncodeError, match="which stands for none"):
         PACKER.packet([K("chsk/handshake"), ["sente/nil-uid", None, None]], None)
 
 
@@ -226,11 +226,11 @@ def test_500_arrays_pass_and_501_are_refused_in_both_directions() -> None:
             value = wrap(value)
         packet = PACKER.packet(value, None)
         assert unpack(packet) == (value, None)
-        with pytest.raises(EdnEncodeError, match="at most 500 arrays"):
+        with pytest.raises(EncodeError, match="at most 500 arrays"):
             PACKER.packet(wrap(value), None)
     ring: list[Any] = []
     ring.append(ring)
-    with pytest.raises(EdnEncodeError, match="at most 500 arrays"):
+    with pytest.raises(EncodeError, match="at most 500 arrays"):
         PACKER.fragment(("a/b", ring))
 
 

@@ -72,13 +72,18 @@ cdef enum:
 
 @cython.final
 cdef class Later:
-    """The type of LATER."""
+    """What a handler returns if it replies later, by `msg.reply(value)`.
+
+        @chsk.on("export/start")
+        def start(msg):
+            jobs.append(msg)          # whose worker calls msg.reply(url)
+            return chansock.LATER
+    """
 
     def __repr__(self):
         return "chansock.LATER"
 
 
-# A handler returns it to answer later, by msg.reply.
 LATER = Later()
 
 
@@ -381,7 +386,7 @@ cdef class EventMsg:
         """Answer the event: `[value cb-id]`, over Ajax the POST's response `[value nil]`.
 
         Returns False if none is wanted (any more) or nobody is there to get it. May be
-        called from any thread. Raises EdnEncodeError if value cannot be written.
+        called from any thread. Raises EncodeError if value cannot be written.
         """
         cdef Dispatch dispatch = self.connection.dispatch
         cdef bint is_own = PyThread_get_thread_ident() == dispatch.thread

@@ -30,7 +30,7 @@ from chansock._fast.edn_walk cimport (
     IN_BATCH, IN_PACKET, Walk, drop_marks, drop_walk, enter, hop, in_utc, lengthen, mark,
     open_walk, step, twin)
 
-from chansock.errors import ConfigError, EdnEncodeError
+from chansock.errors import ConfigError, EncodeError
 from chansock.values import Char, FrozenDict, FrozenStrDict, Keyword, List, StrDict, Symbol, Tagged
 
 cdef extern from "digits.h":
@@ -152,7 +152,7 @@ cdef class Writer:
         self.tagged = tagged
 
     def encode(self, value):
-        """Return value as edn, UTF-8; raises EdnEncodeError if it has no edn form."""
+        """Return value as edn, UTF-8; raises EncodeError if it has no edn form."""
         return self._alone(value, VALUE)
 
     cdef bytes _alone(self, object value, int place):
@@ -181,7 +181,7 @@ cdef class Writer:
         try:
             if is_named:
                 if not isinstance(first, str):
-                    raise EdnEncodeError(f"expected a keyword's name, got {shown_value(first)}")
+                    raise EncodeError(f"expected a keyword's name, got {shown_value(first)}")
                 at = write_keyword(&w.sheet, at + 1, first, False)
             else:
                 at = self._value(&w, at + 1, <PyObject*>first)
@@ -289,7 +289,7 @@ cdef class Writer:
                 at[0] = c' '
                 at += 1
             return self._value(w, at, <PyObject*>item)
-        except EdnEncodeError as error:
+        except EncodeError as error:
             lengthen(error, step(key))
             raise
 
@@ -336,7 +336,7 @@ cdef class Writer:
         cdef object member = <object>member_    # held
         try:
             return self._value(w, at, <PyObject*>member)
-        except EdnEncodeError as error:
+        except EncodeError as error:
             lengthen(error, f"[{index}]")
             raise
 
@@ -357,7 +357,7 @@ cdef class Writer:
                     start = at - w.sheet.start
                     at = self._value(w, at, <PyObject*>member)
                     mark(w, w.sheet.start + start, at)
-            except EdnEncodeError as error:
+            except EncodeError as error:
                 lengthen(error, step(member))
                 raise
             if w.converted != converted and len(members) > 1:
@@ -383,7 +383,7 @@ cdef class Writer:
         cdef bytes text = twin(
             w, marked, [self._alone(key, place) for key in keys if _is_name(key)])
         if text is not None:
-            raise EdnEncodeError(
+            raise EncodeError(
                 "expected distinct keys or members, got "
                 f"{text[:80].decode('utf-8', 'replace')} again")
         return 0
@@ -486,7 +486,7 @@ cdef class Writer:
     cdef uint8_t* _convert(
             self, Walk* w, uint8_t* at, object value, int place, str expected) except NULL:
         if self.default is None:
-            raise EdnEncodeError(f"expected {expected}, got {shown_value(value)}")
+            raise EncodeError(f"expected {expected}, got {shown_value(value)}")
         return self._again(w, at, self.default(value), place)
 
     cdef uint8_t* _again(self, Walk* w, uint8_t* at, object value, int place) except NULL:
@@ -512,7 +512,7 @@ def dumps(value, *, keys="keyword", default=None):
     Return value as edn, UTF-8.
 
     `default` is given each value that edn has no form for, and returns one that can be written.
-    Raises EdnEncodeError, with the path to the value, if it cannot be written.
+    Raises EncodeError, with the path to the value, if it cannot be written.
     """
     if default is None and keys == "keyword":
         return PLAIN.encode(value)

@@ -36,7 +36,7 @@ from chansock._fast.msgpack_spelling cimport (
     put_extension_head, put_known, write_bytes, write_character, write_extension, write_int,
     write_keyword, write_string, write_text)
 
-from chansock.errors import ConfigError, EdnEncodeError
+from chansock.errors import ConfigError, EncodeError
 from chansock.values import Char, FrozenDict, FrozenStrDict, Keyword, List, StrDict, Symbol, Tagged
 
 cdef extern from "msgpack.h":
@@ -159,7 +159,7 @@ cdef class MessagePackWriter:
         cdef Write w
         cdef str trouble
         if not isinstance(name, str):
-            raise EdnEncodeError(f"expected a keyword's name, got {shown_value(name)}")
+            raise EncodeError(f"expected a keyword's name, got {shown_value(name)}")
         if type(name) is not Keyword:
             trouble = keyword_trouble(name)
             if trouble is not None:
@@ -285,7 +285,7 @@ cdef class MessagePackWriter:
                 converted[0] += w.walk.converted - before
                 mark(&w.walk, w.walk.sheet.start + start, at)
             return self._value(w, at, <PyObject*>item)
-        except EdnEncodeError as error:
+        except EncodeError as error:
             lengthen(error, step(key))
             raise
 
@@ -334,7 +334,7 @@ cdef class MessagePackWriter:
         cdef object member = <object>member_    # held
         try:
             return self._value(w, at, <PyObject*>member)
-        except EdnEncodeError as error:
+        except EncodeError as error:
             lengthen(error, f"[{index}]")
             raise
 
@@ -355,7 +355,7 @@ cdef class MessagePackWriter:
                     at = self._value(w, at, <PyObject*>member)
                     mark(&w.walk, w.walk.sheet.start + first, at)
                     left -= 1
-            except EdnEncodeError as error:
+            except EncodeError as error:
                 lengthen(error, step(member))
                 raise
             if left:
@@ -380,7 +380,7 @@ cdef class MessagePackWriter:
         cdef bytes text = twin(
             &w.walk, marked, [self._alone(key, place) for key in keys if _is_name(key)])
         if text is not None:
-            raise EdnEncodeError(f"expected distinct keys or members, got {text[:40]!r} again")
+            raise EncodeError(f"expected distinct keys or members, got {text[:40]!r} again")
         return 0
 
     # -- the rarer types --
@@ -499,7 +499,7 @@ cdef class MessagePackWriter:
     cdef uint8_t* _convert(
             self, Write* w, uint8_t* at, object value, int place, str expected) except NULL:
         if self.default is None:
-            raise EdnEncodeError(f"expected {expected} (or default=), got {shown_value(value)}")
+            raise EncodeError(f"expected {expected} (or default=), got {shown_value(value)}")
         return self._again(w, at, self.default(value), place)
 
     cdef uint8_t* _again(self, Write* w, uint8_t* at, object value, int place) except NULL:

@@ -12,7 +12,7 @@ import inspect
 import ssl as ssl_module
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Never
+from typing import Final, Never
 
 from chansock import packers
 from chansock._fast.packet import adapt
@@ -43,6 +43,12 @@ __all__ = [
     "connect",
     "connect_sync",
 ]
+
+_TEXT_TYPES: Final = (
+    (packers.EDN, "application/edn"),
+    (packers.JSON, "application/json"),
+    (packers.Transit, "application/transit+json"),
+)
 
 
 def connect(
@@ -110,11 +116,18 @@ def connect(
     )
     if backoff is not None and not callable(backoff):
         raise ConfigError(f"backoff: expected a function of the attempt, got {backoff!r:.80}")
-    settings = Settings(
-        packer=adapt(packers.EDN() if packer is None else packer), ssl=ssl, config=config
-    )
+    packer = packers.EDN() if packer is None else packer
+    settings = Settings(packer=adapt(packer), text_type=_text_type(packer), ssl=ssl, config=config)
     pauses = backoffs.Backoff(config.max_backoff, given=backoff)
     return Client(credentials, settings, pauses, transport)
+
+
+def _text_type(packer: packers.Packer) -> str | None:
+    """Return the content type of a packer's text; None for a packer that is none of ours."""
+    for kind, content_type in _TEXT_TYPES:
+        if isinstance(packer, kind):
+            return content_type
+    return None
 
 
 def _unknown_option(name: str) -> ConfigError:

@@ -154,12 +154,18 @@ class Attempt:
         )
         return head + body
 
-    def post_binary(self, udt: int, number: str, packet: bytes) -> bytes:
-        """Write a POST with the packet as its body, and the fields in the query."""
+    def post_body(
+        self, udt: int, number: str, packet: bytes, content_type: str | None = None
+    ) -> bytes:
+        """Write a POST with the packet as its body, and the fields in the query.
+
+        Without a content type the packet is a binary packer's: `binary?=true`, as Sente's. With
+        one it is text: `raw=true`, which only chansock's server takes.
+        """
         fields = [
             ("udt", str(udt)),
             ("client-id", self.client_id),
-            ("binary?", "true"),
+            ("binary?" if content_type is None else "raw", "true"),
             ("n", number),
             WHY,
         ]
@@ -167,7 +173,7 @@ class Attempt:
             "POST",
             self.address.target([*fields, *self._extra(fields)]),
             [
-                ("Content-Type", "application/octet-stream"),
+                ("Content-Type", content_type or "application/octet-stream"),
                 ("Content-Length", str(len(packet))),
                 *self._ajax_fields(),
             ],

@@ -35,6 +35,7 @@ log = logging.getLogger("chansock.client.ajax")
 
 # Polls in a row without any answer: Sente asks again; a server that is gone never answers.
 MAX_UNANSWERED: Final = 2
+OUR_TYPE: Final = "application/edn"  # of what chansock's server answers with any packer of text
 
 
 class _Failed(Exception):
@@ -64,6 +65,7 @@ class AjaxLink:
         self._may_poll.set()
         self._udt = 0
         self._handshake_udt = 0
+        self._is_ours = False  # chansock serves it; Sente's answers are text/html
         self.is_reached = False
 
     @property
@@ -220,6 +222,7 @@ class AjaxLink:
         except OSError as exc:
             raise _Failed(error_reason(exc, was_open=self._is_open)) from exc
         self._attempt.keep_cookies(response.getall("set-cookie"))
+        self._is_ours = any(v.startswith(OUR_TYPE) for v in response.getall("content-type"))
         if response.status != 200:
             raise _Failed(self._reason(response, was_open=self._is_open))
         return response
@@ -238,7 +241,7 @@ class AjaxLink:
     def _deliver(self, inbound: Inbound) -> None:
         if isinstance(inbound, Handshake):
             self._is_open = True
-            self._posts.begin(self._handshake_udt)
+            self._posts.begin(self._handshake_udt, is_ours=self._is_ours)
             self._owner.opened(self, inbound)
         else:
             self._owner.received(self, inbound)

@@ -11,7 +11,7 @@ from typing import Final
 from chansock import edn
 from chansock._core import event
 from chansock.client.handlers import ANY
-from chansock.errors import EdnEncodeError, InvalidEvent
+from chansock.errors import EncodeError, InvalidEvent
 from chansock.values import Keyword
 
 __all__ = ["check_close_code", "check_event", "check_handled_id", "check_timeout"]
@@ -74,6 +74,6 @@ def _spelled(event_id: str) -> Keyword:
     keyword = event.check_id(event_id)
     try:
         edn.dumps(keyword)
-    except EdnEncodeError as exc:
+    except EncodeError as exc:
         raise InvalidEvent(f"event id: {exc}") from None
     return keyword

@@ -183,7 +183,7 @@ class Client:
         read.
 
         Raises:
-            InvalidEvent, EdnEncodeError: the event cannot be sent.
+            InvalidEvent, EncodeError: the event cannot be sent.
             ChannelClosed: the channel is closed (nothing is kept for later), or closes before
                 the event is sent.
             ConnectionLost: the connection broke after the event was sent and before its answer:

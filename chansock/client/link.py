@@ -25,6 +25,8 @@ class Settings:
     """What does not change from attempt to attempt."""
 
     packer: Packer
+    # Of a POST whose body is a packet of text; None: such packets are sent as forms.
+    text_type: str | None = None
     ssl: ssl_module.SSLContext | None = None
     config: ClientConfig = field(default_factory=ClientConfig)
     # Of the lines that a server can cause, whatever thread they come from.
@@ -65,7 +67,7 @@ class Link(Protocol):
         """Send an event as packers take it; with a timeout, wait for its reply.
 
         An event whose `send` is cancelled before its turn is not sent. Raises ChannelClosed,
-        ConnectionLost, ReplyTimeout, ReplyError, EdnEncodeError.
+        ConnectionLost, ReplyTimeout, ReplyError, EncodeError.
         """
 
     def set_reading(self, on: bool, /) -> None:

@@ -34,6 +34,7 @@ class Posts:
         self._attempt = attempt
         self._settings = settings
         self._session_udt = 0
+        self._is_ours = False
         self._count = 0
         self._slots = asyncio.Semaphore(settings.config.max_posts)
         self._order = asyncio.Lock()
@@ -43,9 +44,14 @@ class Posts:
         self._changed = asyncio.Event()  # of `_refused`; a new one after each change
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def begin(self, udt: int) -> None:
-        """Count from 1 again: the GET with this udt was answered with a handshake."""
+    def begin(self, udt: int, *, is_ours: bool) -> None:
+        """Count from 1 again: the GET with this udt was answered with a handshake.
+
+        `is_ours`: by chansock's server, which takes a packet of text as a body. Sente's takes
+        forms alone, in which three bytes stand for each byte of most text.
+        """
         self._session_udt = udt
+        self._is_ours = is_ours
         self._count = 0
 
     async def post(self, encode: Callable[[], bytes]) -> Response:
@@ -117,10 +123,14 @@ class Posts:
         return connection
 
     def _write(self, connection: HttpConnection, udt: int, count: int, packet: bytes) -> None:
-        write = (
-            self._attempt.post_binary if self._settings.packer.binary else self._attempt.post_form
-        )
-        connection.write(write(int(time.time() * 1000), f"{udt}-{count}", packet))
+        now, number, text_type = int(time.time() * 1000), f"{udt}-{count}", self._settings.text_type
+        if self._settings.packer.binary:
+            request = self._attempt.post_body(now, number, packet)
+        elif self._is_ours and text_type is not None:
+            request = self._attempt.post_body(now, number, packet, text_type)
+        else:
+            request = self._attempt.post_form(now, number, packet)
+        connection.write(request)
         self._busy.add(connection)
 
     async def _answer(self, connection: HttpConnection) -> Response:

@@ -102,7 +102,7 @@ class SyncClient:
         timeout it returns None once the socket or its write buffer has the event; over
         Ajax, once its POST was answered. Events of one thread arrive in the order of its calls.
 
-        Raises what `Client.send` raises: InvalidEvent or EdnEncodeError for what cannot be
+        Raises what `Client.send` raises: InvalidEvent or EncodeError for what cannot be
         sent; ChannelClosed at once while the channel is closed, or if it closes meanwhile;
         ReplyTimeout, ReplyError.
         """

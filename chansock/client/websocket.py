@@ -18,8 +18,17 @@ from chansock._fast.frames import Parser, close_payload, frame
 from chansock.client.http import MAX_HEAD_BYTES, BadResponse, Response, ResponseReader
 from chansock.errors import FrameError
 
-__all__ = ["BINARY", "CLOSE", "PONG", "SLICE", "TEXT", "BadUpgrade", "Listener", "Refused"]
-__all__ += ["WebSocket"]
+__all__ = [
+    "BINARY",
+    "CLOSE",
+    "PONG",
+    "SLICE",
+    "TEXT",
+    "BadUpgrade",
+    "Listener",
+    "Refused",
+    "WebSocket",
+]
 
 TEXT: Final = 1
 BINARY: Final = 2

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from chansock import edn
 from chansock._fast.edn_spelling import shown
-from chansock.errors import EdnDecodeError, EdnEncodeError, PacketError
+from chansock.errors import EdnDecodeError, EncodeError, PacketError
 from chansock.packers.json_text import check_text
 from chansock.values import Char, Keyword, Symbol, Tagged
 
@@ -217,8 +217,8 @@ def key_name(name: str) -> str:
     """Spell a map key that is a plain str as a keyword."""
     try:
         edn.dumps({name: None})
-    except EdnEncodeError as error:
-        raise EdnEncodeError(error.message) from None  # its path begins with the map
+    except EncodeError as error:
+        raise EncodeError(error.message) from None  # its path begins with the map
     return f"~:{name}"
 
 
@@ -231,9 +231,9 @@ def symbol(name: str) -> str:
 
 @_kept
 def check_tag(tag: Any) -> None:
-    """Raise EdnEncodeError unless a Tagged may have this tag."""
+    """Raise EncodeError unless a Tagged may have this tag."""
     if tag in OWN_TAGS:
-        raise EdnEncodeError(f"expected a tag that transit has no meaning for, got {shown(tag)}")
+        raise EncodeError(f"expected a tag that transit has no meaning for, got {shown(tag)}")
     edn.dumps(Tagged(tag, None))
 
 
@@ -262,7 +262,7 @@ def moment(value: datetime, is_verbose: bool) -> str:
     try:
         value = value if value.tzinfo is UTC else value.astimezone(UTC)
     except OverflowError:
-        raise EdnEncodeError(
+        raise EncodeError(
             f"expected a time in the years 1 to 9999 of UTC, got {shown(value)}"
         ) from None
     if is_verbose or value.microsecond % 1000:  # the JVM cuts it to ms, and reads no finer ~m

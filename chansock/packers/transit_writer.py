@@ -18,7 +18,7 @@ from uuid import UUID
 from chansock import edn
 from chansock._fast.edn_records import plain
 from chansock._fast.edn_spelling import shown
-from chansock.errors import EdnEncodeError
+from chansock.errors import EncodeError
 from chansock.packers.json_text import (
     DEEPEST,
     MOST_WHOLE,
@@ -86,7 +86,7 @@ class Writer:
     _vectors: ClassVar[tuple[type, ...]] = (list, tuple)
 
     def tree(self, value: Any, level: int) -> Any:
-        """Return the tree of a value, `level` arrays deep. Raises EdnEncodeError."""
+        """Return the tree of a value, `level` arrays deep. Raises EncodeError."""
         write, node = self._open(value)
         return node if write is None else write(node, level + 1)
 
@@ -175,7 +175,7 @@ class Writer:
                     continue
                 write, inner = self._open(item)
                 out.append(inner if write is None else write(inner, level + 1))
-        except EdnEncodeError as error:
+        except EncodeError as error:
             lengthen(error, item if is_set else len(out))
             raise
         if is_set and self._unclear != unclear:
@@ -210,7 +210,7 @@ class Writer:
                     out[name] = node
                 else:
                     out += name, node
-        except EdnEncodeError as error:
+        except EncodeError as error:
             lengthen(error, key)
             raise
         if unclear:
@@ -237,7 +237,7 @@ class Writer:
                 unclear += self._unclear - before
                 write, inner = self._open(item)
                 out.append(inner if write is None else write(inner, level + 1))
-        except EdnEncodeError as error:
+        except EncodeError as error:
             lengthen(error, key)
             raise
         if unclear:
@@ -255,7 +255,7 @@ class Writer:
                 elif isinstance(known, datetime):
                     self._unclear += known.tzinfo is not UTC
                 keys.append(known)
-        except EdnEncodeError as error:
+        except EncodeError as error:
             lengthen(error, key)
             raise
         return keys, self._unclear - unclear
@@ -302,7 +302,7 @@ class Writer:
             text = repr(tree)
             if text in seen:
                 shown_text = serialize(tree)[:80].decode("utf-8", "replace")
-                raise EdnEncodeError(f"expected distinct keys or members, got {shown_text} again")
+                raise EncodeError(f"expected distinct keys or members, got {shown_text} again")
             seen.add(text)
 
     def _tagged_value(self, value: Tagged, level: int) -> Any:
@@ -340,10 +340,10 @@ class Writer:
                 expected = "a value that transit has a form for"
             if self._default is None:
                 hint = "" if "tagged" in expected else " (or default=)"
-                raise EdnEncodeError(f"expected {expected}{hint}, got {shown(value)}")
+                raise EncodeError(f"expected {expected}{hint}, got {shown(value)}")
             self._unclear += 1
             value = self._default(value)
-        raise EdnEncodeError(f"expected default= to end at a writable value, got {shown(value)}")
+        raise EncodeError(f"expected default= to end at a writable value, got {shown(value)}")
 
     def _lack(self, value: Any) -> str | None:
         """Say what a value of a type that has a form is without, if it has none."""

@@ -19,7 +19,7 @@ from chansock._core import http1
 from chansock._core.forwarded import Proxies
 from chansock._fast.connection import Protocol, Service
 from chansock.clock import LoopClock
-from chansock.errors import EdnEncodeError
+from chansock.errors import EncodeError
 from chansock.request import Request, Response
 from chansock.testing import TurnedLoop
 
@@ -134,7 +134,7 @@ class Wire(asyncio.Transport):
 def _is_unwritable_reply(record: logging.LogRecord) -> bool:
     """Tell whether a handler echoed what the reader takes and the writer does not."""
     error = record.exc_info[1] if record.exc_info else None
-    return record.msg.startswith("handler_error") and isinstance(error, EdnEncodeError)
+    return record.msg.startswith("handler_error") and isinstance(error, EncodeError)
 
 
 class Faults(logging.Handler):
