@@ -10,13 +10,23 @@ from chansock._core.handlers import CallNext
 from chansock._core.presence import Presence
 from chansock._fast.dispatch import LATER, EventMsg
 from chansock.channel import ChannelSocket
-from chansock.client import Client, Event, Reason, State, SyncClient, connect, connect_sync
+from chansock.client import (
+    Client,
+    ClientConfig,
+    Event,
+    Reason,
+    State,
+    SyncClient,
+    connect,
+    connect_sync,
+)
 from chansock.config import Compression, Config
 from chansock.errors import (
     BadData,
     ChannelClosed,
     ChansockError,
     ConfigError,
+    ConnectionLost,
     EdnDecodeError,
     EdnEncodeError,
     EdnError,
@@ -48,10 +58,12 @@ __all__ = [
     "ChansockError",
     "Char",
     "Client",
+    "ClientConfig",
     "ClientTarget",
     "Compression",
     "Config",
     "ConfigError",
+    "ConnectionLost",
     "EdnDecodeError",
     "EdnEncodeError",
     "EdnError",

@@ -13,6 +13,7 @@
     |   +-- PacketError
     |   +-- HandshakeRefused    .status .reason
     +-- ChannelClosed           not open, not yet or no more
+    |   +-- ConnectionLost      the connection broke before an answer came
     +-- ReplyTimeout            no reply within the time given
     +-- ReplyError              .reason, the handler on the other side failed
 
@@ -28,6 +29,7 @@ __all__ = [
     "ChannelClosed",
     "ChansockError",
     "ConfigError",
+    "ConnectionLost",
     "EdnDecodeError",
     "EdnEncodeError",
     "EdnError",
@@ -173,6 +175,13 @@ class HandshakeRefused(PeerError):
 
 class ChannelClosed(ChansockError, ConnectionError):
     """The channel is not open: nothing was sent, or its answer is unknown."""
+
+
+class ConnectionLost(ChannelClosed):
+    """The connection broke after an event was sent, and before its answer came.
+
+    The server may or may not have handled the event.
+    """
 
 
 class ReplyTimeout(ChansockError, TimeoutError):

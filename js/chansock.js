@@ -1837,7 +1837,9 @@ class Client {
       this.#retryAfter = 0;
       const reason = await this.#attempt();
       if (this.#isCalled) continue;
-      this.#hasBroken = true;
+      // A WebSocket that fell silent is replaced at once, on a new connection; HTTP might use an old
+      // one, as dead as the WebSocket after a sleep, until connectTimeout.
+      this.#hasBroken ||= reason.kind !== "ws-ping-timeout";
       this.#close(reason);
       if (!this.#isCalled) await this.#rest(reason);
     }

@@ -31,7 +31,7 @@ from dist_content import ROOT
 
 from chansock import EdnEncodeError, packers
 from chansock._fast.packet import adapt
-from chansock.client.packets import Events, Reply, read_packet
+from chansock.client.packets import Events, Reply, read_event, read_packet
 from chansock.errors import PacketError
 from chansock.values import (
     Char,
@@ -305,9 +305,10 @@ def read(packer: packers.Packer, packet: bytes) -> tuple[list[Any], Any]:
     inbound = read_packet(*adapt(packer).unpack(packet))
     if isinstance(inbound, Reply):
         return [value], cb_id
-    if not isinstance(inbound, Events) or inbound.dropped:
+    events = [read_event(item) for item in inbound.items] if isinstance(inbound, Events) else [None]
+    if None in events:
         raise Difference(f"expected a batch, got {inbound!r:.300}")
-    return [event.data for event in inbound.events], None
+    return [event.data for event in events if event is not None], None
 
 
 def packed(packer: packers.Packer, values: list[Any], is_reply: bool) -> tuple[list[Any], bytes]:

@@ -135,7 +135,10 @@ def test_a_fault_is_one_line_and_a_status(url: str, arguments: str) -> None:
 
 
 def test_a_close_of_the_server_shows_its_words_without_control_characters(url: str) -> None:
-    told = "the server closed the channel, refused 4401: log in again\\u001b[31m"
+    told = (
+        "expected a reply, got the end of the connection (refused 4401: log in again\\u001b[31m); "
+        "the server may or may not have handled the event"
+    )
     asked = send(url, ":fail/refuse", "--timeout=60", "--transport=ws")
     assert asked == (1, "", f"chansock send: {told}\n")
 
@@ -171,7 +174,8 @@ def test_a_url_of_another_kind_is_wrong_usage() -> None:
     assert send("ftp://localhost/chsk", ":a/b") == (
         2,
         "",
-        "chansock send: url: expected ws, wss, http or https, got 'ftp'\n",
+        "chansock send: url: expected a URL like ws://localhost:8000/chsk or https://..., "
+        "got ftp://\n",
     )
 
 

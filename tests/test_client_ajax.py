@@ -17,7 +17,7 @@ from sente_script import (
     until,
 )
 
-from chansock.client import Event, Reason, connect
+from chansock.client import ClientConfig, Event, Reason, connect
 from chansock.errors import ChannelClosed, HandshakeRefused, ReplyError, ReplyTimeout
 from chansock.values import Keyword
 
@@ -259,6 +259,8 @@ async def test_post_that_times_out_gives_its_place_back(played):
     async with over_ajax(played, client):
         waits = [asyncio.create_task(client.send("test/n", i, timeout=5)) for i in range(4)]
         held = [await played.accept() for _ in range(4)]
+        for connection in held:
+            await connection.request()
         loop.turn(5)
         results = await asyncio.gather(*waits, return_exceptions=True)
         assert [type(result) for result in results] == [ReplyTimeout] * 4
@@ -392,7 +394,7 @@ async def test_poll_without_an_answer_is_asked_again_after_ajax_timeout(played):
 
 @scripted
 async def test_a_slow_reader_stops_the_polls_and_loses_nothing(played):
-    client = ajax(played, max_inbox_events=4)
+    client = ajax(played, config=ClientConfig(max_inbox_events=4))
     async with over_ajax(played, client) as connection:
         await connection.request()
         connection.respond(200, "[[[:n/n 0] [:n/n 1] [:n/n 2] [:n/n 3] [:n/n 4]] nil]")

@@ -6,6 +6,7 @@ client's own packets. No transport, no state.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -21,6 +22,8 @@ __all__ = [
     "Ping",
     "PollTimeout",
     "Reply",
+    "is_event",
+    "read_event",
     "read_packet",
     "reply_error",
 ]
@@ -62,21 +65,16 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """`[[[:chat/said {...}] ...] nil]`; `dropped` are those that no server may push."""
+    """`[[[:chat/said {...}] ...] nil]`; `read_event` reads each item."""
 
-    events: tuple[Event, ...]
-    dropped: tuple[object, ...]
+    items: Sequence[object]
 
 
 Inbound: TypeAlias = Handshake | Ping | PollTimeout | Reply | Events
 
 
 def read_packet(value: object, cb_id: object) -> Inbound:
-    """Tell what a packet is.
-
-    An event is `[:ns/id]` or `[:ns/id data]`; one in the `chsk` namespace inside a batch is
-    the application's mistake (Sente's client throws there) and is dropped, the rest kept.
-    """
+    """Return what a packet is."""
     if isinstance(value, list) and value and is_keyword(value[0], HANDSHAKE):
         body = value[1] if len(value) > 1 else None
         fields = body if isinstance(body, list | tuple) else ()
@@ -89,15 +87,18 @@ def read_packet(value: object, cb_id: object) -> Inbound:
         return Reply(cb_id, value)
     if is_keyword(value, TIMEOUT):
         return PollTimeout()
-    if not isinstance(value, list | tuple):
-        return Events((), (value,))
-    events, dropped = [], []
-    for item in value:
-        if is_event(item):
-            events.append(Event(item[0], item[1] if len(item) > 1 else None))
-        else:
-            dropped.append(item)
-    return Events(tuple(events), tuple(dropped))
+    return Events(value if isinstance(value, list | tuple) else (value,))
+
+
+def read_event(item: object) -> Event | None:
+    """Read an item of a batch: `[:ns/id]` or `[:ns/id data]`; None if no server may push it.
+
+    One in the `chsk` namespace is the application's mistake (Sente's client throws there); it
+    costs only itself.
+    """
+    if not isinstance(item, list) or not is_event(item):
+        return None
+    return Event(item[0], item[1] if len(item) > 1 else None)
 
 
 def reply_error(value: object) -> Exception | None:

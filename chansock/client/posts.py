@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections.abc import Callable
 from typing import Final
 
 from chansock.client.address import Attempt
@@ -24,14 +25,17 @@ BUSY: Final = 503  # nothing of the POST was taken: it is sent again with the sa
 
 
 class Posts:
-    """Sends POSTs on at most `max_posts` connections; the rest waits, first come first served."""
+    """Sends POSTs on at most `max_posts` connections; the rest waits, first come first served.
+
+    What waits is not encoded yet, and is not sent if its caller is cancelled or times out.
+    """
 
     def __init__(self, attempt: Attempt, settings: Settings) -> None:
         self._attempt = attempt
         self._settings = settings
         self._session_udt = 0
         self._count = 0
-        self._slots = asyncio.Semaphore(settings.max_posts)
+        self._slots = asyncio.Semaphore(settings.config.max_posts)
         self._order = asyncio.Lock()
         self._idle: list[HttpConnection] = []
         self._busy: set[HttpConnection] = set()
@@ -44,8 +48,8 @@ class Posts:
         self._session_udt = udt
         self._count = 0
 
-    async def post(self, packet: bytes) -> Response:
-        """Send a packet; give the response, which is never 503.
+    async def post(self, encode: Callable[[], bytes]) -> Response:
+        """Send the packet that encode() returns; return the response, which is never 503.
 
         Raises ChannelClosed if the session ends first, OSError if the network fails.
         """
@@ -54,6 +58,7 @@ class Posts:
                 # One that got 503 comes first: those behind it would only wait for it there.
                 while self._refused and not self._closed.done():
                     await self._changed.wait()
+                packet = encode()
                 connection = await self._connection()
                 self._count += 1
                 count, udt = self._count, self._session_udt
@@ -101,7 +106,10 @@ class Posts:
             connection.close()
         settings = self._settings
         connection = await HttpConnection.open(
-            self._attempt.address, settings.ssl, settings.max_message_bytes
+            self._attempt.address,
+            self._attempt.proxy,
+            settings.ssl,
+            settings.config.max_message_bytes,
         )
         if self._closed.done():
             connection.close()

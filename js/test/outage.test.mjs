@@ -128,6 +128,16 @@ describe("after a break", () => {
     assert.deepEqual([reason.code, reason.text, peer.upgrades], [401, "log in", 1]);
   });
 
+  it("a WebSocket that fell silent is replaced at once, without HTTP, whose connections may be as dead", async () => {
+    const peer = await start();
+    const line = acceptAll(peer);
+    const client = connect(peer, { pingInterval: 0.05, pingTimeout: 0.05 });
+    await line.take(); // it answers no ping
+    await until(client, ({ reason }) => reason?.kind === "ws-ping-timeout");
+    await line.take();
+    assert.equal(peer.gets, 0);
+  });
+
   it("a call of reconnect opens a WebSocket at once, if all was well", async () => {
     const peer = await start();
     const line = acceptAll(peer);
