@@ -99,6 +99,11 @@ export interface Options {
  */
 export interface Packer<Packet extends string | Uint8Array = any> {
   readonly binary: boolean;
+  /**
+   * Text only: the Content-Type of POSTs to chansock's server, whose body is the packet. Not one
+   * that a page may send anywhere, like text/plain. Without it, POSTs are forms, as Sente's.
+   */
+  readonly contentType?: string;
   /** Encode the event `[id data]`, or `[id]` if the data is undefined, at once. */
   fragment(id: string, data: unknown): Packet;
   /** Make the packet of an encoded event. Over Ajax who wants a reply says `:ajax`. */

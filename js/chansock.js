@@ -800,6 +800,7 @@ export function write(value) {
 /** The packer that is built in; the others are modules of their own. */
 const makeEdn = (options) => ({
   binary: false,
+  contentType: "application/edn",
   fragment: (id, data) => `[:${id}${data === undefined ? "" : ` ${writeAt(data, IN_EVENT)}`}]`,
   packet: (fragment, cbId) => `[${fragment} ${write(cbId)}]`,
   unpack: (packet) => read(packet, options),
@@ -1351,6 +1352,7 @@ const makeAjax = (owner, place) => {
   const ended = new AbortController();
   const refused = new Set(); // the numbers of POSTs that got 503: they go first
   let session; // the udt of the GET that was answered with a handshake
+  let isOurs = false; // the server's kind: Sente's says text/html, and reads forms alone
   let count = 0;
   let polls = 0;
   let idle = 0; // answers to polls, running, that came at once and brought no event
@@ -1399,6 +1401,9 @@ const makeAjax = (owner, place) => {
       const bytes = await readBody(response, limit);
       if (status === 200 && bytes.length > limit) {
         throw fail(null, `expected packets of ${limit} bytes at most, got more`);
+      }
+      if (status === 200 && !link.opened) {
+        isOurs = !!response.headers?.get("content-type")?.startsWith("application/edn");
       }
       const isBytes = status === 200 && packer.binary;
       return [status, isBytes ? bytes : new TextDecoder().decode(bytes), retryAfter(response)];
@@ -1514,11 +1519,13 @@ const makeAjax = (owner, place) => {
       const fields = { udt: now(), "client-id": id, n: `${session}-${number}`, why: 1 };
       let url = place.base;
       const init = { method: "POST" };
-      if (packer.binary) {
-        url = withQuery(url, { ...fields, "binary?": true });
-        init.headers = { ...headers, "content-type": "application/octet-stream" };
+      const { contentType } = packer;
+      if (packer.binary || (isOurs && contentType)) {
+        url = withQuery(url, { ...fields, [packer.binary ? "binary?" : "raw"]: true });
+        const type = packer.binary ? "application/octet-stream" : contentType;
+        init.headers = { ...headers, "content-type": type };
         init.body = packet;
-      } else init.body = new URLSearchParams({ ...fields, ppstr: packet });
+      } else init.body = new URLSearchParams({ ...fields, ppstr: packet }); // thrice the size
       const post = () => {
         owner.trace("out", packet, "ajax");
         return ask(url, init, left(), signal);

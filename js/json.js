@@ -59,6 +59,7 @@ const write = (value) => {
 
 export const json = {
   binary: false,
+  contentType: "application/json",
   fragment: (id, data) => (data === undefined ? `["${id}"]` : `["${id}",${write(data)}]`),
   packet: (fragment, cbId) => `[${fragment},${JSON.stringify(cbId)}]`,
   unpack(packet) {

@@ -620,6 +620,46 @@ describe("Ajax", () => {
     assert.equal(await asked, 42);
   });
 
+  for (const [packer, type, packet, reply] of [
+    [undefined, "application/edn", '[[:chat/say "漢字 &+"] :ajax]', "[42 nil]"],
+    [chansock.json, "application/json", '[["chat/say","漢字 &+"],"ajax"]', "[42,null]"],
+  ]) {
+    it(`POSTs ${type} as it is, where the server is chansock's`, async () => {
+      peer.type = "application/edn"; // whatever the packer
+      let udt;
+      const handshake = packer ? '[["chsk/handshake",["ada",null,null]],null]' : HANDSHAKE;
+      peer.onGet = (call) => {
+        if (!call.query.has("handshake?")) return;
+        udt = call.query.get("udt");
+        call.answer(200, handshake);
+      };
+      const posts = new Line();
+      peer.onPost = (call) => posts.put(call);
+      const client = connect({ transport: "ajax", packer });
+      await client.ready;
+      const asked = client.send("chat/say", "漢字 &+", { timeout: 60 });
+      const call = await posts.take();
+      assert.equal(call.body.toString(), packet);
+      assert.equal(call.request.headers["content-type"], type);
+      assert.deepEqual([...call.query.keys()].sort(), ["client-id", "n", "raw", "udt", "why"]);
+      assert.deepEqual([call.query.get("n"), call.query.get("raw")], [`${udt}-1`, "true"]);
+      call.answer(200, reply);
+      assert.equal(await asked, 42);
+    });
+  }
+
+  it("POSTs forms for a packer of one's own without a content type", async () => {
+    peer.type = "application/edn";
+    peer.onGet = (call) =>
+      call.query.has("handshake?") && call.answer(200, '[["chsk/handshake",["ada",null,null]],null]');
+    const posts = new Line();
+    peer.onPost = (call) => posts.put(call);
+    const client = connect({ transport: "ajax", packer: { ...chansock.json, contentType: undefined } });
+    await client.ready;
+    client.send("chat/say", 1).catch(() => {});
+    assert.equal((await posts.take()).form.get("ppstr"), '[["chat/say",1],null]');
+  });
+
   it("has at most four POSTs under way, and a poll finds room", async () => {
     parkAll();
     const posts = new Line();

@@ -38,6 +38,7 @@ export const listen = async (port = 0) => {
   const peer = {
     upgrades: 0,
     gets: 0,
+    type: "text/html; charset=utf-8", // of all answers: Sente's; of chansock's server, application/edn
     onUpgrade: (request, socket) => socket.destroy(),
     onGet: (call) => call.answer(200, HANDSHAKE),
     onPost: (call) => call.answer(200, "[:chsk/dummy-cb-200 nil]"),
@@ -59,7 +60,7 @@ export const listen = async (port = 0) => {
       query: new URL(request.url, "http://peer").searchParams,
       form: new URLSearchParams(body.toString()),
       answer: (status, body = "") => {
-        response.writeHead(status, { "content-type": "application/edn" });
+        response.writeHead(status, { "content-type": peer.type });
         response.end(body);
       },
       response,
