@@ -39,8 +39,8 @@ class Row:
 
     `connected` runs from the end of the outage to the answer to a number, `socket` to the
     state that is open by WebSocket; None: not within PATIENCE. `slowest` is the longest wait
-    for an answer where nothing is out. A number that was sent into a connection that broke,
-    and whose page does not say that it arrived, is not counted as lost.
+    for an answer where nothing is out. A number that was on its way on a connection as it
+    broke is not counted as lost: the closed state says that.
     """
 
     connected: float | None
@@ -110,12 +110,25 @@ class Window:
             # What was queued goes out event by event; it is lost once no more of it comes.
             arrived = len(self._arrived())
             await asyncio.sleep(QUIET)
-        pushed = await self.page.eval(
-            "log.filter((line) => line.kind === 'number').map((line) => line.what)"
-        )
-        unseen = set(range(max(pushed, default=-1) + 1)) - set(pushed)
+        pushed, in_flight = await self._pushed()
+        unseen = set(range(max(pushed, default=-1) + 1)) - set(pushed) - in_flight
         lost = await self._lost(sent) + len(unseen)
         return lost, len(doubled(self._arrived())) + len(doubled(pushed))
+
+    async def _pushed(self) -> tuple[list[int], set[int]]:
+        """Return the numbers pushed, and those that may have been on their way as it broke."""
+        lines = await self.page.eval(
+            "log.filter((line) => line.kind === 'number' || line.kind === 'state')"
+            ".map((line) => line.kind === 'number' ? line.what : line.what.open)"
+        )
+        pushed: list[int] = []
+        in_flight = set()
+        for line in lines:
+            if line is False and pushed:
+                in_flight.add(pushed[-1] + 1)
+            elif not isinstance(line, bool):
+                pushed.append(line)
+        return pushed, in_flight
 
     async def _lost(self, sent: int) -> int:
         missing = set(range(sent)) - set(self._arrived())

@@ -101,6 +101,7 @@ async def documented_nginx(target: int, page: str) -> AsyncIterator[int]:
 @asynccontextmanager
 async def _nginx(maps: str, locations: str) -> AsyncIterator[int]:
     with tempfile.TemporaryDirectory(prefix="chansock-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)  # started by root, nginx works as nobody, and keeps bodies in it
         port = free_port()
         path = Path(folder, "nginx.conf")
         text = NGINX.format(folder=folder, port=port, maps=maps, locations=locations)

@@ -197,10 +197,7 @@ def test_page_whose_host_lost_its_port_does_not_open_and_the_log_names_host(
 # -- nginx with its default limit of 1 MB for a body
 
 
-@pytest.mark.parametrize(
-    "transport",
-    ["ws", pytest.param("ajax", marks=pytest.mark.xfail(strict=True, reason="issue 16, fault 7"))],
-)
+@pytest.mark.parametrize("transport", ["ws", "ajax"])
 def test_client_sends_360_kb_of_chinese_through_nginx(transport: Any, drive: Drive) -> None:
     async def main() -> None:
         url = "http://127.0.0.1:{}/chsk"
