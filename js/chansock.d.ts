@@ -281,7 +281,7 @@ export class PacketError extends ChansockError {
   readonly path?: string;
 }
 /** For the packers beside this module; may change. */
-export const internals: unknown;
+export const internals: any;
 
 // edn
 

@@ -142,7 +142,7 @@ export class Instant extends Date {
     const iso = `${date}:${isLeap ? 59 : second}.${fraction.slice(0, 3)}Z`;
     const time = new Date(iso);
     if (time.toJSON() !== iso) expected("a date and time", text);
-    super(+time + isLeap * 1e3 - (sign + 1) * (hours * 60 + +minutes) * 6e4);
+    super(+time + +isLeap * 1e3 - +(sign + 1) * (+hours * 60 + +minutes) * 6e4);
     this.microseconds = +fraction.slice(3, 6);
   }
 }
@@ -198,10 +198,13 @@ const isPlain = (value) => {
 /** Whether a text has no half of a surrogate pair, which UTF-8 cannot carry. */
 const isWhole = (value) => value.isWellFormed?.() ?? !/[\ud800-\udfff]/u.test(value);
 
-/** Take a Decimal apart: its digits, and how many of them are places. */
+/**
+ * Take a Decimal apart: its digits, and how many of them are places.
+ * @returns {[string, number]}
+ */
 const scaled = ({ text }) => {
   const [, whole, part = "", power = "e0"] = DECIMAL.exec(text);
-  return [whole + part, part.length - power.slice(1)];
+  return [whole + part, part.length - +power.slice(1)];
 };
 
 /** The value of a Decimal, however it is written: without zeros at either end. */
@@ -283,7 +286,7 @@ const distinct = (fail, identity) => {
 
 // What ends a name: 1 is whitespace, 2 all the rest.
 const ENDS = new Uint8Array(128);
-for (const c of " ,\t\n\v\f\r\"();[\\]^{}") ENDS[c.charCodeAt()] = /[\s,]/.test(c) ? 1 : 2;
+for (const c of " ,\t\n\v\f\r\"();[\\]^{}") ENDS[c.charCodeAt(0)] = /[\s,]/.test(c) ? 1 : 2;
 const endOf = (c) => (c < 128 ? ENDS[c] : c > 0 ? +/\s/.test(String.fromCharCode(c)) : 2);
 
 const ESCAPE = /\\(?:u([\da-fA-F]{4})|([0-7]{3}|[0-7]{1,2}(?![^\s,"\\]))|(["\\nrtbf]))/y;
@@ -494,7 +497,7 @@ function readString() {
     if (quote < slash) return out;
     ESCAPE.lastIndex = slash;
     const [, hex, octal, char] = ESCAPE.exec(text) ?? refuse("expected an escape", slash);
-    out += char ? ESCAPED[char] ?? char : String.fromCharCode(hex ? "0x" + hex : "0o" + octal);
+    out += char ? ESCAPED[char] ?? char : String.fromCharCode(+(hex ? "0x" + hex : "0o" + octal));
     pos = ESCAPE.lastIndex;
   }
 }
@@ -503,7 +506,7 @@ function readChar() {
   const start = pos++;
   const name = readName() || text[pos++];
   const [, hex, octal] = /^(?:u([\da-fA-F]{4})|o([0-7]{1,3}))$/.exec(name) ?? [];
-  const char = hex || octal ? String.fromCharCode(hex ? "0x" + hex : "0o" + octal)
+  const char = hex || octal ? String.fromCharCode(+(hex ? "0x" + hex : "0o" + octal))
     : Object.hasOwn(CHARS, name) ? CHARS[name] : name;
   return attempt(start, () => new Char(char));
 }
@@ -547,10 +550,11 @@ const shortest = (n) => (Number.isSafeInteger(Number(n)) ? Number(n) : n);
 function numberOf(token) {
   const [all, sign, plain, octal, radix, digits] = INTEGER.exec(token) ?? [];
   if (all) {
-    const small = parseInt(digits, radix);
-    if (radix && small.toString(radix) !== digits.toLowerCase()) expected("a number", token);
-    const whole = radix ? small : plain ?? "0o" + octal;
-    const n = whole.length > MAX_DIGITS + 2 ? BIGGEST : BigInt(whole);
+    const small = parseInt(digits, +radix);
+    if (radix && small.toString(+radix) !== digits.toLowerCase()) expected("a number", token);
+    const whole = plain ?? "0o" + octal;
+    const isLong = !radix && whole.length > MAX_DIGITS + 2;
+    const n = isLong ? BIGGEST : BigInt(radix ? small : whole);
     if (!isShort(n)) tooLong(token);
     return shortest(sign === "-" ? -n : n);
   }
@@ -655,7 +659,7 @@ const checkLevel = () => {
 const writeDigits = (value) => {
   const digits = `${value}`;
   if (!/\d{4301}/.test(digits)) return digits;
-  unwritable("expected at most 4300 digits, got more"); // the Python side reads no more
+  return unwritable("expected at most 4300 digits, got more"); // the Python side reads no more
 };
 
 function writeForm(value) {
@@ -704,7 +708,8 @@ function writeObject(value) {
       unwritable(`expected a date of the years 1 to 9999, got ${iso}`, level - 1);
     }
     checkLevel(); // of the text behind the tag
-    const digits = value.microseconds ? `${value.microseconds}`.padStart(3, 0) : "";
+    const { microseconds } = /** @type {Instant} */ (value);
+    const digits = microseconds ? `${microseconds}`.padStart(3, "0") : "";
     return `#inst "${iso.slice(0, 23)}${digits}-00:00"`;
   }
   if (value instanceof UUID) {
@@ -980,15 +985,6 @@ const offerOf = (token) => {
   return ["chansock", `csrf64.${text}`];
 };
 
-/** Whether a promise settles in time; one timer, and none afterwards. */
-const isInTime = async (promise, seconds) => {
-  let timer;
-  const late = new Promise((go) => (timer = later(go, seconds, "late")));
-  const first = await Promise.race([promise, late]);
-  clearTimeout(timer);
-  return first !== "late";
-};
-
 const makeId = () =>
   Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
     byte.toString(16).padStart(2, "0"),
@@ -1010,7 +1006,8 @@ let channel;
  */
 const breathe = () =>
   new Promise((go) => {
-    if (globalThis.setImmediate) return setImmediate(go);
+    const { setImmediate } = /** @type {any} */ (globalThis);
+    if (setImmediate) return setImmediate(go);
     if (!channel) {
       channel = new MessageChannel();
       channel.port1.onmessage = () => pauses.shift()();
@@ -1222,7 +1219,7 @@ const makeSocket = (owner, place) => {
       const kind = link.opened ? "unexpected" : "not-opened";
       return refuse(makeReason(kind, TOO_LARGE, text), TOO_LARGE, "a packet that is too large");
     }
-    let [value, cbId] = [];
+    let value, cbId;
     try {
       [value, cbId] = unpack(packer, packet);
     } catch (error) {
@@ -1516,7 +1513,7 @@ const makeAjax = (owner, place) => {
       const number = ++count;
       const packet = packer.packet(fragment, wantsReply ? keyword("ajax") : null);
       const id = owner.clientId;
-      const fields = { udt: now(), "client-id": id, n: `${session}-${number}`, why: 1 };
+      const fields = { udt: `${now()}`, "client-id": id, n: `${session}-${number}`, why: "1" };
       let url = place.base;
       const init = { method: "POST" };
       const { contentType } = packer;
@@ -1615,6 +1612,7 @@ class Client {
   #base;
   #options;
   #owner;
+  /** @type {any} */
   #state = Object.freeze({
     open: false,
     type: "ws",
@@ -1938,7 +1936,7 @@ class Client {
   #backoff(n) {
     if (n < 2) return 0;
     const { backoff, maxBackoff } = this.#options;
-    let seconds;
+    let seconds = NaN;
     guard(() => (seconds = backoff?.(n)));
     if (seconds >= 0) return seconds;
     if (backoff) console.error(`chansock: backoff: expected seconds, got ${seconds}`);
@@ -2254,7 +2252,7 @@ class Client {
       reason = makeReason(reason.kind, reason.code, "the browser is offline");
     }
     const time = new Date();
-    const closed = this.#state.open && { lastClose: Object.freeze({ time, reason }) };
+    const closed = this.#state.open ? { lastClose: Object.freeze({ time, reason }) } : {};
     this.#change({ ...closed, open: false, reason, retryAt: null });
     const isFinal = this.#isFinal();
     if (isFinal) {
