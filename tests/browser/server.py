@@ -9,6 +9,7 @@ import re
 import shlex
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ class Server:
     async def start(self) -> None:
         """Start it; it listens when this returns."""
         if not self.port:
-            self.port = _free_port()
+            self.port = free_port()
         await self._run(PORT=str(self.port))
         while not await self._listens():
             await asyncio.sleep(0.02)
@@ -62,9 +63,18 @@ class Server:
     async def kill(self) -> None:
         """SIGKILL: nothing is said to anybody."""
         if self._process is not None:
-            self._process.kill()
+            with suppress(ProcessLookupError):  # it has ended
+                self._process.kill()
             await self._process.wait()
             self._process = None
+
+    async def stop(self) -> None:
+        """End its stdin: the program closes its connections properly, and ends."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        await self._process.wait()
+        await self.kill()
 
     async def __aenter__(self) -> Server:
         await self.start()
@@ -129,7 +139,7 @@ class App(Server):
         return [fact[2] for fact in self.facts if fact[:2] == ["mark", client_id]]
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])
