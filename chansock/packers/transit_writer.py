@@ -1,8 +1,9 @@
 """Values to transit's JSON trees: format 0.8, in the form with codes or the verbose one.
 
 What edn refuses is refused here too: names that it cannot spell, keys that are one on the
-wire, plain keys that are no keywords unless all keys are plain: these are strings. Bytes have a form here. One call for each array that
-is open, as in the reader. A little past 400 lines, since most forms may stand in each other.
+wire, plain keys that are no keywords unless all keys are plain: these are strings. Bytes have
+a form here. One call for each array that is open, as in the reader. A little past 400 lines,
+since most forms may stand in each other.
 """
 
 from __future__ import annotations
