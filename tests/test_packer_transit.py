@@ -283,8 +283,8 @@ def test_each_truncation_is_refused(packer: Transit) -> None:
     ("value", "message"),
     [
         ({"a": [1, {"b": 1j}]}, 'has a form for (or default=), got 1j at ["a"][1]["b"]'),
-        ({"bob smith": 1}, 'got \'bob smith\': it has a \' \' at ["bob smith"]'),
-        ({(1,): {"bob smith": 1}}, 'at [a tuple of 1]["bob smith"]'),
+        ({"bob smith": 1, 5: 1}, 'got \'bob smith\': it has a \' \' at ["bob smith"]'),
+        ({(1,): {"bob smith": 1, 5: 1}}, 'at [a tuple of 1]["bob smith"]'),
         ([datetime(2020, 1, 1)], "a datetime with a time zone (or default=)"),
         (Decimal("NaN"), "a finite Decimal"),
         (Keyword("a b"), "a keyword's name"),

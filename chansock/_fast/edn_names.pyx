@@ -183,3 +183,23 @@ cdef uint8_t* write_tag(Sheet* sheet, uint8_t* at, object tag) except NULL:
         raise EncodeError(f"expected a tag, got {shown_value(tag)}: {trouble}")
     at[0] = c'#'
     return write_text(sheet, at + 1, tag)
+
+
+# -- keys that are text --
+
+class TextKey(Exception):
+    """A map has a str key that is no keyword's name: all is written anew, with care.
+
+    A map whose keys are plain str, one of which is no keyword's name, has strings as keys. Few
+    maps do, so the keys are looked at beforehand only after one was met. What is begun is
+    written anew as a whole, and so at most twice, however deep its maps are.
+    """
+
+
+cdef bint has_text_keys(dict value) except -1:
+    cdef bint found = False
+    for key in value:
+        if type(key) is not str:
+            return False
+        found = found or keyword_trouble(key) is not None
+    return found

@@ -8,16 +8,19 @@
 
 Keywords travel as strings. What the channel goes by is a keyword again when it is read: the
 ids of events, and a whole value in the namespace `chsk`. All else that is text stays a str.
-What JSON would change or JavaScript would round is refused.
+datetime, date, time, timedelta, UUID, and Decimal are written as text, as orjson and pydantic write
+them. What JSON would change without a trace, or JavaScript would round, is refused.
 """
 
 from __future__ import annotations
 
+from decimal import Decimal
 from json import JSONDecoder
 from math import isfinite
 from typing import Any, Final
 from uuid import UUID
 
+from chansock._core.iso import iso_text
 from chansock._core.wire import HANDSHAKE, NIL_UID
 from chansock._fast.edn_records import plain
 from chansock._fast.edn_spelling import shown
@@ -260,9 +263,17 @@ def _has_form(value: Any) -> Any:
 
 
 def _base(value: Any) -> Any:
-    """Give what a subclass, Enum or record is written as; NotImplemented if that has no form."""
+    """Return what a time, UUID, Decimal, subclass, Enum, or record is written as.
+
+    NotImplemented if it has no form.
+    """
     if type(value) in _REFUSED:
         return NotImplemented
+    if isinstance(value, UUID | Decimal):
+        return str(value)
+    text = iso_text(value)
+    if text is not None:
+        return text
     stands = plain(value)
     return NotImplemented if stands is value or isinstance(stands, frozenset) else stands
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from binascii import Error as Base64Error
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache, wraps
@@ -216,10 +216,26 @@ def keyword(name: str) -> str:
 def key_name(name: str) -> str:
     """Spell a map key that is a plain str as a keyword."""
     try:
-        edn.dumps({name: None})
+        edn.dumps({name: None, None: None})  # beside another key, a str must be a keyword's name
     except EncodeError as error:
         raise EncodeError(error.message) from None  # its path begins with the map
     return f"~:{name}"
+
+
+def has_text_keys(value: Mapping[Any, Any]) -> bool:
+    """Return whether the keys of a map that is no StrDict are strings.
+
+    They are if all are plain str, and one is no keyword's name.
+    """
+    return all(type(key) is str for key in value) and not all(map(_is_keyword, value))
+
+
+def _is_keyword(name: str) -> bool:
+    try:
+        key_name(name)
+    except EncodeError:
+        return False
+    return True
 
 
 @_kept

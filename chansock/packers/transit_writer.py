@@ -1,8 +1,9 @@
 """Values to transit's JSON trees: format 0.8, in the form with codes or the verbose one.
 
-What edn refuses is refused here too: names that it cannot spell, plain keys that are no
-keywords, keys that are one on the wire. Bytes have a form here. One call for each array that
-is open, as in the reader. A little past 400 lines, since most forms may stand in each other.
+What edn refuses is refused here too: names that it cannot spell, keys that are one on the
+wire, plain keys that are no keywords unless all keys are plain: these are strings. Bytes have
+a form here. One call for each array that is open, as in the reader. A little past 400 lines,
+since most forms may stand in each other.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, ClassVar, Final
 from uuid import UUID
 
 from chansock import edn
+from chansock._fast.edn_names import TextKey
 from chansock._fast.edn_records import plain
 from chansock._fast.edn_spelling import shown
 from chansock.errors import EncodeError
@@ -33,6 +35,7 @@ from chansock.packers.transit_reader import CODE_DIGITS, MAP, MOST_CODES
 from chansock.packers.transit_strings import (
     check_tag,
     decimal,
+    has_text_keys,
     is_cacheable,
     key_name,
     keyword,
@@ -68,13 +71,29 @@ class Writer:
     """Writes one packet or fragment; the codes that it has given are its state.
 
     `has_codes`: what was written before is written as its code; not in the verbose form.
+    Raises TextKey, unless `is_careful`, at the first map that may have strings as keys.
     """
 
-    __slots__ = ("_codes", "_default", "_is_verbose", "_spelling", "_tagged", "_unclear")
+    __slots__ = (
+        "_codes",
+        "_default",
+        "_is_careful",
+        "_is_verbose",
+        "_spelling",
+        "_tagged",
+        "_unclear",
+    )
 
     def __init__(
-        self, *, is_verbose: bool, has_codes: bool, tagged: bool, default: Default | None
+        self,
+        *,
+        is_verbose: bool,
+        has_codes: bool,
+        tagged: bool,
+        default: Default | None,
+        is_careful: bool,
     ) -> None:
+        self._is_careful = is_careful
         self._spelling: _Spelling | None = None
         self._is_verbose = is_verbose
         self._codes: dict[str, str] | None = {} if has_codes and not is_verbose else None
@@ -187,7 +206,7 @@ class Writer:
             refuse_depth()
         if not value:
             return {} if self._is_verbose else [MAP]
-        is_text = isinstance(value, StrDict)
+        is_text = isinstance(value, StrDict) or (self._is_careful and has_text_keys(value))
         keys, unclear = value, 0
         for key in value:
             if type(key) is not str and type(key) is not Keyword:
@@ -268,11 +287,19 @@ class Writer:
             return len(key.tag) != 1 or type(key.value) is not str
         return kind in MAPS or kind in SEQUENCES or isinstance(key, Fraction)
 
+    def _key_name(self, key: str) -> str:
+        try:
+            return key_name(key)
+        except EncodeError:
+            if self._is_careful:
+                raise
+        raise TextKey
+
     def _name(self, key: Any, is_text: bool) -> str:
         """Spell a key that is no composite as a string."""
         kind = type(key)
         if kind is str:
-            return text_of(key) if is_text else key_name(key)
+            return text_of(key) if is_text else self._key_name(key)
         if kind is Keyword:
             return keyword(key)
         if key is None:
@@ -398,7 +425,13 @@ class _Spelling(Writer):
     _vectors = ()
 
     def __init__(self, is_verbose: bool, tagged: bool, default: Default | None) -> None:
-        super().__init__(is_verbose=is_verbose, has_codes=False, tagged=tagged, default=default)
+        super().__init__(
+            is_verbose=is_verbose,
+            has_codes=False,
+            tagged=tagged,
+            default=default,
+            is_careful=True,
+        )
         self._numbers: dict[str, int] = {}
         self._parts: dict[int, tuple[Any, list[int]]] = {}  # by id; the value is kept, so is its id
 
