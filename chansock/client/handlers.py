@@ -25,38 +25,42 @@ class Handlers:
     ANY stands for all events of the server, not for the channel's own (`chsk/...`).
     """
 
-    __slots__ = ("_by_id",)
+    __slots__ = ("_entries", "_steady")
 
     def __init__(self) -> None:
-        self._by_id: dict[str, list[tuple[Handler, bool]]] = {}  # and whether it is for one event
+        self._entries: dict[str, list[tuple[Handler, bool]]] = {}  # and whether for one event
+        self._steady: dict[str, tuple[Handler, ...]] = {}  # of ids without any for one event
 
     def add(self, event_id: str, handler: Handler, *, is_once: bool = False) -> None:
         """Add a handler; with `is_once` it is removed at its first event."""
-        self._by_id.setdefault(event_id, []).append((handler, is_once))
+        self._put(event_id, [*self._entries.get(event_id, ()), (handler, is_once)])
 
     def has(self, event_id: str) -> bool:
         """Return whether this very id has a handler."""
-        return event_id in self._by_id
+        return event_id in self._entries
 
     def of(self, event: Event) -> Sequence[Handler]:
         """Return the handlers of an event that is handled now."""
         found = self._take(event.id)
-        if ANY in self._by_id and not event.id.startswith("chsk/"):
+        if ANY in self._entries and not event.id.startswith("chsk/"):
             return [*found, *self._take(ANY)]
         return found
 
     def _take(self, event_id: str) -> Sequence[Handler]:
-        entries = self._by_id.get(event_id)
-        if entries is None:
-            return ()
-        handlers = [handler for handler, _ in entries]
-        if any(is_once for _, is_once in entries):
-            left = [entry for entry in entries if not entry[1]]
-            if left:
-                self._by_id[event_id] = left
-            else:
-                del self._by_id[event_id]
-        return handlers
+        steady = self._steady.get(event_id)
+        if steady is not None or event_id not in self._entries:
+            return steady or ()
+        entries = self._entries[event_id]
+        self._put(event_id, [entry for entry in entries if not entry[1]])
+        return [handler for handler, _ in entries]
+
+    def _put(self, event_id: str, entries: list[tuple[Handler, bool]]) -> None:
+        self._steady.pop(event_id, None)
+        self._entries[event_id] = entries
+        if not entries:
+            del self._entries[event_id]
+        elif not any(is_once for _, is_once in entries):
+            self._steady[event_id] = tuple(handler for handler, _ in entries)
 
 
 def close_unstarted(awaitable: object) -> None:

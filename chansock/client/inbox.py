@@ -12,7 +12,7 @@ import logging
 import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from chansock._core.log_limit import LogLimit
 from chansock._fast.weight import weigh
@@ -25,6 +25,7 @@ __all__ = ["Inbox"]
 
 log = logging.getLogger("chansock.client.inbox")
 
+_LAST: Final = object()  # what stands behind a batch
 _Waits: TypeAlias = Awaitable[Any]
 
 
@@ -125,19 +126,34 @@ class Inbox:
         """Handle what came for SLICE seconds at most, up to the first coroutine."""
         self._due = None
         end = time.perf_counter() + SLICE
-        while self._task is None or self._has_room():
-            if self._arrived and self._task is None:
-                event, size = self._arrived.popleft()
-                if (rest := self._begin(event, size)) is not None:
-                    waits = self._call(event, rest)
-                    if waits is not None:
-                        self._begun = waits
-                        loop = asyncio.get_running_loop()
-                        self._task = loop.create_task(self._go_on(event, rest, waits))
-            elif not self._batches or not self._has_room():
-                break
+        arrived, batches = self._arrived, self._batches
+        while True:
+            event: Event | None
+            if arrived and self._task is None:
+                event, size = arrived.popleft()
+            elif batches and self._has_room():
+                item = next(batches[0], _LAST)
+                if item is _LAST:
+                    batches.popleft()
+                    continue
+                event = item if isinstance(item, Event) else read_event(item)
+                if event is None:
+                    self._log_limit.warning(log, "bad_event got=%s", _Shown(item))
+                else:
+                    size = weigh(event.data, self._max_bytes)
+                    self._held += size
+                    if self._task is not None:
+                        arrived.append((event, size))
+                        event = None
             else:
-                self._read_item()
+                break
+            rest = None if event is None else self._begin(event, size)
+            if event is not None and rest is not None:
+                waits = self._call(event, rest)
+                if waits is not None:
+                    self._begun = waits
+                    loop = asyncio.get_running_loop()
+                    self._task = loop.create_task(self._go_on(event, rest, waits))
             if time.perf_counter() > end:
                 self._schedule()
                 break
@@ -152,21 +168,6 @@ class Inbox:
     def _has_room(self) -> bool:
         size = len(self._arrived) + len(self._unclaimed)
         return size < self._limit and self._held < self._max_bytes
-
-    def _read_item(self) -> None:
-        """Read the next item of the oldest batch."""
-        try:
-            item = next(self._batches[0])
-        except StopIteration:
-            self._batches.popleft()
-            return
-        event = item if isinstance(item, Event) else read_event(item)
-        if event is None:
-            self._log_limit.warning(log, "bad_event got=%s", _Shown(item))
-            return
-        size = weigh(event.data, self._max_bytes)
-        self._held += size
-        self._arrived.append((event, size))
 
     def _begin(self, event: Event, size: int) -> Iterator[Handler] | None:
         """Return the handlers of an event; None if it has none, and waits for the iterator."""
@@ -186,7 +187,7 @@ class Inbox:
             except Exception:
                 self._handler_failed(event)
                 continue
-            if inspect.isawaitable(result):
+            if result is not None and inspect.isawaitable(result):
                 return result
         return None
 

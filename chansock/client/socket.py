@@ -75,6 +75,7 @@ class WsLink:
             self._ping,
             self._unanswered,
         )
+        self._kind = BINARY if settings.packer.binary else TEXT
         self._gate = Gate()
         self._late_pong: bytes | None = None  # the payload of a ping that came without room
         self._is_broken = False  # by break_off, and nothing noticed it yet
@@ -117,25 +118,23 @@ class WsLink:
     async def send(self, value: object, timeout: float | None, /) -> object:
         """Send an event; with a timeout, wait for the reply to it."""
         packer = self._settings.packer
+        ws = self._open_ws()
         if timeout is None:
-            self._check_open()
             turn = self._gate.enter()
             if turn is None:
-                self._write(packer.packet(value, None))
+                ws.write(self._kind, packer.packet(value, None))
                 return None
             try:
                 await turn
-                self._check_open()
-                self._write(packer.packet(value, None))
+                self._open_ws().write(self._kind, packer.packet(value, None))
             finally:
                 self._gate.leave(turn)
             return None
-        self._check_open()
         cb_id, reply = self._pending.new(timeout)
         try:
             turn = self._gate.enter()
             if turn is None:
-                self._write(packer.packet(value, cb_id))
+                ws.write(self._kind, packer.packet(value, cb_id))
                 return await reply
             try:
                 # The time-out of the reply runs while the event waits for its turn, too.
@@ -148,8 +147,7 @@ class WsLink:
                         f"expected room to send within {timeout:g} s, got none; the event was "
                         "not sent"
                     )
-                self._check_open()
-                self._write(packer.packet(value, cb_id))
+                self._open_ws().write(self._kind, packer.packet(value, cb_id))
             finally:
                 self._gate.leave(turn)
             return await reply
@@ -314,17 +312,18 @@ class WsLink:
 
     # writing
 
-    def _check_open(self) -> None:
-        """Raise ChannelClosed unless an event can be written."""
+    def _open_ws(self) -> WebSocket:
+        """Return the WebSocket to write an event to. Raises ChannelClosed if it is closed."""
         if self._is_broken:
             self._end(Reason("ws-error", None, "the socket does not take what is sent"))
         if self._ended.done() or self._ws is None or not self._ws.can_send:
             why = self._ended.result().kind if self._ended.done() else "closing"
             raise ChannelClosed(f"expected an open channel, got one that is closed ({why})")
+        return self._ws
 
     def _write(self, packet: bytes) -> None:
         if self._ws is not None:
-            self._ws.send(BINARY if self._settings.packer.binary else TEXT, packet)
+            self._ws.send(self._kind, packet)
 
     def _ping(self, cb_id: str | None) -> None:
         if cb_id is not None or self._gate.has_room:

@@ -35,6 +35,7 @@ BINARY: Final = 2
 CLOSE: Final = 8
 PONG: Final = 10
 
+MASKS: Final = 1024  # random bytes fetched at once: a frame takes 4
 SLICE: Final = 0.01  # seconds of work in one turn of the loop
 _GUID: Final = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 
@@ -109,20 +110,32 @@ class WebSocket(asyncio.Protocol):
         self._is_lost = False
         self._due: asyncio.Handle | None = None  # the next slice
         self.is_close_sent = False
+        self._masks = b""  # random bytes for the frames to come
+        self._mask_at = 0
 
     # the listener's side
 
     @property
     def can_send(self) -> bool:
         """Whether a frame sent now goes out."""
-        transport = self._transport
-        is_closing = transport is None or transport.is_closing()
-        return self._is_open and not self.is_close_sent and not is_closing
+        if not self._is_open or self.is_close_sent or self._transport is None:
+            return False
+        return not self._transport.is_closing()
 
     def send(self, opcode: int, payload: bytes) -> None:
         """Write a frame; drop it if the socket is closing."""
         if self.can_send:
-            cast(asyncio.Transport, self._transport).write(frame(opcode, payload, os.urandom(4)))
+            self.write(opcode, payload)
+
+    def write(self, opcode: int, payload: bytes) -> None:
+        """Write a frame; the caller has looked at `can_send`."""
+        at = self._mask_at
+        if at == len(self._masks):
+            self._masks, at = os.urandom(MASKS), 0
+        self._mask_at = at + 4
+        cast(asyncio.Transport, self._transport).write(
+            frame(opcode, payload, self._masks[at : at + 4])
+        )
 
     def send_close(self, code: int, reason: str = "") -> None:
         """Write a close frame, the first time; 1005: without a code."""
