@@ -25,9 +25,8 @@ FREE = 0.005  # seconds until the loop is looked at again
 async def main(url: str, client_id: str, transport: Any) -> None:
     logging.basicConfig(level=logging.WARNING)
     events = answers = 0
-    client = chansock.connect(
-        url, client_id=client_id, transport=transport, max_backoff=3.0, ajax_timeout=4.0
-    )
+    config = chansock.ClientConfig(max_backoff=3.0, ajax_timeout=4.0)
+    client = chansock.connect(url, config, client_id=client_id, transport=transport)
 
     @client.on("t/tick")
     def tick(event: Any) -> None:
