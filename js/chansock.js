@@ -1734,7 +1734,7 @@ class Client {
       throw closedError(open ? makeReason("unexpected") : reason);
     }
     const size = sizeOf(fragment) + OVERHEAD;
-    const waiting = this.#queued + (isOpen ? this.#link.buffered() : 0);
+    const waiting = this.#queued + (isOpen ? (this.#link?.buffered() ?? 0) : 0);
     if (waiting && waiting + size > maxBacklogBytes) {
       throw new BacklogFull(`expected ${maxBacklogBytes} bytes to wait at most, got ${waiting + size}`);
     }
@@ -2293,7 +2293,7 @@ const guard = (call, ...args) => {
 /** Give the URL of the channel; undefined for a path where there is no page, as on a server. */
 const baseOf = (url) => {
   const page = globalThis.location?.href;
-  if (!page?.startsWith("http") && /^[/.]/.test(url)) return undefined;
+  if ((!page || page === "about:blank") && /^[/.]/.test(url)) return undefined;
   let base;
   try {
     base = new URL(url, page);
