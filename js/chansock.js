@@ -878,7 +878,7 @@ const DEFAULTS = {
   maxQueuedEvents: 100,
   maxInboxEvents: 10000,
   maxMessageBytes: 16 * MIB, // a server sends all that waits as one batch: 1 MiB by default
-  maxBacklogBytes: 16 * MIB,
+  maxBacklogBytes: 4 * MIB,
   connectTimeout: 5,
   ajaxTimeout: 60, // the server ends a poll after 20 s
   pingInterval: 10, // Sente's window: its 20 s option, halved
@@ -1032,7 +1032,8 @@ const readBody = async ({ body }, limit) => {
     const { done, value } = await reader.read();
     if (done) return bytes.subarray(0, size);
     if (size + value.length > bytes.length) {
-      const larger = new Uint8Array(Math.max(2 * bytes.length, size + value.length));
+      const room = Math.min(2 * bytes.length, limit);
+      const larger = new Uint8Array(Math.max(room, size + value.length));
       larger.set(bytes.subarray(0, size));
       bytes = larger;
     }
