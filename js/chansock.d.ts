@@ -63,7 +63,7 @@ export interface Options {
    * the connection is given up. 16 MiB; text counts in UTF-16 units where it is not yet bytes.
    */
   maxMessageBytes?: number;
-  /** How much may wait to be sent; past it `send` rejects with BacklogFull. 16 MiB. */
+  /** How much may wait to be sent; past it `send` rejects with BacklogFull. 4 MiB. */
   maxBacklogBytes?: number;
   /** How long a WebSocket or an Ajax handshake may take. 5. */
   connectTimeout?: number;

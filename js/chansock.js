@@ -878,7 +878,7 @@ const DEFAULTS = {
   maxQueuedEvents: 100,
   maxInboxEvents: 10000,
   maxMessageBytes: 16 * MIB, // a server sends all that waits as one batch: 1 MiB by default
-  maxBacklogBytes: 16 * MIB,
+  maxBacklogBytes: 4 * MIB,
   connectTimeout: 5,
   ajaxTimeout: 60, // the server ends a poll after 20 s
   pingInterval: 10, // Sente's window: its 20 s option, halved
@@ -1032,7 +1032,8 @@ const readBody = async ({ body }, limit) => {
     const { done, value } = await reader.read();
     if (done) return bytes.subarray(0, size);
     if (size + value.length > bytes.length) {
-      const larger = new Uint8Array(Math.max(2 * bytes.length, size + value.length));
+      const room = Math.min(2 * bytes.length, limit);
+      const larger = new Uint8Array(Math.max(room, size + value.length));
       larger.set(bytes.subarray(0, size));
       bytes = larger;
     }
@@ -1734,7 +1735,7 @@ class Client {
       throw closedError(open ? makeReason("unexpected") : reason);
     }
     const size = sizeOf(fragment) + OVERHEAD;
-    const waiting = this.#queued + (isOpen ? this.#link.buffered() : 0);
+    const waiting = this.#queued + (isOpen ? (this.#link?.buffered() ?? 0) : 0);
     if (waiting && waiting + size > maxBacklogBytes) {
       throw new BacklogFull(`expected ${maxBacklogBytes} bytes to wait at most, got ${waiting + size}`);
     }
@@ -2293,7 +2294,7 @@ const guard = (call, ...args) => {
 /** Give the URL of the channel; undefined for a path where there is no page, as on a server. */
 const baseOf = (url) => {
   const page = globalThis.location?.href;
-  if (!page?.startsWith("http") && /^[/.]/.test(url)) return undefined;
+  if ((!page || page === "about:blank") && /^[/.]/.test(url)) return undefined;
   let base;
   try {
     base = new URL(url, page);
