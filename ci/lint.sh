@@ -23,7 +23,7 @@ mapfile -t modules < <(find chansock -name '*.pyx' | sort | sed 's/\.pyx$//; s#/
 if [ ${#modules[@]} -gt 0 ]; then
     check "cython-lint" "$bin/cython-lint" chansock
     check "stubtest" "$bin/python" -m mypy.stubtest \
-        --allowlist ci/stubtest.txt --ignore-unused-allowlist --ignore-disjoint-bases "${modules[@]}"
+        --mypy-config-file pyproject.toml --allowlist ci/stubtest.txt --ignore-unused-allowlist --ignore-disjoint-bases "${modules[@]}"
 fi
 check "mypy" "$bin/mypy" --strict chansock
 
