@@ -12,6 +12,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -601,20 +602,26 @@ def run(steps: int, **options: Any) -> None:
     )
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """Keep what is logged from pytest, which would keep every record."""
+@contextmanager
+def unrecorded() -> Iterator[None]:
+    """Keep records from pytest, which would hold all of them, and the sessions that they name.
+
+    Not a fixture: pytest adds its handler to each logger that does not propagate by then.
+    """
     LOG.propagate = False
-    yield
-    LOG.propagate = True
+    try:
+        yield
+    finally:
+        LOG.propagate = True
 
 
 @pytest.mark.slow
 def test_a_channel_does_what_the_model_says() -> None:
     minutes = float(os.environ.get("MODEL_MINUTES", "0"))
-    if not minutes:  # 20,000 steps
-        run(50, max_examples=400, derandomize=True)
-        return
-    end = time.monotonic() + 60 * minutes
-    while time.monotonic() < end:
-        run(100, max_examples=200)
+    with unrecorded():
+        if not minutes:  # 20,000 steps
+            run(50, max_examples=400, derandomize=True)
+            return
+        end = time.monotonic() + 60 * minutes
+        while time.monotonic() < end:
+            run(100, max_examples=200)
