@@ -177,7 +177,14 @@ class ChannelSocket(Registry):
         self._handlers.add_middleware(middleware)
 
     def on_error(self, handler: ErrorHandler, /) -> ErrorHandler:
-        """Call `handler(msg, exception)` for each handler that raised, after it is logged."""
+        """Call `handler(msg, exception)` for each handler that raised, after it is logged.
+
+        Raises TypeError for what cannot be called.
+        """
+        if not callable(handler):
+            raise TypeError(
+                f"expected an error handler, like `def handler(msg, error)`, got {handler!r:.80}"
+            )
         self._handlers.add_error_handler(handler)
         return handler
 

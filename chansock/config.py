@@ -7,17 +7,41 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from functools import wraps
 from ipaddress import ip_network
 from math import isfinite
+from typing import Any, TypeVar
 
 from chansock.errors import ConfigError
 
 __all__ = ["Compression", "Config"]
 
+T = TypeVar("T")
+
 KIB = 1024
 MIB = 1024 * KIB
 
 
+def _refuses_unknown(cls: type[T]) -> type[T]:
+    """Raise ConfigError, with the nearest name, for a setting that does not exist."""
+    make = cls.__init__
+
+    @wraps(make)
+    def __init__(self: T, *args: Any, **settings: Any) -> None:
+        known = [field.name for field in fields(cls)]  # type: ignore[arg-type]
+        for name in settings:
+            if name not in known:
+                near = get_close_matches(name, known, 1)
+                hint = f"{near[0]!r}" if near else f"a setting of {cls.__name__}"
+                raise ConfigError(f"{cls.__name__}: expected {hint}, got {name!r:.80}")
+        make(self, *args, **settings)
+
+    cls.__init__ = __init__  # type: ignore[method-assign, assignment]
+    return cls
+
+
+@_refuses_unknown
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Compression:
     """permessage-deflate (RFC 7692) on WebSockets, for `Config.compression`.
@@ -63,6 +87,7 @@ _COMPRESSION_RANGES = (
 )
 
 
+@_refuses_unknown
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Config:
     """Limits and times of one ChannelSocket, in seconds and bytes.

@@ -291,10 +291,10 @@ class Channel(RuleBasedStateMachine):
         uid, client_id = key
         if self.model.is_full(uid, client_id):
             with pytest.raises(HandshakeRefused):
-                self.world.ws(client_id, uid=uid)
+                self.world.ws(uid, client_id=client_id)
             return
         line = self.model.open_ws(uid, client_id)
-        client = self.world.ws(client_id, uid=uid)
+        client = self.world.ws(uid, client_id=client_id)
         line.is_coming = False
         peer = line.peer = Peer(client, client, line)
         self.peers.append(peer)

@@ -78,7 +78,7 @@ def test_events_replies_and_pushes_pass(run: Run, packer: packers.Packer, kind: 
 @both
 def test_the_words_of_the_channel_pass(packer: packers.Packer, kind: str) -> None:
     chsk = channel(packer, user_id=testing.user_id)
-    with testing.World(chsk, packer=packer) as world:
+    with testing.World(chsk, packer=packer, raise_handler_errors=False) as world:
         client = world.ws() if kind == "ws" else world.ajax()
         assert type(client.handshake.uid) is Keyword
         assert client.handshake == (Keyword("sente/nil-uid"), None)
@@ -119,7 +119,7 @@ NOTES = {  # the first with None, the second without data
 def test_none_is_written_as_nil_and_no_data_is_left_out(name: str) -> None:
     packer = PACKERS[name]
     chsk = channel(packer, user_id=testing.user_id)
-    with testing.World(chsk, packer=packer) as world:
+    with testing.World(chsk, packer=packer, raise_handler_errors=False) as world:
         client = world.ws(uid="ada")
         chsk.send("ada", "test/note", None)
         chsk.send("ada", "test/note")
@@ -180,7 +180,7 @@ def test_a_testing_client_writes_none_as_nil_and_leaves_no_data_out(kind: str) -
 @packed
 def test_what_is_no_packet_is_dropped_and_a_post_of_it_gets_400(packer: packers.Packer) -> None:
     chsk = channel(packer)
-    with testing.World(chsk, packer=packer) as world:
+    with testing.World(chsk, packer=packer, raise_handler_errors=False) as world:
         client, poller = world.ws(), world.ajax()
         for packet in (b"\x01[", b"\xff\xff", b"[[", b"\x00[["):
             client.feed(packet)

@@ -52,7 +52,7 @@ def chsk():
 
 @pytest.fixture
 def world(chsk):
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         yield world
 
 
@@ -151,7 +151,7 @@ def test_a_failing_client_fills_neither_log_nor_error_handlers(chsk, world, capl
     @chsk.on("t/other")
     def other(msg: EventMsg[int]) -> None: ...
 
-    alice = world.ws("client-id-secret", uid="a")
+    alice = world.ws("a", client_id="client-id-secret")
     with caplog.at_level(logging.WARNING, "chansock"):
         for _ in range(25):
             alice.send("t/e", {"text": 5})
@@ -257,7 +257,7 @@ def test_counts_begin_anew_when_a_channel_starts_again(chsk):
     def say(msg: EventMsg[Say]) -> None: ...
 
     for _ in range(2):
-        with World(chsk) as world:
+        with World(chsk, raise_handler_errors=False) as world:
             ask(world, 5)
             assert chsk.stats.bad_data == 1
 

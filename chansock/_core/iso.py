@@ -19,8 +19,10 @@ def iso(value: object) -> str:
         edn.dumps({"due": date(2024, 5, 6)}, default=edn.iso)   {:due "2024-05-06"}
         packers.EDN(default=edn.iso)                            for a channel
 
-    It arrives as text. A default of your own can call it for what is left. Raises EncodeError for any other value, and for a datetime, which edn
-    writes by itself if it has a time zone.
+    It arrives as text. A default of your own can call it for what is left.
+
+    Raises EncodeError for any other value, and for a datetime, which edn writes by itself if it
+    has a time zone.
     """
     text = None if isinstance(value, datetime) else iso_text(value)
     if text is not None:
