@@ -191,7 +191,7 @@ class Channel(RuleBasedStateMachine):
         self.chsk.on("t/together", self.handle_wait, parallel=True)
         self.chsk.on("chsk/uidport-open", self.handle_open)
         self.chsk.on("chsk/uidport-close", self.handle_close)
-        world = World(self.chsk)
+        world = World(self.chsk, raise_handler_errors=False)
         world.__enter__()
         self.world = world
         self.model = Model(config, world.loop.time, world.loop.call_later, world.loop.call_soon)
