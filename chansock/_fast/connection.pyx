@@ -173,7 +173,7 @@ cdef class Service:
         return max(<Py_ssize_t>LEAST_BURST, left // (1 + <Py_ssize_t>len(self.due)))
 
     cdef int spend(self, Py_ssize_t work) except -1:
-        """Count work that was done. A new turn, in which none is counted yet, begins in time."""
+        """Count work that was done. Much of it schedules the next turn, which counts from zero."""
         self.spent += work
         if self.spent > MAX_BURST // 8:
             self._begin_turn()

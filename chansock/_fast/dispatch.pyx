@@ -858,7 +858,7 @@ cdef class Dispatch:
         return 0
 
     cdef int settled(self, Inbox inbox) except -1:
-        """Call what waits until nothing is left to do, if that is so."""
+        """Schedule the calls of those that wait for the last event, if it has ended."""
         cdef list calls = []
         if inbox.unfinished == 0 and inbox.settling is not None:
             calls, inbox.settling = inbox.settling, None
