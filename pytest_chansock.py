@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from chansock import ChannelSocket
     from chansock.testing import Client, Served, Transport, World
 
-__all__ = ["chsk", "chsk_server", "connect", "transport", "world"]
+__all__ = ["chsk", "chsk_connect", "chsk_server", "chsk_transport", "chsk_world"]
 
 NO_CHSK = """\
 expected a fixture `chsk` that gives the ChannelSocket under test, got none; in conftest.py:
@@ -37,31 +37,32 @@ def chsk() -> ChannelSocket:
 
 
 @pytest.fixture(params=["ws", "ajax"])
-def transport(request: pytest.FixtureRequest) -> Transport:
-    """Run the test twice, on "ws" and on "ajax": `world.connect` uses it."""
+def chsk_transport(request: pytest.FixtureRequest) -> Transport:
+    """Run the test twice, on "ws" and on "ajax": `chsk_world.connect` uses it."""
     found: Transport = request.param
     return found
 
 
 @pytest.fixture
-def world(request: pytest.FixtureRequest, chsk: ChannelSocket) -> Iterator[World]:
+def chsk_world(request: pytest.FixtureRequest, chsk: ChannelSocket) -> Iterator[World]:
     """A chansock.testing.World around `chsk`: clients without sockets, time turned by hand.
 
     Its clients are on WebSocket; on both, one after the other, if the test asks for
-    `transport` or `connect` too.
+    `chsk_transport` or `chsk_connect` too.
     """
     from chansock.testing import World
 
     names = request.fixturenames
-    kind: Transport = request.getfixturevalue("transport") if "transport" in names else "ws"
+    is_on_both = "chsk_transport" in names
+    kind: Transport = request.getfixturevalue("chsk_transport") if is_on_both else "ws"
     with World(chsk, transport=kind) as world:
         yield world
 
 
 @pytest.fixture
-def connect(world: World, transport: Transport) -> Callable[..., Client]:
-    """`world.connect`, for a test that runs on "ws" and on "ajax": `connect("alice")`."""
-    return world.connect
+def chsk_connect(chsk_world: World, chsk_transport: Transport) -> Callable[..., Client]:
+    """`chsk_world.connect`, for a test on "ws" and on "ajax": `chsk_connect("alice")`."""
+    return chsk_world.connect
 
 
 @pytest.fixture

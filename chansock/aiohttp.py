@@ -76,7 +76,7 @@ class _Door:
         loop, chsk = asyncio.get_running_loop(), self._chsk
         self._is_ours = not chsk.is_started
         if self._is_ours:
-            chsk.start(LoopClock(loop))
+            chsk._start(LoopClock(loop))
         self._service = service_of(
             chsk, None, forwarded=self._describe_taken, answered=_answered, is_single=True
         )
@@ -86,7 +86,7 @@ class _Door:
             if chsk.is_started:
                 chsk.stop()
             deadline = self._deadline or loop.time() + self._config.stop_timeout
-            await chsk.finish(max(0.0, deadline - loop.time()))
+            await chsk._finish(max(0.0, deadline - loop.time()))
 
     async def stop(self, app: web.Application) -> None:
         """Let handlers finish, close sockets 1012, and end polls with 503, within stop_timeout."""
@@ -119,7 +119,7 @@ class _Door:
                 return refusal
             return await self._take_over(asked)
         self._describe(request, asked)
-        endpoint = self._chsk.endpoint
+        endpoint = self._chsk._endpoint
         task = asyncio.current_task()
         try:
             response = await answer(
@@ -154,7 +154,7 @@ class _Door:
         request = Request(_head(asked))
         self._describe(request, asked)
         folder = request.path.rpartition("/")[0]
-        response = self._chsk.endpoint.browser_file(request, folder)
+        response = self._chsk._endpoint.browser_file(request, folder)
         return _response(response or http1.refuse(404, "not found"))
 
     def _describe(self, request: Request, asked: web.Request) -> None:

@@ -41,8 +41,9 @@ class ChannelSocket(Registry):
     """One event pipe between this server and all the clients of all its users.
 
     Hooks take a Request and may be plain or async; while one waits, its connection is
-    not read. `user_id` gives the application's user id, or None for an anonymous
-    client: look up your own session there, a plain cookie is no proof.
+    not read. `user_id` returns the application's user id, or None for an anonymous
+    client: look up your own session there, a plain cookie is no proof. With
+    `anonymous=False`, clients for which it returns None are refused with 401.
 
     Serves one loop, from `async with chsk` (or `chansock.serve`, `chansock.run`, which
     start it) until its end. Then it may be started again, on any loop: its handlers stay,
@@ -60,6 +61,7 @@ class ChannelSocket(Registry):
         reject: Hook[Response | None] | None = None,
         csrf_token: Hook[str | Skip | None] | None = None,
         packer: packers.Packer | None = None,
+        anonymous: bool = True,
     ) -> None:
         if not isinstance(config, Config):
             raise ConfigError(f"config: expected a Config, got {config!r:.80}")
@@ -69,6 +71,11 @@ class ChannelSocket(Registry):
         except AttributeError as error:
             raise ConfigError(f"packer: expected a Packer, got {packer!r:.80}") from error
         self._hooks = Hooks(user_id, handshake_data, authorize, reject, csrf_token)
+        if not isinstance(anonymous, bool):
+            raise ConfigError(f"anonymous: expected a bool, got {anonymous!r:.80}")
+        if not anonymous and user_id is None:
+            raise ConfigError("anonymous=False: expected a user_id hook, got None")
+        self._takes_anonymous = anonymous
         self._handlers = Handlers(config.max_threads)
         self._presence = Presence()
         self._core: _Core | None = None  # of this life, or of the last
@@ -98,7 +105,7 @@ class ChannelSocket(Registry):
         the sends. With `latest=key` an older event of that key that still waits for a
         client is dropped in favour of this one. May be called from any thread.
 
-        Raises InvalidEvent for an id, a target or a size that cannot be, EdnEncodeError
+        Raises InvalidEvent for an id, a target or a size that cannot be, EncodeError
         for data that cannot be written, ChannelClosed before the start and after the end.
         """
         core = self._core
@@ -170,7 +177,14 @@ class ChannelSocket(Registry):
         self._handlers.add_middleware(middleware)
 
     def on_error(self, handler: ErrorHandler, /) -> ErrorHandler:
-        """Call `handler(msg, exception)` for each handler that raised, after it is logged."""
+        """Call `handler(msg, exception)` for each handler that raised, after it is logged.
+
+        Raises TypeError for what cannot be called.
+        """
+        if not callable(handler):
+            raise TypeError(
+                f"expected an error handler, like `def handler(msg, error)`, got {handler!r:.80}"
+            )
         self._handlers.add_error_handler(handler)
         return handler
 
@@ -186,11 +200,11 @@ class ChannelSocket(Registry):
             while True:
                 while core.unread:
                     msg = core.unread.popleft()
-                    msg.release()
+                    msg._release()
                     try:
                         yield msg
                     finally:
-                        msg.let_end()
+                        msg._let_end()
                 if core.is_stopped:
                     return
                 core.news.clear()
@@ -218,17 +232,17 @@ class ChannelSocket(Registry):
     # -- life
 
     @property
-    def endpoint(self) -> Endpoint:
+    def _endpoint(self) -> Endpoint:
         """The one door for edges. Raises ChannelClosed before the start."""
         return self._started().endpoint
 
     @property
-    def clock(self) -> Clock:
+    def _clock(self) -> Clock:
         """The clock it was started with. Raises ChannelClosed before the start."""
         return self._started().clock
 
     @property
-    def sweep(self) -> Sweep:
+    def _sweep(self) -> Sweep:
         """What is due when, for edges. Raises ChannelClosed before the start."""
         return self._started().sweep
 
@@ -237,11 +251,11 @@ class ChannelSocket(Registry):
         """Whether it was started and not yet stopped."""
         return self._core is not None and not self._core.is_stopped
 
-    def start(self, clock: Clock) -> None:
+    def _start(self, clock: Clock) -> None:
         """Start on a clock, on whose thread this is called; `async with` uses the loop's."""
         if self._core is not None and not self._core.is_finished:
             raise ConfigError(f"expected a ChannelSocket that does not run yet, got {self!r}")
-        self._presence.clear()
+        self._presence._clear()
         self._core = _Core(self, clock)
 
     async def settle(self, timeout: float) -> None:
@@ -281,7 +295,7 @@ class ChannelSocket(Registry):
         return core
 
     async def __aenter__(self) -> Self:
-        self.start(LoopClock(asyncio.get_running_loop()))
+        self._start(LoopClock(asyncio.get_running_loop()))
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -296,9 +310,9 @@ class ChannelSocket(Registry):
         finally:
             if self.is_started:
                 self.stop()
-            await self.finish(max(0.0, deadline - loop.time()))
+            await self._finish(max(0.0, deadline - loop.time()))
 
-    async def finish(self, timeout: float) -> None:
+    async def _finish(self, timeout: float) -> None:
         """Give the handlers that still run `timeout` seconds to end, then cancel them."""
         core = self._started()
         try:
@@ -367,6 +381,7 @@ class _Core:
             self.dispatch,
             self.sweep,
             untold=lambda: self.presence_inbox.events,
+            takes_anonymous=chsk._takes_anonymous,
         )
 
     def _announce(self, is_open: bool, uid: UserId | None, connection: Connection) -> None:

@@ -25,15 +25,17 @@ r"""edn to Python values and back: `loads`, `dumps`, `read_one`, and the types o
 In a map a plain `str` key is a keyword, everywhere else a plain `str` is a string;
 keys="string" turns that around. Tuples are written as vectors, records (dataclasses, msgspec
 Structs, pydantic models) as maps, an Enum as its value, another subclass as its base. What
-cannot be told apart in Python is refused. docs/edn.md has the whole of it, with the traps.
+cannot be told apart in Python is refused; `default=iso` writes dates and times as text.
+docs/edn.md has the whole of it, with the traps.
 This module only gathers them; the work is done in the engine's reader and writer.
 """
 
 from __future__ import annotations
 
+from chansock._core.iso import iso
 from chansock._fast.edn_reader import loads, read_one
 from chansock._fast.edn_writer import dumps
-from chansock.errors import EdnDecodeError, EdnEncodeError, EdnError, EdnTruncated
+from chansock.errors import EdnDecodeError, EdnError, EdnTruncated, EncodeError
 from chansock.values import (
     Char,
     FrozenDict,
@@ -48,9 +50,9 @@ from chansock.values import (
 __all__ = [
     "Char",
     "EdnDecodeError",
-    "EdnEncodeError",
     "EdnError",
     "EdnTruncated",
+    "EncodeError",
     "FrozenDict",
     "FrozenStrDict",
     "Keyword",
@@ -59,6 +61,7 @@ __all__ = [
     "Symbol",
     "Tagged",
     "dumps",
+    "iso",
     "loads",
     "read_one",
 ]

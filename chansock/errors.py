@@ -4,17 +4,21 @@
     +-- ConfigError             a setting that cannot be (ours to start with: caller)
     +-- InvalidEvent            an event that cannot be sent (caller)
     +-- BadData                 .message .path, an event's data that its handler cannot take
+    +-- EncodeError             .message .path, a value that edn, or a packer, cannot write
     +-- EdnError
     |   +-- EdnDecodeError      .position .line .column
-    |   |   +-- EdnTruncated    what is there is well so far
-    |   +-- EdnEncodeError      .path
+    |       +-- EdnTruncated    what is there is well so far
     +-- PeerError               the other side broke a rule
     |   +-- FrameError          .close_code
     |   +-- PacketError
     |   +-- HandshakeRefused    .status .reason
     +-- ChannelClosed           not open, not yet or no more
+    |   +-- ConnectionLost      the connection broke before an answer came
     +-- ReplyTimeout            no reply within the time given
     +-- ReplyError              .reason, the handler on the other side failed
+
+PeerError, FrameError, and PacketError never reach an application, so `chansock` doesn't export
+them. A packer of your own raises `chansock.packers.PacketError`.
 
 Exceptions carry fields; the text is made from the fields.
 """
@@ -28,10 +32,11 @@ __all__ = [
     "ChannelClosed",
     "ChansockError",
     "ConfigError",
+    "ConnectionLost",
     "EdnDecodeError",
-    "EdnEncodeError",
     "EdnError",
     "EdnTruncated",
+    "EncodeError",
     "FrameError",
     "HandshakeRefused",
     "InvalidEvent",
@@ -83,8 +88,23 @@ class BadData(ChansockError, ValueError):
         return f"{self.message} at {self.path}" if self.path else self.message
 
 
+class EncodeError(ChansockError, ValueError):
+    """A value that edn, or another packer's format, has no form for.
+
+    `path` leads to it: `[3]["user"]`.
+    """
+
+    def __init__(self, message: str, path: str = "") -> None:
+        super().__init__(message, path)
+        self.message = message
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"{self.message} at {self.path}" if self.path else self.message
+
+
 class EdnError(ChansockError, ValueError):
-    """Base of what the edn reader and writer raise."""
+    """Base of what the edn reader raises."""
 
 
 class EdnDecodeError(EdnError):
@@ -124,21 +144,6 @@ class EdnTruncated(EdnDecodeError):
     """The beginning of edn: with more text it could be read. A stream waits for that."""
 
 
-class EdnEncodeError(EdnError):
-    """A value that edn, or another packer's format, has no form for.
-
-    `path` leads to it: `[3]["user"]`.
-    """
-
-    def __init__(self, message: str, path: str = "") -> None:
-        super().__init__(message, path)
-        self.message = message
-        self.path = path
-
-    def __str__(self) -> str:
-        return f"{self.message} at {self.path}" if self.path else self.message
-
-
 class PeerError(ChansockError):
     """The other side broke a rule of the wire. Never reaches application code."""
 
@@ -175,6 +180,13 @@ class ChannelClosed(ChansockError, ConnectionError):
     """The channel is not open: nothing was sent, or its answer is unknown."""
 
 
+class ConnectionLost(ChannelClosed):
+    """The connection broke after an event was sent, and before its answer came.
+
+    The server may or may not have handled the event.
+    """
+
+
 class ReplyTimeout(ChansockError, TimeoutError):
     """No reply came within the time given; the event may have been handled."""
 
@@ -182,7 +194,8 @@ class ReplyTimeout(ChansockError, TimeoutError):
 class ReplyError(ChansockError):
     """The other side's handler failed (`:chsk/error`).
 
-    `reason` is why, in the server's words, if the data of the event did not fit.
+    `reason` is why, in the server's words, if the data of the event did not fit; `"unclaimed"`
+    if no handler takes this event id, which may be misspelt; None if the handler raised.
     """
 
     def __init__(self, message: str, reason: str | None = None) -> None:

@@ -6,6 +6,7 @@ Every edge makes a Request and every hook of the application gets one; they are 
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from re import compile as pattern
 
@@ -31,22 +32,40 @@ def is_utf8(text: str) -> bool:
         return False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Response:
     """An HTTP answer: status, body, content type and further fields.
+
+    Pass `headers` as a dict, or as pairs if a field occurs twice (Set-Cookie); the attribute is
+    a tuple of pairs.
 
     Raises ValueError, naming the field, if a field could not be sent as it is (CR, LF, NUL
     or another control, a character outside latin-1, a name that is no token), or if it is one
     that the edge sets itself (Connection, Content-Length, Transfer-Encoding), and if the body
-    is a str with surrogates. Raises TypeError if the body is neither bytes nor str.
+    is a str with surrogates. Raises TypeError if the body is neither bytes nor str, or a header
+    no pair of str.
     """
 
-    status: int = 200
-    body: bytes | str = b""
-    content_type: str = "text/plain; charset=utf-8"
-    headers: tuple[tuple[str, str], ...] = ()
+    status: int
+    body: bytes | str
+    content_type: str
+    headers: tuple[tuple[str, str], ...]
 
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        status: int = 200,
+        body: bytes | str = b"",
+        content_type: str = "text/plain; charset=utf-8",
+        headers: Mapping[str, str] | Iterable[tuple[str, str]] = (),
+    ) -> None:
+        put = object.__setattr__  # it is frozen
+        put(self, "status", status)
+        put(self, "body", body)
+        put(self, "content_type", content_type)
+        put(self, "headers", _pairs(headers))
+        self._check()
+
+    def _check(self) -> None:
         is_int = isinstance(self.status, int) and not isinstance(self.status, bool)
         if not is_int or not 200 <= self.status <= 599:
             raise ValueError(f"status: expected 200 to 599, got {self.status!r}")
@@ -66,6 +85,20 @@ class Response:
     def body_bytes(self) -> bytes:
         """The body as it travels; a str as UTF-8."""
         return self.body.encode() if isinstance(self.body, str) else self.body
+
+
+def _pairs(headers: object) -> tuple[tuple[str, str], ...]:
+    items = headers.items() if isinstance(headers, Mapping) else headers
+    pairs = tuple(items) if isinstance(items, Iterable) and not isinstance(items, str) else (None,)
+    for pair in pairs:
+        is_pair = isinstance(pair, tuple) and len(pair) == 2
+        if not is_pair or not all(isinstance(part, str) for part in pair):
+            # Not the value: a cookie may stand in it, and this in a log.
+            raise TypeError(
+                f"headers: expected a dict of str, or pairs like (('Vary', 'Origin'),), "
+                f"got {type(headers).__name__} of {type(pair).__name__}"
+            )
+    return pairs
 
 
 def _check_value(name: str, value: str) -> None:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from types import FrameType
 from typing import Any, TypeVar, overload
 
-from chansock._core.annotation import converter_for
+from chansock._core.annotation import check_parameters, converter_for
 from chansock._core.event import check_handled_id
 from chansock._core.handlers import Handled, Handler, Middleware, check_registered_id, second
 from chansock.errors import ConfigError, InvalidEvent
@@ -61,7 +61,8 @@ class Registry(ABC):
         `msg.data` came or went.
 
         Raises InvalidEvent for an id that cannot be, or that has a handler already; TypeError
-        for a T that data cannot be converted to, or that cannot be found.
+        for a handler that cannot be called with one argument, for an annotation that is no
+        EventMsg, and for a T that data cannot be converted to, or that cannot be found.
         """
         if handler is None:
             return lambda function: self._on(event_id, function, parallel, thread, sys._getframe(1))
@@ -71,7 +72,10 @@ class Registry(ABC):
         self, event_id: str, handler: H, is_parallel: bool, is_threaded: bool, frame: FrameType
     ) -> H:
         if not callable(handler):
-            raise TypeError(f"expected a handler for {event_id!r}, got {handler!r:.80}")
+            raise TypeError(
+                f"expected a handler for {event_id!r}, like `def handler(msg)`, got {handler!r:.80}"
+            )
+        check_parameters(handler)
         # The channel's own events bring what they bring; a client's may be anything.
         is_own = str(event_id).startswith("chsk/")
         convert = None if is_own else converter_for(handler, frame)

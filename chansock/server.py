@@ -118,8 +118,8 @@ async def _serve(
     deadline = loop.time()
     is_ours = not chsk.is_started
     if is_ours:
-        chsk.start(LoopClock(loop))
-    endpoint = chsk.endpoint
+        chsk._start(LoopClock(loop))
+    endpoint = chsk._endpoint
 
     def other(request: Request) -> Response | Awaitable[Response | None] | None:
         """Answer every path but the channel's own."""
@@ -163,7 +163,7 @@ async def _serve(
         if is_ours:
             if chsk.is_started:
                 chsk.stop()
-            await chsk.finish(max(0.0, deadline - loop.time()))
+            await chsk._finish(max(0.0, deadline - loop.time()))
 
 
 async def _stop(chsk: ChannelSocket | None, service: Service, config: Config) -> None:

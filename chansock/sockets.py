@@ -73,9 +73,9 @@ def service_of(
     `path` None: whatever is asked for is the channel's.
     """
     return Service(
-        chsk.endpoint,
-        chsk.clock,
-        chsk.sweep,
+        chsk._endpoint,
+        chsk._clock,
+        chsk._sweep,
         chsk.config,
         path=path,
         fallback=fallback,
@@ -85,16 +85,16 @@ def service_of(
         answered=answered,
         is_single=is_single,
         gone=gone,
-        incoming=chsk.endpoint.incoming,
+        incoming=chsk._endpoint.incoming,
     )
 
 
 def forwarded(chsk: ChannelSocket, *, is_unix: bool) -> Callable[[Request], object] | None:
     """Give what is done with each request before anything else sees it; None: nothing."""
-    trusted = chsk.config.trusted_proxies
+    trusted, fields = chsk.config.trusted_proxies, chsk.config.trusted_headers
     if not (trusted or is_unix):
         return None
-    return Proxies(trusted, lambda: chsk.sweep.log_limit, is_unix=is_unix).apply
+    return Proxies(trusted, fields, lambda: chsk._sweep.log_limit, is_unix=is_unix).apply
 
 
 def bound_unsent(fd: int) -> None:

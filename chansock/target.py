@@ -19,7 +19,10 @@ MAX_USER_ID_LENGTH: Final = 256  # characters; longer ones are surely a mistake 
 
 @final
 class _All:
-    """Every session, anonymous ones too."""
+    """The target that means every client, anonymous ones included.
+
+    `chsk.send(chansock.ALL, "chat/said", data)` is a broadcast.
+    """
 
     __slots__ = ()
 
@@ -29,7 +32,11 @@ class _All:
 
 @final
 class _Anonymous:
-    """Every session without a user id; `:sente/nil-uid` on the wire."""
+    """The target that means every client without a user id, for which `msg.uid` is None.
+
+    It also stands for them in `chsk.connected` and as the data of `chsk/uidport-open`. On the
+    wire it is `:sente/nil-uid`.
+    """
 
     __slots__ = ()
 

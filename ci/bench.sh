@@ -12,6 +12,8 @@
 #   ci/bench.sh hostile              what hostile peers cost
 #   ci/bench.sh slow                 what clients that read nothing cost
 #   ci/bench.sh js                   bench/js alone: edn in JavaScript, and its size
+#   ci/bench.sh browsers             bench/browsers.py alone: pages whose server or network
+#                                    fails, in Chromium, Firefox, and WebKit; half an hour
 #   ci/bench.sh --quick              few and short rounds, and fewer questions: some minutes
 # Other arguments go to pytest. Servers run on core 0 and the load generator on core 1,
 # where taskset is there; close other programs, and trust ratios rather than times.
@@ -26,6 +28,14 @@ js() {
     npm_install "$ROOT/bench/js"
     node bench/js/edn.mjs "$@"
 }
+
+if [ "${1:-}" = browsers ]; then
+    make_venv test
+    need_chromium
+    need_full
+    build_in_place
+    exec "$VENV/bin/python" -P bench/browsers.py "${@:2}"
+fi
 
 files=()
 options=()

@@ -85,6 +85,25 @@ need_chromium() { # a browser, from Debian if need be; without one the tests tha
     say "browser will fail. Install one, or run $VENV/bin/playwright install chromium"
 }
 
+need_full() { # what the tests marked full need, from Debian if need be; else those tests fail
+    local missing=()
+    PATH=$PATH:/usr/sbin
+    command -v firefox-esr >/dev/null 2>&1 || command -v firefox >/dev/null 2>&1 || missing+=(firefox-esr)
+    command -v WebKitWebDriver >/dev/null 2>&1 || missing+=(webkit2gtk-driver)
+    command -v Xvfb >/dev/null 2>&1 || missing+=(xvfb) # WebKit has no mode without a display
+    command -v nginx >/dev/null 2>&1 || missing+=(nginx-light)
+    command -v haproxy >/dev/null 2>&1 || missing+=(haproxy)
+    [ ${#missing[@]} -gt 0 ] || return 0
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        say "installing ${missing[*]}"
+        # RUNLEVEL=1: Debian's scripts don't start nginx and HAProxy as services.
+        { apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+            --no-install-recommends "${missing[@]}"; } >&2 || say "that failed"
+    else
+        say "expected ${missing[*]}: the tests marked full that need them will fail"
+    fi
+}
+
 requirements() { # requirements PYTHON EXTRA...: what pyproject.toml asks for, one a line
     "$1" - "$ROOT/pyproject.toml" "${@:2}" <<'PY'
 import sys, tomllib

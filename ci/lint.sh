@@ -22,7 +22,7 @@ check "ruff format" "$bin/ruff" format --check .
 mapfile -t modules < <(find chansock -name '*.pyx' | sort | sed 's/\.pyx$//; s#/#.#g')
 if [ ${#modules[@]} -gt 0 ]; then
     check "cython-lint" "$bin/cython-lint" chansock
-    check "stubtest" "$bin/python" -m mypy.stubtest \
+    check "stubtest" "$bin/python" -m mypy.stubtest --mypy-config-file pyproject.toml \
         --allowlist ci/stubtest.txt --ignore-unused-allowlist --ignore-disjoint-bases "${modules[@]}"
 fi
 check "mypy" "$bin/mypy" --strict chansock

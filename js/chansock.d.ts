@@ -1,16 +1,33 @@
 /**
- * Types of chansock.js, the browser's client of a channel socket. All times are seconds.
+ * Types of chansock.js, the browser's client of a channel socket. Durations are seconds, moments
+ * are Dates.
  *
  *     type FromServer = { "chat/said": { from: string; text: string } };
- *     type ToServer = { "chat/say": { text: string }; "math/double": number };
+ *     type ToServer = {
+ *       "chat/say": { text: string }; // the data
+ *       "math/double": (data: number) => number; // the data, and the reply
+ *     };
  *     const client = connect<FromServer, ToServer>("/chsk");
  *     client.on("chat/said", ({ from, text }) => show(from, text));
  *     await client.ready;
  *     await client.send("chat/say", { text: "hello" });
+ *     const doubled = await client.send("math/double", 21, { timeout: 5 }); // a number
  */
 
-/** Events by id: what the data of each is. */
+/**
+ * Events by id: the type of the data, undefined for an event without data. An event to the server
+ * may be a function type instead, `(data: Data) => Reply`, which names the type of its reply too.
+ */
 export type Events = Record<string, any>;
+
+type IsAny<T> = 0 extends 1 & T ? true : false;
+/** The data of an event to the server. */
+export type DataOf<E> = IsAny<E> extends true ? any : E extends (...data: infer Data) => any ? Data[0] : E;
+/** The reply to an event to the server; any where the map of events does not name it. */
+export type ReplyOf<E> = IsAny<E> extends true ? any : E extends (...data: any) => infer Reply ? Reply : any;
+/** What follows the id in a call of `send`: data that may be undefined may be left out. */
+type SendArgs<Data, Options> = undefined extends Data ? [data?: Data, options?: Options] : [data: Data, options?: Options];
+type AskArgs<Data, Options> = undefined extends Data ? [data: Data | undefined, options: Options] : [data: Data, options: Options];
 
 export type Transport = "auto" | "ws" | "ajax";
 
@@ -41,6 +58,13 @@ export interface Options {
   maxQueuedEvents?: number;
   /** How many events may wait for a slow `for await`; past it the connection is given up. 10000. */
   maxInboxEvents?: number;
+  /**
+   * The largest packet or answer that is read, and how much may wait to be handled; past either
+   * the connection is given up. 16 MiB; text counts in UTF-16 units where it is not yet bytes.
+   */
+  maxMessageBytes?: number;
+  /** How much may wait to be sent; past it `send` rejects with BacklogFull. 4 MiB. */
+  maxBacklogBytes?: number;
   /** How long a WebSocket or an Ajax handshake may take. 5. */
   connectTimeout?: number;
   /** How long a poll may be parked, and a POST that asks for no reply may take. 60. */
@@ -49,15 +73,20 @@ export interface Options {
   pingInterval?: number;
   /** How long the answer to that ping may take. 5. */
   pingTimeout?: number;
-  /** How many seconds to wait before the second attempt (n is 2), the third ...; the first is made at once. */
+  /**
+   * Returns the seconds to wait before the second attempt after a close (n is 2), the third ... The
+   * first is made at once, unless the server said that it restarts: then n begins with 2.
+   */
   backoff?: (n: number) => number;
-  /** Without `backoff`: the longest wait between two attempts (in a hidden tab 6 times that). 10. */
+  /** Without `backoff`: the longest wait between two attempts (in a hidden tab 24 times that). 2.5. */
   maxBackoff?: number;
   /** Ajax in place of a blocked WebSocket looks for one again after so long, then ever later. 30. */
   upgradeInterval?: number;
   /** edn only: readers of tagged elements, by tag without "#": `{"my/point": ([x, y]) => new Point(x, y)}`. */
   readers?: Readers;
-  /** Is told each packet that travels, bytes if the packer is binary: for a log or a debugger. */
+  /** Disconnects the client when it is aborted. */
+  signal?: AbortSignal;
+  /** Is called with each packet that travels, bytes if the packer is binary: for a log or a debugger. */
   trace?: (direction: "in" | "out", packet: any, type: "ws" | "ajax") => void;
   /** In place of the global ones: Node 20 has no WebSocket of its own, but npm's `ws`. */
   WebSocket?: any;
@@ -70,6 +99,11 @@ export interface Options {
  */
 export interface Packer<Packet extends string | Uint8Array = any> {
   readonly binary: boolean;
+  /**
+   * Text only: the Content-Type of POSTs to chansock's server, whose body is the packet. Not one
+   * that a page may send anywhere, like text/plain. Without it, POSTs are forms, as Sente's.
+   */
+  readonly contentType?: string;
   /** Encode the event `[id data]`, or `[id]` if the data is undefined, at once. */
   fragment(id: string, data: unknown): Packet;
   /** Make the packet of an encoded event. Over Ajax who wants a reply says `:ajax`. */
@@ -104,8 +138,8 @@ export type ReasonKind =
 export interface Reason {
   readonly kind: ReasonKind;
   /**
-   * The WebSocket close code or the HTTP status; null where there was neither. 4007: the client
-   * closed the WebSocket because it could not read a packet.
+   * The WebSocket close code or the HTTP status; null where there was neither. The client itself
+   * closes with 4007 if it cannot read a packet, and with 4009 if one is too large.
    */
   readonly code: number | null;
   /** What the other side or the network said, in its words. */
@@ -123,21 +157,21 @@ export interface State {
   readonly everOpened: boolean;
   /** Why it closed last, or did not open; kept after it has opened again. */
   readonly reason: Reason | null;
-  /** When the next attempt is due, as `Date.now()` counts; null if none is. */
-  readonly retryAt: number | null;
+  /** When the next attempt is due; null if none is. */
+  readonly retryAt: Date | null;
   /** As the last attempt sent it. */
   readonly csrfToken: string | null;
-  /** When, as `Date.now()` counts, and why it closed last after it was open. */
-  readonly lastClose: { readonly time: number; readonly reason: Reason } | null;
+  /** When and why it closed last after it was open. */
+  readonly lastClose: { readonly time: Date; readonly reason: Reason } | null;
   /** The last end of a WebSocket that was not the client's own doing; `clean`: by a handshake. */
   readonly lastWsClose: {
-    readonly time: number;
+    readonly time: Date;
     readonly code: number;
     readonly reason: string;
     readonly clean: boolean;
   } | null;
   /** The last error of a WebSocket; browsers give no text. */
-  readonly lastWsError: { readonly time: number; readonly text: string } | null;
+  readonly lastWsError: { readonly time: Date; readonly text: string } | null;
 }
 
 export interface Event<Id extends string = string, Data = any> {
@@ -147,7 +181,23 @@ export interface Event<Id extends string = string, Data = any> {
 
 type EventOf<In extends Events> = { [Id in keyof In & string]: Event<Id, In[Id]> }[keyof In & string];
 
-/** A channel to one server, which comes back after every close. `connect` makes it. */
+/** Options of `send`. */
+export interface Sending {
+  /** Seconds to wait for a reply, and asks for one. */
+  timeout?: number;
+  /**
+   * Aborted: the promise rejects with the signal's reason. What still waited is not sent; what
+   * was sent may be handled.
+   */
+  signal?: AbortSignal;
+}
+
+type Handler<Data, Id extends string> = (data: Data, event: Event<Id, Data>) => unknown;
+
+/**
+ * A channel to one server, which comes back after every close. `connect` makes it. Its methods are
+ * bound: `const { send, on } = client` works.
+ */
 export interface Client<In extends Events = Events, Out extends Events = Events> extends AsyncIterable<EventOf<In>> {
   readonly clientId: string;
   readonly state: State;
@@ -162,22 +212,33 @@ export interface Client<In extends Events = Events, Out extends Events = Events>
    * Rejects with InvalidEvent or PacketError for what cannot be sent; ChannelClosed at once while
    * closed (unless `offline: "queue"`), or if it closes for good before the answer, over Ajax
    * for whatever reason (over a WebSocket the next one may bring the reply, unless the client
-   * closed it because it could not read a packet); ReplyTimeout;
+   * closed it because it could not read a packet); BacklogFull; ReplyTimeout;
    * ReplyError if the server's handler failed, or its POST was not taken.
    */
-  send<Id extends keyof Out & string>(id: Id, data?: Out[Id], options?: { timeout?: undefined }): Promise<undefined>;
-  send<Id extends keyof Out & string, Reply = any>(id: Id, data: Out[Id] | undefined, options: { timeout: number }): Promise<Reply>;
+  send<Id extends keyof Out & string>(
+    id: Id, ...rest: SendArgs<DataOf<Out[Id]>, Sending & { timeout?: undefined }>
+  ): Promise<undefined>;
+  send<Id extends keyof Out & string>(
+    id: Id, ...rest: AskArgs<DataOf<Out[Id]>, Sending & { timeout: number }>
+  ): Promise<ReplyOf<Out[Id]>>;
+  send<Id extends keyof Out & string, Reply>(
+    id: Id, ...rest: AskArgs<DataOf<Out[Id]>, Sending & { timeout: number }>
+  ): Promise<Reply>;
 
   /** Have each change of state handled: the state before and after, and whether `open` changed. */
-  on(id: "chsk/state", handler: (data: [old: State, state: State, openChanged: boolean], event: Event) => void): () => void;
+  on(id: "chsk/state", handler: (data: [old: State, state: State, openChanged: boolean], event: Event) => unknown): () => void;
   /** Have each handshake handled; `first` is true once for each client. */
-  on(id: "chsk/handshake", handler: (data: [uid: any, _: null, handshakeData: any, first: boolean], event: Event) => void): () => void;
+  on(id: "chsk/handshake", handler: (data: [uid: any, _: null, handshakeData: any, first: boolean], event: Event) => unknown): () => void;
   /** Have the server's pings handled, which have been answered. */
-  on(id: "chsk/ws-ping", handler: (data: null, event: Event) => void): () => void;
-  /** Have events of this id handled; gives a function that undoes it. One handler for each id. */
-  on<Id extends keyof In & string>(id: Id, handler: (data: In[Id], event: Event<Id, In[Id]>) => void): () => void;
-  /** Have each new state told, and the present one at once; gives a function that undoes it. */
-  onState(handler: (state: State) => void): () => void;
+  on(id: "chsk/ws-ping", handler: (data: null, event: Event) => unknown): () => void;
+  /** Have every event of the server handled, after the handlers of its id. */
+  on(id: "*", handler: (data: In[keyof In & string], event: EventOf<In>) => unknown): () => void;
+  /** Have events of this id handled, in the order of the calls; returns a function that undoes it. */
+  on<Id extends keyof In & string>(id: Id, handler: Handler<In[Id], Id>): () => void;
+  /** Have the next event of this id handled, and no further one. */
+  once<Id extends keyof In & string>(id: Id, handler: Handler<In[Id], Id>): () => void;
+  /** Call the handler with each new state, and with the present one at once; returns a function that undoes it. */
+  onState(handler: (state: State) => unknown): () => void;
 
   /** Connect anew, at once: with other credentials, or after `disconnect`. */
   reconnect(): void;
@@ -190,8 +251,9 @@ export interface Client<In extends Events = Events, Out extends Events = Events>
 /**
  * Make a client of the channel at `url`, and connect.
  *
- * The url is relative to the page; ws, wss, http and https all mean the same place. Throws
- * TypeError for a url or an option that cannot be.
+ * The url is relative to the page; ws, wss, http and https all mean the same place. Where there is
+ * no page, as when a server renders one, a client of a path like "/chsk" stays closed and connects to
+ * nothing. Throws TypeError for a url or an option that cannot be.
  */
 export function connect<In extends Events = Events, Out extends Events = Events>(
   url: string | URL,
@@ -204,6 +266,8 @@ export class InvalidEvent extends ChansockError {}
 export class ChannelClosed extends ChansockError {
   readonly reason: Reason | null;
 }
+/** More than `maxBacklogBytes` wait to be sent. */
+export class BacklogFull extends ChansockError {}
 export class ReplyTimeout extends ChansockError {}
 export class ReplyError extends ChansockError {
   /** Why the server's handler could not take the data, in the server's words. */
@@ -217,7 +281,7 @@ export class PacketError extends ChansockError {
   readonly path?: string;
 }
 /** For the packers beside this module; may change. */
-export const internals: unknown;
+export const internals: any;
 
 // edn
 
@@ -238,10 +302,11 @@ export type Readers = Record<string, (value: any) => any>;
 export function read(text: string, options?: { readers?: Readers }): any;
 
 /**
- * Write a value as edn. An object is a map with keyword keys, a Map one with any; properties
- * that are undefined are left out, as JSON.stringify does. Throws EdnError for what edn cannot
- * say (a function, a cycle, a key that is no keyword), and for what Python could not read: keys
- * or members that are one to it (1 and true, :a and "a"), more than 4300 digits, the year 0.
+ * Write a value as edn. An object is a map with keyword keys, or with string keys if one of them
+ * cannot be a keyword (`{"bob smith": 1}`); a Map has any keys. Properties that are undefined are
+ * left out, as JSON.stringify does. Throws EdnError for what edn cannot say (a function, a cycle),
+ * and for what Python could not read: keys or members that are one to it (1 and true, :a and "a"),
+ * more than 4300 digits, the year 0.
  */
 export function write(value: any): string;
 
@@ -293,6 +358,8 @@ export class Decimal {
   constructor(text: string);
   valueOf(): number;
   toString(): string;
+  /** The text: a JSON number would lose digits. */
+  toJSON(): string;
 }
 export class Tagged<T = any> {
   constructor(tag: string, value: T);

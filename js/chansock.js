@@ -2,9 +2,9 @@
  * chansock.js: the browser's client of a channel socket, and edn in JavaScript.
  *
  * One ES module without a build or a dependency, so it holds both halves, edn first; it is long
- * for that reason alone. It speaks the wire of Sente 1.21 and later. What each export is for
- * stands in chansock.d.ts. It may touch the network, timers, and the browser's events that tell
- * of sleep and networks; never the page, and no storage. Other packers are modules beside it.
+ * for that reason alone. It speaks the wire of Sente 1.21 and later. chansock.d.ts documents each
+ * export. It may touch the network, timers, Web Locks, and the browser's events about sleep and
+ * networks; never the page, and no storage. Other packers are modules beside it.
  */
 
 /** The base of all that chansock throws on purpose. */
@@ -142,7 +142,7 @@ export class Instant extends Date {
     const iso = `${date}:${isLeap ? 59 : second}.${fraction.slice(0, 3)}Z`;
     const time = new Date(iso);
     if (time.toJSON() !== iso) expected("a date and time", text);
-    super(+time + isLeap * 1e3 - (sign + 1) * (hours * 60 + +minutes) * 6e4);
+    super(+time + +isLeap * 1e3 - +(sign + 1) * (+hours * 60 + +minutes) * 6e4);
     this.microseconds = +fraction.slice(3, 6);
   }
 }
@@ -178,6 +178,9 @@ export class Decimal {
   toString() {
     return this.text;
   }
+  toJSON() {
+    return this.text;
+  }
 }
 
 export class Tagged {
@@ -195,10 +198,13 @@ const isPlain = (value) => {
 /** Whether a text has no half of a surrogate pair, which UTF-8 cannot carry. */
 const isWhole = (value) => value.isWellFormed?.() ?? !/[\ud800-\udfff]/u.test(value);
 
-/** Take a Decimal apart: its digits, and how many of them are places. */
+/**
+ * Take a Decimal apart: its digits, and how many of them are places.
+ * @returns {[string, number]}
+ */
 const scaled = ({ text }) => {
   const [, whole, part = "", power = "e0"] = DECIMAL.exec(text);
-  return [whole + part, part.length - power.slice(1)];
+  return [whole + part, part.length - +power.slice(1)];
 };
 
 /** The value of a Decimal, however it is written: without zeros at either end. */
@@ -280,7 +286,7 @@ const distinct = (fail, identity) => {
 
 // What ends a name: 1 is whitespace, 2 all the rest.
 const ENDS = new Uint8Array(128);
-for (const c of " ,\t\n\v\f\r\"();[\\]^{}") ENDS[c.charCodeAt()] = /[\s,]/.test(c) ? 1 : 2;
+for (const c of " ,\t\n\v\f\r\"();[\\]^{}") ENDS[c.charCodeAt(0)] = /[\s,]/.test(c) ? 1 : 2;
 const endOf = (c) => (c < 128 ? ENDS[c] : c > 0 ? +/\s/.test(String.fromCharCode(c)) : 2);
 
 const ESCAPE = /\\(?:u([\da-fA-F]{4})|([0-7]{3}|[0-7]{1,2}(?![^\s,"\\]))|(["\\nrtbf]))/y;
@@ -491,7 +497,7 @@ function readString() {
     if (quote < slash) return out;
     ESCAPE.lastIndex = slash;
     const [, hex, octal, char] = ESCAPE.exec(text) ?? refuse("expected an escape", slash);
-    out += char ? ESCAPED[char] ?? char : String.fromCharCode(hex ? "0x" + hex : "0o" + octal);
+    out += char ? ESCAPED[char] ?? char : String.fromCharCode(+(hex ? "0x" + hex : "0o" + octal));
     pos = ESCAPE.lastIndex;
   }
 }
@@ -500,7 +506,7 @@ function readChar() {
   const start = pos++;
   const name = readName() || text[pos++];
   const [, hex, octal] = /^(?:u([\da-fA-F]{4})|o([0-7]{1,3}))$/.exec(name) ?? [];
-  const char = hex || octal ? String.fromCharCode(hex ? "0x" + hex : "0o" + octal)
+  const char = hex || octal ? String.fromCharCode(+(hex ? "0x" + hex : "0o" + octal))
     : Object.hasOwn(CHARS, name) ? CHARS[name] : name;
   return attempt(start, () => new Char(char));
 }
@@ -544,10 +550,11 @@ const shortest = (n) => (Number.isSafeInteger(Number(n)) ? Number(n) : n);
 function numberOf(token) {
   const [all, sign, plain, octal, radix, digits] = INTEGER.exec(token) ?? [];
   if (all) {
-    const small = parseInt(digits, radix);
-    if (radix && small.toString(radix) !== digits.toLowerCase()) expected("a number", token);
-    const whole = radix ? small : plain ?? "0o" + octal;
-    const n = whole.length > MAX_DIGITS + 2 ? BIGGEST : BigInt(whole);
+    const small = parseInt(digits, +radix);
+    if (radix && small.toString(+radix) !== digits.toLowerCase()) expected("a number", token);
+    const whole = plain ?? "0o" + octal;
+    const isLong = !radix && whole.length > MAX_DIGITS + 2;
+    const n = isLong ? BIGGEST : BigInt(radix ? small : whole);
     if (!isShort(n)) tooLong(token);
     return shortest(sign === "-" ? -n : n);
   }
@@ -652,7 +659,7 @@ const checkLevel = () => {
 const writeDigits = (value) => {
   const digits = `${value}`;
   if (!/\d{4301}/.test(digits)) return digits;
-  unwritable("expected at most 4300 digits, got more"); // the Python side reads no more
+  return unwritable("expected at most 4300 digits, got more"); // the Python side reads no more
 };
 
 function writeForm(value) {
@@ -701,7 +708,8 @@ function writeObject(value) {
       unwritable(`expected a date of the years 1 to 9999, got ${iso}`, level - 1);
     }
     checkLevel(); // of the text behind the tag
-    const digits = value.microseconds ? `${value.microseconds}`.padStart(3, 0) : "";
+    const { microseconds } = /** @type {Instant} */ (value);
+    const digits = microseconds ? `${microseconds}`.padStart(3, "0") : "";
     return `#inst "${iso.slice(0, 23)}${digits}-00:00"`;
   }
   if (value instanceof UUID) {
@@ -744,22 +752,19 @@ function writeItems(items) {
   return out;
 }
 
+/** Return the keys that are written: a property that is undefined is left out, as in JSON. */
+const definedKeys = (object) => Object.keys(object).filter((key) => object[key] !== undefined);
+
+/** Whether keys can be written as keywords. If one cannot, all keys of its object are strings. */
+const areNames = (keys) => keys.every((key) => recent.has(key) || (isName(key) && keyword(key)));
+
 function writeProperties(object) {
-  const keys = Object.keys(object);
+  const keys = definedKeys(object);
+  if (!areNames(keys)) return writeEntries(new Map(keys.map((key) => [key, object[key]])));
   let out = "";
   for (const key of keys) {
-    const value = object[key];
-    if (value === undefined) continue;
-    if (!recent.has(key)) {
-      try {
-        keyword(key);
-      } catch {
-        const got = JSON.stringify(key);
-        unwritable(`expected the name of a keyword as key (or a Map), got ${got}`, level - 1);
-      }
-    }
     steps[level] = key;
-    out += (out ? ", :" : ":") + key + " " + writeForm(value);
+    out += (out ? ", :" : ":") + key + " " + writeForm(object[key]);
   }
   return "{" + out + "}";
 }
@@ -797,16 +802,28 @@ export function write(value) {
 /** The packer that is built in; the others are modules of their own. */
 const makeEdn = (options) => ({
   binary: false,
+  contentType: "application/edn",
   fragment: (id, data) => `[:${id}${data === undefined ? "" : ` ${writeAt(data, IN_EVENT)}`}]`,
   packet: (fragment, cbId) => `[${fragment} ${write(cbId)}]`,
   unpack: (packet) => read(packet, options),
   name: (value) => (value instanceof Keyword ? value.name : undefined),
 });
 
-// What the packers beside this module have in common with edn.
+/**
+ * Give the seconds before attempt n, counted since the channel was last in health. The first is
+ * made at once; the next two soon, for most outages are restarts; then 2 to 4 s, doubling up to
+ * `cap`. Each is spread by chance, so that the clients of a server do not come back in step.
+ */
+const retryDelay = (n, cap, random = Math.random()) => {
+  const top = Math.min(2 ** (n - 2), cap);
+  const [least, most] = [[0, 0], [0.3, 1], [0.5, 1.5]][n - 1] ?? [top / 2, top];
+  return (least + (most - least) * random) * Math.min(1, cap / most);
+};
+
+// For the packers beside this module, and the tests.
 export const internals = {
-  distinct, intern, isName, isPlain, isWhole, makeEdn, makeIdentity, named, shortest, unwritableAt,
-  IN_EVENT, MAX_DEPTH,
+  areNames, definedKeys, distinct, intern, isName, isPlain, isWhole, makeEdn, makeIdentity, named,
+  retryDelay, shortest, unwritableAt, IN_EVENT, MAX_DEPTH,
 };
 
 // The client: links (one WebSocket, or one Ajax session), and the Client that makes them.
@@ -825,6 +842,11 @@ export class ChannelClosed extends ChansockError {
   }
 }
 
+/** The server reads more slowly than the application sends: `maxBacklogBytes` wait already. */
+export class BacklogFull extends ChansockError {
+  name = "BacklogFull";
+}
+
 /** No reply came in time; the event may have been handled. */
 export class ReplyTimeout extends ChansockError {
   name = "ReplyTimeout";
@@ -839,6 +861,8 @@ export class ReplyError extends ChansockError {
   }
 }
 
+const MIB = 2 ** 20;
+
 const DEFAULTS = {
   transport: "auto",
   packer: undefined,
@@ -850,18 +874,23 @@ const DEFAULTS = {
   offline: "refuse",
   maxQueuedEvents: 100,
   maxInboxEvents: 10000,
+  maxMessageBytes: 16 * MIB, // a server sends all that waits as one batch: 1 MiB by default
+  maxBacklogBytes: 4 * MIB,
   connectTimeout: 5,
   ajaxTimeout: 60, // the server ends a poll after 20 s
   pingInterval: 10, // Sente's window: its 20 s option, halved
   pingTimeout: 5,
   backoff: undefined,
-  maxBackoff: 10, // every client is back within 10 s of the server's return, as Sente's are
+  maxBackoff: 2.5, // a page that is seen is back within 3 s of the server's return
   upgradeInterval: 30,
   readers: undefined,
+  signal: undefined,
   trace: undefined,
   WebSocket: undefined,
   fetch: undefined,
 };
+
+const SENDING = { timeout: undefined, signal: undefined };
 
 const CHOICES = {
   transport: ["auto", "ws", "ajax"],
@@ -875,13 +904,25 @@ const CHECK_TIMEOUT = 2; // a ping because something woke us: there is a suspici
 const SILENT_POLL = 25; // the server ends polls after 20
 const JUMP = 4; // a clock that ticks each second and is that late has slept
 const UNREADABLE = 4007; // close code: RFC 6455's 1007, which no page may send
+const TOO_LARGE = 4009; // close code: the same of 1009
 const QUICK = 1; // an empty answer to a poll that came sooner is no poll_timeout of a server
+const LONGEST_RETRY_AFTER = 300; // a server may ask for more, but not for a day
+const LOG_INTERVAL = 10; // between two lines of one kind
+const SLOT_WAIT = 1; // for a slot; thrice as long in a hidden tab: less than the server's grace of 5
+const DRAIN = 0.005; // a socket with much in its buffer is looked at again; it has no event for that
 const STEADY = 1; // a channel that closed sooner is no sign of a server in health
 const USEFUL = 5; // a WebSocket that closed sooner, three times running, counts as blocked
 
 const MAX_POSTS = 4; // a browser has 6 connections to a host, and the poll needs one
+const MAX_SLOTS = 3; // of those 6, for the parked polls of all tabs
+const MAX_HANDSHAKES = 8; // of one WebSocket; no server sends more than one
+const MAX_BUFFERED = MIB; // a socket gets no more: what it has can't be taken back
+const MAX_WORDS = 4096; // bytes of an error's body that are read
+const OVERHEAD = 256; // bytes that an event costs while it waits, besides its own
+const SLICE = 10; // ms of work between two pauses of the event loop
 const UPGRADING = "upgrading-ajax-to-ws";
 const OWN = ["chsk/state", "chsk/handshake", "chsk/ws-ping"]; // events of the client itself
+const RESTARTING = [1001, 1012, 502, 503]; // codes of a server, or a proxy, that is down for a moment
 
 const makeReason = (kind, code = null, text = "") => Object.freeze({ kind, code, text });
 
@@ -941,15 +982,6 @@ const offerOf = (token) => {
   return ["chansock", `csrf64.${text}`];
 };
 
-/** Whether a promise settles in time; one timer, and none afterwards. */
-const isInTime = async (promise, seconds) => {
-  let timer;
-  const late = new Promise((go) => (timer = later(go, seconds, "late")));
-  const first = await Promise.race([promise, late]);
-  clearTimeout(timer);
-  return first !== "late";
-};
-
 const makeId = () =>
   Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
     byte.toString(16).padStart(2, "0"),
@@ -960,6 +992,137 @@ const got = (packet) => {
   return JSON.stringify(typeof start === "string" ? start : new TextDecoder().decode(start));
 };
 
+const ignore = () => {};
+
+const pauses = []; // who waits for the event loop
+let channel;
+
+/**
+ * Let the event loop run other tasks first. Browsers slow down timers, but not messages; Node
+ * delivers up to 1000 messages in one task, but has setImmediate.
+ */
+const breathe = () =>
+  new Promise((go) => {
+    const { setImmediate } = /** @type {any} */ (globalThis);
+    if (setImmediate) return setImmediate(go);
+    if (!channel) {
+      channel = new MessageChannel();
+      channel.port1.onmessage = () => pauses.shift()();
+    }
+    pauses.push(go);
+    return channel.port2.postMessage(0);
+  });
+
+/** The seconds that a Retry-After asks for: a number, or a date (RFC 9110 section 10.2.3). */
+const retryAfter = (response) => {
+  const field = response.headers?.get("retry-after") ?? "";
+  const seconds = /^\d+$/.test(field) ? +field : (Date.parse(field) - Date.now()) / 1000;
+  return Math.min(Math.max(seconds || 0, 0), LONGEST_RETRY_AFTER);
+};
+
+/** Read a body up to its first bytes past the limit; the rest is not waited for. */
+const readBody = async ({ body }, limit) => {
+  let bytes = new Uint8Array(1024);
+  let size = 0;
+  const reader = body?.getReader();
+  while (reader && size <= limit) {
+    const { done, value } = await reader.read();
+    if (done) return bytes.subarray(0, size);
+    if (size + value.length > bytes.length) {
+      const room = Math.min(2 * bytes.length, limit);
+      const larger = new Uint8Array(Math.max(room, size + value.length));
+      larger.set(bytes.subarray(0, size));
+      bytes = larger;
+    }
+    bytes.set(value, size);
+    size += value.length;
+  }
+  reader?.cancel().catch(() => {});
+  return bytes.subarray(0, size);
+};
+
+/** What the platform says of an error; Node names the cause apart. */
+const wordsOf = ({ message, cause }) =>
+  cause ? `${message}: ${cause.message || cause.code}` : message;
+
+/**
+ * Wait a moment for one of the slots for parked polls, which the tabs of an origin share by Web
+ * Locks: a browser has six connections to a host over HTTP/1.1, and parked polls of six tabs would
+ * leave none for POSTs. Gives a function that frees the slot; undefined if none is free: such a tab
+ * asks with `wait=0`, which the server answers at once.
+ */
+const takeSlot = (name, signal) =>
+  new Promise((go) => {
+    const wanted = new AbortController();
+    const stop = () => wanted.abort();
+    signal.addEventListener("abort", stop);
+    const grant = () => {
+      if (wanted.signal.aborted) return undefined;
+      stop(); // waiting for the others
+      return new Promise((end) => {
+        signal.addEventListener("abort", end);
+        go(end);
+      });
+    };
+    // A page in a sandbox may have no locks.
+    const fail = ({ name }) => name === "AbortError" || go(ignore);
+    for (let i = 0; i < MAX_SLOTS; i++) {
+      globalThis.navigator.locks.request(`${name} ${i}`, { signal: wanted.signal }, grant).catch(fail);
+    }
+    wait(isHidden() ? 3 * SLOT_WAIT : SLOT_WAIT, wanted.signal).then(() => {
+      stop();
+      go(); // if not granted
+    });
+  });
+
+/** The word that is most like another. */
+const nearest = (word, words) => {
+  const distance = (other) => {
+    const [a, b] = [word.toLowerCase().slice(0, 40), other.toLowerCase()];
+    let row = Array.from({ length: b.length + 1 }, (_, i) => i);
+    for (let i = 0; i < a.length; i++) {
+      const next = [i + 1];
+      for (let j = 0; j < b.length; j++) {
+        next.push(Math.min(row[j + 1] + 1, next[j] + 1, row[j] + +(a[i] !== b[j])));
+      }
+      row = next;
+    }
+    return row[b.length];
+  };
+  return words.reduce((best, other) => (distance(other) < distance(best) ? other : best));
+};
+
+const checkOptions = (given, known) => {
+  for (const key of Object.keys(given)) {
+    if (key in known) continue;
+    const found = nearest(key, Object.keys(known));
+    throw new TypeError(`option ${key}: expected one of the documented ones, like ${found}`);
+  }
+};
+
+const checkSignal = (signal) => {
+  if (signal && typeof signal.addEventListener !== "function") {
+    throw new TypeError(`option signal: expected an AbortSignal, got ${signal}`);
+  }
+};
+
+const checkHandler = (handler) => {
+  if (typeof handler !== "function") {
+    throw new TypeError(`expected a handler (data, event) => {}, got ${handler}`);
+  }
+};
+
+/** How much a packet holds: bytes, or UTF-16 units of text. */
+const sizeOf = (packet) => packet.length ?? packet.size;
+
+/** Settle as the promise does, or reject once the signal is aborted. */
+const abortable = (promise, signal) =>
+  new Promise((resolve, reject) => {
+    const quit = () => reject(signal.reason);
+    signal.addEventListener("abort", quit);
+    promise.finally(() => signal.removeEventListener("abort", quit)).then(resolve, reject);
+  });
+
 const isHidden = () => !!globalThis.document?.hidden;
 
 /** Give the value of a reply, or throw what it stands for by its name. */
@@ -967,7 +1130,11 @@ const readReply = (value, packer) => {
   const name = packer.name(value);
   if (name === "chsk/error") throw new ReplyError("the server's handler failed (:chsk/error)");
   if (Array.isArray(value) && value.length === 2 && packer.name(value[0]) === "chsk/error") {
-    throw new ReplyError("the server's handler could not take the data", String(value[1]));
+    const text =
+      value[1] === "unclaimed"
+        ? "no handler on the server takes this event"
+        : "the server's handler could not take the data";
+    throw new ReplyError(text, String(value[1]));
   }
   if (name === "chsk/timeout") throw new ReplyTimeout("the server's own time-out (:chsk/timeout)");
   return value;
@@ -979,22 +1146,30 @@ const unreadable = ({ opened }, { message }, code) =>
 
 /**
  * A link is one WebSocket, or one Ajax session:
- * `{type, opened, start, isAlive, send, tick, check, end}`.
+ * `{type, opened, ended, start, isAlive, hasRoom, buffered, send, tick, check, leave, end}`.
  * `start(timeout)` gives a promise of the reason of its end; `end(reason)` ends it; `check()`
- * finds out whether it is alive; `send(fragment, timeout, wantsReply)` is as the Client's, of an
- * encoded event.
- * It tells its `owner`: `opened(link, handshake)`, `took(link, value, cbId)`, `lost(reason)` (a
- * reply may have been), `trace`, `own` (an event of the client itself), `note` (what joins the
- * next state).
+ * finds out whether it is alive; `leave()` frees what would keep a page out of the back-forward
+ * cache; `send({fragment, until, wantsReply, signal})` sends an encoded event, if `hasRoom()`.
+ * It calls its `owner`: `perform(link, job, size)` with a generator for what came in, run in
+ * order; from there `opened(link, handshake)`, and `took(link, value, cbId)`, a generator too.
+ * Besides `lost(reason)` (a reply may have been), `flush()` (there is room again), `isEvent`,
+ * `trace`, `own` (an event of the client itself), `note` (what joins the next state), `retryAfter`
+ * (seconds), and `complain(what, ...)` (to the log, at a bounded pace).
  */
 const makeSocket = (owner, place) => {
-  const { WebSocket = globalThis.WebSocket, pingInterval, pingTimeout, csrfTokenIn } =
-    owner.options;
+  const {
+    WebSocket = globalThis.WebSocket, pingInterval, pingTimeout, csrfTokenIn, maxMessageBytes,
+  } = owner.options;
   const { packer } = owner;
   let socket;
   let timer; // until it must have opened, or have answered a ping
   let heard = 0;
   let finish;
+  let failure = ""; // what the platform says of an error
+  let handshakes = 0;
+  let early = []; // what came before the handshake
+  let earlySize = 0;
+  let late = 0; // messages that are not handled yet
 
   const say = (fragment, cbId) => {
     const packet = packer.packet(fragment, cbId);
@@ -1027,9 +1202,62 @@ const makeSocket = (owner, place) => {
     sayOwn("chsk/ws-ping", "ping");
   };
 
+  /** End it, since what the server sent cannot be used: its events are lost. */
+  const refuse = (reason, code, text) => {
+    owner.lost(reason);
+    link.end(reason, code, text);
+  };
+
+  function* receive(packet) {
+    if (link.opened) stopTimer(); // whatever it says, it lives
+    owner.trace("in", packet, "ws");
+    const size = sizeOf(packet);
+    if (size > maxMessageBytes) {
+      const text = `expected packets of ${maxMessageBytes} bytes at most, got ${size}`;
+      const kind = link.opened ? "unexpected" : "not-opened";
+      return refuse(makeReason(kind, TOO_LARGE, text), TOO_LARGE, "a packet that is too large");
+    }
+    let value, cbId;
+    try {
+      [value, cbId] = unpack(packer, packet);
+    } catch (error) {
+      // The client comes back, and the application knows of the gap.
+      owner.complain("a packet that cannot be read", error);
+      return refuse(unreadable(link, error, UNREADABLE), UNREADABLE, "a packet that cannot be read");
+    }
+    if (cbId == null && isHandshake(packer, value)) {
+      if (++handshakes > MAX_HANDSHAKES) {
+        return link.end(makeReason("unexpected", null, "expected one handshake, got many"));
+      }
+      stopTimer();
+      link.opened = true;
+      owner.opened(link, value[1]);
+      for (const [value, cbId] of early.splice(0)) {
+        yield;
+        yield* owner.took(link, value, cbId);
+      }
+    } else if (cbId == null && packer.name(value) === "chsk/ws-ping") {
+      // What the server has not read yet shows that we live; pongs would pile up there.
+      if (!socket.bufferedAmount) sayOwn("chsk/ws-pong", null);
+      owner.own("chsk/ws-ping", null);
+    } else if (link.opened) yield* owner.took(link, value, cbId);
+    else if ((earlySize += size + OVERHEAD) > maxMessageBytes) {
+      link.end(makeReason("not-opened", null, "expected a handshake first"));
+    } else early.push([value, cbId]);
+  }
+
+  /** Read no more until what came is handled, with npm's `ws`, which can wait. */
+  const slowDown = (work) => {
+    if (!work || !socket.pause) return;
+    late++;
+    socket.pause();
+    work.then(() => --late || socket.resume());
+  };
+
   const link = {
     type: "ws",
     opened: false,
+    ended: false,
 
     start: (seconds) =>
       new Promise((resolve) => {
@@ -1047,48 +1275,36 @@ const makeSocket = (owner, place) => {
         } catch (error) {
           return link.end(makeReason("not-opened", null, error.message));
         }
+        // A browser hands each message over in a task of its own, and `ws` many in one.
+        link.isBursty = !!socket.pause;
         if (packer.binary) socket.binaryType = "arraybuffer";
         socket.onclose = ({ code, reason, wasClean: clean }) => {
-          owner.note({ lastWsClose: Object.freeze({ time: Date.now(), code, reason, clean }) });
-          link.end(peerReason(code, reason, link.opened));
+          owner.note({ lastWsClose: Object.freeze({ time: new Date(), code, reason, clean }) });
+          // After what came before it.
+          owner.perform(link, (function* () {
+            link.end(peerReason(code, reason || failure, link.opened));
+          })());
         };
         socket.onerror = ({ message = "" }) => {
           // A close follows. Browsers say nothing more.
-          owner.note({ lastWsError: Object.freeze({ time: Date.now(), text: message }) });
+          failure = message;
+          owner.note({ lastWsError: Object.freeze({ time: new Date(), text: message }) });
         };
         socket.onmessage = ({ data }) => {
           heard = performance.now();
-          if (link.opened) stopTimer(); // whatever it says, it lives
           const packet = data instanceof ArrayBuffer ? new Uint8Array(data) : data;
-          owner.trace("in", packet, "ws");
-          let [value, cbId] = [];
-          try {
-            [value, cbId] = unpack(packer, packet);
-          } catch (error) {
-            // Its events are lost: the client comes back, and the application knows of the gap.
-            console.warn("chansock: a packet that cannot be read", error);
-            const reason = unreadable(link, error, UNREADABLE);
-            owner.lost(reason);
-            return link.end(reason, UNREADABLE, "a packet that cannot be read");
-          }
-          if (cbId == null && isHandshake(packer, value)) {
-            stopTimer();
-            link.opened = true;
-            owner.opened(link, value[1]);
-          } else if (cbId == null && packer.name(value) === "chsk/ws-ping") {
-            // What the server has not read yet shows that we live; pongs would pile up there.
-            if (!socket.bufferedAmount) sayOwn("chsk/ws-pong", null);
-            owner.own("chsk/ws-ping", null);
-          } else owner.took(value, cbId);
+          slowDown(owner.perform(link, receive(packet), sizeOf(packet)));
         };
       }),
 
-    isAlive: () => socket.readyState === 1,
+    isAlive: () => socket.readyState === 1 && !link.ended,
+    hasRoom: () => socket.bufferedAmount < MAX_BUFFERED,
+    buffered: () => socket.bufferedAmount,
 
-    async send(fragment, seconds, wantsReply) {
+    async send({ fragment, until, wantsReply, signal }) {
       if (!link.isAlive()) throw closedError(makeReason("unexpected"));
       if (!wantsReply) return say(fragment, null);
-      return owner.ask(seconds, (cbId) => say(fragment, cbId));
+      return owner.ask(until, signal, (cbId) => say(fragment, cbId));
     },
 
     // What we say is no sign of life of the other side: a dead network takes it too.
@@ -1102,10 +1318,17 @@ const makeSocket = (owner, place) => {
       else link.end(makeReason("unexpected"));
     },
 
+    leave: ignore,
+
     end(reason, code = 1000, text = "CLOSE_NORMAL") {
+      if (link.ended) return;
+      link.ended = true;
       clearTimeout(timer);
+      early = [];
       if (socket) {
+        // Closing may take the platform long; nothing of ours is kept until then.
         socket.onclose = socket.onmessage = null;
+        socket.onerror = ignore; // npm's `ws` would throw an error that nobody handles
         socket.close(code, text);
       }
       finish(reason);
@@ -1115,20 +1338,20 @@ const makeSocket = (owner, place) => {
 };
 
 const makeAjax = (owner, place) => {
-  const { fetch = globalThis.fetch, ajaxTimeout } = owner.options;
+  const { fetch = globalThis.fetch, ajaxTimeout, maxMessageBytes } = owner.options;
   const { packer } = owner;
   const headers = { ...place.headers, "x-requested-with": "XMLHTTPRequest" };
   if (place.token != null) headers["x-csrf-token"] = place.token;
+  const { navigator, location } = globalThis;
+  const slots = navigator?.locks && location && `chansock ${place.base.origin}${place.base.pathname}`;
   const ended = new AbortController();
   const refused = new Set(); // the numbers of POSTs that got 503: they go first
   let session; // the udt of the GET that was answered with a handshake
+  let isOurs = false; // the server's kind: Sente's says text/html, and reads forms alone
   let count = 0;
   let polls = 0;
-  let empty = 0; // answers to polls, running, that came at once and brought nothing
-  let busy = 0; // POSTs asked for
+  let idle = 0; // answers to polls, running, that came at once and brought no event
   let posts = 0; // POSTs under way
-  let line = Promise.resolve(); // where a POST waits for its turn
-  let proceed;
   let heard = Date.now();
   let udt = 0;
   let finish;
@@ -1136,8 +1359,14 @@ const makeAjax = (owner, place) => {
 
   const now = () => (udt = Math.max(Date.now(), udt + 1)); // never the same twice
 
-  /** Ask; give the status, and the packet or the words for an error. Throws what fetch throws. */
-  const ask = async (url, init, seconds) => {
+  const fail = (code, text) => makeReason(link.opened ? "unexpected" : "not-opened", code, text);
+
+  /**
+   * Ask; give the status, the packet or the words for an error, and the seconds of Retry-After.
+   * Throws what fetch throws, or a reason: for a redirect, which would take the token, the headers
+   * and the packet elsewhere, and for a packet that is too large.
+   */
+  const ask = async (url, init, seconds, signal) => {
     const abort = new AbortController();
     const stop = () => abort.abort();
     let late;
@@ -1145,44 +1374,71 @@ const makeAjax = (owner, place) => {
       late = true;
       stop();
     }, seconds);
-    if (ended.signal.aborted) stop();
-    ended.signal.addEventListener("abort", stop);
+    const signals = [ended.signal, signal].filter(Boolean);
+    for (const each of signals) {
+      if (each.aborted) stop();
+      each.addEventListener("abort", stop);
+    }
     try {
       const response = await fetch(url, {
         headers,
         ...init,
         credentials: "include",
+        redirect: "manual",
         signal: abort.signal,
       });
-      const { status } = response;
-      if (status !== 200 || !packer.binary) return [status, await response.text()];
-      return [status, new Uint8Array(await response.arrayBuffer())];
+      const { status, type } = response;
+      if (type === "opaqueredirect" || (status > 299 && status < 400)) {
+        stop();
+        throw fail(status || null, "expected an answer, got a redirect, which is not followed");
+      }
+      const limit = status === 200 ? maxMessageBytes : MAX_WORDS;
+      const bytes = await readBody(response, limit);
+      if (status === 200 && bytes.length > limit) {
+        throw fail(null, `expected packets of ${limit} bytes at most, got more`);
+      }
+      if (status === 200 && !link.opened) {
+        isOurs = !!response.headers?.get("content-type")?.startsWith("application/edn");
+      }
+      const isBytes = status === 200 && packer.binary;
+      return [status, isBytes ? bytes : new TextDecoder().decode(bytes), retryAfter(response)];
     } catch (error) {
       throw late ? new ReplyTimeout("no answer in time") : error;
     } finally {
       clearTimeout(timer);
-      ended.signal.removeEventListener("abort", stop);
+      for (const each of signals) each.removeEventListener("abort", stop);
     }
   };
 
-  const get = async (seconds) => {
+  const get = async (seconds, isParked = true) => {
     const asked = now();
+    const start = performance.now();
     // A poll has a number: the server knows it again if a browser repeats it by itself.
-    const query = link.opened ? { udt: asked, n: ++polls } : { udt: asked, "handshake?": 1 };
-    const [status, packet] = await ask(place.url(query), {}, seconds);
+    const fields = link.opened ? { n: ++polls, wait: isParked ? null : 0 } : { "handshake?": 1 };
+    const [status, packet, after] = await ask(place.url({ udt: asked, ...fields }), {}, seconds);
+    owner.retryAfter(after);
     if (status !== 200) throw peerReason(status, packet, link.opened);
     heard = Date.now();
     owner.trace("in", packet, "ajax");
+    const isQuick = isParked && performance.now() - start < QUICK * 1000;
     try {
-      return [unpack(packer, packet)[0], asked];
+      return [unpack(packer, packet)[0], asked, isQuick];
     } catch (error) {
       throw unreadable(link, error, null);
     }
   };
 
   const repoll = async () => {
-    if (empty > 2) await wait(QUICK, ended.signal);
-    return get(ajaxTimeout);
+    if (idle) await wait(Math.min(2 ** idle / 8, QUICK), ended.signal);
+    if (!slots) return get(ajaxTimeout);
+    const leaving = new AbortController();
+    link.leave = () => leaving.abort();
+    const free = await takeSlot(slots, leaving.signal);
+    try {
+      return await get(ajaxTimeout, !!free);
+    } finally {
+      free?.();
+    }
   };
 
   const pollOn = () => {
@@ -1194,12 +1450,11 @@ const makeAjax = (owner, place) => {
   const poll = async (seconds, isTrial) => {
     let next = get(seconds);
     for (;;) {
-      const [value, asked] = await next;
+      const [value, asked, isQuick] = await next;
       const isFirst = isHandshake(packer, value);
       if (isTrial) return makeReason("clean");
-      const isEvents = Array.isArray(value) && value.length;
-      const isEmpty = link.opened && (isFirst || !isEvents);
-      empty = isEmpty && heard - asked < QUICK * 1000 ? empty + 1 : 0;
+      const hasEvent = Array.isArray(value) && value.some(owner.isEvent);
+      idle = link.opened && isQuick && !hasEvent ? idle + 1 : 0;
       if (isFirst) {
         [session, count] = [asked, 0];
         link.opened = true;
@@ -1207,79 +1462,82 @@ const makeAjax = (owner, place) => {
       const isMove = !isFirst && owner.beginMove();
       if (!isMove) next = pollOn(); // what the server sends meanwhile finds it parked
       if (isFirst) owner.opened(link, value[1]);
-      else if (packer.name(value) !== "chsk/timeout") owner.took(value);
+      else if (packer.name(value) !== "chsk/timeout") {
+        await owner.perform(link, owner.took(link, value), 0);
+      }
       if (isMove) {
         // What is on its way by POST must be there before anything goes by the WebSocket.
-        for (let i = 0; busy && i < 20; i++) await wait(0.05, ended.signal);
-        if (!busy || why) return makeReason(UPGRADING);
+        for (let i = 0; posts && i < 20; i++) await wait(0.05, ended.signal);
+        if (!posts || why) return makeReason(UPGRADING);
         owner.endMove();
         next = pollOn();
       }
     }
   };
 
-  const turn = async () => {
-    while (refused.size || posts >= MAX_POSTS) await new Promise((go) => (proceed = go));
-    posts++;
-  };
-
-  const giveTurn = () => {
-    posts--;
-    proceed?.();
+  /** Whether any HTTP is answered: a page of another origin may not read the answer of a WebSocket's server. */
+  const isReached = async (seconds) => {
+    if (!location || location.origin === place.base.origin) return false;
+    const signal = AbortSignal.timeout(seconds * 1000);
+    return fetch(place.base, { mode: "no-cors", credentials: "omit", signal }).then(() => true, () => false);
   };
 
   const link = {
     type: "ajax",
     opened: false,
+    ended: false,
 
     start: (seconds, isTrial) =>
       new Promise((resolve) => {
         finish = resolve;
         poll(link.opened ? ajaxTimeout : seconds, isTrial)
-          .catch((error) => {
-            const kind = link.opened ? "unexpected" : "not-opened";
-            return error.kind ? error : makeReason(kind, null, error.message);
+          .catch(async (error) => {
+            if (isTrial && error instanceof TypeError && (await isReached(seconds))) {
+              return makeReason("clean");
+            }
+            return error.kind ? error : fail(null, wordsOf(error));
           })
           .then((reason) => (reason.kind === UPGRADING ? resolve(reason) : link.end(reason)));
       }),
 
     isAlive: () => !why,
+    hasRoom: () => posts < MAX_POSTS && !refused.size,
+    buffered: () => 0,
 
-    async send(fragment, seconds = ajaxTimeout, wantsReply) {
-      const until = performance.now() + seconds * 1000;
-      const mine = (line = line.then(turn));
-      busy++;
-      if (!(await isInTime(mine, seconds))) {
-        busy--;
-        mine.then(giveTurn);
-        throw new ReplyTimeout("no turn in time");
-      }
+    async send({ fragment, until, wantsReply, signal }) {
+      const due = until ?? performance.now() + ajaxTimeout * 1000;
+      const left = () => (due - performance.now()) / 1000;
+      posts++;
       const number = ++count;
       const packet = packer.packet(fragment, wantsReply ? keyword("ajax") : null);
       const id = owner.clientId;
-      const fields = { udt: now(), "client-id": id, n: `${session}-${number}`, why: 1 };
+      const fields = { udt: `${now()}`, "client-id": id, n: `${session}-${number}`, why: "1" };
       let url = place.base;
       const init = { method: "POST" };
-      if (packer.binary) {
-        url = withQuery(url, { ...fields, "binary?": true });
-        init.headers = { ...headers, "content-type": "application/octet-stream" };
+      const { contentType } = packer;
+      if (packer.binary || (isOurs && contentType)) {
+        url = withQuery(url, { ...fields, [packer.binary ? "binary?" : "raw"]: true });
+        const type = packer.binary ? "application/octet-stream" : contentType;
+        init.headers = { ...headers, "content-type": type };
         init.body = packet;
-      } else init.body = new URLSearchParams({ ...fields, ppstr: packet });
+      } else init.body = new URLSearchParams({ ...fields, ppstr: packet }); // thrice the size
       const post = () => {
         owner.trace("out", packet, "ajax");
-        return ask(url, init, (until - performance.now()) / 1000);
+        return ask(url, init, left(), signal);
       };
       try {
-        let [status, answer] = await post();
+        let [status, answer, after] = await post();
         while (status === 503) {
           // Nothing of it was taken: it is sent again with its number.
           refused.add(number);
+          let pause = Math.max(after, 0.5 + Math.random());
           do {
-            const left = (until - performance.now()) / 1000;
-            if (left <= 0) throw new ReplyTimeout("no room in time");
-            await wait(Math.min(0.5 + Math.random(), left), ended.signal);
+            if (left() <= 0) throw new ReplyTimeout("no room in time");
+            await wait(Math.min(pause, left()), ended.signal);
+            signal?.throwIfAborted();
+            pause = 0.5 + Math.random();
           } while (number > Math.min(...refused) && !why);
-          [status, answer] = await post();
+          [status, answer, after] = await post();
         }
         if (status === 200) {
           if (wantsReply) owner.trace("in", answer, "ajax");
@@ -1289,7 +1547,7 @@ const makeAjax = (owner, place) => {
           } catch (error) {
             throw new ReplyError(error.message);
           }
-          // A form to log in, say, to which the POST was redirected.
+          // A page of a proxy, say.
           if (!Array.isArray(found)) throw new ReplyError(`expected a packet, got ${got(answer)}`);
           return wantsReply ? readReply(found[0], packer) : undefined;
         }
@@ -1298,14 +1556,14 @@ const makeAjax = (owner, place) => {
         throw reason;
       } catch (error) {
         if (error instanceof ChansockError) throw error;
-        const broken = () => makeReason("unexpected", null, `POST: ${error.message}`);
-        const reason = why ?? (error.kind ? error : broken());
+        signal?.throwIfAborted();
+        const reason = why ?? (error.kind ? error : fail(null, `POST: ${wordsOf(error)}`));
         link.end(reason);
         throw closedError(reason);
       } finally {
         refused.delete(number);
-        busy--;
-        giveTurn();
+        posts--;
+        owner.flush();
       }
     },
 
@@ -1317,9 +1575,13 @@ const makeAjax = (owner, place) => {
       }
     },
 
+    leave: ignore,
+
     end(reason) {
       why ??= reason;
+      link.ended = true;
       ended.abort();
+      link.leave();
       finish(reason);
     },
   };
@@ -1332,16 +1594,23 @@ const closedError = (reason) => {
   return new ChannelClosed(`expected an open channel, got one that is closed (${why})`, reason);
 };
 
+const isSendable = (id) =>
+  typeof id === "string" && NAME.test(id) && /.\//.test(id) && !id.startsWith("chsk/");
+
 const checkId = (id) => {
-  if (typeof id !== "string" || !NAME.test(id) || !/.\//.test(id) || id.startsWith("chsk/")) {
+  if (!isSendable(id)) {
     throw new InvalidEvent(`expected an id like "chat/say", not in "chsk/", got ${id}`);
   }
 };
+
+const NO_PAGE = "there is no page here that a relative url belongs to";
+const METHODS = ["send", "on", "once", "onState", "reconnect", "disconnect", "breakConnection"];
 
 class Client {
   #base;
   #options;
   #owner;
+  /** @type {any} */
   #state = Object.freeze({
     open: false,
     type: "ws",
@@ -1357,14 +1626,22 @@ class Client {
   });
   #noted; // what joins the state at its next change
   #stateHandlers = new Set();
-  #handlers = new Map();
+  #handlers = new Map(); // event id -> a set of {handler, once}
   #warned = new Set(); // ids of events that nobody took
+  #logged = new Map(); // kind of log line -> {at, missed}
+  #jobs = []; // {link, job, size, done}: what links brought, not yet handled
+  #nextJob = 0; // those before it are done
+  #held = 0; // bytes of them
+  #isAtWork = false;
+  #sliceEnd = 0; // of what is handled without a pause now
   #inbox = []; // for `for await`
   #iterators = 0;
   #arrivals = []; // who waits for the inbox
   #calls = new Map(); // callback id -> who waits for the reply; they outlive a socket
   #asked = 0;
-  #queue = []; // sends that wait for a connection
+  #queue = new Set(); // sends that wait for a connection, or for room in it
+  #queued = 0; // bytes of them
+  #drain; // a timer: look whether there is room
   #link;
   #isMoving = false; // from Ajax to a WebSocket: no poll is out, no POST may go
   #isHalted = false; // by disconnect()
@@ -1373,6 +1650,8 @@ class Client {
   #rouse; // ends the wait for the next attempt, or for the functions of the options
   #soon; // a timer: look whether the attempt hangs
   #failures = 0; // since the channel was last in health
+  #retryAfter = 0; // seconds that the server asked for
+  #hasBroken = false; // since the last handshake: ask by HTTP before a WebSocket is opened
   #startedAt = 0;
   #openedAt = 0;
   #useless = 0; // WebSockets that opened and died young, running
@@ -1390,17 +1669,23 @@ class Client {
     this.#options = options;
     this.#packer = options.packer ?? makeEdn(options);
     this.clientId = options.clientId ?? makeId();
+    for (const name of METHODS) this[name] = this[name].bind(this);
     this.#owner = {
       options,
       clientId: this.clientId,
       packer: this.#packer,
       trace: (...packet) => options.trace && guard(options.trace, ...packet),
+      perform: (link, job, size) => this.#perform(link, job, size),
       opened: (link, handshake) => this.#opened(link, handshake),
-      took: (value, cbId) => this.#took(value, cbId),
+      took: (link, value, cbId) => this.#took(value, cbId),
+      isEvent: (value) => this.#idOf(value) !== undefined,
       lost: (reason) => this.#failCalls(reason),
-      ask: (seconds, say) => this.#ask(seconds, say),
-      own: (id, data) => this.#own(id, data),
+      ask: (until, signal, say) => this.#ask(until, signal, say),
+      flush: () => this.#flush(),
+      own: (id, data) => this.#emit(id, data),
       note: (facts) => (this.#noted = { ...this.#noted, ...facts }),
+      retryAfter: (seconds) => (this.#retryAfter = seconds),
+      complain: (...words) => this.#complain(...words),
       beginMove: () => (this.#isMoving = this.#isProven && this.#state.open && !this.#isCalled),
       endMove: () => {
         this.#isMoving = this.#isProven = false;
@@ -1411,55 +1696,87 @@ class Client {
     if (options.transport === "ajax") this.#change({ type: "ajax" });
     this.ready = new Promise((resolve, reject) => (this.#settle = { resolve, reject }));
     this.ready.catch(() => {}); // nobody need wait for it
-    this.#live();
+    const { signal } = options;
+    signal?.addEventListener("abort", this.disconnect);
+    if (!base) this.#halt(makeReason("not-opened", null, NO_PAGE));
+    else if (signal?.aborted) this.disconnect();
+    else this.#live();
   }
 
   get state() {
     return this.#state;
   }
 
-  async send(id, data, { timeout } = {}) {
+  async send(id, data, options = {}) {
     checkId(id);
+    checkOptions(options, SENDING);
+    const { timeout, signal } = options;
     if (timeout !== undefined && !(timeout > 0)) {
       throw new TypeError(`timeout: expected a positive number of seconds, got ${timeout}`);
     }
+    checkSignal(signal);
+    signal?.throwIfAborted();
     const fragment = this.#packer.fragment(id, data);
-    const { offline, maxQueuedEvents } = this.#options;
+    const { offline, maxQueuedEvents, maxBacklogBytes } = this.#options;
     const until = timeout && performance.now() + timeout * 1000;
-    const go = () =>
-      this.#link.send(fragment, until && (until - performance.now()) / 1000, timeout !== undefined);
+    const go = () => {
+      const sent = this.#link.send({ fragment, until, wantsReply: timeout !== undefined, signal });
+      return signal ? abortable(sent, signal) : sent;
+    };
     const { open, reason } = this.#state;
-    if (open && !this.#isMoving && this.#link?.isAlive()) return go();
-    const isKept = this.#isMoving || (offline === "queue" && !this.#isFinal());
-    const isFull = !this.#isMoving && this.#queue.length >= maxQueuedEvents; // a move is short
+    const isOpen = open && (this.#isMoving || this.#link?.isAlive());
+    if (isOpen && !this.#queue.size && this.#hasRoom()) return go();
+    const isKept = isOpen || (offline === "queue" && !this.#isFinal());
     // It may have ended, and the state not yet say so.
-    if (!isKept || isFull) throw closedError(open ? makeReason("unexpected") : reason);
+    if (!isKept || (!isOpen && this.#queue.size >= maxQueuedEvents)) {
+      throw closedError(open ? makeReason("unexpected") : reason);
+    }
+    const size = sizeOf(fragment) + OVERHEAD;
+    const waiting = this.#queued + (isOpen ? (this.#link?.buffered() ?? 0) : 0);
+    if (waiting && waiting + size > maxBacklogBytes) {
+      throw new BacklogFull(`expected ${maxBacklogBytes} bytes to wait at most, got ${waiting + size}`);
+    }
     return new Promise((resolve, reject) => {
       let timer;
-      const settle = (call) => (value) => {
+      const settle = (act) => (value) => {
         clearTimeout(timer);
-        call(value);
+        signal?.removeEventListener("abort", quit);
+        if (this.#queue.delete(call)) this.#queued -= size;
+        act(value);
       };
       const call = { go: settle(() => resolve(go())), reject: settle(reject) };
-      this.#queue.push(call);
-      if (timeout) {
-        timer = later(() => {
-          this.#queue.splice(this.#queue.indexOf(call), 1);
-          reject(new ReplyTimeout("no connection in time"));
-        }, timeout);
-      }
+      const quit = () => call.reject(signal.reason);
+      this.#queue.add(call);
+      this.#queued += size;
+      signal?.addEventListener("abort", quit);
+      if (timeout) timer = later(() => call.reject(new ReplyTimeout("not sent in time")), timeout);
+      this.#flush();
     });
   }
 
   on(id, handler) {
-    if (!OWN.includes(id)) checkId(id);
-    if (this.#handlers.has(id)) throw new InvalidEvent(`expected one handler for ${id}, got two`);
-    const mine = (...args) => handler(...args); // the same function may come again
-    this.#handlers.set(id, mine);
-    return () => this.#handlers.get(id) === mine && this.#handlers.delete(id);
+    return this.#handle(id, handler, false);
+  }
+
+  once(id, handler) {
+    return this.#handle(id, handler, true);
+  }
+
+  #handle(id, handler, once) {
+    if (id !== "*" && !OWN.includes(id)) checkId(id);
+    checkHandler(handler);
+    if (!this.#handlers.has(id)) this.#handlers.set(id, new Set());
+    const mine = this.#handlers.get(id);
+    const entry = { handler, once };
+    mine.add(entry);
+    return () => {
+      mine.delete(entry);
+      if (!mine.size && this.#handlers.get(id) === mine) this.#handlers.delete(id);
+    };
   }
 
   onState(handler) {
+    checkHandler(handler);
     const mine = (state) => handler(state);
     this.#stateHandlers.add(mine);
     guard(mine, this.#state);
@@ -1479,6 +1796,7 @@ class Client {
   }
 
   reconnect() {
+    if (!this.#base) return;
     const reason = makeReason("requested-reconnect");
     this.#isHalted = false;
     this.#failures = this.#useless = this.#upgrades = this.#socketAt = 0;
@@ -1488,8 +1806,10 @@ class Client {
   }
 
   disconnect() {
-    if (this.#isHalted) return;
-    const reason = makeReason("requested-disconnect");
+    if (!this.#isHalted) this.#halt(makeReason("requested-disconnect"));
+  }
+
+  #halt(reason) {
     this.#isHalted = true;
     this.#close(reason);
     this.#call(reason);
@@ -1510,10 +1830,14 @@ class Client {
     while (!this.#isHalted) {
       this.#isCalled = false;
       this.#startedAt = performance.now();
+      this.#retryAfter = 0;
       const reason = await this.#attempt();
       if (this.#isCalled) continue;
+      // A WebSocket that fell silent is replaced at once, on a new connection; HTTP might use an old
+      // one, as dead as the WebSocket after a sleep, until connectTimeout.
+      this.#hasBroken ||= reason.kind !== "ws-ping-timeout";
       this.#close(reason);
-      if (!this.#isCalled) await this.#rest();
+      if (!this.#isCalled) await this.#rest(reason);
     }
     stop();
     this.#isLiving = false;
@@ -1524,6 +1848,7 @@ class Client {
     const { transport, connectTimeout } = this.#options;
     let reason;
     let ajax;
+    let blocked; // why there is no WebSocket
     try {
       const place = await new Promise((resolve, reject) => {
         this.#rouse = resolve; // a function of the options may take for ever
@@ -1531,8 +1856,14 @@ class Client {
       });
       this.#rouse = undefined;
       if (place) this.#owner.note({ csrfToken: place.token ?? null });
+      const ask = () => this.#run(makeAjax(this.#owner, place), connectTimeout, true);
       while (!this.#isCalled) {
         if (this.#wantsSocket()) {
+          if (this.#hasBroken) {
+            // Firefox holds WebSockets back, up to a minute, after one met a server that is down.
+            reason = await ask();
+            if (this.#isCalled || !isThere(reason)) return reason;
+          }
           const socket = makeSocket(this.#owner, place);
           reason = await this.#run(socket, ajax ? MOVE_TIMEOUT : connectTimeout);
           this.#isProven = false;
@@ -1541,9 +1872,10 @@ class Client {
           if (opened && !this.#isUseless(reason)) return reason;
           if (transport === "ws") {
             // A WebSocket that does not open cannot tell why; Ajax can.
-            const told = await this.#run(makeAjax(this.#owner, place), connectTimeout, true);
+            const told = this.#hasBroken ? reason : await ask();
             return told.kind === "refused" ? told : reason;
           }
+          blocked = reason;
           this.#avoidSocket();
           const downgrading = makeReason("downgrading-ws-to-ajax", reason.code, reason.text);
           if (opened) {
@@ -1556,20 +1888,20 @@ class Client {
         reason = await this.#run(ajax, connectTimeout);
         // Else the server was down, not WebSockets blocked.
         if (!ajax.opened) this.#socketAt = this.#upgrades = 0;
-        if (reason.kind !== UPGRADING) return reason;
+        if (reason.kind !== UPGRADING) {
+          // Where there is a server, but none of Ajax, what befell the WebSocket is the reason.
+          return !ajax.opened && blocked?.text && isThere(reason) ? blocked : reason;
+        }
       }
     } catch (error) {
       return makeReason("not-opened", null, error.message);
     }
   }
 
-  async #run(link, ...how) {
+  async #run(link, timeout, isTrial) {
     this.#link = link;
-    const ended = link.start(...how);
-    if (!this.#state.open) {
-      const { transport } = this.#options; // "ws" asks by Ajax, but for the reason alone
-      this.#change({ type: transport === "ws" ? transport : link.type });
-    }
+    const ended = link.start(timeout, isTrial);
+    if (!this.#state.open && !isTrial) this.#change({ type: link.type });
     if (link.opened) this.#flush();
     const reason = await ended;
     this.#link = undefined;
@@ -1577,34 +1909,36 @@ class Client {
   }
 
   /** Wait for the time of the next attempt, or for a call. */
-  async #rest() {
+  async #rest({ code }) {
     const steady = performance.now() - STEADY * 1000;
     if (this.#openedAt && this.#openedAt <= steady) this.#failures = 0;
     this.#openedAt = 0;
     const isFinal = this.#isFinal();
-    const seconds = this.#backoff(++this.#failures);
+    // A server that restarts need not be asked at once.
+    this.#failures += !this.#failures && RESTARTING.includes(code) ? 2 : 1;
+    const seconds = this.#backoff(this.#failures) + this.#retryAfter;
     if (!isFinal && !seconds) return;
     let timer;
     await new Promise((go) => {
       this.#rouse = go;
       if (isFinal) return;
       timer = later(go, seconds);
-      this.#change({ retryAt: Date.now() + seconds * 1000 });
+      this.#change({ retryAt: new Date(Date.now() + seconds * 1000) });
     });
     this.#rouse = undefined;
     clearTimeout(timer);
     this.#change({ retryAt: null });
   }
 
-  /** Say how long to wait before attempt n: Sente's rule, or the application's. */
+  /** Say how long to wait before attempt n: our rule, or the application's. */
   #backoff(n) {
     if (n < 2) return 0;
     const { backoff, maxBackoff } = this.#options;
-    let seconds;
+    let seconds = NaN;
     guard(() => (seconds = backoff?.(n)));
     if (seconds >= 0) return seconds;
     if (backoff) console.error(`chansock: backoff: expected seconds, got ${seconds}`);
-    return (Math.min(2 ** n, maxBackoff * (isHidden() ? 6 : 1)) * (1 + Math.random())) / 2;
+    return retryDelay(n, maxBackoff * (isHidden() ? 24 : 1));
   }
 
   /** Make the next attempt now. */
@@ -1635,6 +1969,7 @@ class Client {
     const { document } = globalThis;
     listen(globalThis, "online");
     listen(globalThis, "offline");
+    listen(globalThis, "pagehide", () => this.#link?.leave());
     listen(globalThis, "pageshow", (event) => event.persisted && wake());
     listen(document, "resume");
     listen(document, "visibilitychange", () => isHidden() || wake());
@@ -1685,12 +2020,15 @@ class Client {
     try {
       const owner = {
         ...this.#owner,
-        trace: () => {},
-        own: () => {},
-        note: () => {},
+        trace: ignore,
+        own: ignore,
+        note: ignore,
+        perform: (link, job) => Array.from(job).at(0),
         opened: (link) => link.check(),
-        lost: () => {},
-        took: (value, cbId) => cbId && link.end(makeReason(UPGRADING)),
+        lost: ignore,
+        *took(link, value, cbId) {
+          if (cbId) link.end(makeReason(UPGRADING));
+        },
       };
       const link = makeSocket(owner, await this.#place(makeId()));
       isCut = !this.#state.open;
@@ -1727,6 +2065,51 @@ class Client {
 
   // what links tell
 
+  /**
+   * Run what a link brought, after what came before it, a slice at a time. Gives nothing if that
+   * is done, else a promise. What is left of a link that was ended here is dropped.
+   */
+  #perform(link, job, size = 0) {
+    let done;
+    const finished = new Promise((resolve) => (done = resolve));
+    const each = { link, job, size: size + OVERHEAD, done };
+    this.#jobs.push(each);
+    this.#held += each.size;
+    const { maxMessageBytes } = this.#options;
+    if (this.#held - each.size > maxMessageBytes) {
+      link.end(makeReason("unexpected", null, "too much waits to be handled"));
+    }
+    if (!this.#isAtWork) this.#work(link);
+    return each.done ? finished : undefined;
+  }
+
+  async #work({ isBursty }) {
+    this.#isAtWork = true;
+    let until = performance.now() + SLICE;
+    if (isBursty && this.#sliceEnd) until = this.#sliceEnd;
+    else if (isBursty) {
+      this.#sliceEnd = until;
+      breathe().then(() => (this.#sliceEnd = 0));
+    }
+    while (this.#nextJob < this.#jobs.length) {
+      const each = this.#jobs[this.#nextJob];
+      const isLate = performance.now() > until;
+      if (each.link.ended || (!isLate && each.job.next().done)) {
+        each.done();
+        each.done = undefined;
+        this.#held -= each.size;
+        if (++this.#nextJob === this.#jobs.length || this.#nextJob > 1023) {
+          this.#jobs.splice(0, this.#nextJob);
+          this.#nextJob = 0;
+        }
+      } else if (isLate) {
+        await breathe();
+        until = performance.now() + SLICE;
+      }
+    }
+    this.#isAtWork = false;
+  }
+
   #opened(link, handshake) {
     if (link !== this.#link || this.#isCalled) return;
     const [uid, , data] = Array.isArray(handshake) ? handshake : [];
@@ -1735,7 +2118,7 @@ class Client {
       this.#close(makeReason("unexpected", null, "the server began the session anew"));
     }
     const moved = this.#isMoving && { reason: makeReason(UPGRADING) };
-    this.#isMoving = false;
+    this.#isMoving = this.#hasBroken = false;
     this.#openedAt = performance.now();
     const user = this.#packer.name(uid) === "sente/nil-uid" ? null : (uid ?? null);
     this.#change({
@@ -1748,21 +2131,38 @@ class Client {
       retryAt: null,
     });
     this.#settle.resolve();
-    this.#own("chsk/handshake", [user, null, data ?? null, !everOpened]);
+    this.#emit("chsk/handshake", [user, null, data ?? null, !everOpened]);
   }
 
-  #took(value, cbId) {
+  *#took(value, cbId) {
     if (cbId != null) return this.#calls.get(cbId)?.resolve(value);
     for (const event of Array.isArray(value) ? value : [value]) {
-      const id = Array.isArray(event) ? this.#packer.name(event[0]) : undefined;
-      if (!id?.includes("/") || id.startsWith("chsk/")) console.warn("chansock: no event", event);
-      else this.#dispatch(id, event[1] ?? null);
+      const id = this.#idOf(event);
+      if (id) this.#dispatch(id, event[1] ?? null);
+      else this.#complain("no event", Array.isArray(event) ? this.#packer.name(event[0]) : typeof event);
+      yield;
     }
   }
 
+  /** The id of an event that a server may send; undefined if it is none. */
+  #idOf(event) {
+    const id = Array.isArray(event) ? this.#packer.name(event[0]) : undefined;
+    return id?.includes("/") && !id.startsWith("chsk/") ? id : undefined;
+  }
+
+  /** Warn, but seldom: a server can send a million of what is warned of. */
+  #complain(kind, ...words) {
+    const now = performance.now();
+    const last = this.#logged.get(kind);
+    if (last && now - last.at < LOG_INTERVAL * 1000) return last.missed++;
+    if (last?.missed) words.push(`(and ${last.missed} more before)`);
+    this.#logged.set(kind, { at: now, missed: 0 });
+    return console.warn(`chansock: ${kind}`, ...words);
+  }
+
   #dispatch(id, data) {
-    const handler = this.#handlers.get(id);
-    if (handler) return guard(handler, data, { id, data });
+    const isHandled = this.#emit(id, data);
+    if (this.#emit("*", data, id) || isHandled) return;
     if (this.#iterators) {
       const { maxInboxEvents } = this.#options;
       if (this.#inbox.length < maxInboxEvents) {
@@ -1776,22 +2176,33 @@ class Client {
     }
   }
 
-  /** Tell of an event of the client itself. */
-  #own(id, data) {
-    const handler = this.#handlers.get(id);
-    if (handler) guard(handler, data, { id, data });
+  /** Call the handlers of an event; says whether there are any. */
+  #emit(key, data, id = key) {
+    const mine = this.#handlers.get(key);
+    if (!mine) return false;
+    for (const entry of [...mine]) {
+      if (!mine.has(entry)) continue;
+      if (entry.once) mine.delete(entry);
+      guard(entry.handler, data, { id, data });
+    }
+    if (!mine.size) this.#handlers.delete(key);
+    return true;
   }
 
-  #ask(seconds, say) {
+  #ask(until, signal, say) {
     return new Promise((resolve, reject) => {
       const cbId = (0x100000 + (this.#asked++ % 0xf00000)).toString(16);
       const settle = (call) => (value) => {
         clearTimeout(timer);
+        signal?.removeEventListener("abort", quit);
         this.#calls.delete(cbId);
         call(value);
       };
       const fail = settle(reject);
+      const quit = () => fail(signal.reason);
+      const seconds = (until - performance.now()) / 1000;
       const timer = later(() => fail(new ReplyTimeout("no reply in time")), seconds);
+      signal?.addEventListener("abort", quit);
       this.#calls.set(cbId, {
         resolve: settle((value) => {
           try {
@@ -1814,8 +2225,19 @@ class Client {
     for (const { reject } of this.#calls.values()) reject(closedError(reason));
   }
 
+  #hasRoom() {
+    return this.#state.open && !this.#isMoving && this.#link?.isAlive() && this.#link.hasRoom();
+  }
+
+  /** Send what waits, as far as there is room. */
   #flush() {
-    for (const { go } of this.#queue.splice(0)) go();
+    for (const { go } of this.#queue) {
+      if (!this.#hasRoom()) break;
+      go();
+    }
+    clearTimeout(this.#drain);
+    const isFull = this.#queue.size && this.#state.open && this.#link?.type === "ws";
+    if (isFull) this.#drain = later(() => this.#flush(), DRAIN);
   }
 
   #arrive() {
@@ -1827,8 +2249,8 @@ class Client {
     if (!reason.text && globalThis.navigator?.onLine === false) {
       reason = makeReason(reason.kind, reason.code, "the browser is offline");
     }
-    const time = Date.now();
-    const closed = this.#state.open && { lastClose: Object.freeze({ time, reason }) };
+    const time = new Date();
+    const closed = this.#state.open ? { lastClose: Object.freeze({ time, reason }) } : {};
     this.#change({ ...closed, open: false, reason, retryAt: null });
     const isFinal = this.#isFinal();
     if (isFinal) {
@@ -1836,7 +2258,7 @@ class Client {
       this.#failCalls(reason);
     }
     if (isFinal || this.#options.offline !== "queue") {
-      for (const { reject } of this.#queue.splice(0)) reject(closedError(reason));
+      for (const { reject } of this.#queue) reject(closedError(reason));
     }
   }
 
@@ -1849,43 +2271,63 @@ class Client {
     for (const handler of [...this.#stateHandlers]) {
       if (this.#stateHandlers.has(handler)) guard(handler, this.#state);
     }
-    this.#own("chsk/state", [old, now, old.open !== now.open]);
+    this.#emit("chsk/state", [old, now, old.open !== now.open]);
   }
 }
+
+/** Whether there is a server: it answered, though perhaps not as it should have. */
+const isThere = ({ kind, code }) =>
+  kind === "clean" || (kind !== "refused" && code >= 400 && code < 500 && code !== 429);
 
 /** Call the application's function; its failure is its own. */
 const guard = (call, ...args) => {
   try {
-    call(...args);
+    call(...args)?.catch?.(console.error); // of an async one
   } catch (error) {
     console.error(error);
   }
 };
 
-export const connect = (url, options = {}) => {
-  const base = new URL(url, globalThis.location?.href);
-  base.protocol = base.protocol.replace("ws", "http");
-  base.hash = "";
-  if (!base.protocol.startsWith("http")) {
-    throw new TypeError(`expected a ws or http url, got ${url}`);
+/** Give the URL of the channel; undefined for a path where there is no page, as on a server. */
+const baseOf = (url) => {
+  const page = globalThis.location?.href;
+  if ((!page || page === "about:blank") && /^[/.]/.test(url)) return undefined;
+  let base;
+  try {
+    base = new URL(url, page);
+    base.protocol = base.protocol.replace("ws", "http");
+    base.hash = "";
+  } catch {
+    // below
   }
+  if (base?.protocol.startsWith("http")) return base;
+  throw new TypeError(`expected a url like "https://host/chsk", or a path like "/chsk", got ${url}`);
+};
+
+export const connect = (url, options = {}) => {
+  const base = baseOf(url);
+  checkOptions(options, DEFAULTS);
   const chosen = { ...DEFAULTS };
   for (const [key, value] of Object.entries(options)) {
     if (value === undefined) continue;
-    const usual = DEFAULTS[key];
-    const isRight =
-      typeof usual === "number"
-        ? typeof value === "number" && value > 0
-        : (CHOICES[key]?.includes(value) ?? key in DEFAULTS);
-    if (!isRight) throw new TypeError(`option ${key}: unexpected ${value}`);
+    const isNumber = typeof DEFAULTS[key] === "number";
+    if (isNumber && !(typeof value === "number" && value > 0)) {
+      throw new TypeError(`option ${key}: expected a number above 0, got ${value}`);
+    }
+    if (CHOICES[key] && !CHOICES[key].includes(value)) {
+      throw new TypeError(`option ${key}: expected one of ${CHOICES[key].join(", ")}, got ${value}`);
+    }
     chosen[key] = value;
   }
-  const { packer, backoff } = chosen;
+  const { packer, backoff, trace, signal } = chosen;
   const lacks = (name) => typeof packer[name] !== "function";
   const lacking = packer && ["fragment", "packet", "unpack", "name"].find(lacks);
   if (lacking) throw new TypeError(`option packer: expected a ${lacking}()`);
-  if (backoff && typeof backoff !== "function") {
-    throw new TypeError(`option backoff: unexpected ${backoff}`);
+  for (const [name, value] of Object.entries({ backoff, trace })) {
+    if (value && typeof value !== "function") {
+      throw new TypeError(`option ${name}: expected a function, got ${value}`);
+    }
   }
+  checkSignal(signal);
   return new Client(base, chosen);
 };

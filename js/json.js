@@ -6,11 +6,11 @@
  * alone; connections are chansock.js's.
  */
 
-import { Char, Decimal, PacketError, Ratio, Symbol as Name, Tagged, internals } from "./chansock.js";
+import { Char, PacketError, Ratio, Symbol as Name, Tagged, internals } from "./chansock.js";
 
 const { isPlain, isWhole, unwritableAt, IN_EVENT, MAX_DEPTH } = internals;
 
-const OWN = [Char, Decimal, Name, Ratio, Tagged]; // values of edn, which are not their properties
+const OWN = [Char, Name, Ratio, Tagged]; // values of edn, which are not their properties
 
 /** Whether a number is the same one in digits: past 2^53 JavaScript rounds those. */
 const isKept = (value) =>
@@ -59,6 +59,7 @@ const write = (value) => {
 
 export const json = {
   binary: false,
+  contentType: "application/json",
   fragment: (id, data) => (data === undefined ? `["${id}"]` : `["${id}",${write(data)}]`),
   packet: (fragment, cbId) => `[${fragment},${JSON.stringify(cbId)}]`,
   unpack(packet) {

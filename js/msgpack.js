@@ -11,8 +11,8 @@ import {
 } from "./chansock.js";
 
 const {
-  IN_EVENT, MAX_DEPTH, distinct, intern, isName, isPlain, isWhole, makeIdentity, named, shortest,
-  unwritableAt,
+  IN_EVENT, MAX_DEPTH, areNames, definedKeys, distinct, intern, isName, isPlain, isWhole,
+  makeIdentity, named, shortest, unwritableAt,
 } = internals;
 
 const LENGTHS = ["getUint8", "getUint16", "getUint32"]; // of 1, 2 and 4 bytes
@@ -23,6 +23,7 @@ const MAX_KEYS = 256; // of one message that have a number
 const [KEYWORD, SYMBOL, CHAR, RATIO, SET, INTS, FLOATS, DOUBLES, KEY, ID] = Array(10).keys();
 const TIME = -1;
 
+/** @type {any} */
 const ARRAYS = [
   [INTS, Int32Array, "getInt32", "setInt32"],
   [FLOATS, Float32Array, "getFloat32", "setFloat32"],
@@ -250,7 +251,7 @@ class Reader {
     if (!parts.every((part) => typeof part === "bigint" || Number.isSafeInteger(part))) {
       this.#refuse(`expected two integers, got ${parts}`, start);
     }
-    const ratio = this.#attempt(start, () => new Ratio(...parts));
+    const ratio = this.#attempt(start, () => new Ratio(parts[0], parts[1]));
     return ratio.denominator === 1n ? shortest(ratio.numerator) : ratio;
   }
 
@@ -266,7 +267,7 @@ class Reader {
     const seconds = Number(this.#view.getBigInt64(from + 4));
     return this.#attempt(start, () => {
       const iso = new Date(seconds * 1000).toJSON() ?? `${seconds} s`;
-      return new Instant(`${iso.slice(0, -5)}.${String(nanos).padStart(9, 0).slice(0, 6)}Z`);
+      return new Instant(`${iso.slice(0, -5)}.${String(nanos).padStart(9, "0").slice(0, 6)}Z`);
     });
   }
 }
@@ -284,7 +285,7 @@ export function read(source) {
 /** Give what a key is written as, since a reader numbers it by that. */
 const standIn = (key) => {
   if (key instanceof String) return `${key}`;
-  const hasOwn = [Keyword, UUID, Date].some((type) => key instanceof type);
+  const hasOwn = [Decimal, Keyword, UUID, Date].some((type) => key instanceof type);
   if (!key || typeof key !== "object" || hasOwn || isPlain(key) || key[Symbol.iterator]) return key;
   return typeof key.toJSON === "function" ? standIn(key.toJSON()) : key;
 };
@@ -481,9 +482,11 @@ class Writer {
     const array = ARRAYS.find(([, Type]) => value instanceof Type);
     if (array) return this.#numbers(value, array);
     if (value[Symbol.iterator]) return this.#items([...value]);
-    if (typeof value.toJSON === "function") return this.#inner("toJSON()", value.toJSON());
     // What Sente has no extension for, or shows nothing of itself, would be lost without a sound.
     const isKnown = [Decimal, Tagged].some((type) => value instanceof type);
+    if (!isKnown && typeof value.toJSON === "function") {
+      return this.#inner("toJSON()", value.toJSON());
+    }
     if (isKnown || !Object.keys(value).length) this.#refuse(`expected a value, got ${value}`);
     this.#properties(value);
   }
@@ -521,17 +524,11 @@ class Writer {
   }
 
   #properties(object) {
-    const names = Object.keys(object).filter((name) => object[name] !== undefined);
+    const names = definedKeys(object);
+    if (!areNames(names)) return this.#map(new Map(names.map((name) => [name, object[name]])));
     this.#head(names.length, 0x80, 16, 0, 0xde);
     for (const name of names) {
-      let key;
-      try {
-        key = keyword(name);
-      } catch {
-        const got = JSON.stringify(name);
-        this.#refuse(`expected the name of a keyword as key (or a Map), got ${got}`);
-      }
-      if (!this.#isKnown(key)) this.#keyword(name);
+      if (!this.#isKnown(keyword(name))) this.#keyword(name);
       this.#inner(name, object[name]);
     }
   }

@@ -28,7 +28,7 @@ from recording import FOLDER, load
 from same import Mismatch, event, tree
 from sente_script import BINARY, CLOSE, PING, PONG, TEXT, Connection, Request, frame, turns
 
-from chansock.client import Client, connect
+from chansock.client import Client, ClientConfig, connect
 from chansock.errors import ChannelClosed, HandshakeRefused, ReplyTimeout
 from chansock.values import Keyword
 
@@ -273,7 +273,9 @@ class ClientReplay:
             headers={n: v for n, v in headers.items() if n == "x-rig-uid"},
             backoff=lambda _: next(self.delays),
             # what the recorded client of this scenario was told, too
-            ws_ping_interval=None if self.meta["scenario"] == "server-ping" else 10.0,
+            config=ClientConfig(
+                ws_ping_interval=None if self.meta["scenario"] == "server-ping" else 10.0
+            ),
         )
         player = Player(client, asyncio.create_task(client.__aenter__()))
         for name in PUSHED:

@@ -31,6 +31,22 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 LIMIT = 20.0  # a test that hangs fails by itself, well before the CI job is killed
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--full",
+        action="store_true",
+        help="run the tests marked full too: Firefox, WebKit, nginx, HAProxy",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--full"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("full")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if not item.get_closest_marker("full")]
+
+
 @pytest.fixture(params=["asyncio", "uvloop", "epoll"])
 def loop_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Name a loop whose own transports serve; or uvloop with those of `_fast/epoll`."""

@@ -29,9 +29,9 @@ import msgspec
 import pydantic
 from dist_content import ROOT
 
-from chansock import EdnEncodeError, packers
+from chansock import EncodeError, packers
 from chansock._fast.packet import adapt
-from chansock.client.packets import Events, Reply, read_packet
+from chansock.client.packets import Events, Reply, read_event, read_packet
 from chansock.errors import PacketError
 from chansock.values import (
     Char,
@@ -274,7 +274,7 @@ def stand_in(value: Any) -> Any:
     """Return what stands for a value without a form; a default= of packers."""
     if isinstance(value, Other):
         return [value.value]
-    raise EdnEncodeError(f"expected another value, got {type(value).__name__}")
+    raise EncodeError(f"expected another value, got {type(value).__name__}")
 
 
 PACKERS: dict[str, list[packers.Packer]] = {
@@ -305,9 +305,10 @@ def read(packer: packers.Packer, packet: bytes) -> tuple[list[Any], Any]:
     inbound = read_packet(*adapt(packer).unpack(packet))
     if isinstance(inbound, Reply):
         return [value], cb_id
-    if not isinstance(inbound, Events) or inbound.dropped:
+    events = [read_event(item) for item in inbound.items] if isinstance(inbound, Events) else [None]
+    if None in events:
         raise Difference(f"expected a batch, got {inbound!r:.300}")
-    return [event.data for event in inbound.events], None
+    return [event.data for event in events if event is not None], None
 
 
 def packed(packer: packers.Packer, values: list[Any], is_reply: bool) -> tuple[list[Any], bytes]:
@@ -316,13 +317,13 @@ def packed(packer: packers.Packer, values: list[Any], is_reply: bool) -> tuple[l
         for value in values:
             try:
                 return [value], packer.packet(value, "1a2b3c")
-            except EdnEncodeError:
+            except EncodeError:
                 continue
     written, fragments = [], []
     for value in values:
         try:
             fragments.append(packer.fragment(("a/b", value)))
-        except EdnEncodeError:
+        except EncodeError:
             continue
         written.append(value)
     return written, packer.batch(fragments)

@@ -112,7 +112,7 @@ DIFFERENCES: dict[str, dict[tuple[str, str], Result]] = {
         ("edn", "ws: forged :chsk/close"): {"told": None},
         ("edn-http", "http: POST, forged uidport-close"): {"told": None},
     },
-    "An event that no handler claims is told": {
+    "An event without a handler is answered": {
         ("edn", "ws: unknown event id with cb: nobody answers"): {
             "5 packet": ['[:chsk/error "un"]'],
             "told": None,

@@ -118,7 +118,8 @@ class Connection:
             size = int.from_bytes(await self.reader.readexactly(2 if size == 126 else 8), "big")
         mask = await self.reader.readexactly(4)
         data = await self.reader.readexactly(size)
-        payload = bytes(byte ^ mask[i % 4] for i, byte in enumerate(data))
+        stream = (mask * (size // 4 + 1))[:size]
+        payload = (int.from_bytes(data) ^ int.from_bytes(stream)).to_bytes(size)
         return Frame(first & 0x0F, payload, bool(first & 0x80))
 
     def close_frame(self, code: int, reason: str = "") -> None:
@@ -144,6 +145,13 @@ class Script:
         self._arrived: asyncio.Queue[Connection] = asyncio.Queue()
         self.connections: list[Connection] = []
         self.port = 0
+        self.server: asyncio.Server | None = None
+
+    async def stop_listening(self) -> None:
+        """Refuse connections from now on, and keep those that are there."""
+        assert self.server is not None
+        self.server.close()
+        await asyncio.sleep(0)
 
     @property
     def url(self) -> str:
@@ -180,6 +188,7 @@ async def script() -> AsyncIterator[Script]:
     played = Script()
     server = await asyncio.start_server(played._met, "127.0.0.1", 0, limit=1 << 25)
     played.port = server.sockets[0].getsockname()[1]
+    played.server = server
     try:
         yield played
     finally:

@@ -601,7 +601,7 @@ def test_a_stop_does_not_wait_for_the_rest_of_a_body(is_refused_before: bool, ru
         @chsk.on("test/slow")
         async def slow(msg: chansock.EventMsg[Any]) -> int:
             begun.set()
-            while not chsk.endpoint.is_stopping:
+            while not chsk._endpoint.is_stopping:
                 await asyncio.sleep(0)
             for _ in range(20):
                 await asyncio.sleep(0)  # else aiohttp stops before it begins to wait
@@ -615,7 +615,7 @@ def test_a_stop_does_not_wait_for_the_rest_of_a_body(is_refused_before: bool, ru
         async with await Peer.connect(port) as wire, await Peer.connect(port) as other:
             length = [("Content-Length", "100")]
             await wire.send(peer.request("POST", ALICE, length, b"half", host=wire.host))
-            while not (chsk.endpoint.incoming.reading or is_refused_before):
+            while not (chsk._endpoint.incoming.reading or is_refused_before):
                 await asyncio.sleep(0)
             if is_refused_before:
                 assert (await wire.answer()).status == 408

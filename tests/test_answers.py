@@ -20,7 +20,7 @@ class Body:
     def __init__(self, chsk: ChannelSocket) -> None:
         self.chunks: asyncio.Queue[bytes | None] = asyncio.Queue()
         self.task = asyncio.create_task(
-            answer(Request(HEAD), chsk.endpoint, chsk.config, self._read(), self._leave)
+            answer(Request(HEAD), chsk._endpoint, chsk.config, self._read(), self._leave)
         )
 
     async def _read(self) -> AsyncIterator[bytes]:
@@ -71,7 +71,7 @@ def test_the_largest_body_is_refused_where_all_are_too_large(run: Run) -> None:
             assert chsk.stats.refused == {"incoming_full": 1}
             await small.send(None)
             assert await small.status() == 200
-            assert chsk.endpoint.incoming.held == 0
+            assert chsk._endpoint.incoming.held == 0
 
     run(main())
 
@@ -87,7 +87,7 @@ def test_a_body_that_is_refused_is_dropped_before_its_task_goes_on(run: Run) -> 
     async def main() -> None:
         config = Config(max_message_bytes=1000, max_total_incoming_bytes=1000)
         async with ChannelSocket(config) as chsk:
-            large, incoming = Body(chsk), chsk.endpoint.incoming
+            large, incoming = Body(chsk), chsk._endpoint.incoming
             Chunk.freed.clear()
             await large.send(Chunk(b"x" * 300), Chunk(b"x" * 301))
             other = incoming.enter(lambda owner: None, None)
@@ -120,6 +120,6 @@ def test_nothing_is_held_of_a_body_after_its_answer(run: Run) -> None:
             late = Body(chsk)
             await late.send(b"x" * 600)
             assert await late.status() == 408
-            assert (chsk.endpoint.incoming.held, chsk.endpoint.incoming.reading) == (0, set())
+            assert (chsk._endpoint.incoming.held, chsk._endpoint.incoming.reading) == (0, set())
 
     run(main())

@@ -221,7 +221,7 @@ def test_without_a_lifespan_the_first_request_starts_the_channel(run: Run) -> No
         assert (await get(application, "/chsk", "client-id=a&handshake%3F=1"))[0] == 200
         chsk.stop()
         assert (await get(application, "/chsk", "client-id=a&handshake%3F=1"))[0] == 503
-        await chsk.finish(1)
+        await chsk._finish(1)
 
     run(main())
 
@@ -389,10 +389,12 @@ def test_client_scheme_and_proxies_are_those_of_the_scope(run: Run) -> None:
         ]
         proxied: dict[str, Any] = {"client": ["10.0.0.1", 5], "headers": fields}
         believed = (("1.2.3.4", 0), "https", "chat.example")
+        with_host = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host")
+        settings = Config(trusted_proxies=("10.0.0.0/8",), trusted_headers=with_host)
         assert await ask(Config(), **proxied) == (("10.0.0.1", 5), "http", "inner")
-        assert await ask(Config(trusted_proxies=("10.0.0.0/8",)), **proxied) == believed
+        assert await ask(settings, **proxied) == believed
         unix: dict[str, Any] = {"client": None, "server": ["/run/app", None], "headers": fields}
-        assert await ask(Config(), **unix) == believed
+        assert await ask(Config(), **unix) == (("1.2.3.4", 0), "https", "inner")
         assert await ask(Config(), scheme="https") == (None, "https", "localhost")
 
     run(main())

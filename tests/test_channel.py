@@ -93,7 +93,7 @@ def test_one_that_runs_is_not_started_a_second_time() -> None:
     chsk = channel()
     with World(chsk) as world:
         with pytest.raises(ConfigError, match="expected a ChannelSocket that does not run yet"):
-            chsk.start(chsk.clock)
+            chsk._start(chsk._clock)
         assert world.ws(uid="alice").is_open
 
 
@@ -104,8 +104,8 @@ def test_one_whose_handlers_still_end_is_not_started_yet() -> None:
         await chsk.__aenter__()
         chsk.stop()
         with pytest.raises(ConfigError, match=r"does not run yet, got <ChannelSocket stopped"):
-            chsk.start(chsk.clock)
-        await chsk.finish(1)
+            chsk._start(chsk._clock)
+        await chsk._finish(1)
         async with chsk:
             assert chsk.is_started
 

@@ -116,6 +116,14 @@ FAULTS = {
         2,
         "headers: expected a field that is not the connection's, got Upgrade",
     ),
+    ":say/back 1 --proxy=none --transport=ws --header=X-Key:shut": (
+        1,
+        "handshake refused with HTTP 401: Unauthorized request",
+    ),
+    ":say/back --proxy=ftp://p:1": (
+        2,
+        "proxy: expected http://host:port, socks5://host:port or socks5h://host:port, got ftp://",
+    ),
     ":say/back --cafile=no.pem": (
         2,
         "--cafile: expected certificates in 'no.pem', got no such file or directory",
@@ -135,7 +143,10 @@ def test_a_fault_is_one_line_and_a_status(url: str, arguments: str) -> None:
 
 
 def test_a_close_of_the_server_shows_its_words_without_control_characters(url: str) -> None:
-    told = "the server closed the channel, refused 4401: log in again\\u001b[31m"
+    told = (
+        "expected a reply, got the end of the connection (refused 4401: log in again\\u001b[31m); "
+        "the server may or may not have handled the event"
+    )
     asked = send(url, ":fail/refuse", "--timeout=60", "--transport=ws")
     assert asked == (1, "", f"chansock send: {told}\n")
 
@@ -171,7 +182,8 @@ def test_a_url_of_another_kind_is_wrong_usage() -> None:
     assert send("ftp://localhost/chsk", ":a/b") == (
         2,
         "",
-        "chansock send: url: expected ws, wss, http or https, got 'ftp'\n",
+        "chansock send: url: expected a URL like ws://localhost:8000/chsk or https://..., "
+        "got ftp://\n",
     )
 
 

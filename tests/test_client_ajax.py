@@ -17,7 +17,8 @@ from sente_script import (
     until,
 )
 
-from chansock.client import Event, Reason, connect
+from chansock import packers
+from chansock.client import ClientConfig, Event, Reason, connect
 from chansock.errors import ChannelClosed, HandshakeRefused, ReplyError, ReplyTimeout
 from chansock.values import Keyword
 
@@ -26,12 +27,17 @@ def ajax(played, **options):
     return connect(played.url, transport="ajax", client_id="alice/1", **options)
 
 
+# Polls that are answered at once with no event are a second apart, but not past this.
+QUICK = ClientConfig(max_backoff=0.001)
+
+
 DUMMY = "[:chsk/dummy-cb-200 nil]"
 
 
 @scripted
 async def test_polls_are_those_of_sente(played):
-    client = ajax(played, csrf_token="tok123", params={"a": "1", "udt": "forged"})
+    params = {"a": "1", "udt": "forged"}
+    client = ajax(played, config=QUICK, csrf_token="tok123", params=params)
     async with entered(played, client) as entering:
         connection = await played.accept()
         first = await connection.request()
@@ -165,7 +171,7 @@ async def test_post_that_the_server_handled_but_left_unanswered_is_not_sent_agai
         assert await telling is None
         with pytest.raises(ReplyTimeout, match="chsk/timeout"):
             await asking
-        polls.respond(503, "stopping", "Connection: close")
+        polls.respond(500, "broken", "Connection: close")
         again = await played.accept_ajax()
         await until(client, lambda state: state.open)
         assert (await again.request()).method == "GET"
@@ -184,7 +190,7 @@ async def test_post_under_way_when_the_channel_closes_is_not_sent_again(played):
         ]
         for _ in sends:
             await (await played.accept()).request()
-        polls.respond(503, "stopping", "Connection: close")
+        polls.respond(500, "broken", "Connection: close")
         for task in sends:
             with pytest.raises(ChannelClosed):
                 await task
@@ -259,6 +265,8 @@ async def test_post_that_times_out_gives_its_place_back(played):
     async with over_ajax(played, client):
         waits = [asyncio.create_task(client.send("test/n", i, timeout=5)) for i in range(4)]
         held = [await played.accept() for _ in range(4)]
+        for connection in held:
+            await connection.request()
         loop.turn(5)
         results = await asyncio.gather(*waits, return_exceptions=True)
         assert [type(result) for result in results] == [ReplyTimeout] * 4
@@ -335,14 +343,14 @@ async def test_lost_poll_closes_and_comes_back_with_a_handshake(played):
 
 
 @scripted
-async def test_poll_ended_by_503_comes_back_with_a_handshake(played):
+async def test_poll_ended_by_502_comes_back_with_a_handshake(played):
     client = ajax(played)
     async with over_ajax(played, client) as connection:
         await connection.request()
-        connection.respond(503, "going away", "connection: close")
+        connection.respond(502, "going away", "connection: close")
         again = await played.accept()
         assert (await again.request()).query["handshake?"] == "1"
-        assert client.state.reason == Reason("unexpected", 503, "going away")
+        assert client.state.reason == Reason("unexpected", 502, "going away")
 
 
 @scripted
@@ -359,7 +367,7 @@ async def test_unreadable_poll_closes_and_comes_back_with_a_handshake(played):
 
 @scripted
 async def test_handshake_in_answer_to_a_plain_poll_shows_as_a_break(played):
-    client = ajax(played)
+    client = ajax(played, config=QUICK)
     async with over_ajax(played, client) as connection:
         udt = (await connection.request()).query["udt"]
         states = []
@@ -392,7 +400,7 @@ async def test_poll_without_an_answer_is_asked_again_after_ajax_timeout(played):
 
 @scripted
 async def test_a_slow_reader_stops_the_polls_and_loses_nothing(played):
-    client = ajax(played, max_inbox_events=4)
+    client = ajax(played, config=ClientConfig(max_inbox_events=4))
     async with over_ajax(played, client) as connection:
         await connection.request()
         connection.respond(200, "[[[:n/n 0] [:n/n 1] [:n/n 2] [:n/n 3] [:n/n 4]] nil]")
@@ -411,7 +419,7 @@ async def test_a_slow_reader_stops_the_polls_and_loses_nothing(played):
 
 @scripted
 async def test_cookies_are_kept_and_sent_with_every_later_request(played):
-    client = ajax(played, headers={"Cookie": "mine=1"})
+    client = ajax(played, config=QUICK, headers={"Cookie": "mine=1"})
     async with entered(played, client) as entering:
         polls = await played.accept()
         assert (await polls.request()).headers["cookie"] == "mine=1"
@@ -496,6 +504,45 @@ def test_binary_packer_posts_its_bytes_with_the_fields_in_the_query(run):
             assert await asking == "yes"
 
     run(main())
+
+
+@pytest.mark.parametrize(
+    ("packer", "content_type"),
+    [
+        (packers.EDN(), "application/edn"),
+        (packers.JSON(), "application/json"),
+        (packers.Transit(), "application/transit+json"),
+    ],
+)
+@scripted
+async def test_text_is_posted_to_our_server_as_it_is_with_the_fields_in_the_query(
+    played, packer, content_type
+):
+    client = ajax(played, packer=packer, csrf_token="tok123", params={"a": "1"})
+    async with entered(played, client) as entering:
+        polls = await played.accept()
+        udt = (await polls.request()).query["udt"]
+        hello = packer.packet([Keyword("chsk/handshake"), ["alice", None, None]], None)
+        polls.respond(200, hello.decode(), "Content-Type: application/edn")
+        await entering
+        sending = asyncio.create_task(client.send("test/n", "汉字"))
+        posts = await played.accept()
+        request = await posts.request()
+        assert request.headers["content-type"] == content_type
+        assert request.headers["x-csrf-token"] == "tok123"
+        assert packer.unpack(memoryview(request.body)) == (["test/n", "汉字"], None)
+        assert "汉字".encode() in request.body
+        query = request.query
+        assert query.pop("udt").isdecimal()
+        assert query == {
+            "client-id": "alice/1",
+            "raw": "true",
+            "n": f"{udt}-1",
+            "why": "1",
+            "a": "1",
+        }
+        posts.respond(200, DUMMY)
+        await sending
 
 
 @scripted

@@ -12,7 +12,7 @@ from sente_script import turn_until, until
 
 from chansock._fast.dispatch import LATER
 from chansock.channel import ChannelSocket
-from chansock.client import Event, connect
+from chansock.client import ClientConfig, Event, connect
 from chansock.config import Config
 from chansock.errors import ChannelClosed, HandshakeRefused, ReplyError, ReplyTimeout
 from chansock.server import serve
@@ -280,7 +280,7 @@ def test_presence_comes_and_goes_once(run, transport):
 def test_disconnect_by_the_server_is_followed_by_a_new_handshake(run, transport):
     async def main():
         chsk = ChannelSocket(user_id=user)
-        async with meeting(transport, chsk) as client:
+        async with meeting(transport, chsk, backoff=lambda n: 0.0) as client:
             states = []
             client.on_state(states.append)
             chsk.disconnect("alice")
@@ -335,7 +335,10 @@ def test_login_that_ran_out_stops_the_client_until_it_has_a_new_one(run, transpo
         chsk = ChannelSocket(authorize=lambda request: request.params.get("t") in valid)
         async with serve(chsk, port=0) as listener:
             async with connect(
-                listener.url, transport=transport, params=lambda: {"t": token}
+                listener.url,
+                transport=transport,
+                params=lambda: {"t": token},
+                backoff=lambda n: 0.0,
             ) as client:
                 chsk.on("math/double", lambda msg: msg.data * 2)
                 assert await client.send("math/double", 4, timeout=5) == 8
@@ -359,7 +362,10 @@ def test_server_restart_brings_the_client_back(run, transport):
             listener = await stack.enter_async_context(serve(first, port=0))
             port = listener.port
             async with connect(
-                listener.url, transport=transport, headers={"X-User": "alice"}, max_backoff=0.05
+                listener.url,
+                transport=transport,
+                headers={"X-User": "alice"},
+                backoff=lambda n: 0.05,
             ) as client:
                 await client.send("chat/say")
                 await stack.aclose()
@@ -376,7 +382,7 @@ def test_server_restart_brings_the_client_back(run, transport):
 def test_reader_that_stops_is_waited_for_and_loses_nothing(run, transport):
     async def main():
         chsk = ChannelSocket(Config(flush_delay_ajax=0.001), user_id=user)
-        async with meeting(transport, chsk, max_inbox_events=5) as client:
+        async with meeting(transport, chsk, config=ClientConfig(max_inbox_events=5)) as client:
             for i in range(100):
                 chsk.send("alice", "n/n", i)
                 await asyncio.sleep(0)

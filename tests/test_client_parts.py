@@ -5,32 +5,30 @@ from __future__ import annotations
 import asyncio
 import functools
 import http.cookiejar
-import itertools
+import random
 import sys
 import time
 import tracemalloc
 import types
 import urllib.request
+from collections import Counter
 from email.message import Message
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from websockets.exceptions import ProtocolError
-from websockets.frames import Close
 
 from chansock import packers
 from chansock._core.log_limit import LogLimit, call_later
 from chansock._fast.packet import adapt
 from chansock.client.address import Address, Attempt, encode_pairs
-from chansock.client.backoff import Backoff, delay
+from chansock.client.backoff import Backoff, delay, restart_delay
+from chansock.client.batches import LARGE, unpack
+from chansock.client.config import ClientConfig
 from chansock.client.cookies import Jar
-from chansock.client.http import BadResponse, ResponseReader
+from chansock.client.http import BadResponse, Response, ResponseReader
 from chansock.client.inbox import Inbox
-from chansock.client.joiner import PING, TEXT, Joiner, read_close
 from chansock.client.keepalive import KeepAlive
-from chansock.client.link import Settings
+from chansock.client.link import Owner, Settings
 from chansock.client.packets import (
     Event,
     Events,
@@ -38,12 +36,13 @@ from chansock.client.packets import (
     Ping,
     PollTimeout,
     Reply,
+    read_event,
     read_packet,
 )
-from chansock.client.pending import Pending
 from chansock.client.socket import WsLink
 from chansock.client.state import Reason, close_reason, http_reason, said
-from chansock.errors import FrameError
+from chansock.errors import PacketError
+from chansock.values import Keyword
 
 LOG_LIMIT = LogLimit(time.monotonic, call_later)
 
@@ -70,82 +69,66 @@ def test_first_retry_is_at_once_and_health_counts_from_the_handshake():
     assert backoff.next_delay(103.0) == 0.0
 
 
+def test_a_restart_is_tried_twice_within_a_second_each_before_the_backoff():
+    backoff = Backoff(rnd=lambda: 0.5)
+    after_1012 = [backoff.next_delay(0.0, is_restart=True) for _ in range(5)]
+    assert after_1012 == [restart_delay(0.5)] * 2 + [3.0, 6.0, 7.5]
+    backoff.reset()
+    after_a_kill = [backoff.next_delay(0.0)]  # the connection broke, then nobody listens
+    after_a_kill += [backoff.next_delay(0.0, is_restart=True) for _ in range(4)]
+    assert after_a_kill == [0.0] + [restart_delay(0.5)] * 2 + [3.0, 6.0]
+    for rnd in (0.0, 0.999999):
+        assert 0.3 <= Backoff(rnd=lambda rnd=rnd: rnd).next_delay(0.0, is_restart=True) < 1.0
+
+
+def test_ten_thousand_clients_of_a_restarted_server_come_back_spread():
+    rnd = random.Random(16).random
+    backoffs = [Backoff(rnd=rnd) for _ in range(10_000)]
+    at = [0.0] * len(backoffs)
+    for round_ in range(4):  # of a server that stays away
+        for i, backoff in enumerate(backoffs):
+            at[i] += backoff.next_delay(at[i], is_restart=True)
+        spread = Counter(int(when * 10) for when in at)
+        # of a tenth of a second: 1/7 of all, 1/7 at the top of two dice, then ever fewer
+        assert max(spread.values()) <= (1560, 1560, 620, 320)[round_]
+
+
+def test_retry_after_puts_the_next_attempt_off_and_is_spread_too():
+    for rnd, expected in ((0.0, 8.0), (0.5, 9.0)):
+        backoff = Backoff(rnd=lambda rnd=rnd: rnd)
+        assert backoff.next_delay(0.0, is_restart=True, retry_after=8.0) == expected
+    assert Backoff(rnd=lambda: 0.0).next_delay(0.0, retry_after=1e9) == 3600.0
+    assert Backoff(rnd=lambda: 0.0).next_delay(0.0, is_restart=True, retry_after=0.0) == 0.3
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        ("120", 120.0),
+        ("0", 0.0),
+        ("soon", None),
+        ("-5", None),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", 0.0),
+        ("9" * 40, 999_999_999.0),
+    ],
+)
+def test_retry_after_is_read_in_seconds_or_as_a_date(value, seconds):
+    assert Response(503, (("retry-after", value),), b"", True).retry_after == seconds
+    assert Response(503, (), b"", True).retry_after is None
+
+
 # keep-alive
 
 
 def test_ping_is_due_at_a_tick_with_nothing_since_the_one_before():
     alive = KeepAlive()
-    alive.moved()
+    alive.heard()
     assert not alive.tick()  # the first never
     assert alive.tick()
-    alive.moved()  # the ping itself
-    alive.pinged()
-    alive.moved()  # its pong
+    alive.heard()  # the pong
     assert not alive.tick()
     assert alive.tick()
-    alive.moved()
-    alive.pinged()
     assert alive.tick()  # no pong: still nothing since
-
-
-# frames to messages
-
-
-@given(st.binary(max_size=200), st.lists(st.integers(0, 200), max_size=6), st.booleans())
-def test_any_cut_of_a_message_gives_the_message_or_1007(payload, cuts, is_text):
-    joiner = Joiner(1000)
-    edges = [0, *sorted(min(cut, len(payload)) for cut in cuts), len(payload)]
-    parts = [payload[a:b] for a, b in itertools.pairwise(edges)]
-    try:
-        payload.decode()
-        is_utf8 = True
-    except UnicodeDecodeError:
-        is_utf8 = False
-    for _ in range(2):  # the second as the first: nothing is left over
-        *early, last = enumerate(parts)
-        for i, part in early:
-            assert joiner.feed((1 if is_text else 2) if i == 0 else 0, False, part) is None
-        if is_text and not is_utf8:
-            with pytest.raises(FrameError) as caught:
-                joiner.feed(1 if not early else 0, True, last[1])
-            assert caught.value.close_code == 1007
-            return
-        assert joiner.feed((1 if is_text else 2) if not early else 0, True, last[1]) == payload
-
-
-def test_size_limit_is_that_of_the_whole_message():
-    joiner = Joiner(10)
-    assert joiner.feed(2, True, b"x" * 10) == b"x" * 10
-    assert joiner.feed(2, False, b"x" * 9) is None
-    with pytest.raises(FrameError, match="expected at most 10 bytes, got 11") as caught:
-        joiner.feed(0, False, b"xx")
-    assert caught.value.close_code == 1009
-
-
-def test_empty_fragments_hold_nothing():
-    joiner = Joiner(100)
-    assert joiner.feed(1, False, b"he") is None
-    tracemalloc.start()
-    try:
-        for _ in range(20_000):
-            assert joiner.feed(0, False, b"") is None
-        held, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert held < 10_000
-    assert joiner.feed(0, True, b"llo") == b"hello"
-
-
-def test_close_codes_that_may_be_sent_are_those_of_the_websockets_package():
-    for code in range(990, 5010):
-        try:
-            Close(code, "é").check()
-        except ProtocolError:
-            with pytest.raises(FrameError) as caught:
-                read_close(code.to_bytes(2, "big") + "é".encode())
-            assert caught.value.close_code == 1002
-        else:
-            assert read_close(code.to_bytes(2, "big") + "é".encode()) == (code, "é")
 
 
 # reasons
@@ -182,20 +165,75 @@ def test_reasons_name_what_a_close_or_a_status_means():
         ('[:chsk/timeout "2c4461"]', Reply("2c4461", "chsk/timeout")),
         ('["pong" "abc123"]', Reply("abc123", "pong")),
         ('[nil "abc123"]', Reply("abc123", None)),
-        ("[[[:a/b 1] [:a/b]] nil]", Events((Event("a/b", 1), Event("a/b")), ())),
-        ('["chsk/ws-ping" nil]', Events((), ("chsk/ws-ping",))),
-        ("[[] nil]", Events((), ())),
-        ("[nil nil]", Events((), (None,))),
-        ('[[["a/b" 1] (:a/b 1) [:a/b 1 2] []] nil]', None),
+        ("[[[:a/b 1] [:a/b]] nil]", [Event("a/b", 1), Event("a/b")]),
+        ('["chsk/ws-ping" nil]', [None]),
+        ("[[] nil]", []),
+        ("[nil nil]", [None]),
+        ('[[["a/b" 1] (:a/b 1) [:a/b 1 2] []] nil]', [None] * 4),
     ],
 )
 def test_packets_mean_what_they_mean_to_sentes_client(text, inbound):
     got = read_packet(*packers.EDN().unpack(text.encode()))
-    if inbound is None:
+    if isinstance(inbound, list):
         assert isinstance(got, Events)
-        assert (len(got.events), len(got.dropped)) == (0, 4)
+        assert [read_event(item) for item in got.items] == inbound
     else:
         assert got == inbound
+
+
+EDN = adapt(packers.EDN())
+FILL = "x" * LARGE
+
+
+@pytest.mark.parametrize(
+    "items",
+    [
+        "[:a/b 1] [:a/b]",
+        "[:a/b 1][:a/b]",
+        '  [:a/b [[1] [2]]] , [:a/c "]] nil]"] ; said [\n [:a/b {:k #{1}}]',
+        "[:bare] [] [1 2 3] (:a/b 1)",
+    ],
+)
+@pytest.mark.parametrize("frame", ["[[{} {}] nil]", " [ [{} {}], nil ] ", "[[{} {}]nil]\n"])
+def test_a_large_batch_is_read_item_by_item_as_it_is_read_whole(items, frame):
+    large = frame.format(items, f'[:fill/it "{FILL}"]').encode()
+    inbound = unpack(EDN, large)
+    assert not inbound.is_whole
+    assert list(inbound.items) == EDN.unpack(memoryview(large))[0]
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        f'[[[1] "{FILL}"] "2c4461"]',  # a reply
+        f'[[:chsk/handshake ["u" nil "{FILL}"]] nil]',
+        f'["{FILL}" "2c4461"]',
+        f'[[[:a/b "{FILL}"]] nil extra]',
+        "[[[:a/b 1]] nil]",
+    ],
+)
+def test_what_is_no_large_batch_is_read_whole(packet):
+    packet = packet.encode()
+    assert unpack(EDN, packet) == read_packet(*EDN.unpack(memoryview(packet)))
+    json = adapt(packers.JSON())
+    batch = json.batch([json.fragment(("a/b", FILL))])
+    assert unpack(json, batch) == Events([["a/b", FILL]])
+
+
+@pytest.mark.parametrize(
+    ("broken", "got"),
+    [
+        ("[:a/b 1] [:a/b )] [:a/b 2]", "at byte"),
+        ("[:a/b 1] ] [:a/b 2]", "expected `] nil]` at byte"),
+        ('[:a/b 1] "', "at byte"),
+    ],
+)
+def test_a_fault_in_a_large_batch_is_found_where_it_stands(broken, got):
+    items = unpack(EDN, f'[[[:fill/it "{FILL}"] {broken}] nil]'.encode()).items
+    assert next(items)[0] == "fill/it"
+    assert next(items) == [Keyword("a/b"), 1]
+    with pytest.raises(PacketError, match=got):
+        list(items)
 
 
 # URLs and requests
@@ -230,7 +268,8 @@ def test_parameters_are_written_as_encode_uri_component_does():
 
 def test_own_query_of_the_url_stays_in_front():
     attempt = Attempt(Address.parse("ws://h/chsk?room=7"), "c", None, (("a", "1"),), (), Jar())
-    assert attempt.ws_url() == "ws://h/chsk?room=7&a=1&client-id=c&why=1"
+    upgrade = attempt.upgrade("key").split(b"\r\n")[0]
+    assert upgrade == b"GET /chsk?room=7&a=1&client-id=c&why=1 HTTP/1.1"
     get = attempt.get(5, wants_handshake=True).split(b"\r\n")[0]
     assert get == b"GET /chsk?room=7&udt=5&client-id=c&handshake%3F=1&a=1 HTTP/1.1"
     post = attempt.post_form(5, "4-1", b"[[:a/b] nil]").split(b"\r\n")[0]
@@ -402,49 +441,34 @@ def test_a_body_in_small_pieces_holds_its_bytes_alone():
 # sockets
 
 
-class Wire:
-    """What a WebSocket's transport is to WsLink: it writes down what is sent."""
-
-    is_close_frame_sent = is_disconnected = False
-
-    def __init__(self) -> None:
-        self.sent = []
-        self.response = types.SimpleNamespace(headers=Message())
-        self.response.headers.getall = lambda name, default: default
-
-    def send(self, kind, payload):
-        self.sent.append(payload)
-
-    def send_pong(self, payload):
-        self.sent.append(payload)
-
-    async def wait_disconnected(self):
-        await asyncio.get_running_loop().create_future()
-
-
 def test_a_server_that_pings_and_does_not_read_makes_no_pongs_pile_up():
     async def main():
-        wire = Wire()
-        owner = types.SimpleNamespace(opened=lambda *_: None, received=lambda *_: None)
+        sent = []
+        ws = types.SimpleNamespace(
+            can_send=True,
+            send=lambda kind, payload: sent.append(payload),
+            set_reading=lambda on: None,
+        )
+        owner = Owner(opened=lambda *_: None, received=lambda *_: None, would_fill=None)
         attempt = Attempt(Address.parse("ws://h/"), "c", None, (), (), Jar())
-        settings = Settings(packer=adapt(packers.EDN()), ws_ping_interval=None)
-        link = WsLink(attempt, settings, owner, Pending())
-        link.connected(wire)
-        link.frame(TEXT, True, b'[[:chsk/handshake ["u" nil]] nil]')
-        link.frame(PING, True, b"0")
-        link.frame(TEXT, True, b"[:chsk/ws-ping nil]")
-        assert wire.sent == [b"0", b"[[:chsk/ws-pong] nil]"]
-        wire.sent.clear()
-        link.can_write(False)
+        config = ClientConfig(ws_ping_interval=None)
+        link = WsLink(attempt, Settings(packer=adapt(packers.EDN()), config=config), owner)
+        link.upgraded(ws, [])
+        link.message(b'[[:chsk/handshake ["u" nil]] nil]')
+        link.ping(b"0")
+        link.message(b"[:chsk/ws-ping nil]")
+        assert sent == [b"0", b"[[:chsk/ws-pong] nil]"]
+        sent.clear()
+        link.set_room(False)
         for number in range(100):
-            link.frame(PING, True, b"%d" % number)
-            link.frame(TEXT, True, b"[:chsk/ws-ping nil]")
-        assert wire.sent == []
-        link.can_write(True)
-        assert wire.sent == [b"99"]
-        link.can_write(False)
-        link.can_write(True)
-        assert wire.sent == [b"99"]
+            link.ping(b"%d" % number)
+            link.message(b"[:chsk/ws-ping nil]")
+        assert sent == []
+        link.set_room(True)
+        assert sent == [b"99"]
+        link.set_room(False)
+        link.set_room(True)
+        assert sent == [b"99"]
 
     asyncio.run(main())
 
@@ -452,10 +476,14 @@ def test_a_server_that_pings_and_does_not_read_makes_no_pongs_pile_up():
 # inbox
 
 
+def inbox_of(limit, set_reading, **options):
+    return Inbox(limit, set_reading, LOG_LIMIT, **{"max_bytes": 1 << 26, **options})
+
+
 def test_reading_stops_where_few_events_hold_much():
     async def main():
         reading = []
-        inbox = Inbox(100, reading.append, LOG_LIMIT, max_bytes=10_000)
+        inbox = inbox_of(100, reading.append, max_bytes=10_000)
         assert not inbox.would_fill(1)
         inbox.put([Event("a/b", "x" * 6000)])
         assert reading == []
@@ -465,8 +493,9 @@ def test_reading_stops_where_few_events_hold_much():
         await inbox.get()
         assert reading == [False]
         await inbox.get()
+        await asyncio.sleep(0)  # the next slice sees that the batch was read to its end
         assert reading == [False, True]
-        inbox.handlers["a/b"] = lambda event: None
+        inbox.handlers.add("a/b", lambda event: None)
         inbox.put([Event("a/b", "x" * 60_000)])
         assert reading == [False, True]
 
@@ -481,7 +510,7 @@ def test_events_are_handed_to_many_readers_without_a_search():
         looks += kind == "c_call" and called.__name__ == "done"
 
     async def main():
-        inbox = Inbox(10_000, lambda on: None, LOG_LIMIT)
+        inbox = inbox_of(10_000, lambda on: None)
         readers = [asyncio.create_task(inbox.get()) for _ in range(300)]
         await asyncio.sleep(0)
         sys.setprofile(profile)
@@ -498,13 +527,14 @@ def test_events_are_handed_to_many_readers_without_a_search():
 def test_reading_stops_at_the_limit_and_goes_on_at_half():
     async def main():
         reading = []
-        inbox = Inbox(4, reading.append, LOG_LIMIT)
+        inbox = inbox_of(4, reading.append)
         inbox.put([Event("a/b", i) for i in range(3)])
         assert reading == []
         inbox.put([Event("a/b", 3), Event("a/b", 4)])
         assert reading == [False]
         assert [(await inbox.get()).data for _ in range(2)] == [0, 1]
         assert reading == [False]
+        await asyncio.sleep(0)
         assert (await inbox.get()).data == 2
         assert reading == [False, True]
         assert [(await inbox.get()).data for _ in range(2)] == [3, 4]
@@ -516,14 +546,14 @@ def test_events_behind_a_coroutine_count_as_waiting():
     async def main():
         reading = []
         gate = asyncio.Event()
-        inbox = Inbox(2, reading.append, LOG_LIMIT)
+        inbox = inbox_of(2, reading.append)
         done = []
 
         async def slow(event):
             await gate.wait()
             done.append(event.data)
 
-        inbox.handlers["a/b"] = slow
+        inbox.handlers.add("a/b", slow)
         inbox.put([Event("a/b", i) for i in range(3)])
         assert (reading, done) == ([False], [])
         gate.set()
@@ -536,7 +566,7 @@ def test_events_behind_a_coroutine_count_as_waiting():
 
 def test_two_readers_share_the_events_and_both_end():
     async def main():
-        inbox = Inbox(100, lambda on: None, LOG_LIMIT)
+        inbox = inbox_of(100, lambda on: None)
         got = []
 
         async def read():
@@ -561,12 +591,12 @@ def test_two_readers_share_the_events_and_both_end():
 
 def test_handler_may_end_the_client_that_called_it():
     async def main():
-        inbox = Inbox(100, lambda on: None, LOG_LIMIT)
+        inbox = inbox_of(100, lambda on: None)
 
         async def leave(event):
             await inbox.stop()
 
-        inbox.handlers["a/b"] = leave
+        inbox.handlers.add("a/b", leave)
         inbox.put([Event("a/b"), Event("a/b")])
         with pytest.raises(StopAsyncIteration):
             await inbox.get()

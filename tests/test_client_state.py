@@ -21,7 +21,7 @@ from sente_script import (
     until,
 )
 
-from chansock.client import Reason, State, connect
+from chansock.client import ClientConfig, Reason, State, connect
 from chansock.errors import ChannelClosed, ConfigError, ReplyError, ReplyTimeout
 
 
@@ -366,11 +366,11 @@ async def test_backoff_is_asked_from_the_second_attempt_on(played):
     client = client_of(played, "ajax", backoff=lambda n: asked.append(n) or 0.0)
     async with over_ajax(played, client) as connection:
         await connection.request()
-        connection.respond(503, "stopping", "Connection: close")
+        connection.respond(500, "broken", "Connection: close")
         for _ in range(3):
             connection = await played.accept()
             await connection.request()
-            connection.respond(503, "stopping", "Connection: close")
+            connection.respond(500, "broken", "Connection: close")
         await played.accept_ajax()
         await until(client, lambda state: state.open)
         assert asked == [2, 3, 4]
@@ -382,10 +382,10 @@ async def test_backoff_that_gives_no_wait_is_logged_and_sentes_is_taken(played, 
     client = client_of(played, "ajax", backoff=lambda _: given)
     async with over_ajax(played, client) as connection:
         await connection.request()
-        connection.respond(503, "stopping", "Connection: close")
+        connection.respond(500, "broken", "Connection: close")
         connection = await played.accept()
         await connection.request()
-        connection.respond(503, "stopping", "Connection: close")
+        connection.respond(500, "broken", "Connection: close")
         await until(client, lambda state: state.retry_at is not None)
     assert "backoff: expected seconds, 0 or more, got" in caplog.text
 
@@ -398,7 +398,7 @@ def test_backoff_that_is_no_function_is_refused():
 @scripted_in_turned_time
 async def test_without_a_ping_interval_nothing_is_pinged(played):
     loop = asyncio.get_running_loop()
-    client = client_of(played, "ws", ws_ping_interval=None)
+    client = client_of(played, "ws", config=ClientConfig(ws_ping_interval=None))
     async with over_ws(played, client) as connection:
         for _ in range(6):
             loop.turn(10.0)

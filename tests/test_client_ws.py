@@ -18,11 +18,12 @@ from sente_script import (
     over_ws,
     script,
     scripted,
+    turns,
     until,
 )
 
-from chansock.client import Event, Reason, connect
-from chansock.errors import ChannelClosed, EdnEncodeError, InvalidEvent, ReplyError, ReplyTimeout
+from chansock.client import ClientConfig, Event, Reason, connect
+from chansock.errors import ChannelClosed, EncodeError, InvalidEvent, ReplyError, ReplyTimeout
 from chansock.values import Keyword
 
 # what neither `send` nor `on` takes
@@ -159,7 +160,7 @@ async def test_what_cannot_be_sent_raises_and_sends_nothing(played):
         for bad in ("5", float("nan"), True, -1, -0.5, 0, b"5"):
             with pytest.raises(InvalidEvent, match="timeout: expected a positive number"):
                 await client.send("chat/say", 1, timeout=bad)
-        with pytest.raises(EdnEncodeError):
+        with pytest.raises(EncodeError):
             await client.send("chat/say", object())
         await client.send("chat/say", 1)
         assert (await connection.frame()).text == "[[:chat/say 1] nil]"
@@ -171,24 +172,61 @@ def test_id_that_no_event_can_have_gets_no_handler(bad):
         connect("ws://h/chsk").on(bad)
 
 
-def test_second_handler_of_an_id_is_refused_called_or_decorating():
-    client = connect("ws://h/chsk")
-    first, second = client.on("chat/said"), client.on("chat/said")
-    first(print)
-    with pytest.raises(InvalidEvent, match="expected one handler for 'chat/said', got a second"):
-        second(repr)
-    for again in (print, repr):
-        with pytest.raises(InvalidEvent, match="got a second"):
-            client.on("chat/said", again)
+@scripted
+async def test_an_id_has_several_handlers_and_a_catch_all_comes_last(played):
+    client = ws(played)
+    got = []
+    client.on("*", lambda event: got.append(("any", event.id)))
+
+    @client.on("chat/a")
+    async def first(event):
+        await asyncio.sleep(0)
+        got.append(("first", event.data))
+
+    @client.once("chat/a")
+    def once(event):
+        got.append(("once", event.data))
+
+    @client.on("chat/a")
+    def fails(event):
+        raise RuntimeError("of one handler, which costs the others nothing")
+
+    client.on("chsk/state", lambda event: None)
+    done = asyncio.Event()
+    client.once("chat/b")(lambda event: done.set())
+    async with over_ws(played, client) as connection:
+        connection.send("[[[:chat/a 1] [:chat/a 2] [:chat/b] [:chat/b]] nil]")
+        await done.wait()
+        await turns()
+        assert got == [
+            ("first", 1),
+            ("once", 1),
+            ("any", "chat/a"),
+            ("first", 2),
+            ("any", "chat/a"),
+            ("any", "chat/b"),
+            ("any", "chat/b"),
+        ]
 
 
-def test_handler_that_cannot_be_called_is_refused():
+@pytest.mark.parametrize(
+    ("handler", "got"),
+    [
+        (5, "got 5"),
+        (lambda: None, r"got <lambda>\(\)"),
+        (lambda a, b: None, r"got <lambda>\(a, b\)"),
+    ],
+)
+def test_handler_that_cannot_be_called_with_one_argument_is_refused(handler, got):
     client = connect("ws://h/chsk")
-    with pytest.raises(TypeError, match="expected a handler for 'chat/said', got 5"):
-        client.on("chat/said", 5)
-    with pytest.raises(TypeError, match="expected a handler for 'state', got 5"):
-        client.on_state(5)
-    client.on("chat/said", print)  # the id is still free
+    form = r"like def handler\(event\): \.\.\., "
+    for add in (client.on, client.once):
+        with pytest.raises(TypeError, match=f"for 'chat/said', {form}{got}"):
+            add("chat/said", handler)
+    form = r"like def handler\(state\): \.\.\., "
+    with pytest.raises(TypeError, match=f"for 'state', {form}{got}"):
+        client.on_state(handler)
+    client.on("chat/said", print)
 
 
 @scripted
@@ -278,7 +316,7 @@ def test_a_packet_that_cannot_be_read_closes_with_1007_and_the_client_comes_back
                 closing = await connection.frame()
                 assert closing.opcode == CLOSE
                 assert closing.payload == b"\x03\xefa packet that cannot be read"
-                with pytest.raises(ChannelClosed, match=r"before a reply came \(unexpected 1007: "):
+                with pytest.raises(ChannelClosed, match=r"got the end .* \(unexpected 1007: "):
                     await asking
                 assert not client.state.open
                 reason = client.state.reason
@@ -354,7 +392,7 @@ async def test_fragments_are_joined_with_a_ping_between_them(played):
 )
 @scripted
 async def test_what_breaks_rfc_6455_is_answered_with_its_close_code(played, bytes_, code):
-    client = ws(played, max_message_bytes=1000)
+    client = ws(played, config=ClientConfig(max_message_bytes=1000))
     async with over_ws(played, client) as connection:
         connection.writer.write(bytes_)
         sent = await connection.frame()
@@ -435,7 +473,7 @@ async def test_disconnect_ends_a_wait_for_a_reply_at_once(played):
 @pytest.mark.slow
 @scripted
 async def test_a_slow_reader_stops_the_socket_and_loses_nothing(played):
-    client = ws(played, max_inbox_events=10)
+    client = ws(played, config=ClientConfig(max_inbox_events=10))
     async with over_ws(played, client) as connection:
         filler = "x" * 10_000
         count = 2_000  # 20 MB: more than the kernel holds between the two

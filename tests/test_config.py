@@ -1,6 +1,7 @@
 """Config and the constructor: what cannot be is told where it is set."""
 
 import math
+import re
 
 import pytest
 
@@ -100,3 +101,31 @@ def test_the_constructor_names_what_it_cannot_take(args, kwargs, words):
 def test_a_path_that_no_request_can_have_is_refused(path):
     with pytest.raises(ConfigError, match="path"):
         serve(ChannelSocket(), path=path)
+
+
+@pytest.mark.parametrize(
+    ("settings", "given", "nearest"),
+    [
+        (Config, {"max_theads": 3}, "'max_threads'"),
+        (Config, {"allowed_origin": ("*",)}, "'allowed_origins'"),
+        (Compression, {"window_bit": 12}, "'window_bits'"),
+        (Config, {"colour": "red"}, "a setting of Config"),
+    ],
+)
+def test_a_setting_that_does_not_exist_is_refused_with_the_nearest_name(settings, given, nearest):
+    (name,) = given
+    with pytest.raises(ConfigError, match=f"expected {nearest}, got '{name}'"):
+        settings(**given)
+
+
+def test_what_cannot_be_called_is_refused_where_it_is_registered():
+    chsk = ChannelSocket()
+    for register, form in (
+        (lambda: chsk.on("chat/say", 5), "def handler(msg)"),
+        (lambda: chsk.on_error(5), "def handler(msg, error)"),
+        (lambda: chsk.middleware(5), "middleware(msg, call_next)"),
+    ):
+        with pytest.raises(TypeError, match=re.escape(form)):
+            register()
+    with pytest.raises(ConfigError, match="user_id: expected a function"):
+        ChannelSocket(user_id=5)

@@ -27,7 +27,7 @@ from differential import (
     read,
 )
 
-from chansock import EdnEncodeError
+from chansock import EncodeError
 
 pytestmark = pytest.mark.slow
 
@@ -150,7 +150,7 @@ def check_theirs(bulk: Bulk, kind: str, seed: int) -> int:
                 again = packer.batch([packer.fragment(("a/b", data))])
             else:
                 again = packer.packet(data, cb_id)
-        except EdnEncodeError as error:
+        except EncodeError as error:
             is_deeper = "at most 500" in error.message  # by one level than it came
             is_large = kind == "json" and error.message.endswith("got int")  # past 2^53
             if not is_deeper and not is_large:

@@ -8,6 +8,7 @@ import pytest
 
 from chansock import ALL, LATER, ChannelClosed, ChannelSocket, Config, InvalidEvent, Keyword
 from chansock._fast.fanout import Fragment
+from chansock.errors import ReplyError
 from chansock.packers import EDN
 from chansock.testing import World, user_id
 
@@ -21,7 +22,7 @@ def chsk():
 
 @pytest.fixture
 def world(chsk):
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         yield world
 
 
@@ -126,7 +127,7 @@ def test_a_reply_that_cannot_be_written_is_the_handlers_failure(chsk, world, tra
     reply = connect(world, transport).ask("t/e")
     world.turn()
     assert reply.value == "chsk/error"
-    assert "EdnEncodeError" in caplog.text
+    assert "EncodeError" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -153,7 +154,7 @@ def test_of_two_replies_at_once_there_is_one():
     kept = []
     chsk = ChannelSocket(user_id=user_id, packer=EDN(default=answers_itself))
     chsk.on("t/e", lambda msg: kept.append(msg) or LATER)
-    with World(chsk) as own:
+    with World(chsk, raise_handler_errors=False) as own:
         client = connect(own, "ws")
         client.ask("t/e")
         before = len(client.transport.written)
@@ -167,7 +168,7 @@ def test_replies_within_a_reply_are_each_their_own():
     chsk = ChannelSocket(user_id=user_id, packer=EDN(default=lambda value: kept.pop().reply("in")))
     chsk.on("t/later", lambda msg: kept.append(msg) or LATER)
     chsk.on("t/e", lambda msg: [object(), object(), "out"])
-    with World(chsk) as own:
+    with World(chsk, raise_handler_errors=False) as own:
         clients = [connect(own, "ws") for _ in range(3)]
         replies = [client.ask("t/later") for client in clients[:2]]
         replies.append(clients[2].ask("t/e"))
@@ -189,7 +190,7 @@ def test_a_packer_that_gives_no_bytes_for_a_reply_is_the_handlers_failure():
     chsk = ChannelSocket(user_id=user_id, packer=Packs())
     chsk.on("t/e", lambda msg: "nothing")
     chsk.on_error(lambda msg, error: failures.append(type(error)))
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         client = connect(world, "ws")
         client.feed('[[:t/e 1] "cb"]')
         assert client.transport.written[-1] == b'[:chsk/error "cb"]'
@@ -303,7 +304,7 @@ def test_past_max_inbox_events_the_socket_is_not_read_and_nothing_is_lost():
         await asyncio.sleep(1)
         seen.append(msg.data)
 
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         client = connect(world, "ws")
         for number in range(12):
             client.send("t/slow", number)
@@ -323,7 +324,7 @@ def test_past_max_inbox_bytes_the_socket_is_not_read():
         await asyncio.sleep(1)
         seen.append(len(msg.data))
 
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         client = connect(world, "ws")
         for _ in range(5):
             client.send("t/slow", "x" * 400)
@@ -341,7 +342,7 @@ def test_posts_wait_for_room_then_get_503_and_nothing_of_them_was_taken():
         seen.append(msg.data)
         await asyncio.sleep(1000)
 
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         client = connect(world, "ajax")
         replies = [client.send("t/never", number) for number in range(5)]
         assert [reply.status for reply in replies] == [200, 200, None, None, 503]
@@ -359,7 +360,7 @@ def test_posts_that_wait_for_room_are_taken_in_order_when_there_is_some():
         await asyncio.sleep(1)
         seen.append(msg.data)
 
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         client = connect(world, "ajax")
         for number in range(4):
             client.send("t/slow", number)
@@ -382,7 +383,7 @@ def test_a_post_does_not_overtake_those_that_wait_for_room():
             # Room was made in this turn, and 2 is let in at its end.
             client.send("t/quick", 3)
 
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         client = connect(world, "ajax")
         for number, event_id in enumerate(["t/slow", "t/quick", "t/quick"]):
             client.send(event_id, number)
@@ -399,7 +400,7 @@ def test_posts_without_a_session_are_bounded_too():
         seen.append(msg.data)
         await asyncio.sleep(1000)
 
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         client = connect(world, "ajax", is_polling=False)
         world.advance(6)  # its grace is over: no session
         replies = [client.ask("t/never", number) for number in range(5)]
@@ -411,7 +412,7 @@ def test_posts_without_a_session_are_bounded_too():
 def test_past_max_connections_a_post_without_a_session_gets_503():
     chsk = ChannelSocket(Config(max_connections=2), user_id=user_id)
     chsk.on("t/later", lambda msg: LATER)
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         connect(world, "ws")
         stray = connect(world, "ajax", is_polling=False)
         world.advance(6)
@@ -424,7 +425,7 @@ def test_later_posts_hold_their_room_until_they_are_answered():
     kept = []
     chsk.on("t/later", lambda msg: kept.append(msg) or LATER)
     chsk.on("t/e", lambda msg: "room")
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         client = connect(world, "ajax")
         client.ask("t/later")
         waiting = client.ask("t/e")
@@ -439,7 +440,7 @@ def test_later_events_of_a_socket_hold_no_room():
     chsk = ChannelSocket(Config(max_inbox_events=1), user_id=user_id)
     chsk.on("t/later", lambda msg: LATER)
     chsk.on("t/e", lambda msg: "room")
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         client = connect(world, "ws")
         client.ask("t/later")
         reply = client.ask("t/e")
@@ -459,7 +460,7 @@ def test_a_callback_id_that_cannot_be_written_costs_only_its_reply(is_async):
         seen.append(msg.data)
 
     chsk.on("t/e", wait if is_async else lambda msg: seen.append(msg.data))
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         client = connect(world, "ws")
         for _ in range(5):
             client.feed(BAD_CB_ID)
@@ -488,7 +489,7 @@ def test_a_handler_is_not_blamed_for_a_callback_id_that_cannot_be_written(answer
         "coroutine": wait,
     }
     chsk.on("t/e", handlers[answers])
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         client = connect(world, "ws")
         for _ in range(5):
             client.feed(BAD_CB_ID)
@@ -603,7 +604,7 @@ def test_a_post_that_found_no_room_is_not_overtaken_by_those_behind_it():
         while not gate:
             await asyncio.sleep(1)
 
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         client = connect(world, "ajax", is_polling=False)
         client.shake_hands("77")
         client.is_polling = True
@@ -623,7 +624,7 @@ def test_a_post_that_found_no_room_is_not_overtaken_by_those_behind_it():
 
 
 def test_sends_of_a_thread_that_come_too_late_for_the_stop_are_counted_lost(chsk):
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         connect(world, "ws")
         for to in ("a", ALL):
             thread = threading.Thread(target=chsk.send, args=(to, "t/e"))
@@ -644,7 +645,7 @@ def test_a_send_that_comes_too_late_for_the_stop_empties_no_outbox_but_its_own()
             count += 1
 
         chsk = ChannelSocket(user_id=user_id)
-        with World(chsk) as world:
+        with World(chsk, raise_handler_errors=False) as world:
             connect(world, "ws")
             for number in range(others):
                 world.ws(uid=number)
@@ -669,9 +670,30 @@ def test_an_unclaimed_event_is_counted_warned_of_once_and_answered(chsk, world, 
     client = connect(world, transport)
     replies = [client.ask("t/unknown") for _ in range(3)]
     world.turn()
-    assert [reply.value for reply in replies] == ["chsk/error"] * 3
+    assert [reply.value for reply in replies] == [["chsk/error", "unclaimed"]] * 3
     assert chsk.stats.unclaimed == 3
     assert caplog.text.count("unclaimed_event") == 1
+
+
+@BOTH
+def test_a_client_can_tell_an_unclaimed_event_from_a_handler_that_failed(chsk, world, transport):
+    @chsk.on("t/fails")
+    def fail(msg):
+        raise RuntimeError
+
+    client = connect(world, transport)
+    for event_id, reason in (("t/unknown", "unclaimed"), ("t/fails", None)):
+        with pytest.raises(ReplyError) as caught:
+            client.send(event_id, timeout=5)
+        assert caught.value.reason == reason
+
+
+@BOTH
+def test_to_sentes_clients_an_unclaimed_event_is_the_error_that_they_know(world, transport):
+    client = connect(world, transport, params={"why": "0"})
+    reply = client.ask("t/unknown")
+    world.turn()
+    assert reply.value == Keyword("chsk/error")
 
 
 def test_the_iterator_gets_what_no_handler_claims_and_can_reply(chsk, world):
@@ -700,7 +722,7 @@ def test_a_full_iterator_stops_the_reading_and_drops_nothing():
             seen.append(msg.data)
             await asyncio.sleep(1)
 
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         task = world.loop.create_task(read())
         world.turn()
         client = connect(world, "ws")
@@ -723,7 +745,7 @@ def test_what_a_reader_leaves_behind_is_unclaimed_and_holds_no_room():
             break
 
     chsk.on("t/known", lambda msg: "room")
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         task = world.loop.create_task(read())
         world.turn()
         client = connect(world, "ws")
@@ -731,7 +753,8 @@ def test_what_a_reader_leaves_behind_is_unclaimed_and_holds_no_room():
         last = client.ask("t/known")
         world.advance(5)
         assert task.done()
-        assert [reply.value for reply in replies] == ["read", "chsk/error", "chsk/error"]
+        unclaimed = ["chsk/error", "unclaimed"]
+        assert [reply.value for reply in replies] == ["read", unclaimed, unclaimed]
         assert last.value == "room"
         assert chsk.stats.unclaimed == 2
 
@@ -740,7 +763,7 @@ def test_two_iterators_share_the_events_and_both_end(chsk):
     async def read():
         return [msg.data async for msg in chsk]
 
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         tasks = [world.loop.create_task(read()) for _ in range(2)]
         world.turn()
         client = connect(world, "ws")
@@ -754,7 +777,7 @@ def test_the_iterator_ends_when_the_channel_stops(chsk):
     async def read():
         return [msg.data async for msg in chsk]
 
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         task = world.loop.create_task(read())
         world.turn()
         connect(world, "ws").send("t/unknown", 1)
@@ -870,7 +893,7 @@ def test_an_event_larger_than_the_backlog_limit_raises(chsk, world):
 def test_send_before_start_and_after_stop_raises(chsk):
     with pytest.raises(ChannelClosed, match="not started"):
         chsk.send("a", "t/e")
-    with World(chsk):
+    with World(chsk, raise_handler_errors=False):
         pass
     with pytest.raises(ChannelClosed, match="stopped"):
         chsk.send("a", "t/e")

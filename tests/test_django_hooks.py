@@ -311,6 +311,7 @@ def test_a_session_that_cannot_be_read_stays(
     ada.save()
     with override_settings(SESSION_ENGINE="nowhere"):
         world.turn()
+    assert isinstance(world.errors.pop(), ModuleNotFoundError)
     assert one[0].is_open
     assert any(record.getMessage().startswith("session_unread uid=") for record in caplog.records)
     world.advance(1)  # it is looked at again

@@ -1,4 +1,4 @@
-"""docs/limits.md: every limit of Config is in its tables, with the default that holds."""
+"""docs/limits.md: every limit is in its tables, with the default that holds."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from dataclasses import fields
 
 from dist_content import ROOT
 
-from chansock import Config
+from chansock import ClientConfig, Config
 from chansock._core import log_limit
 
 TEXT = (ROOT / "docs" / "limits.md").read_text(encoding="utf-8")
-ROWS = dict(re.findall(r"^\| `(\w+)` \| ([^|]+) \|", TEXT, re.MULTILINE))
+SERVER, CLIENTS = TEXT.split("## In the clients")
+ROWS, CLIENT_ROWS = (
+    dict(re.findall(r"^\| `([a-z_]+)` \| ([^|]+) \|", text, re.MULTILINE))
+    for text in (SERVER, CLIENTS)
+)
 UNITS = {"": 1, " KiB": 1024, " MiB": 1024 * 1024}
 # No limits: how messages travel, how long they are gathered, and whom to believe.
 OTHERS = {
@@ -20,6 +24,7 @@ OTHERS = {
     "compression",
     "flush_delay_ajax",
     "flush_delay_ws",
+    "trusted_headers",
     "trusted_proxies",
 }
 
@@ -40,6 +45,14 @@ def test_each_row_has_the_default() -> None:
     config = Config()
     assert {name: value_of(text) for name, text in ROWS.items()} == {
         name: getattr(config, name) for name in ROWS
+    }
+
+
+def test_each_row_of_the_clients_has_the_default() -> None:
+    limits = {field.name for field in fields(ClientConfig) if field.name.startswith("max_")}
+    assert set(CLIENT_ROWS) == limits - {"max_backoff"}
+    assert {name: value_of(text) for name, text in CLIENT_ROWS.items()} == {
+        name: getattr(ClientConfig(), name) for name in CLIENT_ROWS
     }
 
 

@@ -11,7 +11,7 @@ from dist_content import ROOT
 from test_docs_edn import NAMES
 
 from chansock import packers
-from chansock.errors import EdnEncodeError
+from chansock.errors import EncodeError
 
 DOCUMENT = ROOT / "docs" / "packers.md"
 TEXT = DOCUMENT.read_text(encoding="utf-8")
@@ -56,7 +56,7 @@ def test_a_cell_tells_what_arrives(name: str, text: str, arrives: str, is_gzippe
             lambda: packer.packet([value], None),
             lambda: packer.fragment(("a/b", {"k": value})),
         ):
-            with pytest.raises(EdnEncodeError):
+            with pytest.raises(EncodeError):
                 write()
         return
     expected = value if arrives == "=" else eval(arrives.strip("`"), dict(NAMES))

@@ -40,7 +40,7 @@ def status(chsk: ChannelSocket, *fields: tuple[str, str], **params: str) -> int:
 
 
 def test_all_snippets_are_found() -> None:
-    assert len(SNIPPETS) == TEXT.count("```python") == 7
+    assert len(SNIPPETS) == TEXT.count("```python") == 8
 
 
 @pytest.mark.parametrize(("login", "expected"), [("s3cr3t", 101), ("other", 401), ("", 401)])
@@ -93,10 +93,15 @@ def test_the_table_of_any_origin(
     fields = [("Host", "example.com"), ("Origin", "https://evil.example"), *fields]
     with testing.World(chsk):
         asked = Request.from_fields(method, "/chsk?client-id=a", fields)
-        found = chsk.endpoint.admit(asked, is_upgrade=is_upgrade)
+        found = chsk._endpoint.admit(asked, is_upgrade=is_upgrade)
         assert (found.status if isinstance(found, Response) else 200) == expected
         if expected == 403:
             assert "refused with `403` `Unauthorized origin`" in TEXT
+
+
+def test_behind_a_proxy_the_default_fields_are_those_of_the_text() -> None:
+    config = names("Behind a proxy")["chsk"].config
+    assert config.trusted_headers == Config().trusted_headers
 
 
 def test_csrf_tokens() -> None:

@@ -16,15 +16,15 @@ import pytest
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from chansock import edn
-from chansock.edn import EdnEncodeError, Keyword, StrDict
+from chansock.edn import EncodeError, Keyword, StrDict
 
 
 def written(value: object, **options: Any) -> str:
     return edn.dumps(value, **options).decode()
 
 
-def refusal(value: object) -> EdnEncodeError:
-    with pytest.raises(EdnEncodeError) as caught:
+def refusal(value: object) -> EncodeError:
+    with pytest.raises(EncodeError) as caught:
         edn.dumps(value)
     return caught.value
 
@@ -230,7 +230,7 @@ def test_neither_library_is_imported_for_those_who_do_not_use_it() -> None:
         "from chansock import edn\n"
         "edn.dumps([1, {'a': 2.5}, edn.Keyword('k')])\n"
         "try: edn.dumps(object())\n"
-        "except edn.EdnEncodeError: pass\n"
+        "except edn.EncodeError: pass\n"
         "print([name for name in ('msgspec', 'pydantic') if name in sys.modules])\n"
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from chansock._fast.edn_reader import Reader
 from chansock._fast.edn_writer import Writer
-from chansock.errors import EdnEncodeError
+from chansock.errors import EncodeError
 from chansock.values import Keyword, StrDict, Symbol, Tagged
 
 
@@ -23,8 +23,8 @@ def written(value: object) -> str:
     return Writer().encode(value).decode()
 
 
-def refusal(value: object) -> EdnEncodeError:
-    with pytest.raises(EdnEncodeError) as caught:
+def refusal(value: object) -> EncodeError:
+    with pytest.raises(EncodeError) as caught:
         Writer().encode(value)
     return caught.value
 
@@ -142,9 +142,11 @@ def test_keyword_names_that_all_readers_read(name: str) -> None:
      "a\xa0b", "a\u2003b", "a\ufeff", "a\x85", "\ud800", "a 1 :admin true"],
 )  # fmt: skip
 def test_other_names_are_refused_as_keyword_key_symbol_and_tag(name: str) -> None:
-    for value in (Keyword(name), {name: 1}, {Keyword(name): 1}, Symbol(name), Tagged(name, 1)):
+    beside_another = {name: 1, 5: 2}
+    for value in (Keyword(name), beside_another, {Keyword(name): 1}, Symbol(name), Tagged(name, 1)):
         assert str(refusal(value)).startswith("expected ")
     assert written(StrDict({name: 1})).startswith('{"')
+    assert written({name: 1}) == written(StrDict({name: 1}))
 
 
 @pytest.mark.parametrize("name", ["nil", "true", "false", "1a", "-1", "+٣", "#a", "1"])
@@ -158,7 +160,7 @@ def test_tags_that_not_every_reader_takes_are_refused(tag: Any) -> None:
 
 
 def test_refused_key_names_the_type_that_would_write_it() -> None:
-    assert "StrDict" in str(refusal({"bob smith": 1}))
+    assert "StrDict" in str(refusal({"bob smith": 1, Keyword("bob"): 2}))
 
 
 def test_many_names_pass_through_the_bounded_cache() -> None:

@@ -130,11 +130,11 @@ def test_a_secret_can_be_given(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_who_comes_changes_transport_and_goes_is_told_to_all(world: World) -> None:
     guest = world.ws()
     assert guest.handshake.data["people"] == []
-    ada = world.ws("tab-1", headers=login("ada"))
+    ada = world.ws(client_id="tab-1", headers=login("ada"))
     world.turn()
     by_ws = [{"name": "ada", "ws": True, "ajax": False}]
     assert told(guest, "chat/people") == [by_ws]
-    second = world.ajax("tab-2", headers=login("ada"))
+    second = world.ajax(client_id="tab-2", headers=login("ada"))
     assert second.handshake.data["people"] == by_ws
     ada.send("chat/ping")
     world.turn()

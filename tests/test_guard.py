@@ -57,8 +57,8 @@ def request_of(record) -> Request:
 def test_recorded_request_is_refused_or_admitted_as_sente_did(name, case, asked, answered):
     settings = dict(PROBES[name])
     chsk = ChannelSocket(settings.pop("config", RECORDED), **settings)
-    chsk.start(HandClock())
-    result = chsk.endpoint.admit(request_of(asked))
+    chsk._start(HandClock())
+    result = chsk._endpoint.admit(request_of(asked))
     expected = DIFFERENT.get((name, case), (answered["status"], answered.get("body")))
     if expected[0] in (101, 200):
         assert isinstance(result, Admission)
@@ -190,6 +190,36 @@ def test_origin_and_host_are_compared_as_rfc_6454_and_rfc_9110_write_them(origin
     assert (why is None) is is_same
 
 
+@pytest.mark.parametrize("site", ["same-origin", None])
+@pytest.mark.parametrize(
+    ("host", "is_same"),
+    [
+        ("chat.example:8443", True),
+        ("chat.example", False),  # nginx: `proxy_set_header Host $host`
+        ("127.0.0.1:8000", False),  # nginx by default
+        ("chat.example:80", False),
+    ],
+)
+def test_handshake_of_a_page_whose_posts_would_be_refused_is_refused(host, is_same, site):
+    fields = [("Host", host), ("Referer", "http://chat.example:8443/room?1")]
+    if site is not None:
+        fields.append(("Sec-Fetch-Site", site))
+    poll = guard.check_origin(request(*fields), None)
+    post = guard.check_origin(request(*fields, ("Origin", "http://chat.example:8443")), None)
+    assert poll == post
+    assert (poll is None) is is_same
+    if poll is not None:
+        assert f"origin 'http://chat.example:8443' is not that of Host '{host}'" in poll
+        assert "proxy_set_header Host $http_host;" in poll
+        assert "allowed_origins" in poll
+
+
+@pytest.mark.parametrize("referer", ["", "about:client", "https://[::1/", "null", "/page"])
+def test_referer_that_is_no_url_changes_nothing(referer):
+    asked = request(("Host", "a.example"), ("Referer", referer), ("Sec-Fetch-Site", "same-origin"))
+    assert guard.check_origin(asked, None) is None
+
+
 # -- cookies under "*"
 
 COOKIE = ("Cookie", "login=s3cr3t")
@@ -234,24 +264,24 @@ OWN, FOREIGN = ("Origin", "http://a.example"), ("Origin", "https://evil.example"
 def test_under_star_ajax_of_another_origin_may_not_carry_cookies(kind, fields, is_allowed):
     allowed = ("*", "https://b.example", "https://*.c.example")
     chsk = ChannelSocket(Config(allowed_origins=allowed))
-    chsk.start(HandClock())
+    chsk._start(HandClock())
     asked = Request.from_fields(kind, "/chsk?client-id=a", [("Host", "a.example"), *fields])
     for _ in range(2):  # a host and an origin that passed are remembered; cookies are not
-        found = chsk.endpoint.admit(asked)
+        found = chsk._endpoint.admit(asked)
         if is_allowed:
             assert isinstance(found, Admission)
         else:
             assert (found.status, found.body) == (403, "Unauthorized origin")
     bare = [field for field in fields if field[0] != "Cookie"]
     again = Request.from_fields(kind, "/chsk?client-id=a", [("Host", "a.example"), *bare])
-    assert isinstance(chsk.endpoint.admit(again), Admission)
+    assert isinstance(chsk._endpoint.admit(again), Admission)
 
 
 def test_under_star_a_websocket_of_another_origin_comes_with_its_cookies():
     chsk = ChannelSocket(Config(allowed_origins=("*",)))
-    chsk.start(HandClock())
+    chsk._start(HandClock())
     asked = request(("Host", "a.example"), COOKIE, FOREIGN, ("Sec-Fetch-Site", "cross-site"))
-    assert isinstance(chsk.endpoint.admit(asked, is_upgrade=True), Admission)
+    assert isinstance(chsk._endpoint.admit(asked, is_upgrade=True), Admission)
 
 
 def test_without_star_cookies_change_nothing():
@@ -321,11 +351,11 @@ def test_what_the_checks_may_see_otherwise_is_no_site():
 
 def test_a_site_that_passed_does_not_pass_for_another():
     chsk = ChannelSocket()
-    chsk.start(HandClock())
+    chsk._start(HandClock())
 
     def status(host, origin, scheme="http", is_loopback=False):
         asked = request(("Host", host), ("Origin", origin), scheme=scheme)
-        found = chsk.endpoint.admit(asked, is_upgrade=True, is_loopback=is_loopback)
+        found = chsk._endpoint.admit(asked, is_upgrade=True, is_loopback=is_loopback)
         return found.status if isinstance(found, Response) else 101
 
     for _ in range(2):

@@ -25,6 +25,7 @@ from chansock._core.forwarded import Proxies
 from chansock._core.log_limit import LogLimit, call_later
 
 Fields = Sequence[tuple[str, str]]
+ALL = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded")
 TRUSTED = ("10.0.0.0/8", "192.0.2.7", "2001:db8::/32")
 PROXY = ("10.0.0.1", 4000)
 
@@ -34,11 +35,12 @@ def told(
     client: tuple[str, int] | None = PROXY,
     is_unix: bool = False,
     trusted: Sequence[str] = TRUSTED,
+    headers: Sequence[str] = ALL,
 ) -> tuple[tuple[str, int] | None, str, str]:
     """Client, scheme and host of a request with these fields."""
     request = Request.from_fields("GET", "/", [("Host", "inner:80"), *fields], client=client)
     limit = LogLimit(time.monotonic, call_later)
-    Proxies(trusted, lambda: limit, is_unix=is_unix).apply(request)
+    Proxies(trusted, headers, lambda: limit, is_unix=is_unix).apply(request)
     return request.client, request.scheme, request.host
 
 
@@ -357,6 +359,48 @@ def test_setting_that_names_no_network_is_refused(value: object) -> None:
         Config(trusted_proxies=value)  # type: ignore[arg-type]
 
 
+# -- which fields count
+
+
+def test_by_default_for_and_proto_alone_are_believed() -> None:
+    by_default = Config().trusted_headers
+    assert by_default == ("X-Forwarded-For", "X-Forwarded-Proto")
+    assert told(*BEHIND, headers=by_default) == (("203.0.113.9", 0), "https", "inner:80")
+    fields = [("Forwarded", "for=203.0.113.9;proto=https;host=chat.example")]
+    assert told(*fields, headers=by_default) == NOTHING
+    assert told(*fields, headers=("forwarded",)) == (("203.0.113.9", 0), "https", "chat.example")
+
+
+# HAProxy 2.6's `option forwardfor` alone: it adds a field of its own, and the client's stay.
+THROUGH_HAPROXY = [
+    ("host", "chat.example"),
+    ("x-forwarded-for", "127.0.0.1"),
+    ("x-forwarded-proto", "https"),
+    ("x-forwarded-host", "evil.example"),
+    ("forwarded", "for=127.0.0.1;host=evil.example;proto=https"),
+    ("x-forwarded-for", "203.0.113.9"),
+]
+
+
+def test_what_a_client_writes_itself_and_haproxy_passes_on_is_not_believed(run: Run) -> None:
+    async def main() -> None:
+        for fields in (THROUGH_HAPROXY, [f for f in THROUGH_HAPROXY if f[0] != "x-forwarded-host"]):
+            trusted = Config(trusted_proxies=("127.0.0.1",), trusted_headers=("X-Forwarded-For",))
+            answer = await asked(trusted, fields)
+            assert answer.text == "('203.0.113.9', 0) http chat.example"
+            by_default = Config(trusted_proxies=("127.0.0.1",))
+            answer = await asked(by_default, fields)
+            assert answer.text == "('203.0.113.9', 0) https chat.example"
+
+    run(main())
+
+
+@pytest.mark.parametrize("value", [("X-Real-IP",), ("X-Forwarded",), "X-Forwarded-For", [1]])
+def test_setting_that_names_no_field_of_proxies_is_refused(value: object) -> None:
+    with pytest.raises(ConfigError, match="trusted_headers: expected"):
+        Config(trusted_headers=value)  # type: ignore[arg-type]
+
+
 # -- on a socket
 
 
@@ -381,7 +425,7 @@ async def asked(settings: Config, fields: Fields, target: str = "/", **hooks: ob
 def test_fallback_and_hooks_see_who_asked_the_proxy(run: Run) -> None:
     async def main() -> None:
         seen: list[object] = []
-        settings = Config(trusted_proxies=("127.0.0.1",))
+        settings = Config(trusted_proxies=("127.0.0.1",), trusted_headers=ALL)
         answer = await asked(settings, BEHIND)
         assert answer.text == "('203.0.113.9', 0) https chat.example"
         await asked(settings, BEHIND, SHAKE, authorize=lambda r: seen.append(r.client) or True)
@@ -413,7 +457,7 @@ def test_origin_is_compared_with_what_the_proxy_was_asked_for(
     origin: str, status: int, run: Run
 ) -> None:
     async def main() -> None:
-        settings = Config(trusted_proxies=("127.0.0.0/8",))
+        settings = Config(trusted_proxies=("127.0.0.0/8",), trusted_headers=ALL)
         answer = await asked(settings, [*BEHIND, ("Origin", origin)], SHAKE)
         assert answer.status == status
         # without trust it is our own Host that counts
@@ -425,7 +469,9 @@ def test_origin_is_compared_with_what_the_proxy_was_asked_for(
 def test_allowed_hosts_are_those_that_the_proxy_was_asked_for(run: Run) -> None:
     async def main() -> None:
         for name, status in (("chat.example", 200), ("other.example", 403)):
-            settings = Config(trusted_proxies=("127.0.0.1",), allowed_hosts=(name,))
+            settings = Config(
+                trusted_proxies=("127.0.0.1",), trusted_headers=ALL, allowed_hosts=(name,)
+            )
             assert (await asked(settings, BEHIND, SHAKE)).status == status
 
     run(main())
@@ -434,7 +480,7 @@ def test_allowed_hosts_are_those_that_the_proxy_was_asked_for(run: Run) -> None:
 def test_no_proxys_word_makes_a_rebound_name_a_loopback_one(run: Run) -> None:
     async def main() -> None:
         fields = [("Host", "evil.example"), ("X-Forwarded-Host", "localhost")]
-        settings = Config(trusted_proxies=("127.0.0.1",))
+        settings = Config(trusted_proxies=("127.0.0.1",), trusted_headers=ALL)
         assert (await asked(settings, fields, SHAKE)).status == 403
 
     run(main())
@@ -448,7 +494,7 @@ def test_proxy_on_a_unix_socket_is_believed(is_given: bool, tmp_path: Path, run:
         if is_given:
             sock = socket.socket(socket.AF_UNIX)
             sock.bind(path)
-        chsk = make(Config())
+        chsk = make(Config(trusted_headers=ALL))
         where = {"sock": sock} if is_given else {"unix": path}
         async with chansock.serve(chsk, fallback=who, **where):  # type: ignore[arg-type]
             reader, writer = await asyncio.open_unix_connection(path)
@@ -467,7 +513,7 @@ def test_malformed_word_of_a_proxy_costs_nobody_his_request(
     run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> None:
-        settings = Config(trusted_proxies=("127.0.0.1",))
+        settings = Config(trusted_proxies=("127.0.0.1",), trusted_headers=ALL)
         fields = [("X-Forwarded-For", "\x80" * 200), ("Forwarded", '"')]
         assert (await asked(settings, fields)).status == 200
 
@@ -478,7 +524,7 @@ def test_malformed_word_of_a_proxy_costs_nobody_his_request(
 
 
 def test_a_client_that_is_a_long_text_is_not_remembered() -> None:
-    proxies = Proxies(["10.0.0.0/8"], lambda: LogLimit(time.monotonic, call_later))
+    proxies = Proxies(["10.0.0.0/8"], ALL, lambda: LogLimit(time.monotonic, call_later))
     fields = [("Host", "a"), ("X-Forwarded-For", "1.2.3.4")]
     tracemalloc.start()
     try:

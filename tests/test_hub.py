@@ -193,7 +193,7 @@ def test_a_user_on_both_transports_closes_once(world, presence):
 
 def test_a_displaced_socket_stays_open_gets_no_pushes_and_its_replies(chsk, world):
     chsk.on("t/req", lambda msg: msg.data)
-    old, new = world.ws("tab", uid="a"), world.ws("tab", uid="a")
+    old, new = world.ws("a", client_id="tab"), world.ws("a", client_id="tab")
     chsk.send("a", "t/e", 1)
     reply = old.ask("t/req", 42)
     world.turn()
@@ -207,13 +207,13 @@ def test_a_displaced_socket_stays_open_gets_no_pushes_and_its_replies(chsk, worl
 
 def test_a_reply_behind_a_backlog_stays_with_its_socket_when_that_is_displaced(chsk, world):
     chsk.on("t/req", lambda msg: msg.data)
-    old = world.ws("tab", uid="a")
+    old = world.ws("a", client_id="tab")
     old.transport.is_slow = True
     chsk.send("a", "t/e", 1)
     world.turn()
     reply = old.ask("t/req", 42)
     chsk.send("a", "t/e", 2)
-    new = world.ws("tab", uid="a")
+    new = world.ws("a", client_id="tab")
     second = old.ask("t/req", 43)
     world.turn()
     assert data(new) == [2]
@@ -226,11 +226,11 @@ def test_a_reply_behind_a_backlog_stays_with_its_socket_when_that_is_displaced(c
 
 def test_a_reply_that_waits_for_a_displaced_socket_stays_when_its_polls_are_gone(chsk, world):
     chsk.on("t/req", lambda msg: msg.data)
-    socket = world.ws("tab", uid="a")
+    socket = world.ws("a", client_id="tab")
     socket.transport.is_slow = True
     chsk.send("a", "t/e", 1)
     world.turn()
-    poll = world.ajax("tab", uid="a")
+    poll = world.ajax("a", client_id="tab")
     reply = socket.ask("t/req", 42)
     poll.drop()
     chsk.send("a", "t/e", 2)
@@ -244,9 +244,9 @@ def test_a_reply_that_waits_for_a_displaced_socket_stays_when_its_polls_are_gone
 def test_a_displaced_socket_gets_its_reply_before_it_is_closed(chsk, world, is_stop):
     asked = []
     chsk.on("t/later", lambda msg: asked.append(msg) or LATER)
-    old = world.ws("tab", uid="a")
+    old = world.ws("a", client_id="tab")
     reply = old.ask("t/later")
-    world.ws("tab", uid="a")
+    world.ws("a", client_id="tab")
     assert world.inside(lambda: asked[0].reply(7))
     chsk.stop() if is_stop else chsk.disconnect("a")
     world.turn()
@@ -256,12 +256,12 @@ def test_a_displaced_socket_gets_its_reply_before_it_is_closed(chsk, world, is_s
 def test_the_end_of_a_poll_that_broke_leaves_a_newer_socket_alone():
     chsk = ChannelSocket(Config(max_backlog_events=2), user_id=user_id)
     with World(chsk) as world:
-        poll = world.ajax("tab", uid="a", is_polling=False)
+        poll = world.ajax("a", client_id="tab", is_polling=False)
         poll.poll().transport.is_open = False  # and its edge does not know yet
         for number in range(4):
             chsk.send("a", "t/e", number)
         assert chsk.stats.lost.too_slow
-        socket = world.ws("tab", uid="a")
+        socket = world.ws("a", client_id="tab")
         world.advance(20.1)
         socket.take()
         chsk.send("a", "t/e", 9)
@@ -270,21 +270,21 @@ def test_the_end_of_a_poll_that_broke_leaves_a_newer_socket_alone():
 
 
 def test_closing_the_newer_socket_does_not_reinstate_the_older(chsk, world, presence):
-    world.ws("tab", uid="a")
-    new = world.ws("tab", uid="a")
+    world.ws("a", client_id="tab")
+    new = world.ws("a", client_id="tab")
     new.close()
     world.advance(3)
     assert presence == [("open", "a"), ("close", "a")]
 
 
 def test_a_displaced_socket_is_kept_alive(world):
-    old, _ = world.ws("tab", uid="a"), world.ws("tab", uid="a")
+    old, _ = world.ws("a", client_id="tab"), world.ws("a", client_id="tab")
     world.advance(W)
     assert old.pings == 1
 
 
 def test_disconnect_closes_displaced_sockets_too(chsk, world):
-    clients = [world.ws("tab", uid="a"), world.ws("tab", uid="a"), world.ws("other", uid="a")]
+    clients = [world.ws("a", client_id=name) for name in ("tab", "tab", "other")]
     bystander = world.ws(uid="b")
     chsk.disconnect("a", code=4401, reason="logged out")
     world.turn()
@@ -308,17 +308,17 @@ def test_what_was_sent_before_disconnect_is_written_first(chsk, world):
 def test_single_connections_of_a_user_are_given_and_ended(chsk, world):
     one, two, poll = world.ws(uid="a"), world.ws(uid="a"), world.ajax(uid="a")
     world.ws(uid="b")
-    found = world.endpoint.connections("a")
+    found = world._endpoint.connections("a")
     assert [each.client_id for each in found] == [one.client_id, two.client_id, poll.client_id]
     chsk.send("a", "t/e", 1)
     for each in found[1:]:
-        world.inside(lambda each=each: world.endpoint.end(each, 4401, "over"))
-        world.inside(lambda each=each: world.endpoint.end(each, 4401, "over"))
+        world.inside(lambda each=each: world._endpoint.end(each, 4401, "over"))
+        world.inside(lambda each=each: world._endpoint.end(each, 4401, "over"))
     world.turn()
     assert one.is_open
     assert two.close_code == 4401
     assert [data(client) for client in (one, two, poll)] == [[1], [1], [1]]
-    assert world.endpoint.connections("nobody") == []
+    assert world._endpoint.connections("nobody") == []
 
 
 def test_disconnect_ends_an_empty_poll_with_503(chsk, world):
@@ -341,10 +341,10 @@ def test_of_two_parallel_polls_the_newer_gets_the_data_the_older_its_timeout(chs
 
 
 def test_a_client_that_falls_back_to_ajax_gets_its_events_there_in_order(chsk, world):
-    socket = world.ws("tab", uid="a")
+    socket = world.ws("a", client_id="tab")
     chsk.send("a", "t/e", 1)
     world.turn()
-    poll = world.ajax("tab", uid="a")
+    poll = world.ajax("a", client_id="tab")
     chsk.send("a", "t/e", 2)
     world.advance(1)
     assert (data(socket), data(poll)) == ([1], [2])
@@ -353,8 +353,8 @@ def test_a_client_that_falls_back_to_ajax_gets_its_events_there_in_order(chsk, w
 
 
 def test_a_socket_that_a_poll_displaced_gets_pushes_again_when_the_polls_are_gone(chsk, world):
-    socket = world.ws("tab", uid="a")
-    poll = world.ajax("tab", uid="a")
+    socket = world.ws("a", client_id="tab")
+    poll = world.ajax("a", client_id="tab")
     poll.drop()
     chsk.send("a", "t/e", 1)
     world.advance(6)
@@ -368,13 +368,13 @@ def test_a_socket_that_was_cut_does_not_get_pushes_again_when_the_polls_are_gone
     with World(chsk) as world:
         asked = []
         chsk.on("t/later", lambda msg: asked.append(msg) or LATER)
-        socket = world.ws("tab", uid="a")
+        socket = world.ws("a", client_id="tab")
         socket.ask("t/later")
         socket.transport.is_open = False  # it broke, and its edge does not know yet
         for number in range(3):
             chsk.send("a", "t/e", number)
         assert chsk.stats.lost.too_slow == 3
-        world.ajax("tab", uid="a", is_polling=False)
+        world.ajax("a", client_id="tab", is_polling=False)
         world.advance(6)
         assert not world.inside(lambda: asked[0].reply(1))
         assert chsk.stats.reply_lost == 1
@@ -384,11 +384,11 @@ def test_a_socket_that_gets_pushes_again_is_cut_if_too_much_has_come_together():
     chsk = ChannelSocket(Config(max_backlog_events=2), user_id=user_id)
     chsk.on("t/echo", lambda msg: msg.data)
     with World(chsk) as world:
-        socket = world.ws("tab", uid="a")
+        socket = world.ws("a", client_id="tab")
         socket.transport.is_slow = True
         chsk.send("a", "t/e", 1)
         world.turn()
-        world.ajax("tab", uid="a").drop()  # displaces it, and goes
+        world.ajax("a", client_id="tab").drop()  # displaces it, and goes
         socket.ask("t/echo", 2)
         chsk.send("a", "t/e", 3)
         chsk.send("a", "t/e", 4)
@@ -402,10 +402,10 @@ def test_a_displaced_socket_that_is_cut_is_told_of_and_does_not_get_pushes_again
     with World(chsk) as world:
         asked = []
         chsk.on("t/later", lambda msg: asked.append(msg) or LATER)
-        socket = world.ws("tab", uid="a")
+        socket = world.ws("a", client_id="tab")
         socket.ask("t/later")
         socket.ask("t/later")
-        poll = world.ajax("tab", uid="a", is_polling=False)
+        poll = world.ajax("a", client_id="tab", is_polling=False)
         poll.poll()
         socket.transport.is_open = False  # it broke, and its edge does not know yet
         assert world.inside(lambda: asked[0].reply("x" * 300))
@@ -438,8 +438,8 @@ def test_a_poll_gets_what_the_handler_of_its_coming_sends():
 def test_a_poll_is_not_parked_if_its_session_is_cut_while_it_comes():
     chsk = ChannelSocket(Config(max_total_backlog_bytes=300), user_id=user_id)
     with World(chsk) as world:
-        socket = world.ws("tab", uid="a")
-        client = world.ajax("tab", uid="a", is_polling=False)
+        socket = world.ws("a", client_id="tab")
+        client = world.ajax("a", client_id="tab", is_polling=False)
         socket.transport.is_open = False  # nobody has noticed
         chsk.send("a", "t/e", "x" * 300)
         assert chsk.stats.lost.budget == 0
@@ -457,24 +457,24 @@ def test_a_poll_is_not_parked_if_its_session_is_cut_while_it_comes():
 def test_a_socket_whose_polls_lost_events_is_closed_when_they_are_gone(are_told):
     chsk = ChannelSocket(Config(max_backlog_events=2), user_id=user_id)
     with World(chsk) as world:
-        socket, poll = world.ws("tab", uid="a"), world.ajax("tab", uid="a")
+        socket, poll = world.ws("a", client_id="tab"), world.ajax("a", client_id="tab")
         poll.drop()
         for number in range(3):
             chsk.send("a", "t/e", number)
         assert chsk.stats.lost.too_slow == 3
         if are_told:  # by a handshake of theirs: the socket is none the wiser
-            world.ajax("tab", uid="a", is_polling=False)
+            world.ajax("a", client_id="tab", is_polling=False)
         chsk.send("a", "t/e", 3)
         world.advance(6)  # it is the newest again; what it would get lies behind a gap
         assert data(socket) == []
         assert socket.transport.closed_with == (1013, "too far behind")
-        assert data(world.ws("tab", uid="a")) == [3]
+        assert data(world.ws("a", client_id="tab")) == [3]
 
 
 def test_a_poll_that_a_socket_displaced_leaves_presence_after_its_grace(chsk, world, presence):
-    poll = world.ajax("tab", uid="a", is_polling=False)
+    poll = world.ajax("a", client_id="tab", is_polling=False)
     poll.poll()
-    socket = world.ws("tab", uid="a")
+    socket = world.ws("a", client_id="tab")
     world.advance(6)
     assert ("a" in chsk.connected.ajax, "a" in chsk.connected.ws) == (False, True)
     poll.drop()
@@ -485,7 +485,7 @@ def test_a_poll_that_a_socket_displaced_leaves_presence_after_its_grace(chsk, wo
 
 
 def test_disconnect_finds_a_displaced_socket_whose_newer_one_is_long_gone(chsk, world):
-    old, new = world.ws("tab", uid="a"), world.ws("tab", uid="a")
+    old, new = world.ws("a", client_id="tab"), world.ws("a", client_id="tab")
     new.close()
     world.advance(10)
     assert "a" not in chsk.connected.any
@@ -497,7 +497,7 @@ def test_disconnect_finds_a_displaced_socket_whose_newer_one_is_long_gone(chsk, 
 
 
 def test_a_client_whose_displaced_socket_is_left_can_come_back(chsk, world, presence):
-    old, new = world.ws("tab", uid="a"), world.ws("tab", uid="a")
+    old, new = world.ws("a", client_id="tab"), world.ws("a", client_id="tab")
     new.close()
     world.advance(10)
     chsk.send("a", "t/e", 1)
@@ -521,10 +521,10 @@ def test_a_reply_that_finds_only_a_closing_socket_does_not_go_into_a_poll(chsk, 
         chsk.disconnect(msg.client)
         return 7
 
-    socket = world.ws("tab", uid="a")
+    socket = world.ws("a", client_id="tab")
     socket.ask("t/leave")
     world.turn()
-    poll = world.ajax("tab", uid="a")
+    poll = world.ajax("a", client_id="tab")
     for number in range(3):
         chsk.send("a", "t/e", number)
         world.advance(1)
@@ -533,9 +533,9 @@ def test_a_reply_that_finds_only_a_closing_socket_does_not_go_into_a_poll(chsk, 
 
 
 def test_a_second_handshake_beside_a_parked_poll_changes_no_presence(chsk, world, presence):
-    client = world.ajax("tab", uid="a", is_polling=False)
+    client = world.ajax("a", client_id="tab", is_polling=False)
     poll = client.poll()
-    world.ajax("tab", uid="a", is_polling=False)
+    world.ajax("a", client_id="tab", is_polling=False)
     world.advance(6)
     assert poll.is_parked
     assert "a" in chsk.connected.ajax
@@ -543,10 +543,10 @@ def test_a_second_handshake_beside_a_parked_poll_changes_no_presence(chsk, world
 
 
 def test_past_eight_displaced_sockets_the_oldest_is_closed_1008(chsk, world, presence):
-    sockets = [world.ws("tab", uid="a") for _ in range(9)]
+    sockets = [world.ws("a", client_id="tab") for _ in range(9)]
     world.turn()
     assert all(socket.is_open for socket in sockets)
-    sockets += [world.ws("tab", uid="a") for _ in range(3)]
+    sockets += [world.ws("a", client_id="tab") for _ in range(3)]
     world.turn()
     assert [socket.close_code for socket in sockets] == [1008] * 3 + [None] * 9
     assert sockets[0].transport.closed_with == (1008, "too many connections of one client")
@@ -560,9 +560,9 @@ def test_an_anonymous_client_has_no_more_displaced_sockets():
     chsk = ChannelSocket()
     with World(chsk) as world:
         for _ in range(50):
-            world.ws("tab")
+            world.ws(client_id="tab")
             world.turn()
-        assert len(world.endpoint._hub.connections) == 9
+        assert len(world._endpoint._hub.connections) == 9
 
 
 def test_displaced_sockets_that_do_not_answer_a_close_are_as_many_at_most(chsk, world):
@@ -571,20 +571,20 @@ def test_displaced_sockets_that_do_not_answer_a_close_are_as_many_at_most(chsk, 
 
     sockets = []
     for _ in range(17):
-        sockets.append(world.ws("tab", uid="a"))
+        sockets.append(world.ws("a", client_id="tab"))
         sockets[-1].transport.on_close = refuse_to_end
     with pytest.raises(HandshakeRefused) as refused:
-        world.ws("tab", uid="a")
+        world.ws("a", client_id="tab")
     assert refused.value.status == 503
     assert chsk.stats.refused == {"full": 1}
-    world.ws("other", uid="a")
-    world.inside(lambda: world.endpoint.closed(sockets[0].connection, 1006))
-    world.ws("tab", uid="a")
-    assert len(world.endpoint.connections("a")) == 18
+    world.ws("a", client_id="other")
+    world.inside(lambda: world._endpoint.closed(sockets[0].connection, 1006))
+    world.ws("a", client_id="tab")
+    assert len(world._endpoint.connections("a")) == 18
 
 
 def test_past_eight_displaced_polls_the_oldest_ends_with_503(chsk, world):
-    client = world.ajax("tab", uid="a", is_polling=False)
+    client = world.ajax("a", client_id="tab", is_polling=False)
     polls = [client.poll() for _ in range(11)]
     assert [poll.status for poll in polls] == [503] * 2 + [None] * 9
     chsk.send("a", "t/e", 1)
@@ -595,8 +595,8 @@ def test_past_eight_displaced_polls_the_oldest_ends_with_503(chsk, world):
 
 
 def test_a_socket_can_be_the_oldest_that_polls_displaced(chsk, world, presence):
-    socket = world.ws("tab", uid="a")
-    client = world.ajax("tab", uid="a", is_polling=False)
+    socket = world.ws("a", client_id="tab")
+    client = world.ajax("a", client_id="tab", is_polling=False)
     polls = [client.poll() for _ in range(9)]
     world.turn()
     assert socket.close_code == 1008
@@ -607,7 +607,7 @@ def test_a_socket_can_be_the_oldest_that_polls_displaced(chsk, world, presence):
     client.drop()
     world.advance(60)
     assert presence == [("open", "a"), ("close", "a")]
-    assert len(world.endpoint._hub.connections) == world.endpoint._hub.away == 0
+    assert len(world._endpoint._hub.connections) == world._endpoint._hub.away == 0
 
 
 # -- polls
@@ -688,7 +688,7 @@ def test_a_client_whose_ping_timed_out_is_away_before_its_closing_handshake(chsk
     assert chsk.stats.closed == {1011: 1}
     world.advance(2.6)  # grace_ws
     assert presence == [("open", "a"), ("close", "a")]
-    world.inside(lambda: world.endpoint.closed(connection, 1006))
+    world.inside(lambda: world._endpoint.closed(connection, 1006))
     assert chsk.stats.closed == {1011: 1}
 
 
@@ -816,7 +816,7 @@ def test_replies_that_wait_for_displaced_sockets_count_for_the_total_and_cost_no
         chsk.send("b", "t/e", 1)
         sockets = []
         for _ in range(9):
-            sockets.append(world.ws("tab", uid="a"))
+            sockets.append(world.ws("a", client_id="tab"))
             sockets[-1].transport.is_slow = True
             chsk.send("a", "t/e")
             world.turn()
@@ -877,14 +877,14 @@ def test_at_max_connections_a_client_comes_back_to_its_place_in_grace():
         client.cut()
         client.connect()
         with pytest.raises(HandshakeRefused):
-            world.ws(client.client_id, uid="a")  # a second socket is one more
+            world.ws("a", client_id=client.client_id)  # a second socket is one more
 
 
 def test_at_max_connections_a_client_whose_grace_is_over_has_no_place_to_come_back_to():
     chsk = ChannelSocket(Config(max_connections=2), user_id=user_id)
     with World(chsk) as world:
-        world.ws("tab", uid="a")  # displaced by the next one, and stays open
-        new = world.ws("tab", uid="a")
+        world.ws("a", client_id="tab")  # displaced by the next one, and stays open
+        new = world.ws("a", client_id="tab")
         new.close()
         world.advance(10)
         world.ws(uid="b")
@@ -909,7 +909,7 @@ def test_an_admission_looks_at_no_other_request_that_waits():
             request = world.request("tab")
             sys.setprofile(note)
             try:
-                chsk.endpoint.admit(request, is_upgrade=True)
+                chsk._endpoint.admit(request, is_upgrade=True)
             finally:
                 sys.setprofile(None)
             return count
@@ -924,7 +924,7 @@ def test_an_admission_looks_at_no_other_request_that_waits():
         assert len(asked) == 200
         assert calls() == few
         world.inside(lambda: [msg.reply(1) for msg in asked])
-        assert world.endpoint._hub.strays() == 0
+        assert world._endpoint._hub.strays() == 0
 
 
 def test_limits_hold_for_handshakes_whose_hooks_wait_together():
@@ -935,7 +935,7 @@ def test_limits_hold_for_handshakes_whose_hooks_wait_together():
     chsk = ChannelSocket(Config(max_clients_per_user=2), user_id=uid)
     with World(chsk) as world:
         requests = [world.request(f"tab-{n}") for n in range(5)]
-        results = [chsk.endpoint.admit(request, is_upgrade=True) for request in requests]
+        results = [chsk._endpoint.admit(request, is_upgrade=True) for request in requests]
 
         async def open_all():
             kinds = []
@@ -943,7 +943,7 @@ def test_limits_hold_for_handshakes_whose_hooks_wait_together():
                 admitted = await result
                 kinds.append(getattr(admitted, "kind", None))
                 if kinds[-1] == "ws":
-                    chsk.endpoint.open(admitted, RecordingTransport("ws"))
+                    chsk._endpoint.open(admitted, RecordingTransport("ws"))
             return kinds
 
         assert world.run(open_all()) == ["ws", "ws", None, None, None]
@@ -956,7 +956,7 @@ def test_a_hook_that_waits_across_the_stop_lets_nobody_in():
 
     chsk = ChannelSocket(user_id=uid)
     with World(chsk) as world:
-        pending = chsk.endpoint.admit(world.request("tab"), is_upgrade=True)
+        pending = chsk._endpoint.admit(world.request("tab"), is_upgrade=True)
         chsk.stop()
 
         async def wait():

@@ -92,7 +92,7 @@ def test_a_client_holds_at_most_max_inbox_bytes_and_one_value(name: str, kind: s
         async for _ in chsk:
             await asyncio.sleep(10_000)
 
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         reader = world.loop.create_task(never())
         world.turn()
         client = world.ws(uid="a")
@@ -121,7 +121,7 @@ def test_a_packet_is_decoded_when_it_is_its_turn_and_once() -> None:
     packer, waits = Counts(), Waits()
     chsk = channel(packer)
     chsk.on("t/e", waits)
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         client = world.ws(uid="a")
         packet = b'[[:t/e "%s"] nil]' % (b"x" * 200)
         packer.unpacked.clear()  # the client has read its handshake
@@ -139,7 +139,7 @@ def test_a_packet_is_decoded_when_it_is_its_turn_and_once() -> None:
 def test_a_ping_is_answered_at_once_though_a_handler_waits(packer: Any) -> None:
     chsk, waits = channel(packer), Waits()
     chsk.on("t/e", waits)
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         client = world.ws(uid="a")
         client.send("t/e", "x" * 300)
         client.send("t/e", "x" * 300)
@@ -155,7 +155,7 @@ def test_a_small_packet_that_holds_much_waits_as_bytes() -> None:
     chsk.on("t/e", waits)
     bomb = gzipped(b'[[:t/e "%s"] nil]' % (b"x" * 60_000))
     assert len(bomb) <= 128
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         client = world.ws(uid="a")
         client.feed(*[bomb] * 10)
         world.turn()
@@ -172,7 +172,7 @@ def test_what_is_behind_a_handler_keeps_its_order_and_its_faults() -> None:
     chsk.on("t/wait", waits)
     chsk.on("t/say", lambda msg: order.append(msg.data[0]))
     pad = "y" * 200
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         client = world.ws(uid="a")
         client.send("t/wait")
         client.send("t/say", [1, pad])
@@ -201,7 +201,7 @@ def test_all_that_was_taken_is_handled_in_order_however_much_it_holds(is_paralle
         seen.append(msg.data[0])
         await asyncio.sleep(1)
 
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         client = world.ws(uid="a")
         client.send("t/wait")
         for n in range(20):
@@ -221,9 +221,9 @@ def test_a_handler_that_ends_at_once_is_not_weighed() -> None:
 
     @chsk.on("t/e")
     async def ends(msg: EventMsg[Any]) -> None:
-        weights.append(msg.connection.inbox.nbytes)
+        weights.append(msg._connection.inbox.nbytes)
 
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         world.ws(uid="a").feed(packet := packet_of("t/e"))
         assert weights == [len(packet)]
 
@@ -240,7 +240,7 @@ def test_a_post_whose_value_has_no_room_waits_for_it_and_is_not_decoded_again_an
     chsk = channel(packer)
     chsk.on("t/e", waits)
     chsk.on("t/quick", lambda msg: None)
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         client = world.ajax(uid="a")
         client.send("t/e")
         quick = [client.send("t/quick", n) for n in range(10)]
@@ -258,7 +258,7 @@ def test_a_post_whose_value_has_no_room_waits_for_it_and_is_not_decoded_again_an
 def test_a_bad_post_behind_a_handler_that_waits_gets_400_at_once() -> None:
     chsk, waits = channel(), Waits()
     chsk.on("t/e", waits)
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         client = world.ajax(uid="a")
         client.send("t/e")
         bad = client.post("[[:t/e " + "x " * 300)
@@ -269,7 +269,7 @@ def test_a_bad_post_behind_a_handler_that_waits_gets_400_at_once() -> None:
 def test_a_post_that_is_answered_later_counts_what_it_holds() -> None:
     chsk, kept = channel(), []
     chsk.on("t/later", lambda msg: kept.append(msg) or LATER)
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         client = world.ajax(uid="a")
         replies = [client.ask("t/later", SETS) for _ in range(3)]
         world.turn()
@@ -283,7 +283,7 @@ def test_posts_that_came_too_early_are_bounded_in_bytes() -> None:
     chsk = channel()
     seen: list[Any] = []
     chsk.on("t/e", lambda msg: seen.append(len(msg.data)))
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         client = world.ajax(uid="a", is_polling=False)
         client.shake_hands("77")
         client.poll()
@@ -303,7 +303,7 @@ def test_a_post_that_is_sent_again_while_the_first_waits_for_room_is_handled_onc
     seen: list[int] = []
     chsk.on("t/wait", waits)
     chsk.on("t/e", lambda msg: seen.append(msg.data))
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         client = world.ajax(uid="a", is_polling=False)
         client.shake_hands("77")
         client.poll()
@@ -326,7 +326,7 @@ def test_posts_whose_peers_leave_while_they_wait_for_room_are_forgotten() -> Non
         gates.append(asyncio.Event())
         await gates[-1].wait()
 
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         client = world.ajax(uid="a", is_polling=False)
         client.shake_hands("77")
         for k in range(1, 100):
@@ -343,7 +343,7 @@ def test_posts_whose_peers_leave_while_they_wait_for_room_are_forgotten() -> Non
 def test_posts_that_wait_for_room_are_bounded_in_bytes() -> None:
     chsk, waits = channel(), Waits()
     chsk.on("t/e", waits)
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         client = world.ajax(uid="a")
         client.send("t/e", "x" * (MAX - 100))
         waiting = [client.send("t/e", "x" * (MAX // 4)) for _ in range(8)]
@@ -357,7 +357,7 @@ def test_posts_that_wait_for_room_are_bounded_in_bytes() -> None:
 def test_a_post_whose_handler_waits_does_not_hold_its_form_again() -> None:
     chsk, kept = channel(), []
     chsk.on("t/later", lambda msg: kept.append(msg) or LATER)
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         client = world.ajax(uid="a", params=[("csrf-token", "t")])
         client.ask("t/later", "x" * 10_000)
         params = kept[0].request.params
@@ -373,7 +373,7 @@ def test_a_post_whose_handler_waits_does_not_hold_its_form_again() -> None:
 def test_a_socket_that_has_closed_waits_for_room_no_more() -> None:
     chsk, waits = channel(max_inbox_events=1), Waits()
     chsk.on("t/e", waits)
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         client = world.ws(uid="a")
         client.send("t/e", 0)
         inbox = client.connection.inbox
@@ -401,7 +401,7 @@ def test_what_no_handler_may_catch_does_not_hold_the_queue() -> None:
     def bad(msg: EventMsg[Any]) -> None:
         raise Ours
 
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         client = world.ws(uid="a")
         client.send("t/wait")
         client.send("t/bad")
@@ -440,7 +440,7 @@ def test_what_waits_behind_handlers_is_decoded_a_little_in_each_turn() -> None:
     chsk, waits, got = channel(packer := SlowPacker()), Waits(), []
     chsk.on("t/first", waits)
     chsk.on("t/plain", lambda msg: got.append(msg.uid))
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         clients = [world.ws(uid=uid) for uid in "abc"]
         for client in clients:
             client.send("t/first", 1)
@@ -460,7 +460,7 @@ def test_what_waits_behind_handlers_is_decoded_a_little_in_each_turn() -> None:
 def test_posts_that_came_too_early_are_decoded_a_little_in_each_turn() -> None:
     chsk, got = channel(packer := SlowPacker()), []
     chsk.on("t/plain", lambda msg: got.append(msg.data))
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         client = world.ajax(uid="a", is_polling=False)
         client.shake_hands("77")
         posts = [
@@ -479,7 +479,7 @@ def test_posts_that_get_room_are_decoded_a_little_in_each_turn() -> None:
     chsk, waits, got = channel(packer := SlowPacker(), max_inbox_events=3), Waits(), []
     chsk.on("t/first", waits)
     chsk.on("t/plain", lambda msg: got.append(msg.data))
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         client = world.ajax(uid="a", is_polling=False)
         client.shake_hands("77")
         for n in (1, 2, 3):
@@ -503,7 +503,7 @@ def test_what_goes_on_in_a_later_turn_sees_its_own_context_variables() -> None:
     whose: ContextVar[Any] = ContextVar("whose", default=None)
     chsk.on("t/first", waits)
     chsk.on("t/plain", lambda msg: seen.append((msg.uid, whose.get())))
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         for uid in "abc":
             client, context = world.ws(uid=uid), copy_context()
             context.run(whose.set, uid)
@@ -526,7 +526,7 @@ def test_nobody_new_is_admitted_while_too_many_presence_events_wait(
     monkeypatch.setattr("chansock._core.endpoint.MAX_UNTOLD", 3)
     chsk, waits = channel(), Waits()
     chsk.on("chsk/uidport-open", waits)
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         first, *_ = [world.ws(uid=uid) for uid in "abc"]
         for connect in (world.ws, world.ajax):
             with pytest.raises(HandshakeRefused, match="503"):

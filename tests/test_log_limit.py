@@ -280,22 +280,22 @@ def hook(request: Request) -> Any:
 
 
 def refused(world: World, number: int) -> None:
-    world.admit(world.request("a", headers={"Origin": f"http://evil{number}.example"}))
+    world._admit(world.request("a", headers={"Origin": f"http://evil{number}.example"}))
 
 
 def hook_failed(world: World, number: int) -> None:
-    world.endpoint.hooks = type(world.endpoint.hooks)(reject=hook)
-    world.admit(world.request("a"))
+    world._endpoint.hooks = type(world._endpoint.hooks)(reject=hook)
+    world._admit(world.request("a"))
 
 
 def bad_uid(world: World, number: int) -> None:
-    world.endpoint.hooks = type(world.endpoint.hooks)(user_id=lambda request: 1.5)
-    world.admit(world.request("a"))
+    world._endpoint.hooks = type(world._endpoint.hooks)(user_id=lambda request: 1.5)
+    world._admit(world.request("a"))
 
 
 def fed(packet: str) -> Callable[[World, int], None]:
     def cause(world: World, number: int) -> None:
-        world.ws(f"c{number}").feed(packet)
+        world.ws(client_id=f"c{number}").feed(packet)
 
     return cause
 
@@ -304,27 +304,27 @@ def repeated(packet: str) -> Callable[[World, int], None]:
     """The same, all by one connection: only its first is logged."""
 
     def cause(world: World, number: int) -> None:
-        client = world.clients[0] if world.clients else world.ws("c")
+        client = world.clients[0] if world.clients else world.ws(client_id="c")
         client.feed(packet)
 
     return cause
 
 
 def silent(world: World, number: int) -> None:
-    world.ws(f"c{number}").vanish()
+    world.ws(client_id=f"c{number}").vanish()
     if number == MANY - 1:
         world.advance(30)
 
 
 def in_grace(world: World, number: int) -> None:
-    world.ws(f"c{number}").cut()
+    world.ws(client_id=f"c{number}").cut()
     if number == MANY - 1:
         world.chsk.send(chansock.ALL, "t/e")
         world.advance(5)
 
 
 def too_slow(world: World, number: int) -> None:
-    client = world.ws(f"c{number}", uid=f"u{number}")
+    client = world.ws(f"u{number}", client_id=f"c{number}")
     client.lag()
     for _ in range(12):
         world.chsk.send(f"u{number}", "t/e")
@@ -332,8 +332,8 @@ def too_slow(world: World, number: int) -> None:
 
 
 def displaced(world: World, number: int) -> None:
-    first = world.ws(f"c{number}")
-    world.ws(f"c{number}")
+    first = world.ws(client_id=f"c{number}")
+    world.ws(client_id=f"c{number}")
     first.lag()
     for reply in range(12):
         first.feed(f'[[:t/echo] "{reply:06}"]')
@@ -341,7 +341,7 @@ def displaced(world: World, number: int) -> None:
 
 
 def unwritable(world: World, number: int) -> None:
-    world.ws(f"c{number}", uid="a").transport.__class__ = Small
+    world.ws("a", client_id=f"c{number}").transport.__class__ = Small
     world.chsk.send("a", "t/e", flush=True)
 
 
@@ -349,11 +349,13 @@ def proxied(world: World, number: int) -> None:
     request = Request.from_fields(
         "GET", "/", [("Host", "h"), ("X-Forwarded-For", "10.0.0.1.2")], client=("10.0.0.1", 1)
     )
-    Proxies(("10.0.0.1",), lambda: world.chsk.sweep.log_limit).apply(request)
+    Proxies(
+        ("10.0.0.1",), ("Forwarded", "X-Forwarded-For"), lambda: world.chsk._sweep.log_limit
+    ).apply(request)
 
 
 def due(world: World, number: int) -> None:
-    world.inside(lambda: world.chsk.sweep.enter(0.0, hook, None))
+    world.inside(lambda: world.chsk._sweep.enter(0.0, hook, None))
     world.advance(0.01)
 
 
@@ -407,7 +409,7 @@ def flooded() -> ChannelSocket:
 
 @pytest.mark.parametrize("kind", CAUSES)
 def test_a_flood_of_what_peers_can_cause_is_counted(kind, lines):
-    with World(flooded()) as world:
+    with World(flooded(), raise_handler_errors=False) as world:
         for number in range(MANY):
             CAUSES[kind](world, number)
     found = lines()
@@ -424,7 +426,7 @@ def test_a_flood_of_what_peers_can_cause_is_counted(kind, lines):
     ],
 )
 def test_a_connection_s_first_of_a_kind_is_logged_and_the_rest_counted(kind, packet, lines):
-    with World(flooded()) as world:
+    with World(flooded(), raise_handler_errors=False) as world:
         for number in range(MANY):
             repeated(packet)(world, number)
         first, *rest = lines()
@@ -435,7 +437,7 @@ def test_a_connection_s_first_of_a_kind_is_logged_and_the_rest_counted(kind, pac
 
 
 def test_the_first_traceback_of_each_handler_is_kept(caplog):
-    with World(flooded()) as world:
+    with World(flooded(), raise_handler_errors=False) as world:
         world.ws().feed("[[:t/throw] nil]")
     record = next(one for one in caplog.records if one.exc_info)
     assert record.getMessage().startswith("handler_error id=Keyword('t/throw')")
@@ -444,7 +446,7 @@ def test_the_first_traceback_of_each_handler_is_kept(caplog):
 def test_a_new_life_of_a_channel_has_a_limit_of_its_own(lines):
     chsk = flooded()
     for _ in range(2):
-        with World(chsk) as world:
+        with World(chsk, raise_handler_errors=False) as world:
             for number in range(MANY):
                 fed("[[:t/throw] nil]")(world, number)
         assert counted(lines(), "handler_error") == MANY

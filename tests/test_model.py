@@ -191,7 +191,7 @@ class Channel(RuleBasedStateMachine):
         self.chsk.on("t/together", self.handle_wait, parallel=True)
         self.chsk.on("chsk/uidport-open", self.handle_open)
         self.chsk.on("chsk/uidport-close", self.handle_close)
-        world = World(self.chsk)
+        world = World(self.chsk, raise_handler_errors=False)
         world.__enter__()
         self.world = world
         self.model = Model(config, world.loop.time, world.loop.call_later, world.loop.call_soon)
@@ -291,10 +291,10 @@ class Channel(RuleBasedStateMachine):
         uid, client_id = key
         if self.model.is_full(uid, client_id):
             with pytest.raises(HandshakeRefused):
-                self.world.ws(client_id, uid=uid)
+                self.world.ws(uid, client_id=client_id)
             return
         line = self.model.open_ws(uid, client_id)
-        client = self.world.ws(client_id, uid=uid)
+        client = self.world.ws(uid, client_id=client_id)
         line.is_coming = False
         peer = line.peer = Peer(client, client, line)
         self.peers.append(peer)
@@ -372,7 +372,7 @@ class Channel(RuleBasedStateMachine):
         self.model.ended(peer.line, 1006)
         connection, peer.held.connection = peer.held.connection, None
         peer.transport.is_open = False
-        self.world.inside(lambda: self.world.endpoint.closed(connection, 1006))
+        self.world.inside(lambda: self.world._endpoint.closed(connection, 1006))
 
     @rule(key=KEYS)
     def leave_page(self, key: tuple[Any, str]) -> None:
@@ -423,7 +423,7 @@ class Channel(RuleBasedStateMachine):
         self.model.has_read(peer.line)
         if stays_slow:
             peer.transport.drain()
-            self.world.inside(lambda: self.world.endpoint.drained(peer.client.connection))
+            self.world.inside(lambda: self.world._endpoint.drained(peer.client.connection))
         else:
             peer.client.drain()
 

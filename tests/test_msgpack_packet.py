@@ -17,7 +17,7 @@ import websockets
 import chansock
 from chansock._fast.msgpack_packet import MessagePackPacker
 from chansock._fast.packet import adapt
-from chansock.errors import EdnEncodeError, PacketError
+from chansock.errors import EncodeError, PacketError
 from chansock.packers import MessagePack
 from chansock.values import Char, Keyword, StrDict, Symbol
 
@@ -109,7 +109,7 @@ def test_it_is_shown_and_pickled_by_its_options() -> None:
 
 def test_a_fragment_without_a_keywords_name_is_refused() -> None:
     for name in (None, 5, b"a/b", ("a", "b"), "a b"):
-        with pytest.raises(EdnEncodeError, match="expected a keyword's name, got"):
+        with pytest.raises(EncodeError, match="expected a keyword's name, got"):
             PACKER.fragment((name, 1))  # type: ignore[arg-type]
 
 

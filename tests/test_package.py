@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import importlib
 import os
+import pydoc
+import re
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tomllib
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from dist_content import ROOT, elf_sections, sdist_faults, sources, wheel_faults
+
+import chansock
 
 EXT_SUFFIX: str = sysconfig.get_config_var("EXT_SUFFIX")
 PUBLIC = [
@@ -26,14 +31,11 @@ PUBLIC = [
     "Config",
     "ConfigError",
     "EdnDecodeError",
-    "EdnEncodeError",
+    "EncodeError",
     "EdnError",
     "EventMsg",
-    "FrameError",
     "HandshakeRefused",
     "InvalidEvent",
-    "PacketError",
-    "PeerError",
     "ReplyError",
     "ReplyTimeout",
     "Request",
@@ -45,9 +47,69 @@ PUBLIC = [
 
 
 def test_the_door_shows_the_public_names() -> None:
-    chansock = importlib.import_module("chansock")
     assert set(PUBLIC) <= set(chansock.__all__)
     assert [name for name in chansock.__all__ if not hasattr(chansock, name)] == []
+
+
+def test_what_no_application_catches_is_not_exported() -> None:
+    for name in ("PeerError", "FrameError", "PacketError", "EdnEncodeError"):
+        assert not hasattr(chansock, name)
+    assert issubclass(chansock.packers.PacketError, chansock.ChansockError)
+
+
+@pytest.mark.parametrize(
+    ("name", "member"),
+    [
+        ("aiohttp", "setup"),
+        ("django", "channel"),
+        ("testing", "World"),
+        ("uvicorn", "WebSocketProtocol"),
+    ],
+)
+def test_a_module_for_one_framework_is_imported_when_it_is_used(name: str, member: str) -> None:
+    code = (
+        "import sys, chansock\n"
+        f"assert 'chansock.{name}' not in sys.modules\n"
+        f"print(chansock.{name}.{member}.__name__)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert (done.stdout, done.stderr) == (f"{member}\n", "")
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'chansock' has no attribute 'fastapi'"):
+        chansock.fastapi
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("ALL", "every client, anonymous ones included"),
+        ("ANONYMOUS", "every client without a user id"),
+        ("LATER", "return chansock.LATER"),
+    ],
+)
+def test_help_says_what_a_constant_is_for(name: str, text: str) -> None:
+    assert text in pydoc.plain(pydoc.render_doc(getattr(chansock, name)))
+
+
+@pytest.mark.parametrize("settings", [chansock.Config, chansock.Compression])
+def test_help_describes_every_setting(settings: type[chansock.Config]) -> None:
+    shown = pydoc.plain(pydoc.render_doc(settings))
+    missing = [f.name for f in fields(settings) if not re.search(rf"\b{f.name}: [A-Z0-9]", shown)]
+    assert missing == []
+
+
+def test_help_shows_no_setting_of_a_default_config() -> None:
+    assert "= Config()" in pydoc.plain(pydoc.render_doc(chansock.ChannelSocket))
+    assert repr(chansock.Config(max_threads=4)) == "Config(max_threads=4)"
 
 
 def test_what_a_module_exports_exists() -> None:
@@ -129,8 +191,8 @@ def run_with_fixtures(tree: Path) -> None:
         "import sys\n\n"
         "def test_none():\n"
         "    assert 'chansock' not in sys.modules\n\n"
-        "def test_some(connect):\n"
-        "    assert connect('alice').uid == 'alice'\n"
+        "def test_some(chsk_connect):\n"
+        "    assert chsk_connect('alice').uid == 'alice'\n"
     )
     (tree.parent / "conftest.py").write_text(
         "import pytest\n\n"

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from same import tree
 from test_docs_edn import Point
 
-from chansock.errors import EdnEncodeError, PacketError
+from chansock.errors import EncodeError, PacketError
 from chansock.packers import Transit
 from chansock.values import (
     Char,
@@ -283,8 +283,8 @@ def test_each_truncation_is_refused(packer: Transit) -> None:
     ("value", "message"),
     [
         ({"a": [1, {"b": 1j}]}, 'has a form for (or default=), got 1j at ["a"][1]["b"]'),
-        ({"bob smith": 1}, 'got \'bob smith\': it has a \' \' at ["bob smith"]'),
-        ({(1,): {"bob smith": 1}}, 'at [a tuple of 1]["bob smith"]'),
+        ({"bob smith": 1, 5: 1}, 'got \'bob smith\': it has a \' \' at ["bob smith"]'),
+        ({(1,): {"bob smith": 1, 5: 1}}, 'at [a tuple of 1]["bob smith"]'),
         ([datetime(2020, 1, 1)], "a datetime with a time zone (or default=)"),
         (Decimal("NaN"), "a finite Decimal"),
         (Keyword("a b"), "a keyword's name"),
@@ -306,7 +306,7 @@ def test_what_has_no_form_is_refused_with_the_way_to_it(value: Any, message: str
             lambda packer=packer: packer.packet(value, None),
             lambda packer=packer: packer.fragment(("a/b", value)),
         ):
-            with pytest.raises(EdnEncodeError) as caught:
+            with pytest.raises(EncodeError) as caught:
                 write()
             assert message in str(caught.value)
 
@@ -338,10 +338,10 @@ def test_500_arrays_pass_and_501_are_refused_in_both_directions() -> None:
                 value, levels = wrap(value), levels + size
             packet = packer.packet(value, None)
             assert packer.unpack(memoryview(packet)) == (value, None)
-            with pytest.raises(EdnEncodeError, match="at most 500 arrays"):
+            with pytest.raises(EncodeError, match="at most 500 arrays"):
                 packer.packet(wrap(value), None)
             fragment = packer.fragment(("a/b", "x"))
-            with pytest.raises(EdnEncodeError, match="at most 500 arrays"):
+            with pytest.raises(EncodeError, match="at most 500 arrays"):
                 packer.fragment(("a/b", value))
             packer.unpack(memoryview(packer.batch([fragment])))
 
@@ -352,21 +352,21 @@ def test_a_ratio_is_two_arrays(packer: Transit) -> None:
     for _ in range(497):
         value = [value]
     assert packer.unpack(memoryview(packer.packet(value, None))) == (value, None)
-    with pytest.raises(EdnEncodeError, match="at most 500 arrays"):
+    with pytest.raises(EncodeError, match="at most 500 arrays"):
         packer.packet([value], None)
 
 
 def test_an_integer_of_4301_digits_is_refused() -> None:
-    with pytest.raises(EdnEncodeError, match="digits"):
+    with pytest.raises(EncodeError, match="digits"):
         Transit().packet(10**4300, None)
-    with pytest.raises(EdnEncodeError, match="digits"):
+    with pytest.raises(EncodeError, match="digits"):
         Transit().packet({10**4300: 1}, None)
 
 
 def test_a_value_that_holds_itself_is_too_deep() -> None:
     ring: list[Any] = []
     ring.append(ring)
-    with pytest.raises(EdnEncodeError, match="at most 500 arrays"):
+    with pytest.raises(EncodeError, match="at most 500 arrays"):
         Transit().packet(ring, None)
 
 
@@ -386,7 +386,7 @@ def test_an_enum_in_arrays_is_one_with_its_value(around: Any) -> None:
     class Pair(enum.Enum):
         SMALL = (1, 2)
 
-    with pytest.raises(EdnEncodeError, match="expected distinct keys or members"):
+    with pytest.raises(EncodeError, match="expected distinct keys or members"):
         Transit().packet({around(Pair.SMALL), around((1, 2))}, None)
 
 
@@ -408,7 +408,7 @@ def test_what_a_code_stands_for_is_read_once() -> None:
 def test_members_are_told_apart_without_an_encoder_for_each() -> None:
     members = [float("nan"), *((n,) for n in range(1000))]
     assert calls_of(lambda: Transit().packet(set(members), None))[1] < 12_000
-    with pytest.raises(EdnEncodeError, match='got "~zNaN" again'):
+    with pytest.raises(EncodeError, match='got "~zNaN" again'):
         Transit().packet({*members, float("nan")}, None)
     moments = {datetime.fromtimestamp(n, UTC): 1 for n in range(1000)}
     assert calls_of(lambda: Transit().packet(moments, None))[1] < 15_000
@@ -442,7 +442,7 @@ def test_tagged_travel_if_both_ends_say_so() -> None:
         assert tree(read(written(value, packer), Transit(verbose=True, tagged=True))) == tree(value)
     assert read('["~#X","abc"]', packer) == Tagged("X", "abc")
     for tag in ("set", "m", "array", "~", "#", "^", "a b", "1"):
-        with pytest.raises(EdnEncodeError, match="a tag"):
+        with pytest.raises(EncodeError, match="a tag"):
             packer.packet(Tagged(tag, [1]), None)
 
 
@@ -450,7 +450,7 @@ def test_default_gives_a_form_to_what_has_none() -> None:
     packer = Transit(default=lambda value: [K("complex"), value.real, value.imag])
     assert written({"a": 1j}, packer) == '["^ ","~:a",["~:complex",0.0,1.0]]'
     packer = Transit(default=lambda value: value)
-    with pytest.raises(EdnEncodeError, match="expected default= to end at a writable value"):
+    with pytest.raises(EncodeError, match="expected default= to end at a writable value"):
         packer.packet([1j], None)
     packer = Transit(default=lambda value: f"on-{value:%A}")
     assert written({datetime(2020, 1, 1): 1}, packer) == '["^ ","~:on-Wednesday",1]'

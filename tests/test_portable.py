@@ -26,7 +26,7 @@ for path in sorted(Path(sys.argv[1]).iterdir()):
     try:
         value = edn.loads(path.read_bytes())
         print(path.name, type(value), edn.dumps(value))
-    except edn.EdnError as error:
+    except (edn.EdnError, edn.EncodeError) as error:
         print(path.name, ascii(str(error)))
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 import pytest
-from raw import DUMMY, POLL, SHAKE, Run, assert_refusal, config, post, records
+from raw import DUMMY, POLL, SHAKE, Run, assert_refusal, config, handshake, post, records
 from sente_app import serving
 
 from chansock import Config
@@ -157,6 +157,32 @@ def test_method_that_the_channel_has_not_is_405(run: Run) -> None:
             assert answer.header("allow") is not None
 
     run(main())
+
+
+@pytest.mark.parametrize(
+    ("request_of", "log_id"), [("POST", "stale_post"), ("GET", "poll_without_session")]
+)
+def test_request_that_comes_to_another_process_than_its_handshake_names_the_cause(
+    request_of: str, log_id: str, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with (
+            serving(config()) as one,
+            serving(config()) as other,
+            one.peer() as alice,
+            other.peer() as wire,
+        ):
+            await handshake(alice)
+            if request_of == "POST":
+                answer = await post(wire, "[[:test/req 1] nil]", n="1-1")
+                assert (answer.status, answer.text) == (410, "the handshake of this POST is over")
+            else:
+                assert (await wire.ask("GET", POLL)).text.startswith("[[:chsk/handshake ")
+
+    run(main())
+    (line,) = [each.getMessage() for each in caplog.records if log_id in each.getMessage()]
+    assert "several processes seem to serve one channel: run one" in line
+    assert "--workers 1" in line
 
 
 @pytest.mark.parametrize("leak", ["tok-secret", "cookie-secret", "query-secret"])

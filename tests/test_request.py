@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from urllib.parse import parse_qsl, urlencode
 
 import pytest
@@ -207,6 +208,20 @@ def test_a_response_takes_text_or_bytes() -> None:
     assert Response(200, "é").body_bytes == b"\xc3\xa9"
     assert Response(200, b"\xff").body_bytes == b"\xff"
     assert Response().content_type == "text/plain; charset=utf-8"
+
+
+def test_headers_of_a_response_may_be_a_dict_or_pairs():
+    pairs = (("Retry-After", "60"), ("Vary", "Cookie"))
+    for headers in (dict(pairs), pairs, list(pairs), iter(pairs)):
+        assert Response(503, headers=headers) == Response(503, headers=pairs)
+    assert Response(503, headers=dict(pairs)).headers == pairs
+    assert replace(Response(headers=pairs), status=204).headers == pairs
+
+
+@pytest.mark.parametrize("headers", [5, "Vary: Cookie", ["Vary"], {"Retry-After": 60}, [("a",)]])
+def test_headers_that_are_no_pairs_are_refused_with_the_right_form(headers):
+    with pytest.raises(TypeError, match="headers: expected a dict of str, or pairs like"):
+        Response(503, headers=headers)
 
 
 @pytest.mark.parametrize(

@@ -184,7 +184,7 @@ def test_a_router_may_be_included_while_the_channel_runs():
         chsk.include(router)
         after = alice.ask("chat/say")
         world.turn()
-        assert (before.value, after.value) == ("chsk/error", 1)
+        assert (before.value, after.value) == (["chsk/error", "unclaimed"], 1)
 
 
 def test_parallel_and_thread_hold_in_a_router():
@@ -214,7 +214,7 @@ def test_what_is_no_router_is_refused(given):
 
 
 def test_what_is_no_handler_is_refused():
-    with pytest.raises(TypeError, match="expected a handler for 'say', got 5"):
+    with pytest.raises(TypeError, match=r"expected a handler for 'say', like .* got 5"):
         Router(prefix="chat").on("say", 5)
 
 

@@ -20,7 +20,7 @@ def chsk():
 
 @pytest.fixture
 def world(chsk):
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         yield world
 
 

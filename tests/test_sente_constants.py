@@ -113,13 +113,13 @@ def test_push_retry_backoffs_are_one_wait_until_the_grace_ends(
     order, as soon as the client is back, however late in its grace, and else counts as lost."""
     with world() as w:
         for is_back in (True, False):
-            client = (w.ws if transport == "ws" else w.ajax)("a", uid="alice")
+            client = (w.ws if transport == "ws" else w.ajax)("alice", client_id="a")
             client.close() if transport == "ws" else client.drop()
             for n in range(3):
                 w.chsk.send("alice", "test/note", n)
                 w.advance(0.5)
             w.advance(grace - 1.5 + (-MOMENT if is_back else MOMENT))
-            again = (w.ws if transport == "ws" else w.ajax)("a", uid="alice")
+            again = (w.ws if transport == "ws" else w.ajax)("alice", client_id="a")
             w.advance(0.2)
             expected = [("test/note", n) for n in range(3)] if is_back else []
             assert again.take() == expected

@@ -234,6 +234,97 @@ def test_body_past_the_limit_is_413(served: Served, drive: Run) -> None:
     drive(main())
 
 
+async def post_raw(
+    wire: Peer, client_id: str, packet: str, kind: str | None = "application/edn", **more: str
+) -> peer.Answer:
+    fields = [] if kind is None else [("Content-Type", kind)]
+    where = target(client_id, **{"raw": "true", **more})
+    return await wire.ask("POST", where, fields, packet.encode())
+
+
+RAW_TYPES = [
+    "application/edn",
+    "application/edn; charset=utf-8",
+    "application/json",
+    "application/transit+json",
+]
+
+
+@pytest.mark.parametrize("kind", RAW_TYPES)
+def test_raw_body_is_a_packet_of_a_text_packer(served: Served, kind: str, drive: Run) -> None:
+    async def main() -> None:
+        async with served.peer() as alice:
+            me = who("alice")
+            answer = await post_raw(alice, me, '[[:test/req "\u6f22%&+=\u5b57"] :ajax]', kind)
+            assert (answer.status, answer.text) == (200, '["\u6f22%&+=\u5b57" nil]')
+            answer = await post_raw(alice, me, "[[:test/sink] nil]", kind)
+            assert (answer.status, answer.text) == (200, DUMMY)
+
+    drive(main())
+
+
+def test_raw_bodies_are_numbered_as_forms_are(served: Served, drive: Run) -> None:
+    async def main() -> None:
+        async with served.peer() as alice:
+            me = who("alice")
+            await alice.ask("GET", target(me, udt="7", **{"handshake?": "1"}))
+            packet = "[[:test/req 1] :ajax]"
+            answer = await post_raw(alice, me, packet, n="7-1")
+            assert (answer.status, answer.text) == (200, "[1 nil]")
+            answer = await post_raw(alice, me, packet, n="7-1")
+            assert (answer.status, answer.text) == (200, "[:chsk/timeout nil]")
+            assert (await post_raw(alice, me, packet, n="6-1")).status == 410
+
+    drive(main())
+
+
+# What a page of any origin can send without asking first.
+SIMPLE_TYPES = [
+    None,
+    "",
+    "text/plain",
+    "Text/Plain;charset=UTF-8",
+    "multipart/form-data; boundary=b",
+]
+
+
+@pytest.mark.parametrize("kind", SIMPLE_TYPES)
+def test_raw_body_that_any_page_could_send_is_415(
+    served: Served, kind: str | None, drive: Run
+) -> None:
+    async def main() -> None:
+        async with served.peer() as alice:
+            answer = await post_raw(alice, who("alice"), "[[:test/req 1] :ajax]", kind)
+            if served.name == "daphne" and answer.status == 400:
+                return  # Twisted parses multipart itself, and this is none
+            assert answer.status == 415
+            assert "application/edn" in answer.text
+
+    drive(main())
+
+
+def test_form_is_read_as_a_form_whatever_its_query_has(served: Served, drive: Run) -> None:
+    async def main() -> None:
+        async with served.peer() as alice:
+            body = peer.urlencoded([("ppstr", "[[:test/req 7] :ajax]")])
+            kind = "application/x-www-form-urlencoded;charset=UTF-8"
+            answer = await post_raw(alice, who("alice"), body, kind)
+            assert (answer.status, answer.text) == (200, "[7 nil]")
+
+    drive(main())
+
+
+def test_raw_body_past_max_message_bytes_is_413(served: Served, drive: Run) -> None:
+    async def main() -> None:
+        async with served.peer() as alice:
+            me, rest = who("alice"), len('[[:test/req ""] :ajax]')
+            packet = f'[[:test/req "{"x" * (LIMIT - rest)}"] :ajax]'
+            assert (await post_raw(alice, me, packet)).status == 200
+            assert (await post_raw(alice, me, packet + " ")).status == 413
+
+    drive(main())
+
+
 def test_chunked_body_is_taken(served: Served, drive: Run) -> None:
     async def main() -> None:
         async with served.peer() as alice:
@@ -278,6 +369,27 @@ def test_binary_packets_of_messagepack_come_and_go(served: Served, drive: Run) -
             found = await alice.ask("POST", where, [kind], packet)
             assert found.status == 200
             assert unpack(found.body) == value
+
+    drive(main())
+
+
+def test_poll_that_does_not_wait_is_answered_at_once_and_keeps_the_session(
+    served: Served, drive: Run
+) -> None:
+    async def main() -> None:
+        async with served.peer() as alice:
+            me = who("alice")
+            await served.shake(alice, me)
+            for number in range(3):
+                answer = await alice.ask("GET", target(me, wait="0"))
+                assert (answer.status, answer.text) == (200, "[:chsk/timeout nil]")
+                await is_in(served, me, "true")  # present between its polls, too
+                await post(alice, me, f"[[:test/echo {number}] nil]")
+                answer = await alice.ask("GET", target(me, wait="0"))
+                assert (answer.status, answer.text) == (200, f"[[[:test/echo {number}]] nil]")
+            poll = await Poll.park(served, me)  # and an ordinary one parks
+            await post(alice, me, "[[:test/echo 7] nil]")
+            assert await poll.text() == "[[[:test/echo 7]] nil]"
 
     drive(main())
 

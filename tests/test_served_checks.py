@@ -34,6 +34,40 @@ def test_get_is_refused_with_its_status_and_a_sentence(
     drive(main())
 
 
+KEY = ("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
+UPGRADE = ("Upgrade", "websocket")
+CONNECTION = ("Connection", "Upgrade")
+STRIPPED = {
+    "both": ([], "Upgrade and Connection"),
+    "Upgrade": ([CONNECTION], "Upgrade"),
+    "Connection": ([UPGRADE], "Connection"),
+}
+
+
+@pytest.mark.parametrize("lost", STRIPPED)
+def test_socket_whose_upgrade_a_proxy_removed_is_426_at_once(
+    served: Served, lost: str, drive: Run
+) -> None:
+    if served.name == "daphne" and lost == "Connection":
+        pytest.skip("daphne: answers 400 by itself")
+
+    async def main() -> None:
+        me = who("alice")
+        kept, names = STRIPPED[lost]
+        async with served.peer() as alice:
+            await served.shake(alice, me)  # a poll of this client would be parked now
+            fields = [KEY, ("Sec-WebSocket-Version", "13"), *kept]
+            answer = await alice.ask("GET", target(me), fields)
+            assert_refusal(answer, 426)
+            assert answer.header("upgrade") == "websocket"
+            assert f"expected {names} in the request" in answer.text
+            log = served.log()
+            assert "refused reason=stripped_upgrade status=426" in log
+            assert "proxy_set_header Upgrade $http_upgrade" in log
+
+    drive(main())
+
+
 def test_socket_is_refused_with_the_same_answer(served: Served, drive: Run) -> None:
     async def main() -> None:
         for where, status, sentence in REFUSED.values():

@@ -252,7 +252,7 @@ def served() -> tuple[ChannelSocket, asyncio.Event, list[Any]]:
 def opens(chsk: ChannelSocket, is_ours: bool, gate: asyncio.Event) -> None:
     """Let the handlers go on some turns after the stop has begun."""
     loop = asyncio.get_running_loop()
-    if is_ours and not chsk.endpoint.is_stopping:
+    if is_ours and not chsk._endpoint.is_stopping:
         loop.call_soon(opens, chsk, is_ours, gate)
     else:
         loop.call_later(0.02, gate.set)
@@ -277,7 +277,7 @@ def test_a_server_answers_what_it_took_before_it_closes(is_ours: bool, ws: bool,
                     chansock.connect(listener.url, transport="ws" if ws else "ajax")
                 )
                 asked = [asyncio.create_task(client.send("t/e", n, timeout=50)) for n in range(3)]
-                await until(lambda: begun and begun[0].connection.inbox.events == 3)
+                await until(lambda: begun and begun[0]._connection.inbox.events == 3)
                 asyncio.get_running_loop().call_soon(opens, chsk, is_ours, gate)
             assert [await each for each in asked] == [0, 1, 2]
             assert chsk.stats.reply_lost == 0
@@ -300,7 +300,7 @@ def test_a_second_cancellation_ends_a_stop_that_waits_for_handlers(run: Run) -> 
             await client.send("t/e", 1)
             await until(lambda: begun)
             task.cancel()
-            await until(lambda: chsk.endpoint.is_stopping)
+            await until(lambda: chsk._endpoint.is_stopping)
             assert chsk.is_started
             task.cancel()
             async with asyncio.timeout(30):  # stop_timeout is twice that

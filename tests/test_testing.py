@@ -10,7 +10,7 @@ import pytest
 from turned import channel
 
 import chansock
-from chansock import ANONYMOUS, ChannelSocket, testing
+from chansock import ANONYMOUS, ChannelSocket, ConfigError, testing
 from chansock.errors import HandshakeRefused
 from chansock.testing import World
 from chansock.values import Keyword
@@ -40,6 +40,29 @@ def test_handshake_names_the_user_or_nil_uid(world: World) -> None:
     assert world.ws(uid="alice").handshake == ("alice", None)
     assert world.ajax(uid=7).handshake == (7, None)
     assert world.ws().handshake == (Keyword("sente/nil-uid"), None)
+
+
+@pytest.mark.parametrize("transport", ["ws", "ajax"])
+def test_without_anonymous_a_client_without_a_user_is_401(transport: testing.Transport) -> None:
+    users = {"s3cr3t": "ada"}
+    chsk = ChannelSocket(
+        user_id=lambda request: users.get(request.cookies.get("login", "")), anonymous=False
+    )
+    with World(chsk, transport=transport) as world:
+        for cookies in ({}, {"login": "other"}):
+            with pytest.raises(HandshakeRefused) as caught:
+                world.connect(cookies=cookies)
+            assert (caught.value.status, caught.value.reason) == (401, "Unauthorized request")
+        assert world.connect(cookies={"login": "s3cr3t"}).uid == "ada"
+        assert chsk.stats.refused == {"anonymous": 2}
+
+
+@pytest.mark.parametrize(
+    "settings", [{"anonymous": False}, {"anonymous": 0, "user_id": testing.user_id}]
+)
+def test_anonymous_is_a_bool_and_needs_a_user_id(settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="anonymous"):
+        ChannelSocket(**settings)
 
 
 def test_refused_client_raises_with_status_and_reason() -> None:
@@ -211,3 +234,70 @@ def test_socket_and_poll_of_one_client_are_one_user(world: World) -> None:
     poll.drop()
     world.advance(5.01)
     assert chsk.told == ["+alice", "-alice"]
+
+
+# -- what handlers raise
+
+
+def say_all(world: World, *texts: Any) -> list[Any]:
+    """Say each text, and receive nothing."""
+    client = world.connect("ada")
+    for text in texts:
+        client.send("chat/say", text)
+    return client.take()
+
+
+def test_a_handler_that_raised_fails_the_test() -> None:
+    chsk = ChannelSocket()
+
+    @chsk.on("chat/say")
+    def say(msg: chansock.EventMsg[Any]) -> None:
+        raise KeyError(msg.data)
+
+    with pytest.raises(KeyError, match="hi") as caught, World(chsk) as world:
+        world.connect("ada").send("chat/say", "hi")
+    assert "takes it out of `world.errors`" in caught.value.__notes__[0]
+    with pytest.raises(ExceptionGroup, match="2 handlers or hooks raised"), World(chsk) as world:
+        say_all(world, "a", "b")
+
+
+def test_a_handlers_error_that_the_test_knows_of_fails_nothing() -> None:
+    chsk = ChannelSocket()
+
+    @chsk.on("chat/say")
+    def say(msg: chansock.EventMsg[Any]) -> None:
+        raise KeyError(msg.data)
+
+    with World(chsk) as world:  # taken out
+        world.connect("ada").send("chat/say")
+        assert isinstance(world.errors.pop(), KeyError)
+    with World(chsk) as world:  # the cause of what the test got
+        with pytest.raises(chansock.ReplyError):
+            world.connect("ada").send("chat/say", timeout=5)
+        assert len(world.errors) == 1
+    with World(chsk, raise_handler_errors=False) as world:
+        world.connect("ada").send("chat/say")
+    with pytest.raises(ZeroDivisionError), World(chsk) as world:
+        say_all(world, 1 / len(say_all(world, "a")))  # which no other error may hide
+
+
+@pytest.mark.parametrize("transport", ["ws", "ajax"])
+def test_expect_where_picks_an_event_by_its_data(transport: testing.Transport) -> None:
+    chsk = ChannelSocket()
+    with World(chsk, transport=transport) as world:
+        ada = world.connect("ada")
+        for number in range(3):
+            chsk.send("ada", "count/is", number)
+        assert ada.expect("count/is", where=lambda number: number > 0) == 1
+        assert ada.expect("count/is") == 0
+        with pytest.raises(AssertionError, match=r"expected count/is that where\(\) is true for, "):
+            ada.expect("count/is", where=lambda number: number == 7, within=1)
+        assert ada.take() == [("count/is", 2)]
+
+
+def test_ws_and_ajax_and_connect_have_the_user_first(world: World) -> None:
+    for connect in (world.connect, world.ws, world.ajax):
+        assert connect("ada").uid == "ada"
+        assert connect(ANONYMOUS).uid is None
+        with pytest.raises(ConfigError, match="uid: expected a user id"):
+            connect(True)

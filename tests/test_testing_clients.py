@@ -14,7 +14,7 @@ from chansock import ALL, ANONYMOUS, ChannelSocket, Config, csrf, packers
 from chansock.errors import (
     ChannelClosed,
     ConfigError,
-    EdnEncodeError,
+    EncodeError,
     HandshakeRefused,
     InvalidEvent,
     ReplyError,
@@ -273,7 +273,7 @@ def test_an_event_that_its_handler_failed_to_send_names_the_handlers_error(world
     alice.send("test/fail")
     with pytest.raises(AssertionError, match="expected test/said") as caught:
         alice.expect("test/said")
-    assert isinstance(caught.value.__cause__, EdnEncodeError)
+    assert isinstance(caught.value.__cause__, EncodeError)
     assert any("handler_error id=Keyword('test/fail')" in note for note in caught.value.__notes__)
 
 

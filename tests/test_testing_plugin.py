@@ -58,28 +58,28 @@ def test_a_test_that_asks_for_transport_or_connect_runs_on_both(project: pytest.
         """
         import pytest
 
-        def test_one(world):
-            alice = world.connect("alice")
+        def test_one(chsk_world):
+            alice = chsk_world.connect("alice")
             alice.send("chat/say", "hi")
             assert alice.expect("chat/said") == {"from": "alice", "text": "hi"}
 
-        def test_both(world, transport):
-            bob = world.connect(cookies={"login": "bob"})
-            assert type(bob).__name__.lower() == f"{transport}client"
+        def test_both(chsk_world, chsk_transport):
+            bob = chsk_world.connect(cookies={"login": "bob"})
+            assert type(bob).__name__.lower() == f"{chsk_transport}client"
             assert bob.send("math/double", 21, timeout=5) == 42
-            assert world.chsk.stats.sent == 0  # a life of its own
+            assert chsk_world.chsk.stats.sent == 0  # a life of its own
 
-        def test_short(connect):
-            assert connect("alice").send("math/double", 21, timeout=5) == 42
+        def test_short(chsk_connect):
+            assert chsk_connect("alice").send("math/double", 21, timeout=5) == 42
 
-        @pytest.mark.usefixtures("transport")
+        @pytest.mark.usefixtures("chsk_transport")
         class TestAll:
-            def test_in_a_class(self, world):
-                assert world.connect(7).uid == 7
+            def test_in_a_class(self, chsk_world):
+                assert chsk_world.connect(7).uid == 7
 
-        @pytest.mark.parametrize("transport", ["ajax"])
-        def test_on_one_alone(world, transport):
-            assert type(world.connect()).__name__ == "AjaxClient"
+        @pytest.mark.parametrize("chsk_transport", ["ajax"])
+        def test_on_one_alone(chsk_world, chsk_transport):
+            assert type(chsk_world.connect()).__name__ == "AjaxClient"
         """
     )
     result = run(project)
@@ -91,7 +91,7 @@ def test_a_test_that_asks_for_transport_or_connect_runs_on_both(project: pytest.
 
 
 def test_a_missing_channel_is_told_with_the_fixture_to_write(pytester: pytest.Pytester) -> None:
-    pytester.makepyfile("def test_it(world): pass")
+    pytester.makepyfile("def test_it(chsk_world): pass")
     result = run(pytester)
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(
@@ -102,11 +102,11 @@ def test_a_missing_channel_is_told_with_the_fixture_to_write(pytester: pytest.Py
 def test_what_is_missed_is_shown_without_frames_of_the_kit(project: pytest.Pytester) -> None:
     project.makepyfile(
         """
-        def test_it(world):
-            @world.chsk.on("chat/fail")
+        def test_it(chsk_world):
+            @chsk_world.chsk.on("chat/fail")
             def fail(msg):
                 raise KeyError("room")
-            alice = world.connect("alice", client_id="a1")
+            alice = chsk_world.connect("alice", client_id="a1")
             alice.send("chat/fail")
             alice.send("chat/say", "hi")
             alice.expect("chat/joined", within=2)
@@ -131,13 +131,13 @@ def test_a_world_of_ones_own_takes_the_place_of_the_plugins(project: pytest.Pyte
         from chansock.testing import World
 
         @pytest.fixture
-        def world(chsk, transport):
-            with World(chsk, transport=transport, path="/talk") as world:
+        def chsk_world(chsk, chsk_transport):
+            with World(chsk, transport=chsk_transport, path="/talk") as world:
                 yield world
 
-        def test_it(connect, world):
-            assert connect("alice").world is world
-            assert world.path == "/talk"
+        def test_it(chsk_connect, chsk_world):
+            assert chsk_connect("alice").world is chsk_world
+            assert chsk_world.path == "/talk"
         """
     )
     run(project).assert_outcomes(passed=2)
@@ -170,8 +170,8 @@ def test_asynchronous_tests_use_the_same_words(project: pytest.Pytester) -> None
         import pytest
 
         @pytest.mark.anyio
-        async def test_it(world, transport, anyio_backend):
-            alice = world.connect("alice")
+        async def test_it(chsk_world, chsk_transport, anyio_backend):
+            alice = chsk_world.connect("alice")
             alice.send("chat/say", "hi")
             await asyncio.sleep(0)
             assert alice.expect("chat/said")["text"] == "hi"
@@ -186,7 +186,7 @@ def test_asynchronous_tests_use_the_same_words(project: pytest.Pytester) -> None
 
 
 def test_both_names_of_the_plugin_go_together(project: pytest.Pytester) -> None:
-    project.makepyfile("def test_it(connect): assert connect('alice').uid == 'alice'")
+    project.makepyfile("def test_it(chsk_connect): assert chsk_connect('alice').uid == 'alice'")
     run(project, plugin="chansock.testing.plugin").assert_outcomes(passed=2)
     run(project, "-p", "pytest_chansock", plugin="chansock.testing.plugin").assert_outcomes(
         passed=2
@@ -199,13 +199,13 @@ def test_fixtures_of_the_same_name_in_a_project_are_its_own(pytester: pytest.Pyt
         import pytest
 
         @pytest.fixture
-        def world():
+        def chsk_world():
             return "mine"
 
-        def test_it(world): assert world == "mine"
+        def test_it(chsk_world): assert chsk_world == "mine"
 
-        @pytest.mark.parametrize("transport", ["udp", "tcp"])
-        def test_param(transport): assert transport in ("udp", "tcp")
+        @pytest.mark.parametrize("chsk_transport", ["udp", "tcp"])
+        def test_param(chsk_transport): assert chsk_transport in ("udp", "tcp")
         """
     )
     run(pytester).assert_outcomes(passed=3)

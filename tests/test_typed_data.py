@@ -10,7 +10,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar
 
 import msgspec
 import pydantic
@@ -52,7 +52,7 @@ def chsk():
 
 @pytest.fixture
 def world(chsk):
-    with World(chsk) as world:
+    with World(chsk, raise_handler_errors=False) as world:
         yield world
 
 
@@ -151,7 +151,7 @@ def test_a_failing_client_fills_neither_log_nor_error_handlers(chsk, world, capl
     @chsk.on("t/other")
     def other(msg: EventMsg[int]) -> None: ...
 
-    alice = world.ws("client-id-secret", uid="a")
+    alice = world.ws("a", client_id="client-id-secret")
     with caplog.at_level(logging.WARNING, "chansock"):
         for _ in range(25):
             alice.send("t/e", {"text": 5})
@@ -257,7 +257,7 @@ def test_counts_begin_anew_when_a_channel_starts_again(chsk):
     def say(msg: EventMsg[Say]) -> None: ...
 
     for _ in range(2):
-        with World(chsk) as world:
+        with World(chsk, raise_handler_errors=False) as world:
             ask(world, 5)
             assert chsk.stats.bad_data == 1
 
@@ -356,6 +356,61 @@ def test_a_type_that_data_cannot_be_is_told_at_registration(chsk):
     chsk.on("t/e", print)  # nothing was registered
 
 
+class Named(TypedDict):
+    text: str
+
+
+@pytest.mark.parametrize(
+    "asked", [Model, Struct, Say, Named, str, dict, dict[str, Any], Say | None], ids=str
+)
+def test_an_annotation_that_is_the_data_itself_is_refused_with_the_right_form(chsk, asked):
+    def say(msg) -> None: ...
+
+    say.__annotations__["msg"] = asked
+    with pytest.raises(TypeError) as caught:
+        chsk.on("t/e", say)
+    name = getattr(asked, "__name__", str(asked))
+    assert f"expected `msg: EventMsg[{name}]`, whose data is `msg.data`" in str(caught.value)
+    chsk.on("t/e", print)  # nothing was registered
+
+
+class HasId(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+T = TypeVar("T")
+
+
+@pytest.mark.parametrize(
+    "asked", [object, Any, EventMsg, EventMsg | None, EventMsg[Say] | None, HasId, T], ids=str
+)
+def test_an_annotation_that_an_event_msg_fits_is_taken(chsk, asked):
+    def say(msg) -> None: ...
+
+    say.__annotations__["msg"] = asked
+    assert chsk.on("t/e", say) is say
+
+
+@pytest.mark.parametrize(
+    ("handler", "shown"),
+    [
+        (lambda: None, "`<lambda>()`"),
+        (lambda msg, user: None, "`<lambda>(msg, user)`"),
+        (lambda *, msg: None, "`<lambda>(*, msg)`"),
+        (functools.partial(lambda msg: None, 1), "()`"),
+    ],
+    ids=["none", "two", "by name", "partial"],
+)
+def test_a_handler_of_no_or_two_parameters_is_refused_with_the_right_form(chsk, handler, shown):
+    for where in (chsk, Router()):
+        with pytest.raises(TypeError, match=r"expected a handler of one parameter") as caught:
+            where.on("t/e", handler)
+        assert shown in str(caught.value)
+    chsk.on("t/e", lambda msg, seen=(): None)
+    chsk.on("t/f", lambda *args: None)
+
+
 def test_the_channels_own_events_are_not_converted(chsk, world):
     came = []
 
@@ -384,6 +439,8 @@ router = Router(prefix="chat")
 @router.on("say")
 async def say(msg: EventMsg[Say]) -> str:
     reveal_type(msg.data)
+    msg.chsk.send("ada", "chat/said", msg.data, latest="said", flush=True)
+    assert msg.chsk.stats.sent and "ada" in msg.chsk.connected.any
     return msg.data.text
 
 @chsk.on("t/any", thread=True)

@@ -8,23 +8,40 @@ from __future__ import annotations
 import re
 from functools import partial
 from inspect import Parameter, ismethod, signature
-from types import FrameType, SimpleNamespace
-from typing import Any, Final, get_args, get_origin, get_type_hints
+from types import FrameType, SimpleNamespace, UnionType
+from typing import Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from chansock._core.conversion import Converter, converter
 from chansock._fast.dispatch import EventMsg
 
-__all__ = ["converter_for", "name_of"]
+__all__ = ["check_parameters", "converter_for", "name_of"]
 
 # Such an annotation may name what only a type checker imports: it asks for nothing.
 UNTYPED: Final = re.compile(r"\s*(\w+\.)*EventMsg\s*(\[\s*(\w+\.)*Any\s*\]\s*)?")
+
+
+def check_parameters(handler: Any) -> None:
+    """Raise TypeError unless a handler can be called with one argument, the EventMsg."""
+    try:
+        found = signature(handler)
+    except (TypeError, ValueError):  # of a builtin
+        return
+    try:
+        found.bind(None)
+    except TypeError:
+        name = getattr(handler, "__name__", type(handler).__name__)
+        raise TypeError(
+            f"{name_of(handler)}: expected a handler of one parameter, like `def {name}(msg)`, "
+            f"got `{name}{found}`"[:400]
+        ) from None
 
 
 def converter_for(handler: Any, frame: FrameType) -> Converter | None:
     """Make what converts the data of a handler's events; None if it takes any.
 
     `frame` is where it was registered: a class in a function is found there. Raises
-    TypeError for a type that data cannot be converted to, or that cannot be found.
+    TypeError for a type that data cannot be converted to, or that cannot be found, and for an
+    annotation that is no EventMsg.
     """
     annotation = first_annotation(handler)
     if annotation is Any or (isinstance(annotation, str) and UNTYPED.fullmatch(annotation)):
@@ -34,9 +51,15 @@ def converter_for(handler: Any, frame: FrameType) -> Converter | None:
     names = dict(frame.f_locals) if frame.f_globals is known else {}
     try:
         hints = get_type_hints(SimpleNamespace(__annotations__={"msg": annotation}), known, names)
-        if get_origin(hints["msg"]) is not EventMsg:
-            return None
-        return converter(get_args(hints["msg"])[0], names)
+        hint = hints["msg"]
+        if get_origin(hint) is EventMsg:
+            return converter(get_args(hint)[0], names)
+        if not may_be_message(hint):
+            shown = getattr(hint, "__name__", None) or str(hint)
+            raise TypeError(
+                f"expected `msg: EventMsg[{shown}]`, whose data is `msg.data`, got `msg: {shown}`"
+            )
+        return None
     except NameError as error:
         raise TypeError(
             f"{name_of(handler)}: expected names that exist when it is registered in the types of "
@@ -44,6 +67,18 @@ def converter_for(handler: Any, frame: FrameType) -> Converter | None:
         ) from error
     except Exception as error:
         raise TypeError(f"{name_of(handler)}: {error}") from error
+
+
+def may_be_message(hint: Any) -> bool:
+    """Return whether an annotation, other than EventMsg[T], may mean an EventMsg."""
+    if get_origin(hint) in (Union, UnionType):
+        return any(get_origin(one) is EventMsg or may_be_message(one) for one in get_args(hint))
+    if isinstance(hint, TypeVar) or hint is Any:
+        return True
+    kind = get_origin(hint) or hint
+    if not isinstance(kind, type) or getattr(kind, "_is_protocol", False):
+        return True
+    return kind in EventMsg.__mro__
 
 
 def first_annotation(handler: Any) -> Any:

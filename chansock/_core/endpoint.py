@@ -3,6 +3,12 @@
 Every hook and check runs in `admit`, before a 101 or a body is answered. What an edge
 does with bytes and sockets is its own business; what a session is, the hub's.
 
+A poll with `wait=0` is answered at once: with the events that wait, or with
+`[:chsk/timeout nil]`. It is for our clients in browsers with many Ajax tabs, which share six
+connections to a host. In all else it is an ordinary poll: presence, grace, and the rule for a
+lost answer are the same, so the next one must come within `grace_ajax`. Sente's clients never
+send `wait`.
+
 It is a little past 400 lines, since every edge calls these few methods of one object.
 """
 
@@ -10,13 +16,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Generator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Final, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
 from chansock._core import browser, guard, http1, wire
 from chansock._core.hub import Hub
-from chansock._core.posts import STOPPING, PostOrder, Posts, Refusal
+from chansock._core.posts import OTHER_PROCESS, STOPPING, PostOrder, Posts, Refusal
 from chansock._core.session import Session
 from chansock._fast.dispatch import Connection, Dispatch, Inbox, is_awaitable
 from chansock._fast.fanout import Transport
@@ -37,6 +43,11 @@ log = logging.getLogger("chansock.endpoint")
 
 MAX_UNTOLD: Final = 10_000  # users that came or went, behind a presence handler that waits
 MAX_SITES: Final = 256  # that passed the checks, and are not asked again
+
+_PROXY_LINES: Final = (
+    "nginx needs: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; "
+    'proxy_set_header Connection "upgrade";'
+)
 
 T = TypeVar("T")
 Hook: TypeAlias = Callable[[Request], T | Awaitable[T]]
@@ -77,9 +88,12 @@ class Endpoint:
         dispatch: Dispatch,
         sweep: Sweep,
         untold: Callable[[], int],
+        *,
+        takes_anonymous: bool = True,
     ) -> None:
         self._config = config
         self._untold = untold  # how many came or went whose presence handler has not run yet
+        self._takes_anonymous = takes_anonymous
         self.log_limit = sweep.log_limit
         self.hooks = hooks  # the test kit puts its own `user_id` before the application's
         self._packer = packer
@@ -118,6 +132,8 @@ class Endpoint:
         else:
             if is_upgrade is None:
                 is_upgrade = http1.wants_upgrade(request)
+            if not is_upgrade and (lost := http1.lost_fields(request)):
+                return self._refuse_stripped(lost)
             kind = "ws" if is_upgrade else "poll"
         steps = self._steps(request, kind, is_loopback)
         try:
@@ -217,6 +233,9 @@ class Endpoint:
                 )
                 return self.refuse("uid", 500, "internal server error")
             uid = found
+        if uid is None and not self._takes_anonymous:
+            why = "expected a user id of user_id, got None (anonymous=False)"
+            return self.refuse("anonymous", 401, "Unauthorized request", why)
         client_id = request.params["client-id"]
         if kind == "post" and self._hub.find(uid, client_id) is not None:
             return Admission(kind, request, uid, client_id)
@@ -245,6 +264,12 @@ class Endpoint:
             return self.refuse("origin", 403, "Unauthorized origin", why)
         return Response(204, headers=guard.preflight_fields(request))
 
+    def _refuse_stripped(self, lost: list[str]) -> Response:
+        # Parked as a poll, it would swallow the next events, and its client would wait for a 101.
+        text = f"expected {' and '.join(lost)} in the request for a WebSocket: a proxy removed it"
+        response = self.refuse("stripped_upgrade", 426, text, f"{text}. {_PROXY_LINES}")
+        return replace(response, headers=(("Upgrade", "websocket"),))
+
     def answer_fields(self, request: Request) -> guard.Fields:
         """Give the fields that an edge adds to each answer of the channel, refusals too."""
         return guard.cors_fields(request, self._config.allowed_origins)
@@ -253,7 +278,15 @@ class Endpoint:
         if "handshake?" in request.params:
             return True
         session = self._hub.find(uid, client_id)
-        return session is None or not session.has_ajax
+        if session is not None and session.has_ajax:
+            return False
+        self.log_limit.info(
+            log,
+            "poll_without_session client=%r: the session of this poll is over%s",
+            client_id[:8],
+            OTHER_PROCESS,
+        )
+        return True
 
     def _count(self, reason: str) -> None:
         self.refused[reason] = self.refused.get(reason, 0) + 1
@@ -325,6 +358,9 @@ class Endpoint:
             # Cut between two polls, maybe, where no 1013 could tell it: a gap lies at a break.
             transport.refuse(Response(503, "too far behind"))
             return None
+        if session.poll is connection and admission.request.params.get("wait") == "0":
+            hub.end_poll(connection)
+            return None
         return connection
 
     def _connection(
@@ -366,7 +402,7 @@ class Endpoint:
             self._hub.closed(connection, code)
 
     def post(self, admission: Admission, body: Any, transport: Transport) -> Connection | None:
-        """Take one packet: the form field `ppstr`, or the body where `binary?` says so.
+        """Take one packet: the form field `ppstr`, or the body if the query has `binary?` or `raw`.
 
         Answers through the transport, at once or when the handler has replied.
         None: it has its answer already.

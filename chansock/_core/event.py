@@ -9,7 +9,7 @@ from functools import lru_cache
 
 from chansock import edn
 from chansock._fast.frames import is_close_code
-from chansock.errors import EdnEncodeError, InvalidEvent
+from chansock.errors import EncodeError, InvalidEvent
 from chansock.request import is_utf8
 from chansock.target import Target, is_user_id
 from chansock.values import NO_DATA, Keyword
@@ -48,7 +48,7 @@ def _namespaced(event_id: str) -> Keyword:
     try:
         # As the reader gives it: what is looked up by it is found by its identity.
         keyword: Keyword = edn.loads(edn.dumps(Keyword(event_id)))
-    except EdnEncodeError as error:
+    except EncodeError as error:
         raise InvalidEvent(f"expected an event id that edn can spell: {error}") from None
     return keyword
 

@@ -1,15 +1,17 @@
 """What proxies say about a request: X-Forwarded-For, -Proto and -Host, or Forwarded (RFC 7239).
 
 Trusted only from the addresses that the settings name, and from a Unix socket, which only
-local processes can reach. Takes a request and sets its client, scheme, and host. Peers write
-this text, and so does the server in front of us: no value of it raises. No socket is known.
+local processes can reach; and only in the fields that the settings name, since a proxy passes
+on, as the client sent them, those that it does not write itself. Takes a request and sets its
+client, scheme, and host. Peers write this text, and so does the server in front of us: no value
+of it raises. No socket is known.
 """
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, Final, TypeAlias
@@ -57,13 +59,20 @@ def scheme_of(name: str) -> str:
 class Proxies:
     """The trusted proxies: `trusted` are addresses and networks (`10.0.0.0/8`).
 
+    `fields` are the names of the fields that the proxies write; others are ignored.
     `is_unix` means that the listener is a Unix socket: its peer has no address, and is
     trusted too. `log_limit()` returns that of the channel, which may start later.
     """
 
     def __init__(
-        self, trusted: Sequence[str], log_limit: Callable[[], LogLimit], *, is_unix: bool = False
+        self,
+        trusted: Sequence[str],
+        fields: Sequence[str],
+        log_limit: Callable[[], LogLimit],
+        *,
+        is_unix: bool = False,
     ) -> None:
+        self._fields = frozenset(name.lower() for name in fields)
         networks = [ip_network(item) for item in trusted]
         self._log_limit = log_limit
         self._is_unix = is_unix
@@ -87,9 +96,9 @@ class Proxies:
         `_hidden`, a name) ends the walk, and the client is the last address before it. A client
         that the server reports as such text is not trusted, and stays as it is.
 
-        Forwarded counts only if no X- field is present: a proxy that writes those passes a
-        client's own Forwarded on. Values that cannot be read are ignored, with one log line
-        per request.
+        Forwarded counts only if no X- field that counts is present: a proxy that writes those
+        passes a client's own Forwarded on. Values that cannot be read are ignored, with one log
+        line per request.
         """
         peer = request.client
         if b"forwarded" not in request.head.lower():
@@ -97,7 +106,7 @@ class Proxies:
         if not (self._is_unix if peer is None else self._is_trusted(peer[0])):
             return
         faults: list[str] = []
-        nodes, schemes, hosts = _hops(request.headers, faults)
+        nodes, schemes, hosts = _hops(request.headers, self._fields, faults)
         hop = -1
         for node in nodes[:_MAX_HOPS]:
             hop += 1
@@ -127,11 +136,12 @@ def _said_by(values: list[str], hop: int) -> str:
     return values[max(0, min(hop, len(values) - 1))] if values else ""
 
 
-def _hops(headers: Headers, faults: list[str]) -> _Hops:
-    nodes = _values(headers.getall("x-forwarded-for"))
-    schemes = _values(headers.getall("x-forwarded-proto"))
-    hosts = _values(headers.getall("x-forwarded-host"))
-    if nodes or schemes or hosts:
+def _hops(headers: Headers, fields: Collection[str], faults: list[str]) -> _Hops:
+    nodes, schemes, hosts = (
+        _values(headers.getall(name)) if name in fields else []
+        for name in ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host")
+    )
+    if nodes or schemes or hosts or "forwarded" not in fields:
         return nodes, schemes, hosts
     for line in reversed(headers.getall("forwarded")):
         elements = _elements(line)

@@ -106,9 +106,10 @@ def check_host(
 def check_origin(request: Request, allowed: Collection[str] | None) -> str | None:
     """Return why this origin is refused, or None.
 
-    Without a list: same origin, by Origin compared with Host, else by Sec-Fetch-Site. The same
-    rule applies to `self` in a list, before its other entries. With a list: Sente's rule, exact
-    strings (and `https://*.a.example` for subdomains of any depth, but not for a.example
+    Without a list: same origin, by Origin compared with Host, else by Sec-Fetch-Site and Referer: a
+    poll has no Origin, and what would refuse its client's first POST must refuse its handshake. The
+    same rule applies to `self` in a list, before its other entries. With a list: Sente's rule,
+    exact strings (and `https://*.a.example` for subdomains of any depth, but not for a.example
     itself); without an Origin header, a Referer under `<allowed>/` passes.
     """
     headers = request.headers
@@ -132,17 +133,28 @@ def check_origin(request: Request, allowed: Collection[str] | None) -> str | Non
 def _check_same_origin(request: Request, origins: list[str]) -> str | None:
     if not origins:
         site = request.headers.get("sec-fetch-site", "none")
-        if site in _OWN_SITES:
+        if site not in _OWN_SITES:
+            return f"expected Sec-Fetch-Site same-origin, got {site!r:.80}: see allowed_origins"
+        page = _UP_TO_PATH.match(request.headers.get("referer", ""))
+        if page is None or _split_origin(page[1]) is None:
             return None
-        return f"expected Sec-Fetch-Site same-origin, got {site!r:.80}: see allowed_origins"
+        return _check_host_of_page(request, page[1])
     given = " ".join(origins)
     if len(origins) != 1 or _split_origin(given) is None:
         wanted = "expected an Origin like https://a.example:8443"
         return f"{wanted}, got {given!r:.80}: see allowed_origins"
+    return _check_host_of_page(request, given)
+
+
+def _check_host_of_page(request: Request, origin: str) -> str | None:
     host = request.host
-    if _is_same_origin(given, host, request.scheme):
+    if _is_same_origin(origin, host, request.scheme):
         return None
-    return f"origin {given!r:.80} is not that of host {host!r:.80}: see allowed_origins"
+    return (
+        f"origin {origin!r:.80} is not that of Host {host!r:.80}: if a proxy changes Host, let it "
+        f"pass the page's on with its port (nginx: proxy_set_header Host $http_host;), otherwise "
+        f"see allowed_origins"
+    )
 
 
 def check_cookies(request: Request, kind: str, allowed: Collection[str] | None) -> str | None:

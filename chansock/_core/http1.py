@@ -30,6 +30,7 @@ from chansock.request import Request, Response, is_token
 
 __all__ = [
     "CONTINUE",
+    "FORM",
     "NOT_ALLOWED",
     "NO_BODY",
     "accept_key",
@@ -37,10 +38,12 @@ __all__ = [
     "body_of",
     "check_path",
     "check_upgrade",
+    "essence",
     "fields_of",
     "has_body",
     "is_form",
     "judge_head",
+    "lost_fields",
     "refuse",
     "render",
     "switch",
@@ -50,6 +53,7 @@ __all__ = [
 ]
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+FORM: Final = "application/x-www-form-urlencoded"
 NOT_ALLOWED: Final = Response(405, "expected GET or POST", headers=(("Allow", "GET, POST"),))
 # The bytes behind such a head could be read as the body, or as frames.
 NO_BODY: Final = Response(400, "expected no body in the request for a WebSocket")
@@ -152,10 +156,14 @@ def judge_head(head: bytes) -> int:
     return 0
 
 
+def essence(content_type: str) -> str:
+    """Return `text/plain` of `Text/Plain; charset=UTF-8`."""
+    return content_type.partition(";")[0].strip().lower()
+
+
 def is_form(request: Request) -> bool:
-    """Tell whether the body of a request holds parameters."""
-    kind = request.headers.get("content-type", "")
-    return kind.partition(";")[0].strip().lower() == "application/x-www-form-urlencoded"
+    """Return whether the body of a request holds parameters."""
+    return essence(request.headers.get("content-type", "")) == FORM
 
 
 def refuse(status: int, text: str) -> Response:
@@ -170,6 +178,20 @@ def _has_token(values: list[str], token: str) -> bool:
 def wants_upgrade(request: Request) -> bool:
     """Tell whether a request asks for a WebSocket, rightly or not."""
     return _has_token(request.headers.getall("upgrade"), "websocket")
+
+
+def lost_fields(request: Request) -> list[str]:
+    """Return which fields a proxy removed from the request for a WebSocket; [] if none.
+
+    Upgrade and Connection are meant for the next hop alone, so a proxy forwards them only if it
+    is configured to. Sec-WebSocket-Key stays, and no other request has it.
+    """
+    headers = request.headers
+    if "sec-websocket-key" not in headers or request.method != "GET":
+        return []
+    has_connection = _has_token(headers.getall("connection"), "upgrade")
+    kept = (("Upgrade", wants_upgrade(request)), ("Connection", has_connection))
+    return [name for name, is_there in kept if not is_there]
 
 
 def has_body(request: Request) -> bool:

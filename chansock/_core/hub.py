@@ -277,7 +277,7 @@ class Hub:
             session.last = connection  # whose request a uidport-close carries
 
     def _entered(self, kind: str, session: Session, connection: Connection) -> None:
-        if self._presence.enter(kind, session.uid):
+        if self._presence._enter(kind, session.uid):
             self._announce(True, session.uid, connection)
 
     # -- what is due
@@ -306,7 +306,7 @@ class Hub:
     def _grace_over(self, session: Session, kind: str, was_counted: bool) -> None:
         if self.is_stopped:
             return  # presence stays as it was then
-        has_left = was_counted and self._presence.leave(kind, session.uid)
+        has_left = was_counted and self._presence._leave(kind, session.uid)
         last = session.last
         self._end_if_gone(session)  # first: who has left is meant by no send any more
         if has_left and last is not None:
@@ -346,6 +346,10 @@ class Hub:
 
     def _poll_due(self, connection: Connection) -> None:
         connection.timer = None
+        self.end_poll(connection)
+
+    def end_poll(self, connection: Connection) -> None:
+        """Answer a parked poll with `[:chsk/timeout nil]`."""
         connection.transport.write([self._timeout])
         self.closed(connection, 1000)
 

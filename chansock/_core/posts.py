@@ -1,5 +1,16 @@
 """POSTs: each takes one packet, in its order, when there is room, and gets one answer.
 
+A POST carries its packet in one of three ways:
+
+    Sente's text packers     a form, with the packet as its field `ppstr`
+    Sente's binary packers   `?binary%3F=true`, with the packet as the body
+    our clients' text        `?raw=true`, with the packet as the body, as application/edn,
+                             application/json, or application/transit+json
+
+In the last two, the other fields are in the query. `raw=true` is there because a form escapes
+three bytes for each byte of most text. It needs a Content-Type that a page of another origin
+can't send without a CORS preflight; a form is read as a form even if the query has `raw=true`.
+
 Our clients number their POSTs `n=<udt of the last handshake GET>-<1, 2, 3 ...>`, since
 several may be under way at once, and since browsers by themselves send a POST again whose
 connection broke before the answer; Sente's come without, and are taken as they come.
@@ -23,13 +34,26 @@ from chansock.config import Config
 from chansock.errors import PacketError
 from chansock.request import Request, Response
 
-__all__ = ["STOPPING", "PostOrder", "Posts", "Refusal", "parse_number"]
+__all__ = ["OTHER_PROCESS", "STOPPING", "PostOrder", "Posts", "Refusal", "parse_number"]
 
 MAX_FIELDS: Final = 4096  # bytes of a form beside the packet: a token, some short parameters
 MAX_MISSED: Final = 32  # numbers passed by that may still come; our clients have 4 under way
 
+Refuse: TypeAlias = Callable[..., Response]  # (reason, status, text, why for the log)
 Refusal: TypeAlias = tuple[str, int, str]  # reason, status, text
 STOPPING: Final[Refusal] = ("stopping", 503, "the server is stopping")
+
+# What any page may send to any origin without a preflight, as CORS-safelisted by the Fetch
+# standard; a body without a type is among it.
+_SIMPLE_TYPES: Final = frozenset({"", "text/plain", "multipart/form-data", http1.FORM})
+
+_STALE: Final = "the handshake of this POST is over"
+# A client behind a proxy that sends its requests to several processes by turns looks like one that
+# comes back after its session's end, but again and again.
+OTHER_PROCESS: Final = (
+    ", or another process has it; if this repeats, several processes seem to serve one channel: "
+    "run one (uvicorn --workers 1, gunicorn -w 1), and list one server in the proxy's upstream"
+)
 
 _NUMBER: Final = re.compile(r"([^-]{1,32})-([1-9][0-9]{0,15})")
 
@@ -98,7 +122,8 @@ class PostOrder:
 
 
 class Posts:
-    """The POSTs of one channel. `refuse(reason, status, text)` counts and words a refusal."""
+    """The POSTs of one channel. `refuse(reason, status, text, why)` counts, logs, and words a
+    refusal."""
 
     def __init__(
         self,
@@ -106,7 +131,7 @@ class Posts:
         packer: Packer,
         dispatch: Dispatch,
         sweep: Sweep,
-        refuse: Callable[[str, int, str], Response],
+        refuse: Refuse,
     ) -> None:
         self._config = config
         self._packer = packer
@@ -131,7 +156,7 @@ class Posts:
             if order is None or numbered[0] != order.udt:
                 # Sent again by a browser, maybe: whether it was handled, nobody knows any more,
                 # and what its client sent since may be here already.
-                refused = self._refuse("stale_post", 410, "the handshake of this POST is over")
+                refused = self._refuse("stale_post", 410, _STALE, f"{_STALE}{OTHER_PROCESS}")
                 self._answer(connection, refused)
                 return
             post.order, post.number = order, numbered[1]
@@ -176,6 +201,12 @@ class Posts:
             packet = bytes(body)
             if not packet[limit:].strip(b"\0"):
                 packet = packet[:limit]  # Sente's MessagePack has its buffer's zeros behind it
+        elif params.get("raw") == "true" and not http1.is_form(request):
+            kinds = request.headers.getall("content-type")
+            if len(kinds) != 1 or http1.essence(kinds[0]) in _SIMPLE_TYPES:
+                expected = "expected a Content-Type like application/edn for raw=true"
+                return self._refuse("bad_post", 415, f"{expected}, got {', '.join(kinds)!r:.80}")
+            packet = bytes(body)
         else:
             given = params.raw("ppstr")
             if len(given) > 1:

@@ -58,7 +58,7 @@ class Presence:
         self.ajax = Users()
         self.any = Users()
 
-    def enter(self, kind: str, uid: UserId | None) -> bool:
+    def _enter(self, kind: str, uid: UserId | None) -> bool:
         """Count one more session of this kind; True if the user has just come."""
         member = ANONYMOUS if uid is None else uid
         counts = self.ws._counts if kind == "ws" else self.ajax._counts
@@ -67,13 +67,13 @@ class Presence:
         counts[member] = count = counts.get(member, 0) + 1
         return count == 1
 
-    def leave(self, kind: str, uid: UserId | None) -> bool:
+    def _leave(self, kind: str, uid: UserId | None) -> bool:
         """Count one session of this kind less; True if the user has just gone."""
         member = ANONYMOUS if uid is None else uid
         (self.ws if kind == "ws" else self.ajax)._remove(member)
         return self.any._remove(member)
 
-    def clear(self) -> None:
+    def _clear(self) -> None:
         """Begin anew, with nobody."""
         for users in (self.ws, self.ajax, self.any):
             users._counts.clear()

@@ -22,6 +22,7 @@ __all__ = [
     "TIMEOUT",
     "UIDPORT_CLOSE",
     "UIDPORT_OPEN",
+    "UNCLAIMED",
     "WHY",
     "WS_PING",
     "WS_PONG",
@@ -37,6 +38,7 @@ ERROR: Final = Keyword("chsk/error")  # [:chsk/error cb-id]: the handler failed
 # A param of the requests of our own clients, "1": they can read [[:chsk/error "why"] cb-id], which
 # to Sente's `cb-success?` would be a success.
 WHY: Final = "why"
+UNCLAIMED: Final = "unclaimed"  # why, if the server has no handler for the event's id
 CLOSED: Final = Keyword("chsk/closed")  # a reply that Sente's clients make for themselves
 DUMMY_CB_200: Final = Keyword("chsk/dummy-cb-200")  # a POST that asked for no reply
 AJAX: Final = Keyword("ajax")  # callback id of a POST that asks for one

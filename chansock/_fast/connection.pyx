@@ -599,6 +599,8 @@ cdef class Protocol(Socket):
             return 0
         self.asked = request
         switch, is_upgrade = None, reader.wants_websocket
+        if is_upgrade and reader.key is None and service.http1.lost_fields(request):
+            is_upgrade = False          # a proxy removed Connection: the endpoint refuses that
         if is_upgrade:
             switch = self._check_upgrade(request, reader.key)
             if isinstance(switch, Response):

@@ -75,7 +75,7 @@ cdef class Connection(Link):
 cdef class EventMsg:
     cdef readonly object id             # Keyword
     cdef public object data             # as decoded, until its handler's type makes another of it
-    cdef readonly Connection connection
+    cdef Connection connection
     cdef object cb_id                   # None: no reply is wanted (but a POST's is True)
     cdef Route route
     cdef Inbox inbox                    # whose room it takes
@@ -120,6 +120,8 @@ cdef class Dispatch:
     cdef object ws_pong
     cdef object pong
     cdef object error
+    cdef object why
+    cdef list unclaimed_error
     cdef readonly set posts             # POSTs whose response is still to come
     cdef readonly set strays            # those of them that have no session
     cdef WriteBuffer written            # a reply on its way, if it is short

@@ -1,26 +1,19 @@
 from collections.abc import Awaitable, Callable
 from types import ModuleType
-from typing import Any, Final, Generic, Protocol, final
+from typing import Any, Final, Generic, final
 
 from typing_extensions import TypeIs, TypeVar
 
 from chansock._fast.fanout import Fanout, Link, Outbox, Transport
 from chansock._fast.packet import Packer, Packet
 from chansock._fast.sweep import Entry
+from chansock.channel import ChannelSocket
 from chansock.clock import Clock
 from chansock.request import Request
-from chansock.target import ClientTarget, Target, UserId
+from chansock.target import ClientTarget, UserId
 from chansock.values import Keyword
 
 _T = TypeVar("_T", default=Any)
-
-class _Sender(Protocol):
-    """What an EventMsg knows of its channel."""
-
-    def send(self, to: Target, event_id: str, data: object = ...) -> None: ...
-    def disconnect(self, to: Target, *, code: int = 1000, reason: str = "") -> None: ...
-    @property
-    def connected(self) -> Any: ...
 
 def is_awaitable(value: object) -> TypeIs[Awaitable[Any]]: ...
 
@@ -90,7 +83,8 @@ class Connection(Link):
 class EventMsg(Generic[_T]):
     id: Keyword
     data: _T
-    connection: Connection
+    @property
+    def _connection(self) -> Connection: ...
     @property
     def uid(self) -> UserId | None: ...
     @property
@@ -100,16 +94,16 @@ class EventMsg(Generic[_T]):
     @property
     def request(self) -> Request: ...
     @property
-    def chsk(self) -> _Sender: ...
+    def chsk(self) -> ChannelSocket: ...
     @property
     def wants_reply(self) -> bool: ...
     def reply(self, value: object = None) -> bool: ...
-    def release(self) -> None: ...
-    def let_end(self) -> None: ...
+    def _release(self) -> None: ...
+    def _let_end(self) -> None: ...
 
 @final
 class Dispatch:
-    sender: _Sender
+    sender: ChannelSocket
     is_stopping: bool
     is_stopped: bool
     is_spent: bool
@@ -126,7 +120,7 @@ class Dispatch:
         fanout: Fanout,
         packer: Packer,
         *,
-        sender: _Sender,
+        sender: ChannelSocket,
         routes: dict[str, Route],
         own_routes: dict[str, Route],
         unclaimed: Callable[[EventMsg[Any]], bool],

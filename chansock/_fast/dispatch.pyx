@@ -72,13 +72,18 @@ cdef enum:
 
 @cython.final
 cdef class Later:
-    """The type of LATER."""
+    """What a handler returns if it replies later, by `msg.reply(value)`.
+
+        @chsk.on("export/start")
+        def start(msg):
+            jobs.append(msg)          # whose worker calls msg.reply(url)
+            return chansock.LATER
+    """
 
     def __repr__(self):
         return "chansock.LATER"
 
 
-# A handler returns it to answer later, by msg.reply.
 LATER = Later()
 
 
@@ -344,6 +349,10 @@ cdef class EventMsg:
         return GenericAlias(cls, item)
 
     @property
+    def _connection(self):
+        return self.connection
+
+    @property
     def uid(self):
         """User id, or None."""
         return self.connection.uid
@@ -377,7 +386,7 @@ cdef class EventMsg:
         """Answer the event: `[value cb-id]`, over Ajax the POST's response `[value nil]`.
 
         Returns False if none is wanted (any more) or nobody is there to get it. May be
-        called from any thread. Raises EdnEncodeError if value cannot be written.
+        called from any thread. Raises EncodeError if value cannot be written.
         """
         cdef Dispatch dispatch = self.connection.dispatch
         cdef bint is_own = PyThread_get_thread_ident() == dispatch.thread
@@ -411,17 +420,17 @@ cdef class EventMsg:
             connection.dispatch.ended(self)
         return is_sent
 
-    def release(self):
+    def _release(self):
         """Take no more room in the inbox: an iterator passes the event on.
 
-        If a reply is wanted, a stop still waits until there is one, or until `let_end`.
+        If a reply is wanted, a stop still waits until there is one, or until `_let_end`.
         """
         self.is_read = True
         self.connection.dispatch.free(self)
         if not self.wants_reply:
             self.connection.dispatch.ended(self)
 
-    def let_end(self):
+    def _let_end(self):
         """Do not make a stop wait for the reply to an event that an iterator passed on."""
         self.connection.dispatch.ended(self)
 
@@ -459,6 +468,8 @@ cdef class Dispatch:
         self.ws_pong = wire.WS_PONG
         self.pong = wire.PONG
         self.error = wire.ERROR
+        self.why = wire.WHY
+        self.unclaimed_error = [wire.ERROR, wire.UNCLAIMED]
         self.due, self.queued = deque(), set()
         self.posts, self.strays = set(), set()
         self.written = WriteBuffer()
@@ -796,11 +807,16 @@ cdef class Dispatch:
         return result
 
     def leave_unclaimed(self, EventMsg msg not None):
-        """Count an event that nobody claims, and tell the client if it asked."""
+        """Count an event that nobody claims, and refuse it if the client wants a reply.
+
+        The answer is `[:chsk/error "unclaimed"]` if the client can read that.
+        """
+        cdef Connection connection = msg.connection
         self.unclaimed_count += 1
         if msg.wants_reply:
             msg.is_replied = True
-            self._refuse(msg.connection, msg.cb_id)
+            reads_why = connection.request.params.get(self.why) == "1"
+            self._refuse(connection, msg.cb_id, self.unclaimed_error if reads_why else None)
         self.done(msg)
 
     cdef int finish(self, EventMsg msg, object result) except -1:

@@ -35,6 +35,9 @@ cdef inline Known* known(PyObject* name) noexcept:
 
 # Why edn has no keyword of this name; None: it has, and the name is known from now on.
 cdef str keyword_trouble(object name)
+# Whether the keys of a map that is no StrDict are strings: all are plain str, and one is no
+# keyword's name.
+cdef bint has_text_keys(dict value) except -1
 cdef int refuse_keyword(object name, bint is_key, str trouble) except -1
 
 # As those of edn_spelling.

@@ -1,1 +1,2 @@
-# edn_names.pyx offers nothing to Python; its face is the .pxd.
+# For writers alone; the rest of edn_names is for Cython: see the .pxd.
+class TextKey(Exception): ...

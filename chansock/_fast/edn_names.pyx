@@ -11,7 +11,7 @@ from chansock._fast.edn_source cimport IN_TOKEN, KIND, is_high_blank
 from chansock._fast.edn_spelling cimport CHSK_READY, Sheet, shown_value, write_text
 from chansock._fast.edn_tokens cimport fault_text, is_plain, name_fault
 
-from chansock.errors import EdnEncodeError
+from chansock.errors import EncodeError
 from chansock.values import Keyword
 
 cdef extern from "Python.h":
@@ -144,7 +144,7 @@ cdef int refuse_keyword(object name, bint is_key, str trouble) except -1:
     cdef str what = "a keyword's name"
     if is_key:
         what += " as map key (StrDict writes strings)"
-    raise EdnEncodeError(f"expected {what}, got {shown_value(name)}: {trouble}")
+    raise EncodeError(f"expected {what}, got {shown_value(name)}: {trouble}")
 
 
 cdef uint8_t* write_keyword(Sheet* sheet, uint8_t* at, object name, bint is_key) except NULL:
@@ -166,7 +166,7 @@ cdef uint8_t* write_symbol(Sheet* sheet, uint8_t* at, object name) except NULL:
     CHSK_READY(name)
     trouble = _name_trouble(name, True)
     if trouble is not None:
-        raise EdnEncodeError(f"expected a symbol's name, got {shown_value(name)}: {trouble}")
+        raise EncodeError(f"expected a symbol's name, got {shown_value(name)}: {trouble}")
     return write_text(sheet, at, name)
 
 
@@ -174,12 +174,32 @@ cdef uint8_t* write_tag(Sheet* sheet, uint8_t* at, object tag) except NULL:
     # With its `#`. Clojure's reader wants a Latin-1 letter first.
     cdef str trouble
     if not isinstance(tag, str):
-        raise EdnEncodeError(f"expected a str as tag, got {shown_value(tag)}")
+        raise EncodeError(f"expected a str as tag, got {shown_value(tag)}")
     CHSK_READY(tag)
     trouble = _name_trouble(tag, True)
     if trouble is None and not (ord(tag[0]) < 256 and tag[0].isalpha()):
         trouble = "it begins with no letter"
     if trouble is not None:
-        raise EdnEncodeError(f"expected a tag, got {shown_value(tag)}: {trouble}")
+        raise EncodeError(f"expected a tag, got {shown_value(tag)}: {trouble}")
     at[0] = c'#'
     return write_text(sheet, at + 1, tag)
+
+
+# -- keys that are text --
+
+class TextKey(Exception):
+    """A map has a str key that is no keyword's name: all is written anew, with care.
+
+    A map whose keys are plain str, one of which is no keyword's name, has strings as keys. Few
+    maps do, so the keys are looked at beforehand only after one was met. What is begun is
+    written anew as a whole, and so at most twice, however deep its maps are.
+    """
+
+
+cdef bint has_text_keys(dict value) except -1:
+    cdef bint found = False
+    for key in value:
+        if type(key) is not str:
+            return False
+        found = found or keyword_trouble(key) is not None
+    return found

@@ -12,7 +12,7 @@ from uuid import UUID
 
 cimport cython
 
-from chansock.errors import EdnEncodeError
+from chansock.errors import EncodeError
 from chansock.values import StrDict
 
 # The order decides for a class with two bases: a StrEnum is an Enum.
@@ -39,7 +39,7 @@ cdef class Shape:
             try:
                 item = getattr(value, name)
             except AttributeError:
-                raise EdnEncodeError(
+                raise EncodeError(
                     f"expected a value in each field, got a {type(value).__name__} "
                     f"without {name!r}") from None
             if item is not self.unset or item is None:

@@ -42,7 +42,7 @@ cdef inline uint8_t* room(Sheet* sheet, uint8_t* at, Py_ssize_t count) except NU
     return grow(sheet, at, count) if sheet.end - at < count else at
 
 # All put the value at `at`, which is at most at the sheet's end, and return the place behind it,
-# then in the margin by 64 bytes at most. They raise EdnEncodeError if edn has no such value.
+# then in the margin by 64 bytes at most. They raise EncodeError if edn has no such value.
 cdef uint8_t* write_text(Sheet* sheet, uint8_t* at, object text) except NULL    # as it is
 cdef uint8_t* write_string(Sheet* sheet, uint8_t* at, object text) except NULL
 cdef uint8_t* write_character(Sheet* sheet, uint8_t* at, object value) except NULL

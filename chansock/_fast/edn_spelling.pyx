@@ -14,7 +14,7 @@ from cpython.ref cimport Py_INCREF, Py_XDECREF
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from chansock.errors import EdnEncodeError
+from chansock.errors import EncodeError
 
 cdef extern from "digits.h":
     uint8_t* chansock_put_uint(uint8_t* at, uint64_t n) noexcept
@@ -171,7 +171,7 @@ cdef uint8_t* write_character(Sheet* sheet, uint8_t* at, object value) except NU
                 return _plain(sheet, at, <char*>name, len(name))
             at[0] = c'\\'
             return write_text(sheet, at + 1, value)
-    raise EdnEncodeError(f"expected a Char of one UTF-16 unit, got {shown_value(value)}")
+    raise EncodeError(f"expected a Char of one UTF-16 unit, got {shown_value(value)}")
 
 
 # -- numbers --
@@ -200,7 +200,7 @@ cdef str _digits(object value):
                 return text
         except ValueError:      # CPython's own limit, which can be lower
             most = min(most, sys.get_int_max_str_digits())
-    raise EdnEncodeError(f"expected an integer of at most {most} digits, got {shown_value(value)}")
+    raise EncodeError(f"expected an integer of at most {most} digits, got {shown_value(value)}")
 
 
 cdef uint8_t* write_float(Sheet* sheet, uint8_t* at, double value) except NULL:
@@ -288,7 +288,7 @@ cdef uint8_t* write_decimal(Sheet* sheet, uint8_t* at, object value) except NULL
         value = value.copy_abs()    # java.math.BigDecimal has no -0
     text = str(value).upper()       # the context of the thread may make it a small e
     if "E" in text and abs(<object>value.as_tuple().exponent) > MAX_SCALE:
-        raise EdnEncodeError(
+        raise EncodeError(
             f"expected a decimal with an exponent of 32 bits, got {shown_value(value)}")
     at = write_text(sheet, at, text)
     at[0] = c'M'

@@ -26,6 +26,7 @@ cdef struct Walk:
     Sheet sheet
     int depth               # those of the packet around the value count, as they do in a reader
     int max_depth
+    bint is_careful         # the keys of each map are looked at before it is written
     int hops                # through default= and Enum, on the way to the present value
     Py_ssize_t converted    # values written as another: Enum, subclass, default=, NaN
     Mark* marks             # of the keys and members of all maps and sets under way
@@ -36,6 +37,7 @@ cdef struct Walk:
 cdef inline void open_walk(
         Walk* w, int depth, int max_depth, uint8_t* memory, Py_ssize_t size) noexcept:
     w.depth = depth
+    w.is_careful = False
     w.hops = 0
     w.max_depth = max_depth
     w.converted = 0

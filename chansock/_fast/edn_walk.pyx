@@ -8,20 +8,20 @@ from libc.stdlib cimport realloc
 
 from chansock._fast.edn_spelling cimport shown_value
 
-from chansock.errors import EdnEncodeError
+from chansock.errors import EncodeError
 
 import_datetime()
 
 
 cdef int too_deep(Walk* w) except -1:
-    raise EdnEncodeError(f"expected at most {w.max_depth} forms around a form, got more")
+    raise EncodeError(f"expected at most {w.max_depth} forms around a form, got more")
 
 
 cdef int hop(Walk* w, object value) except -1:
     w.converted += 1
     w.hops += 1
     if w.hops > w.max_depth:
-        raise EdnEncodeError(
+        raise EncodeError(
             f"expected default= to end at a writable value, got {shown_value(value)}")
     return 0
 
@@ -76,7 +76,7 @@ cdef object in_utc(Walk* w, object moment):
     try:
         return moment.astimezone(get_utc())
     except OverflowError:
-        raise EdnEncodeError(
+        raise EncodeError(
             f"expected a time in the years 1 to 9999 of UTC, got {shown_value(moment)}"
         ) from None
 

@@ -25,6 +25,10 @@ cdef class Writer:
         self, object first, object second, bint is_named, bint has_second, WriteBuffer out)
 
     cdef bytes _alone(self, object value, int place)
+    cdef bytes _put_pair(
+        self, object first, object second, bint is_named, bint has_second, WriteBuffer out,
+        bint is_careful)
+    cdef bytes _put_alone(self, object value, int place, bint is_careful)
 
     # All take `at`, at most at the sheet's end, and return the place behind what they put.
     cdef uint8_t* _value(self, Walk* w, uint8_t* at, PyObject* value) except NULL

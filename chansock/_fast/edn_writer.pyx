@@ -21,7 +21,7 @@ from chansock._fast.borrowed cimport (
     PyUnicode_GET_LENGTH, PyUnicode_IS_COMPACT_ASCII, PyUnicode_Type, is_small, small_value)
 from chansock._fast.buffer cimport WriteBuffer
 from chansock._fast.edn_names cimport (
-    LONGEST_TEXT, Known, known, write_keyword, write_symbol, write_tag)
+    LONGEST_TEXT, Known, has_text_keys, known, write_keyword, write_symbol, write_tag)
 from chansock._fast.edn_records cimport Shape, shape_of
 from chansock._fast.edn_spelling cimport (
     close_sheet, grow, shown_value, write_character, write_decimal, write_float,
@@ -30,7 +30,8 @@ from chansock._fast.edn_walk cimport (
     IN_BATCH, IN_PACKET, Walk, drop_marks, drop_walk, enter, hop, in_utc, lengthen, mark,
     open_walk, step, twin)
 
-from chansock.errors import ConfigError, EdnEncodeError
+from chansock._fast.edn_names import TextKey
+from chansock.errors import ConfigError, EncodeError
 from chansock.values import Char, FrozenDict, FrozenStrDict, Keyword, List, StrDict, Symbol, Tagged
 
 cdef extern from "digits.h":
@@ -152,45 +153,65 @@ cdef class Writer:
         self.tagged = tagged
 
     def encode(self, value):
-        """Return value as edn, UTF-8; raises EdnEncodeError if it has no edn form."""
+        """Return value as edn, UTF-8; raises EncodeError if it has no edn form."""
         return self._alone(value, VALUE)
 
     cdef bytes _alone(self, object value, int place):
+        return self._put_alone(value, place, False)
+
+    cdef bytes _put_alone(self, object value, int place, bint is_careful):
         cdef uint8_t[ROOM] memory
         cdef uint8_t* at = memory
         cdef Walk w
         open_walk(&w, 0, self.max_depth, memory, ROOM)
+        w.is_careful = is_careful
         try:
             if place == VALUE:
                 at = self._value(&w, at, <PyObject*>value)
             else:
                 at = self._key(&w, at, value, place == KEYWORD_KEY)
+        except TextKey:
+            at = NULL
+            drop_walk(&w)
         except BaseException:
             drop_walk(&w)
             raise
+        if at is NULL:
+            return self._put_alone(value, place, True)
         drop_marks(&w)
         return close_sheet(&w.sheet, at)
 
     cdef bytes put_pair(
             self, object first, object second, bint is_named, bint has_second, WriteBuffer out):
+        return self._put_pair(first, second, is_named, has_second, out, False)
+
+    cdef bytes _put_pair(
+            self, object first, object second, bint is_named, bint has_second, WriteBuffer out,
+            bint is_careful):
         cdef uint8_t[ROOM] memory
         cdef uint8_t* at = memory
         cdef Walk w
         open_walk(&w, IN_BATCH if is_named else IN_PACKET, self.max_depth, memory, ROOM)
+        w.is_careful = is_careful
         at[0] = c'['
         try:
             if is_named:
                 if not isinstance(first, str):
-                    raise EdnEncodeError(f"expected a keyword's name, got {shown_value(first)}")
+                    raise EncodeError(f"expected a keyword's name, got {shown_value(first)}")
                 at = write_keyword(&w.sheet, at + 1, first, False)
             else:
                 at = self._value(&w, at + 1, <PyObject*>first)
             if has_second:
                 at[0] = c' '
                 at = self._value(&w, at + 1, <PyObject*>second)
+        except TextKey:
+            at = NULL
+            drop_walk(&w)
         except BaseException:
             drop_walk(&w)
             raise
+        if at is NULL:
+            return self._put_pair(first, second, is_named, has_second, out, True)
         drop_marks(&w)
         at[0] = c']'
         if out is None or w.sheet.store is not NULL:
@@ -235,7 +256,10 @@ cdef class Writer:
         cdef uint8_t* behind
         cdef Known* entry
         cdef int skip = 2       # no `, ` before the first key
-        cdef int key_place = KEYWORD_KEY if keyword_keys else STRING_KEY
+        cdef int key_place
+        if w.is_careful and keyword_keys:
+            keyword_keys = not has_text_keys(<dict>value)
+        key_place = KEYWORD_KEY if keyword_keys else STRING_KEY
         at[0] = c'{'
         at += 1
         if size:
@@ -289,15 +313,21 @@ cdef class Writer:
                 at[0] = c' '
                 at += 1
             return self._value(w, at, <PyObject*>item)
-        except EdnEncodeError as error:
+        except EncodeError as error:
             lengthen(error, step(key))
             raise
 
     cdef uint8_t* _key(self, Walk* w, uint8_t* at, object key, bint keyword_keys) except NULL:
         cdef object kind = type(key)
         if kind is str:
-            return (write_keyword(&w.sheet, at, key, True) if keyword_keys
-                    else write_string(&w.sheet, at, key))
+            if not keyword_keys:
+                return write_string(&w.sheet, at, key)
+            try:
+                return write_keyword(&w.sheet, at, key, True)
+            except EncodeError:
+                if w.is_careful:
+                    raise
+            raise TextKey
         if kind is Keyword:
             return write_keyword(&w.sheet, at, key, True)
         if kind is int or kind is tuple:
@@ -336,7 +366,7 @@ cdef class Writer:
         cdef object member = <object>member_    # held
         try:
             return self._value(w, at, <PyObject*>member)
-        except EdnEncodeError as error:
+        except EncodeError as error:
             lengthen(error, f"[{index}]")
             raise
 
@@ -357,7 +387,7 @@ cdef class Writer:
                     start = at - w.sheet.start
                     at = self._value(w, at, <PyObject*>member)
                     mark(w, w.sheet.start + start, at)
-            except EdnEncodeError as error:
+            except EncodeError as error:
                 lengthen(error, step(member))
                 raise
             if w.converted != converted and len(members) > 1:
@@ -383,7 +413,7 @@ cdef class Writer:
         cdef bytes text = twin(
             w, marked, [self._alone(key, place) for key in keys if _is_name(key)])
         if text is not None:
-            raise EdnEncodeError(
+            raise EncodeError(
                 "expected distinct keys or members, got "
                 f"{text[:80].decode('utf-8', 'replace')} again")
         return 0
@@ -486,7 +516,7 @@ cdef class Writer:
     cdef uint8_t* _convert(
             self, Walk* w, uint8_t* at, object value, int place, str expected) except NULL:
         if self.default is None:
-            raise EdnEncodeError(f"expected {expected}, got {shown_value(value)}")
+            raise EncodeError(f"expected {expected}, got {shown_value(value)}")
         return self._again(w, at, self.default(value), place)
 
     cdef uint8_t* _again(self, Walk* w, uint8_t* at, object value, int place) except NULL:
@@ -512,7 +542,7 @@ def dumps(value, *, keys="keyword", default=None):
     Return value as edn, UTF-8.
 
     `default` is given each value that edn has no form for, and returns one that can be written.
-    Raises EdnEncodeError, with the path to the value, if it cannot be written.
+    Raises EncodeError, with the path to the value, if it cannot be written.
     """
     if default is None and keys == "keyword":
         return PLAIN.encode(value)

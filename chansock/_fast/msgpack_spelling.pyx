@@ -10,7 +10,7 @@ from chansock._fast.borrowed cimport (
 from chansock._fast.edn_names cimport Known, keyword_trouble, known
 from chansock._fast.edn_spelling cimport CHSK_READY, Sheet, room, shown_value
 
-from chansock.errors import EdnEncodeError
+from chansock.errors import EncodeError
 
 cdef extern from "msgpack.h":
     uint8_t* chansock_put_integer(uint8_t* at, int64_t n) noexcept
@@ -31,14 +31,14 @@ cdef bytes _utf8(object text):
     try:
         return PyUnicode_AsUTF8String(text)
     except UnicodeEncodeError as error:
-        raise EdnEncodeError(
+        raise EncodeError(
             "expected text without lone surrogates, got "
             f"{shown_value(text[error.start:error.end])} in it") from None
 
 
 cdef int check_size(Py_ssize_t size) except -1:
     if size > MOST:
-        raise EdnEncodeError(f"expected at most {MOST} bytes or members, got {size}")
+        raise EncodeError(f"expected at most {MOST} bytes or members, got {size}")
     return 0
 
 
@@ -92,7 +92,7 @@ cdef uint8_t* write_keyword(Sheet* sheet, uint8_t* at, object name) except NULL:
 
 cdef uint8_t* write_character(Sheet* sheet, uint8_t* at, object value) except NULL:
     if len(value) != 1 or ord(value) > 0xFFFF:
-        raise EdnEncodeError(f"expected a Char of one UTF-16 unit, got {shown_value(value)}")
+        raise EncodeError(f"expected a Char of one UTF-16 unit, got {shown_value(value)}")
     return write_text(sheet, at, 2, value)
 
 

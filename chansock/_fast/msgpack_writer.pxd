@@ -24,6 +24,9 @@ cdef class MessagePackWriter:
     cdef bytes put_packet(self, object value, object cb_id, WriteBuffer out)
 
     cdef bytes _alone(self, object value, int place)
+    cdef bytes _put_event(self, object name, object data, bint has_data, bint is_careful)
+    cdef bytes _put_packet(
+        self, object value, object cb_id, WriteBuffer out, bint is_careful)
 
     # All take `at`, at most at the sheet's end, and return the place behind what they put.
     cdef uint8_t* _value(self, Write* w, uint8_t* at, PyObject* value) except NULL

@@ -23,7 +23,8 @@ from chansock._fast.borrowed cimport (
     PySequence_Fast_GET_ITEM, PySequence_Fast_GET_SIZE, PyTuple_Type, PyUnicode_DATA,
     PyUnicode_GET_LENGTH, PyUnicode_IS_COMPACT_ASCII, PyUnicode_Type, is_small, small_value)
 from chansock._fast.buffer cimport WriteBuffer
-from chansock._fast.edn_names cimport Known, keyword_trouble, known, refuse_keyword
+from chansock._fast.edn_names cimport (
+    Known, has_text_keys, keyword_trouble, known, refuse_keyword)
 from chansock._fast.edn_records cimport Shape, shape_of
 from chansock._fast.edn_spelling cimport close_sheet, grow, room, shown_value
 from chansock._fast.edn_walk cimport (
@@ -36,7 +37,8 @@ from chansock._fast.msgpack_spelling cimport (
     put_extension_head, put_known, write_bytes, write_character, write_extension, write_int,
     write_keyword, write_string, write_text)
 
-from chansock.errors import ConfigError, EdnEncodeError
+from chansock._fast.edn_names import TextKey
+from chansock.errors import ConfigError, EncodeError
 from chansock.values import Char, FrozenDict, FrozenStrDict, Keyword, List, StrDict, Symbol, Tagged
 
 cdef extern from "msgpack.h":
@@ -145,6 +147,7 @@ cdef class MessagePackWriter:
         cdef uint8_t* at = memory
         cdef Write w
         _open(&w, 0, self.max_depth, memory, NULL)
+        w.walk.is_careful = True
         try:
             at = self._key(&w, at, value, place == KEYWORD_KEY)
         except BaseException:
@@ -154,43 +157,63 @@ cdef class MessagePackWriter:
         return close_sheet(&w.walk.sheet, at)
 
     cdef bytes put_event(self, object name, object data, bint has_data):
+        return self._put_event(name, data, has_data, False)
+
+    cdef bytes _put_event(self, object name, object data, bint has_data, bint is_careful):
         cdef uint8_t[ROOM] memory
         cdef uint8_t* at = memory
         cdef Write w
         cdef str trouble
         if not isinstance(name, str):
-            raise EdnEncodeError(f"expected a keyword's name, got {shown_value(name)}")
+            raise EncodeError(f"expected a keyword's name, got {shown_value(name)}")
         if type(name) is not Keyword:
             trouble = keyword_trouble(name)
             if trouble is not None:
                 refuse_keyword(name, False, trouble)
             name = str.__str__(name)
         _open(&w, IN_BATCH, self.max_depth, memory, NULL)
+        w.walk.is_careful = is_careful
         at[0] = 0x91 + has_data
         try:
             at = write_keyword(&w.walk.sheet, at + 1, name)
             if has_data:
                 at = self._value(&w, at, <PyObject*>data)
+        except TextKey:
+            at = NULL
+            drop_walk(&w.walk)
         except BaseException:
             drop_walk(&w.walk)
             raise
+        if at is NULL:
+            return self._put_event(name, data, has_data, True)
         drop_marks(&w.walk)
         return close_sheet(&w.walk.sheet, at)
 
     cdef bytes put_packet(self, object value, object cb_id, WriteBuffer out):
+        return self._put_packet(value, cb_id, out, False)
+
+    cdef bytes _put_packet(
+            self, object value, object cb_id, WriteBuffer out, bint is_careful):
         cdef uint8_t[ROOM] memory
         cdef uint8_t* at = memory
         cdef Write w
         cdef Keys keys
         _open(&w, IN_PACKET, self.max_depth, memory, &keys)
+        w.walk.is_careful = is_careful
         at[0] = 0x92
         try:
             at = self._value(&w, at + 1, <PyObject*>value)
             at = self._value(&w, at, <PyObject*>cb_id)
+        except TextKey:
+            at = NULL
+            forget_keys(&keys)
+            drop_walk(&w.walk)
         except BaseException:
             forget_keys(&keys)
             drop_walk(&w.walk)
             raise
+        if at is NULL:
+            return self._put_packet(value, cb_id, out, True)
         forget_keys(&keys)
         drop_marks(&w.walk)
         if out is None or w.walk.sheet.store is not NULL:
@@ -233,7 +256,10 @@ cdef class MessagePackWriter:
         cdef PyObject* item = NULL
         cdef PyTypeObject* kind
         cdef uint8_t* behind
-        cdef int key_place = KEYWORD_KEY if keyword_keys else STRING_KEY
+        cdef int key_place
+        if w.walk.is_careful and keyword_keys:
+            keyword_keys = not has_text_keys(<dict>value)
+        key_place = KEYWORD_KEY if keyword_keys else STRING_KEY
         check_size(size)
         at = put_head(at, size, 0x80, 0xDE)
         if size:
@@ -285,7 +311,7 @@ cdef class MessagePackWriter:
                 converted[0] += w.walk.converted - before
                 mark(&w.walk, w.walk.sheet.start + start, at)
             return self._value(w, at, <PyObject*>item)
-        except EdnEncodeError as error:
+        except EncodeError as error:
             lengthen(error, step(key))
             raise
 
@@ -296,6 +322,8 @@ cdef class MessagePackWriter:
             if keyword_keys:
                 trouble = keyword_trouble(key)
                 if trouble is not None:
+                    if not w.walk.is_careful:
+                        raise TextKey
                     refuse_keyword(key, True, trouble)
             return write_key(w, at, key, not keyword_keys)
         if kind is Keyword:
@@ -334,7 +362,7 @@ cdef class MessagePackWriter:
         cdef object member = <object>member_    # held
         try:
             return self._value(w, at, <PyObject*>member)
-        except EdnEncodeError as error:
+        except EncodeError as error:
             lengthen(error, f"[{index}]")
             raise
 
@@ -355,7 +383,7 @@ cdef class MessagePackWriter:
                     at = self._value(w, at, <PyObject*>member)
                     mark(&w.walk, w.walk.sheet.start + first, at)
                     left -= 1
-            except EdnEncodeError as error:
+            except EncodeError as error:
                 lengthen(error, step(member))
                 raise
             if left:
@@ -380,7 +408,7 @@ cdef class MessagePackWriter:
         cdef bytes text = twin(
             &w.walk, marked, [self._alone(key, place) for key in keys if _is_name(key)])
         if text is not None:
-            raise EdnEncodeError(f"expected distinct keys or members, got {text[:40]!r} again")
+            raise EncodeError(f"expected distinct keys or members, got {text[:40]!r} again")
         return 0
 
     # -- the rarer types --
@@ -499,7 +527,7 @@ cdef class MessagePackWriter:
     cdef uint8_t* _convert(
             self, Write* w, uint8_t* at, object value, int place, str expected) except NULL:
         if self.default is None:
-            raise EdnEncodeError(f"expected {expected} (or default=), got {shown_value(value)}")
+            raise EncodeError(f"expected {expected} (or default=), got {shown_value(value)}")
         return self._again(w, at, self.default(value), place)
 
     cdef uint8_t* _again(self, Write* w, uint8_t* at, object value, int place) except NULL:

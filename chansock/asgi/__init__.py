@@ -119,9 +119,9 @@ class _Door:
         self._life = life
         self._config = life.chsk.config
         self.files = _Files(self)
-        trusted = self._config.trusted_proxies
-        self._proxies = Proxies(trusted, self._log_limit) if trusted else None
-        self._unix = Proxies(trusted, self._log_limit, is_unix=True)
+        trusted, fields = self._config.trusted_proxies, self._config.trusted_headers
+        self._proxies = Proxies(trusted, fields, self._log_limit) if trusted else None
+        self._unix = Proxies(trusted, fields, self._log_limit, is_unix=True)
 
     def _log_limit(self) -> LogLimit:
         return self._life.endpoint.log_limit
@@ -148,7 +148,7 @@ class _Door:
 
     async def _http(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
         request = self._request(scope)
-        if http1.wants_upgrade(request):
+        if http1.wants_upgrade(request) and not http1.lost_fields(request):
             # uvicorn without a library for WebSockets hands it on so; it is no poll.
             response: Response | None = endpoint.refuse("http", 501, "expected no WebSocket here")
         else:

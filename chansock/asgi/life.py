@@ -53,7 +53,7 @@ class Life:
     def endpoint(self) -> Endpoint:
         """The channel's door. Raises ChannelClosed if the application should have started it."""
         self.begin()
-        return self.chsk.endpoint
+        return self.chsk._endpoint
 
     def begin(self) -> None:
         """Start the channel if no lifespan has: at the first request, of whatever path, since the
@@ -78,7 +78,7 @@ class Life:
     def _begin(self) -> None:
         chsk = self.chsk
         if self._is_starter and not chsk.is_started:
-            chsk.start(LoopClock(asyncio.get_running_loop()))
+            chsk._start(LoopClock(asyncio.get_running_loop()))
             self._is_ours = True
         if not chsk.is_started:
             raise ChannelClosed(
@@ -106,7 +106,7 @@ class Life:
                 if self._is_ours and not self._has_lifespan:
                     chsk.stop()  # nobody will say more
                 else:
-                    chsk.endpoint.stop()  # the application may `send` until its shutdown
+                    chsk._endpoint.stop()  # the application may `send` until its shutdown
         with suppress(TimeoutError):
             async with asyncio.timeout(chsk.config.close_timeout):
                 await self._empty.wait()
@@ -130,7 +130,7 @@ class Life:
                 await self._empty.wait()
         except TimeoutError:
             log.warning("stop_timeout connections=%d", self._open)
-        await chsk.finish(max(0.0, deadline - loop.time()))
+        await chsk._finish(max(0.0, deadline - loop.time()))
 
     # -- lifespan
 

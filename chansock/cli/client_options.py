@@ -56,6 +56,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cafile", metavar="FILE", help="trust these certificates (PEM) alone, with wss or https"
     )
+    parser.add_argument(
+        "--proxy",
+        metavar="URL",
+        help="http, socks5 or socks5h; 'none' for none; by default that of the environment",
+    )
 
 
 def make_client(options: argparse.Namespace) -> client.Client:
@@ -76,6 +81,7 @@ def make_client(options: argparse.Namespace) -> client.Client:
         params=options.param,
         csrf_token=options.csrf_token,
         ssl=context,
+        proxy=_proxy(options.proxy),
     )
 
 
@@ -88,6 +94,12 @@ def seconds(text: str) -> float:
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"expected a positive number of seconds, got {text!r}")
     return number
+
+
+def _proxy(given: str | None) -> client.ProxySetting:
+    if given is None:
+        return True
+    return None if given == "none" else given
 
 
 def _header(text: str) -> tuple[str, str]:

@@ -11,8 +11,8 @@ import sys
 from typing import Any
 
 from chansock.cli import client_options, spoken, status
-from chansock.client import Client, State
-from chansock.errors import ChannelClosed, ChansockError
+from chansock.client import Client
+from chansock.errors import ChansockError
 
 __all__ = ["add", "run"]
 
@@ -69,30 +69,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 async def _send(client: Client, event_id: str, data: object, timeout: float | None) -> object:
-    """Send, and give the reply. Raises ChannelClosed if the server sends the client away.
-
-    A reply that is waited for outlives a break, but nothing can bring it then.
-    """
-    refused: asyncio.Future[object] = asyncio.get_running_loop().create_future()
-
-    def watch(state: State) -> None:
-        reason = state.reason
-        if reason is not None and reason.is_final and not state.open and not refused.done():
-            refused.set_result(reason)
-
-    client.on_state(watch)
     async with client:
-        sent = asyncio.create_task(_ask(client, event_id, data, timeout))
-        waits: set[asyncio.Future[object]] = {sent, refused}
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        if sent.done():
-            return sent.result()
-        sent.cancel()
-        raise ChannelClosed(f"the server closed the channel, {refused.result()}")
-
-
-async def _ask(client: Client, event_id: str, data: object, timeout: float | None) -> object:
-    if timeout is not None:
-        return await client.send(event_id, data, timeout=timeout)
-    await client.send(event_id, data)
+        if timeout is not None:
+            return await client.send(event_id, data, timeout=timeout)
+        await client.send(event_id, data)
     return None

@@ -13,6 +13,7 @@ from chansock.errors import (
     ConfigError,
     EdnDecodeError,
     EdnError,
+    EncodeError,
     InvalidEvent,
     ReplyError,
     ReplyTimeout,
@@ -54,7 +55,7 @@ def of_error(error: Exception) -> int:
         return NO_REPLY
     if isinstance(error, ReplyError):
         return REPLY_ERROR
-    if isinstance(error, ConfigError | InvalidEvent | EdnError):
+    if isinstance(error, ConfigError | InvalidEvent | EdnError | EncodeError):
         return USAGE
     return CLOSED
 

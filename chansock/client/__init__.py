@@ -1,25 +1,30 @@
 """The Python client of a channel socket: `connect`, `connect_sync`, and what they give.
 
-Uses the words, the engine and the codecs; knows no server, hub or face. Inside: `client`
-(face and state machine, with watch and beside); the two transports, `socket` (with dial,
-pinger and backlog) and `ajax` (with posts and http); `inbox` and `pending`, what waits; `sync`
-(with threads), the face for code that waits; the rest is pure.
+Uses the words, the engine, and the codecs; knows no server or hub. Inside: `client` (face and
+state machine, with watch and beside); the two transports, `socket` (with websocket, pinger, and
+gate) and `ajax` (with posts and http), and `dial` (with proxy), which connects both; `inbox` (with
+handlers) and `pending`, what waits; `sync` (with threads), the face for code that waits; the rest
+is pure.
 """
 
 from __future__ import annotations
 
+import inspect
 import ssl as ssl_module
 from collections.abc import Callable
+from dataclasses import fields
+from typing import Final, Never
 
 from chansock import packers
 from chansock._fast.packet import adapt
 from chansock.client import backoff as backoffs
-from chansock.client import inbox, keepalive
-from chansock.client import link as links
 from chansock.client.address import Pairs, TokenPlace
 from chansock.client.client import Client, Transport
+from chansock.client.config import ClientConfig, nearest
 from chansock.client.credentials import Credentials, Source
+from chansock.client.link import Settings
 from chansock.client.packets import Event
+from chansock.client.proxy import ProxySetting
 from chansock.client.state import Close, Reason, State, WsClose, WsError
 from chansock.client.sync import SyncClient, in_sync
 from chansock.client.watch import StateHandler
@@ -27,8 +32,10 @@ from chansock.errors import ConfigError
 
 __all__ = [
     "Client",
+    "ClientConfig",
     "Close",
     "Event",
+    "ProxySetting",
     "Reason",
     "State",
     "StateHandler",
@@ -39,9 +46,16 @@ __all__ = [
     "connect_sync",
 ]
 
+_TEXT_TYPES: Final = (
+    (packers.EDN, "application/edn"),
+    (packers.JSON, "application/json"),
+    (packers.Transit, "application/transit+json"),
+)
+
 
 def connect(
     url: Source[str],
+    config: ClientConfig | None = None,
     *,
     transport: Transport = "auto",
     packer: packers.Packer | None = None,
@@ -51,37 +65,46 @@ def connect(
     csrf_token_in: TokenPlace = "param",
     client_id: str | None = None,
     ssl: ssl_module.SSLContext | None = None,
-    connect_timeout: float = links.CONNECT_TIMEOUT,
-    close_timeout: float = links.CLOSE_TIMEOUT,
-    ajax_timeout: float = links.AJAX_TIMEOUT,
-    ws_ping_interval: float | None = keepalive.PING_INTERVAL,
-    ws_ping_timeout: float = keepalive.PING_TIMEOUT,
+    proxy: ProxySetting = True,
     backoff: Callable[[int], float] | None = None,
-    max_backoff: float = backoffs.MAX_DELAY,
-    max_message_bytes: int = links.MAX_MESSAGE_BYTES,
-    max_inbox_events: int = inbox.MAX_EVENTS,
+    **unknown: Never,
 ) -> Client:
     """Make a client of the channel at `url` (ws, wss, http or https; all mean the same place).
 
         async with connect("ws://localhost:8000/chsk") as client:
             print(await client.send("math/double", 21, timeout=5))
 
-    `transport` "auto" tries a WebSocket, and goes on with Ajax if none opens. `url`, `headers`,
-    `params` and `csrf_token` are values, or functions (plain or async) that are called anew for
-    each attempt. `packer` must be the server's; edn by default. `client_id` names this process
-    to the server, across reconnects; random by default, and best kept secret. Times in seconds.
-    `ws_ping_interval` None: never ping. `backoff(n)` gives the seconds before the n-th attempt
-    (2, 3, ...; the first after a close is made at once); Sente's by default, up to `max_backoff`.
+    `client = await connect(...)` opens it, too; close it with `await client.close()`.
 
-    `csrf_token_in` says where a WebSocket's request carries the token: "param" in the URL, as
-    Sente's clients do, where access logs show it; "header"; or "subprotocol", as a page has to
-    that wants to keep it out of them, which Sente's own server does not look at.
+    - config: limits and times, see ClientConfig
+    - transport: "auto" tries a WebSocket, and goes on with Ajax if none opens
+    - packer: must be the server's; edn by default
+    - headers, params, csrf_token, url: values, or functions (plain or async) that are called
+      anew for each attempt
+    - csrf_token_in: where a WebSocket's request carries the token: "param" in the URL, as Sente's
+      clients do, where access logs show it; "header"; or "subprotocol", as a page has to that
+      wants to keep it out of them, which Sente's own server does not look at
+    - client_id: names this process to the server, across reconnects; random by default, and best
+      kept secret
+    - proxy: True reads HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY as urllib.request does;
+      or "http://host:port", or "socks5://host:port" or "socks5h://host:port" (the proxy resolves
+      names; both need `pip install 'chansock[socks]'`); None: no proxy
+    - backoff: backoff(n) returns the seconds before the n-th attempt (2, 3, ...; the first after
+      a close is made at once). By default Sente's, up to config.max_backoff; if the server seems
+      to restart (close code 1012, status 503, connection refused), two attempts are made after
+      0.3 to 1 s each before it begins
 
-    The client stops reading while `max_inbox_events` events wait to be handled or taken, or while
-    their data holds 64 MiB in memory.
+    The client stops reading while max_inbox_events events wait to be handled or taken, or while
+    their data holds max_inbox_bytes in memory.
 
-    Raises ConfigError for a setting that cannot be; connects only inside `async with`.
+    Raises ConfigError for a setting that cannot be; connects only when it is opened.
     """
+    for name in unknown:
+        raise _unknown_option(name)
+    if config is None:
+        config = ClientConfig()
+    elif not isinstance(config, ClientConfig):
+        raise ConfigError(f"config: expected a ClientConfig, got {config!r:.80}")
     if transport not in ("auto", "ws", "ajax"):
         raise ConfigError(f'transport: expected "auto", "ws" or "ajax", got {transport!r}')
     credentials = Credentials(
@@ -91,35 +114,32 @@ def connect(
         csrf_token=csrf_token,
         csrf_token_in=csrf_token_in,
         client_id=client_id,
+        proxy=proxy,
     )
     if backoff is not None and not callable(backoff):
         raise ConfigError(f"backoff: expected a function of the attempt, got {backoff!r:.80}")
-    for name, number in (
-        ("connect_timeout", connect_timeout),
-        ("close_timeout", close_timeout),
-        ("ajax_timeout", ajax_timeout),
-        ("ws_ping_interval", ws_ping_interval),
-        ("ws_ping_timeout", ws_ping_timeout),
-        ("max_backoff", max_backoff),
-        ("max_message_bytes", max_message_bytes),
-        ("max_inbox_events", max_inbox_events),
-    ):
-        if number is None and name == "ws_ping_interval":
-            continue
-        if isinstance(number, bool) or not isinstance(number, int | float) or not number > 0:
-            raise ConfigError(f"{name}: expected a positive number, got {number!r:.80}")
-    settings = links.Settings(
-        packer=adapt(packers.EDN() if packer is None else packer),
-        ssl=ssl,
-        connect_timeout=connect_timeout,
-        close_timeout=close_timeout,
-        ajax_timeout=ajax_timeout,
-        ws_ping_interval=ws_ping_interval,
-        ws_ping_timeout=ws_ping_timeout,
-        max_message_bytes=max_message_bytes,
-        max_inbox_events=max_inbox_events,
-    )
-    return Client(credentials, settings, backoffs.Backoff(max_backoff, given=backoff), transport)
+    packer = packers.EDN() if packer is None else packer
+    settings = Settings(packer=adapt(packer), text_type=_text_type(packer), ssl=ssl, config=config)
+    pauses = backoffs.Backoff(config.max_backoff, given=backoff)
+    return Client(credentials, settings, pauses, transport)
+
+
+def _text_type(packer: packers.Packer) -> str | None:
+    """Return the content type of a packer's text; None for a packer that is none of ours."""
+    for kind, content_type in _TEXT_TYPES:
+        if isinstance(packer, kind):
+            return content_type
+    return None
+
+
+def _unknown_option(name: str) -> ConfigError:
+    limits = [field.name for field in fields(ClientConfig)]
+    if name in limits:
+        return ConfigError(
+            f"connect: {name} is a field of ClientConfig: config=ClientConfig({name}=...)"
+        )
+    known = [*inspect.signature(connect).parameters][:-1]
+    return ConfigError(f"connect: unknown option {name!r}{nearest(name, [*known, *limits])}")
 
 
 connect_sync = in_sync(connect)

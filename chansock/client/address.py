@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 
 from chansock._core import subprotocol, wire
 from chansock.client.cookies import Jar
+from chansock.client.proxy import Proxy
 from chansock.errors import ConfigError
 
 __all__ = ["Address", "Attempt", "Pairs", "TokenPlace", "check_headers", "check_params"]
@@ -22,6 +23,7 @@ Pairs: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 TokenPlace: TypeAlias = Literal["param", "header", "subprotocol"]
 
 WHY: Final = (wire.WHY, "1")  # a reply of `:chsk/error` may say why; Sente's servers ignore it
+EXAMPLE: Final = "ws://localhost:8000/chsk"
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
 # These say how the connection is used, which is decided here.
@@ -44,13 +46,16 @@ class Address:
     @classmethod
     def parse(cls, url: str) -> Address:
         """Take a ws, wss, http or https URL apart. Raises ConfigError if it is none."""
+        if not isinstance(url, str):
+            raise ConfigError(f"url: expected a URL like {EXAMPLE}, got {type(url).__name__}")
         try:
             parts = urlsplit(url)
             port = parts.port
         except ValueError as exc:
             raise ConfigError(f"url: expected a URL, got {_shown(url)}: {exc}") from None
         if parts.scheme not in ("ws", "wss", "http", "https"):
-            raise ConfigError(f"url: expected ws, wss, http or https, got {parts.scheme!r}")
+            what = f"{parts.scheme}://" if "://" in url else f"{_shown(url)}, which has no scheme"
+            raise ConfigError(f"url: expected a URL like {EXAMPLE} or https://..., got {what}")
         if parts.username is not None or parts.password is not None:
             raise ConfigError("url: expected no user or password (use headers), got some")
         if not parts.hostname or parts.fragment:
@@ -100,32 +105,39 @@ class Attempt:
     headers: tuple[tuple[str, str], ...]  # the application's
     jar: Jar
     token_place: TokenPlace = "param"  # of a WebSocket; over Ajax it is always a header
+    proxy: Proxy | None = None
 
-    def ws_url(self) -> str:
-        """`ws://host/chsk?client-id=...&csrf-token=...&why=1`; the application's come first."""
+    def upgrade(self, key: str) -> bytes:
+        """Write a WebSocket's request: `GET /chsk?client-id=...&csrf-token=...&why=1`.
+
+        The application's parameters come first. The token is a header, or the subprotocol,
+        unless the URL has it.
+        """
         own = [("client-id", self.client_id)]
-        if self.csrf_token is not None and self.token_place == "param":
-            own.append(("csrf-token", self.csrf_token))
-        own.append(WHY)
-        scheme = "wss" if self.address.is_secure else "ws"
-        return f"{scheme}://{self.address.authority}{self.address.target(self._merged(own))}"
-
-    def ws_headers(self) -> list[tuple[str, str]]:
-        """The application's headers, the cookies, and the token unless the URL has it."""
-        fields = self._with_cookie()
+        fields = [
+            ("Upgrade", "websocket"),
+            ("Connection", "Upgrade"),
+            ("Sec-WebSocket-Version", "13"),
+            ("Sec-WebSocket-Key", key),
+        ]
         if self.csrf_token is not None:
-            if self.token_place == "header":
+            if self.token_place == "param":
+                own.append(("csrf-token", self.csrf_token))
+            elif self.token_place == "header":
                 fields.append(("x-csrf-token", self.csrf_token))
-            elif self.token_place == "subprotocol":
+            else:
                 fields.append(("Sec-WebSocket-Protocol", subprotocol.offer(self.csrf_token)))
-        return fields
+        own.append(WHY)
+        return self._head("GET", self.address.target([*self._extra(own), *own]), fields)
 
     def get(self, udt: int, *, wants_handshake: bool) -> bytes:
         """Write a poll: `GET /chsk?udt=...&client-id=...[&handshake%3F=1]`."""
         own = [("udt", str(udt)), ("client-id", self.client_id)]
         if wants_handshake:
             own.append(("handshake?", "1"))
-        return self._head("GET", self.address.target([*own, *self._extra(own)]), [])
+        return self._head(
+            "GET", self.address.target([*own, *self._extra(own)]), self._ajax_fields()
+        )
 
     def post_form(self, udt: int, number: str, packet: bytes) -> bytes:
         """Write a POST with the packet in the form field `ppstr`."""
@@ -137,16 +149,23 @@ class Attempt:
             [
                 ("Content-Type", "application/x-www-form-urlencoded;charset=UTF-8"),
                 ("Content-Length", str(len(body))),
+                *self._ajax_fields(),
             ],
         )
         return head + body
 
-    def post_binary(self, udt: int, number: str, packet: bytes) -> bytes:
-        """Write a POST with the packet as its body, and the fields in the query."""
+    def post_body(
+        self, udt: int, number: str, packet: bytes, content_type: str | None = None
+    ) -> bytes:
+        """Write a POST with the packet as its body, and the fields in the query.
+
+        Without a content type the packet is a binary packer's: `binary?=true`, as Sente's. With
+        one it is text: `raw=true`, which only chansock's server takes.
+        """
         fields = [
             ("udt", str(udt)),
             ("client-id", self.client_id),
-            ("binary?", "true"),
+            ("binary?" if content_type is None else "raw", "true"),
             ("n", number),
             WHY,
         ]
@@ -154,8 +173,9 @@ class Attempt:
             "POST",
             self.address.target([*fields, *self._extra(fields)]),
             [
-                ("Content-Type", "application/octet-stream"),
+                ("Content-Type", content_type or "application/octet-stream"),
                 ("Content-Length", str(len(packet))),
+                *self._ajax_fields(),
             ],
         )
         return head + packet
@@ -164,14 +184,17 @@ class Attempt:
         """Keep what the `Set-Cookie` fields of an answer say."""
         self.jar.take(self.address.origin, fields)
 
+    def _ajax_fields(self) -> list[tuple[str, str]]:
+        fields = [("x-requested-with", "XMLHTTPRequest")]  # Sente's spelling
+        if self.csrf_token is not None:
+            fields.insert(0, ("x-csrf-token", self.csrf_token))
+        return fields
+
     def _extra(self, own: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         # With POSTs too, which Sente's own client leaves out: a uid that comes from a
         # param must be the same on both transports.
         names = {name for name, _ in own}
         return [pair for pair in self.params if pair[0] not in names]
-
-    def _merged(self, own: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        return [*self._extra(own), *own]
 
     def _with_cookie(self) -> list[tuple[str, str]]:
         given = "; ".join(value for name, value in self.headers if name.lower() == "cookie")
@@ -186,9 +209,6 @@ class Attempt:
         own = list(fields)
         if not any(name.lower() == "host" for name, _ in given):
             own.insert(0, ("Host", self.address.authority))
-        if self.csrf_token is not None:
-            own.append(("x-csrf-token", self.csrf_token))
-        own.append(("x-requested-with", "XMLHTTPRequest"))  # Sente's spelling
         lines = [f"{method} {target} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in (*own, *given)]
         return "\r\n".join((*lines, "", "")).encode("ascii")
@@ -256,4 +276,5 @@ def _pairs(what: str, given: Pairs | None) -> tuple[tuple[str, str], ...]:
 
 
 def _shown(text: str) -> str:
-    return repr(text.partition("?")[0][:80])
+    """Return a text without what may be a secret: query, user, and password."""
+    return repr(text.partition("?")[0].rpartition("@")[2][:80])

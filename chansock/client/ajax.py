@@ -7,21 +7,36 @@ sessions and no WebSocket here; how HTTP is read is in http.py, what packets mea
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
+from collections.abc import Iterable, Iterator
+from typing import Final
 
 from chansock._core.wire import AJAX
 from chansock.client.address import Attempt
+from chansock.client.batches import unpack
 from chansock.client.http import HttpConnection, Response
 from chansock.client.link import Owner, Settings
-from chansock.client.packets import Events, Handshake, Inbound, read_packet, reply_error
-from chansock.client.posts import Posts
-from chansock.client.state import Reason, ReasonKind, TransportType, http_reason, said
-from chansock.errors import ChannelClosed, PacketError, ReplyError, ReplyTimeout
+from chansock.client.pace import Pace
+from chansock.client.packets import (
+    Events,
+    Handshake,
+    Inbound,
+    is_event,
+    reply_error,
+)
+from chansock.client.posts import Posts, Unsent
+from chansock.client.state import Reason, TransportType, error_reason, http_reason, said
+from chansock.errors import ChannelClosed, ConnectionLost, PacketError, ReplyError, ReplyTimeout
 
 __all__ = ["AjaxLink"]
 
 log = logging.getLogger("chansock.client.ajax")
+
+# Polls in a row without any answer: Sente asks again; a server that is gone never answers.
+MAX_UNANSWERED: Final = 2
+OUR_TYPE: Final = "application/edn"  # of what chansock's server answers with any packer of text
 
 
 class _Failed(Exception):
@@ -46,14 +61,22 @@ class AjaxLink:
         self._is_open = False
         self._poller: HttpConnection | None = None
         self._posts = Posts(attempt, settings)
+        self._pace = Pace(settings.config.max_backoff)
         self._may_poll = asyncio.Event()
         self._may_poll.set()
         self._udt = 0
         self._handshake_udt = 0
+        self._has_events = False  # of the last batch that was decoded while it was read
+        self._is_ours = False  # chansock serves it; Sente's answers are text/html
         self.is_reached = False
 
+    @property
+    def is_opened(self) -> bool:
+        """Whether a handshake has come."""
+        return self._is_open
+
     async def run(self) -> Reason:
-        """Shake hands, poll until something fails; give the reason of the end."""
+        """Shake hands, poll until something fails; return the reason of the end."""
         polling = self._loop.create_task(self._poll())
         try:
             await asyncio.wait({polling, self._ended}, return_when=asyncio.FIRST_COMPLETED)
@@ -89,24 +112,29 @@ class AjaxLink:
 
     async def send(self, value: object, timeout: float | None, /) -> object:
         """POST an event; with a timeout, the response is its reply."""
-        packet = self._settings.packer.packet(value, None if timeout is None else AJAX)
         if self._ended.done():
             raise ChannelClosed(f"the channel is closed ({self._ended.result().kind})")
-        limit = self._settings.ajax_timeout if timeout is None else timeout
+        packer, cb_id = self._settings.packer, None if timeout is None else AJAX
+        limit = self._settings.config.ajax_timeout if timeout is None else timeout
         try:
             async with asyncio.timeout(limit):
-                response = await self._posts.post(packet)
+                response = await self._posts.post(lambda: packer.packet(value, cb_id))
         except TimeoutError:
             what = "a reply" if timeout is not None else "an answer to the POST"
             raise ReplyTimeout(f"expected {what} within {limit:g} s, got none") from None
+        except Unsent as exc:
+            self._end(Reason("unexpected", None, f"POST: {exc}"))  # unless it has ended before
+            raise ChannelClosed(f"the event was not sent: {exc}") from exc
         except ChannelClosed:
             raise
         except OSError as exc:
             self._end(Reason("unexpected", None, f"POST: {exc}"))  # unless it has ended before
-            why = self._ended.result()
-            raise ChannelClosed(f"the POST got no answer: {exc} ({why})") from exc
+            raise ConnectionLost(
+                f"expected an answer to the POST, got {exc} ({self._ended.result()}); "
+                "the server may or may not have handled the event"
+            ) from exc
         if response.status != 200:
-            reason = http_reason(response.status, said(response.body), was_open=True)
+            reason = self._reason(response, was_open=True)
             if response.status in (400, 413):  # this packet alone is at fault
                 raise ReplyError(f"expected 200 to the POST, got {reason.code}: {reason.text}")
             self._end(reason)
@@ -128,39 +156,63 @@ class AjaxLink:
     async def _poll(self) -> Reason:
         try:
             response = await self._handshake()
+            is_first = True
             while True:
                 inbound = self._read(response)
+                if isinstance(inbound, Events) and not inbound.is_whole:
+                    self._deliver(Events(self._read_on(inbound.items)))
+                    await self._may_poll.wait()  # it is read to its end
+                    pause = self._pause(has_events=self._has_events)
+                    await self._ask_later(pause)
+                    response = await self._answer_to_poll()
+                    continue
+                self._handshake_udt = self._udt  # if it was answered with one
+                pause = 0.0 if is_first else self._pause_after(inbound)
+                is_first = False
                 # The next poll goes out before the events of this one are handled, as Sente's
                 # does: what the server sends meanwhile finds it parked. Not if they are too many.
-                self._handshake_udt = self._udt  # if it was answered with one
-                count = len(inbound.events) if isinstance(inbound, Events) else 0
-                is_early = not self._owner.would_fill(count)
+                count = inbound.count if isinstance(inbound, Events) else 0
+                is_early = not pause and not self._owner.would_fill(count)
                 if is_early:
                     await self._ask(wants_handshake=False)
                 self._deliver(inbound)
                 if not is_early:
-                    await self._may_poll.wait()
-                    await self._ask(wants_handshake=False)
+                    await self._ask_later(pause)
                 response = await self._answer_to_poll()
         except _Failed as exc:
             return exc.reason
 
+    def _pause_after(self, inbound: Inbound) -> float:
+        has_events = isinstance(inbound, Events) and any(map(is_event, inbound.items))
+        return self._pause(has_events=has_events)
+
+    def _pause(self, *, has_events: bool) -> float:
+        return self._pace.answered(self._loop.time(), has_events=has_events)
+
+    async def _ask_later(self, pause: float) -> None:
+        await asyncio.sleep(pause)
+        await self._may_poll.wait()
+        await self._ask(wants_handshake=False)
+
     async def _handshake(self) -> Response:
         try:
-            async with asyncio.timeout(self._settings.connect_timeout):
+            async with asyncio.timeout(self._settings.config.connect_timeout):
                 await self._ask(wants_handshake=True)
                 return await self._answer()
         except TimeoutError:
             raise _Failed(Reason("not-opened", None, "connect time-out")) from None
 
     async def _answer_to_poll(self) -> Response:
-        """Wait for the poll's response; one that never comes is asked for again (Sente's rule)."""
-        while True:
-            try:
-                async with asyncio.timeout(self._settings.ajax_timeout):
-                    return await self._answer()
-            except TimeoutError:
+        """Wait for the poll's response; ask again if none comes (Sente's rule), but not forever."""
+        limit = self._settings.config.ajax_timeout
+        for attempt in range(MAX_UNANSWERED):
+            if attempt:
                 await self._ask(wants_handshake=False)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(limit):
+                    return await self._answer()
+        text = f"expected an answer to a poll, got none to {MAX_UNANSWERED} in {limit:g} s each"
+        raise _Failed(Reason("unexpected", None, text))
 
     async def _ask(self, *, wants_handshake: bool) -> None:
         # Milliseconds, but never the same twice: the server tells POSTs of one session by it.
@@ -169,49 +221,69 @@ class AjaxLink:
             if self._poller is None or not self._poller.is_usable:
                 if self._poller is not None:
                     self._poller.close()
-                settings = self._settings
                 self._poller = await HttpConnection.open(
-                    self._attempt.address, settings.ssl, settings.max_message_bytes
+                    self._attempt.address,
+                    self._attempt.proxy,
+                    self._settings.ssl,
+                    self._settings.config.max_message_bytes,
                 )
             self.is_reached = True
+            self._pace.asked(self._loop.time())
             self._poller.write(self._attempt.get(self._udt, wants_handshake=wants_handshake))
         except OSError as exc:
-            raise _Failed(self._broken(exc)) from exc
+            raise _Failed(error_reason(exc, was_open=self._is_open)) from exc
 
     async def _answer(self) -> Response:
         assert self._poller is not None  # _ask went before
         try:
             response = await self._poller.read()
         except OSError as exc:
-            raise _Failed(self._broken(exc)) from exc
+            raise _Failed(error_reason(exc, was_open=self._is_open)) from exc
         self._attempt.keep_cookies(response.getall("set-cookie"))
+        self._is_ours = any(v.startswith(OUR_TYPE) for v in response.getall("content-type"))
         if response.status != 200:
-            reason = http_reason(response.status, said(response.body), was_open=self._is_open)
-            raise _Failed(reason)
+            raise _Failed(self._reason(response, was_open=self._is_open))
         return response
 
     def _read(self, response: Response) -> Inbound:
         try:
-            inbound = read_packet(*self._settings.packer.unpack(memoryview(response.body)))
+            inbound = unpack(self._settings.packer, response.body)
         except PacketError as exc:
-            self._settings.log_limit.warning(log, "bad_packet transport=ajax %s", exc)
-            text = f"cannot read a packet: {exc}"[:200]
-            raise _Failed(self._broken(PacketError(text))) from exc
+            raise _Failed(self._unreadable(exc)) from exc
         if not self._is_open and not isinstance(inbound, Handshake):
             raise _Failed(Reason("not-opened", None, "expected a handshake, got another packet"))
         return inbound
 
+    def _unreadable(self, exc: PacketError) -> Reason:
+        self._settings.log_limit.warning(log, "bad_packet transport=ajax %s", exc)
+        text = f"cannot read a packet: {exc}"[:200]
+        return error_reason(PacketError(text), was_open=self._is_open)
+
+    def _read_on(self, items: Iterable[object]) -> Iterator[object]:
+        """Yield the items of a batch that is decoded meanwhile; end the link at a fault."""
+        self._has_events = False
+        try:
+            for item in items:
+                self._has_events = self._has_events or is_event(item)
+                yield item
+        except PacketError as exc:
+            self._end(self._unreadable(exc))
+
     def _deliver(self, inbound: Inbound) -> None:
         if isinstance(inbound, Handshake):
             self._is_open = True
-            self._posts.begin(self._handshake_udt)
+            self._posts.begin(self._handshake_udt, is_ours=self._is_ours)
             self._owner.opened(self, inbound)
         else:
             self._owner.received(self, inbound)
 
-    def _broken(self, exc: BaseException) -> Reason:
-        kind: ReasonKind = "unexpected" if self._is_open else "not-opened"
-        return Reason(kind, None, str(exc) or type(exc).__name__)
+    def _reason(self, response: Response, *, was_open: bool) -> Reason:
+        return http_reason(
+            response.status,
+            said(response.body),
+            was_open=was_open,
+            retry_after=response.retry_after,
+        )
 
     def _reply(self, response: Response) -> object:
         if not response.body:

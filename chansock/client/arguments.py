@@ -1,4 +1,4 @@
-"""What an application may pass to `send` and `on`: ids, handlers and time-outs.
+"""What an application may pass to `send` and `on`: ids and time-outs.
 
 Checks alone, done before anything is sent or kept. No state, no transport.
 """
@@ -10,10 +10,11 @@ from typing import Final
 
 from chansock import edn
 from chansock._core import event
-from chansock.errors import EdnEncodeError, InvalidEvent
+from chansock.client.handlers import ANY
+from chansock.errors import EncodeError, InvalidEvent
 from chansock.values import Keyword
 
-__all__ = ["check_close_code", "check_event", "check_handled_id", "check_handler", "check_timeout"]
+__all__ = ["check_close_code", "check_event", "check_handled_id", "check_timeout"]
 
 # Of the channel's own events, those that reach a handler.
 OWN_EVENTS: Final = frozenset({"chsk/handshake", "chsk/state", "chsk/ws-ping"})
@@ -37,21 +38,17 @@ def _check_id(event_id: str) -> Keyword:
     return _spelled(event_id)
 
 
-def check_handled_id(event_id: str) -> Keyword:
-    """Give the id of an event to handle: what `check_event` takes, and OWN_EVENTS."""
+def check_handled_id(event_id: str) -> str:
+    """Return the id of an event to handle: what `check_event` takes, OWN_EVENTS, and ANY."""
     if isinstance(event_id, str):
+        if event_id == ANY:
+            return event_id
         if event_id in OWN_EVENTS:
             return Keyword(event_id)
         if event_id.startswith("chsk/"):
             known = ", ".join(sorted(OWN_EVENTS))
             raise InvalidEvent(f"expected one of {known}, or none in chsk, got {event_id!r:.80}")
     return _check_id(event_id)
-
-
-def check_handler(name: str, handler: object) -> None:
-    """Raise TypeError unless the handler can be called."""
-    if not callable(handler):
-        raise TypeError(f"expected a handler for {name!r}, got {handler!r:.80}")
 
 
 def check_timeout(timeout: float | None) -> float | None:
@@ -77,6 +74,6 @@ def _spelled(event_id: str) -> Keyword:
     keyword = event.check_id(event_id)
     try:
         edn.dumps(keyword)
-    except EdnEncodeError as exc:
+    except EncodeError as exc:
         raise InvalidEvent(f"event id: {exc}") from None
     return keyword

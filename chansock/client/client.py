@@ -2,6 +2,7 @@
 
 `Client` decides which transport is tried, what the end of a link means, and when to try again.
 What travels, and how, is in socket.py and ajax.py; what waits for the application in inbox.py.
+The file is past 400 lines because the face and the state machine share one state.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, TypeVar, overload
 
@@ -19,20 +20,19 @@ from chansock.client.arguments import (
     check_close_code,
     check_event,
     check_handled_id,
-    check_handler,
     check_timeout,
 )
 from chansock.client.backoff import Backoff
 from chansock.client.beside import Beside
 from chansock.client.credentials import Credentials
-from chansock.client.inbox import Handler, Inbox
-from chansock.client.link import Link, Settings
+from chansock.client.handlers import Handler, check_handler
+from chansock.client.inbox import Inbox
+from chansock.client.link import Link, Owner, Settings
 from chansock.client.packets import Event, Events, Handshake, Inbound, Ping
-from chansock.client.pending import Pending
 from chansock.client.socket import WsLink
 from chansock.client.state import Close, Reason, State
 from chansock.client.watch import StateHandler, Watch
-from chansock.errors import ChannelClosed, HandshakeRefused, InvalidEvent
+from chansock.errors import ChannelClosed, HandshakeRefused
 from chansock.values import NO_DATA, short_repr
 
 __all__ = ["Client", "Transport"]
@@ -47,9 +47,9 @@ log = logging.getLogger("chansock.client")
 class Client:
     """A channel to one server, which comes back after every close. `connect` makes it.
 
-    `async with` waits until it is open. Events go to the handler of their id, the rest to
-    `async for`, in the order in which the server sent them. All methods belong to the loop
-    that entered it.
+    `async with`, or `await` and later `close`, waits until it is open. Events go to the handlers
+    of their id, the rest to `async for`, in the order in which the server sent them. All methods
+    belong to the loop on which it was opened.
     """
 
     def __init__(
@@ -64,10 +64,18 @@ class Client:
         self._transport: Transport = transport
         self._backoff = backoff
         state = State(type="ajax" if transport == "ajax" else "ws")
-        self._beside = Beside(self._log_limit)
+        config = settings.config
+        self._beside = Beside(config.max_inbox_events, self._weigh_reading, self._log_limit)
         self._watch = Watch(state, self._told, self._beside.keep, self._log_limit)
-        self._inbox = Inbox(settings.max_inbox_events, self._set_reading, self._log_limit)
-        self._pending = Pending()
+        self._inbox = Inbox(
+            config.max_inbox_events,
+            lambda on: self._weigh_reading(),
+            self._log_limit,
+            config.max_inbox_bytes,
+        )
+        self._owner = Owner(
+            opened=self._opened, received=self._received, would_fill=self._would_fill
+        )
         self._link: Link | None = None
         self._ws: WsLink | None = None  # the last one, open or not
         self._csrf_token: str | None = None  # of the last attempt
@@ -90,14 +98,17 @@ class Client:
         """What is known of the channel now."""
         return self._watch.state
 
-    async def __aenter__(self) -> Self:
-        """Connect, and wait until the channel is open.
+    async def open(self) -> Self:
+        """Connect, and wait until the channel is open; what `async with` and `await` do.
 
         Raises HandshakeRefused if the first attempt got an HTTP status other than the one
         asked for, ConnectionError if it did not get as far; later ones are repeated instead.
         """
         if self._task is not None:
-            raise RuntimeError("expected a client that was left, got one inside its `async with`")
+            raise RuntimeError(
+                "expected a client that is closed, got one that is open: use it as it is, or "
+                "close it with `await client.close()`"
+            )
         self._is_halted = False
         self._inbox.begin()
         self._wake = asyncio.Event()
@@ -109,9 +120,41 @@ class Client:
                 self._task.result()
             self._first.result()
         except BaseException:
-            await self._leave()
+            await self.close()
             raise
         return self
+
+    async def close(self) -> None:
+        """Close, and wait until the connection is gone (close_timeout at most); may be repeated.
+
+        Cancels the handler that runs, unless that calls it. If `close` is cancelled itself, it
+        drops the connection at once. In each case the client can be opened again.
+        """
+        task = self._task
+        if task is None:
+            return
+        self.disconnect()
+        task.cancel()
+        limit = self._settings.config.close_timeout + 1.0
+        tasks = {task, self._inbox.stop()} - {None, asyncio.current_task()}
+        try:
+            await asyncio.wait({task for task in tasks if task is not None}, timeout=limit)
+            await self._beside.end(limit)
+        finally:
+            # Without waiting: this may have been cancelled.
+            self._beside.cancel()
+            if self._first is not None and self._first.done() and not self._first.cancelled():
+                self._first.exception()  # seen, even where nobody waits for it any more
+            self._log_limit.sum_up()
+            if self._task is task:
+                self._task = None
+
+    def __await__(self) -> Generator[Any, None, Self]:
+        return self.open().__await__()
+
+    async def __aenter__(self) -> Self:
+        """Open it; see `open`."""
+        return await self.open()
 
     async def __aexit__(
         self,
@@ -119,8 +162,8 @@ class Client:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close, and wait until the connection is gone (close_timeout at most)."""
-        await self._leave()
+        """Close it; see `close`."""
+        await self.close()
 
     @overload
     async def send(self, event_id: str, data: object = ..., *, timeout: None = None) -> None: ...
@@ -133,19 +176,28 @@ class Client:
 
         Without `data` the event is `[event_id]`; None is data, and written as nil. Without a
         timeout it returns None once the socket or its write buffer has the event; over Ajax,
-        once its POST was answered. Events arrive in the order of the calls. While more than
-        max_inbox_events wait to be taken, no reply can come: nothing is read.
+        once its POST was answered. Events arrive in the order of the calls. While the server
+        does not read (max_backlog_bytes) or POSTs are under way (max_posts), `send` waits; data
+        is encoded when its turn comes. An event whose `send` is cancelled while it waits is not
+        sent. While more than max_inbox_events wait to be taken, no reply can come: nothing is
+        read.
 
-        Raises InvalidEvent or EdnEncodeError for what cannot be sent; ChannelClosed at once
-        while the channel is closed (nothing is kept for later), or if it closes meanwhile;
-        ReplyTimeout if no reply came in time (the event may have been handled), over Ajax
-        without a timeout also after ajax_timeout, the wait for its turn included; ReplyError if
-        the server's handler failed, or the server refused this event over Ajax (400, 413).
+        Raises:
+            InvalidEvent, EncodeError: the event cannot be sent.
+            ChannelClosed: the channel is closed (nothing is kept for later), or closes before
+                the event is sent.
+            ConnectionLost: the connection broke after the event was sent and before its answer:
+                the server may or may not have handled it. A ChannelClosed, too.
+            ReplyTimeout: no reply came in time; the event may have been handled. Over Ajax
+                without a timeout also after ajax_timeout, the wait for its turn included.
+            ReplyError: the server's handler failed, or the server refused this event over Ajax
+                (400, 413).
         """
         event = check_event(event_id, data)
         timeout = check_timeout(timeout)
         link = self._link
         if link is None or not self.state.open:
+            self._check_entered()
             why = f" ({self.state.reason})" if self.state.reason else ""
             raise ChannelClosed(f"expected an open channel, got one that is closed{why}")
         return await link.send(event, timeout)
@@ -155,21 +207,35 @@ class Client:
     @overload
     def on(self, event_id: str, handler: H, /) -> H: ...
     def on(self, event_id: str, handler: H | None = None, /) -> H | Callable[[H], H]:
-        """Have events of this id handled: a decorator, or a call with the handler.
+        """Call `handler(event)` for each event of this id: a decorator, or a call.
 
-        A plain handler is called at once, a coroutine runs to its end before the next event.
+        An id may have several handlers; they are called in the order of registration. A plain
+        handler is called at once, a coroutine runs to its end before the next handler. `"*"`
+        stands for every event of the server: its handlers are called after those of the id.
+
         Of the channel's own, `chsk/handshake` (each one; data `[uid nil handshake-data
         is-first]`), `chsk/state` (each change; data `[old, new, open-changed]`) and
-        `chsk/ws-ping` can be handled. Raises InvalidEvent for an id that no
-        event can have, or that has a handler; TypeError for a handler that is none.
+        `chsk/ws-ping` can be handled.
+
+        Raises InvalidEvent for an id that no event can have; TypeError for a handler that
+        cannot be called with one argument.
         """
-        keyword = check_handled_id(event_id)
+        return self._add(event_id, handler, is_once=False)
+
+    @overload
+    def once(self, event_id: str, handler: None = None, /) -> Callable[[H], H]: ...
+    @overload
+    def once(self, event_id: str, handler: H, /) -> H: ...
+    def once(self, event_id: str, handler: H | None = None, /) -> H | Callable[[H], H]:
+        """Call `handler(event)` for the next event of this id, and no more; see `on`."""
+        return self._add(event_id, handler, is_once=True)
+
+    def _add(self, event_id: str, handler: H | None, *, is_once: bool) -> H | Callable[[H], H]:
+        known = check_handled_id(event_id)
 
         def add(handler: H) -> H:
             check_handler(event_id, handler)
-            if keyword in self._inbox.handlers:
-                raise InvalidEvent(f"expected one handler for {event_id!r}, got a second")
-            self._inbox.handlers[keyword] = handler
+            self._inbox.handlers.add(known, handler, is_once=is_once)
             return handler
 
         return add if handler is None else add(handler)
@@ -179,7 +245,7 @@ class Client:
 
         At once, while `chsk/state` takes its turn among the events.
         """
-        check_handler("state", handler)
+        check_handler("state", handler, "state")
         self._watch.handlers.append(handler)
         return handler
 
@@ -188,6 +254,8 @@ class Client:
         return self
 
     async def __anext__(self) -> Event:
+        if self._first is None:  # it was never opened: nothing can come, nor end
+            self._check_entered()
         return await self._inbox.get()
 
     def reconnect(self) -> None:
@@ -195,20 +263,19 @@ class Client:
 
         With transport="auto" the WebSocket is tried first again.
         """
-        if self._task is None or self._task.done() or self._wake is None:
-            raise ChannelClosed("expected a client inside its `async with`, got one outside")
+        self._check_entered()
         self._is_halted = False
         self._is_downgraded = False
         self._inbox.begin()
         self._backoff.reset()
         self._stop_link(Reason("requested-reconnect"))
-        self._wake.set()
+        if self._wake is not None:
+            self._wake.set()
 
     def disconnect(self) -> None:
         """Close, and stay closed until `reconnect`. Waiting replies raise ChannelClosed."""
         self._is_halted = True
         self._stop_link(Reason("requested-disconnect"))
-        self._pending.fail(ChannelClosed("the channel was closed by disconnect()"))
         self._inbox.end()
         if self._wake is not None:
             self._wake.set()
@@ -224,9 +291,17 @@ class Client:
         if self._link is not None:
             self._link.break_off(code, is_noticed=is_noticed)
 
+    def _check_entered(self) -> None:
+        """Raise ChannelClosed unless it was opened, and not closed since."""
+        if self._task is None or self._task.done():
+            raise ChannelClosed(
+                "expected an open client, got one that is closed: open it with `async with "
+                "connect(...) as client`, or with `client = await connect(...)`"
+            )
+
     # the links' side
 
-    def opened(self, link: Link, handshake: Handshake, /) -> None:
+    def _opened(self, link: Link, handshake: Handshake, /) -> None:
         """Take a handshake."""
         if link is not self._link:
             return
@@ -251,20 +326,18 @@ class Client:
             self._first.set_result(None)
         self._own_event("chsk/handshake", [handshake.uid, None, handshake.data, is_first])
 
-    def received(self, link: Link, inbound: Inbound, /) -> None:
+    def _received(self, link: Link, inbound: Inbound, /) -> None:
         """Take what else came."""
         if link is not self._link:
             return
         if isinstance(inbound, Events):
-            for item in inbound.dropped:
-                self._log_limit.warning(log, "bad_event got=%s", short_repr(item))
-            self._inbox.put(inbound.events)
+            self._inbox.put(inbound.items)
         elif isinstance(inbound, Ping):
             self._own_event("chsk/ws-ping", None)
 
-    def would_fill(self, events: int, /) -> bool:
-        """Tell whether that many events reach the inbox's limit."""
-        return self._inbox.would_fill(events)
+    def _would_fill(self, events: int, /) -> bool:
+        """Return whether that many events reach the inbox's limit."""
+        return self._beside.is_full or self._inbox.would_fill(events)
 
     # the state machine
 
@@ -285,11 +358,15 @@ class Client:
             if reason.is_final:
                 await self._wake.wait()
             elif not self._wake.is_set():
-                await self._wait_to_retry()
+                await self._wait_to_retry(reason)
 
-    async def _wait_to_retry(self) -> None:
+    async def _wait_to_retry(self, reason: Reason) -> None:
         assert self._wake is not None
-        seconds = self._backoff.next_delay(asyncio.get_running_loop().time())
+        seconds = self._backoff.next_delay(
+            asyncio.get_running_loop().time(),
+            is_restart=reason.is_restart,
+            retry_after=reason.retry_after,
+        )
         if seconds > 0:
             self._watch.change(retry_at=time.time() + seconds)
             with contextlib.suppress(TimeoutError):
@@ -308,24 +385,28 @@ class Client:
             return Reason("not-opened", None, f"{type(exc).__name__} in the application's function")
         self._csrf_token = attempt.csrf_token
         if self._transport == "ajax" or self._is_downgraded:
-            return await self._run(AjaxLink(attempt, self._settings, self))
-        self._ws = link = WsLink(attempt, self._settings, self, self._pending)
+            return await self._run(AjaxLink(attempt, self._settings, self._owner))
+        self._ws = link = WsLink(attempt, self._settings, self._owner)
         reason = await self._run(link)
         if link.is_opened or not link.is_reached or not reason.is_unclear:
             return reason
+        ajax = AjaxLink(attempt, self._settings, self._owner)
         if self._transport == "auto" and not self._had_ws:
             # Sente's rule: Ajax, if no WebSocket has ever opened. For good once Ajax has: a
             # server that was only down is tried with a WebSocket again.
             downgrading = Reason("downgrading-ws-to-ajax", reason.code, reason.text)
             self._watch.change(**self._of_attempt(), reason=downgrading)
-            return await self._run(AjaxLink(attempt, self._settings, self))
-        return await AjaxLink(attempt, self._settings, self).shake_hands() or reason
+            ajax_reason = await self._run(ajax)
+            return reason if link.has_bad_upgrade and not ajax.is_opened else ajax_reason
+        if link.has_bad_upgrade:
+            return reason  # it is clear: Ajax could only say something else
+        return await ajax.shake_hands() or reason
 
     async def _run(self, link: Link) -> Reason:
         if self._is_halted:
             return Reason("requested-disconnect")
         self._link = link
-        link.set_reading(not self._inbox.is_full)
+        self._weigh_reading()
         try:
             return await link.run()
         except Exception:
@@ -371,26 +452,13 @@ class Client:
 
     def _own_event(self, event_id: str, data: object) -> None:
         """Give an event of the channel itself to its handler, if it has one."""
-        if event_id in self._inbox.handlers:
+        if self._inbox.handlers.has(event_id):
             self._inbox.put([Event(event_id, data)])
 
-    def _set_reading(self, on: bool) -> None:
+    def _weigh_reading(self) -> None:
+        """Stop reading while too much waits to be handled."""
         if self._link is not None:
-            self._link.set_reading(on)
-
-    async def _leave(self) -> None:
-        task = self._task
-        if task is None:
-            return
-        self.disconnect()
-        task.cancel()
-        await asyncio.wait({task})
-        if self._first is not None and self._first.done():
-            self._first.exception()  # seen, even where nobody waits for it any more
-        await self._inbox.stop()
-        await self._beside.end(self._settings.close_timeout + 1.0)
-        self._log_limit.sum_up()
-        self._task = None
+            self._link.set_reading(not (self._inbox.is_full or self._beside.is_full))
 
 
 def _first_error(reason: Reason) -> Exception:

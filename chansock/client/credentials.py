@@ -22,6 +22,7 @@ from chansock.client.address import (
     check_token_place,
 )
 from chansock.client.cookies import Jar
+from chansock.client.proxy import ProxySetting, check_proxy, proxy_for
 from chansock.errors import ConfigError
 
 __all__ = ["Credentials", "Source"]
@@ -47,6 +48,7 @@ class Credentials:
         csrf_token: Source[str | None] = None,
         csrf_token_in: TokenPlace = "param",
         client_id: str | None = None,
+        proxy: ProxySetting = True,
     ) -> None:
         if not callable(url):
             Address.parse(url)
@@ -66,6 +68,7 @@ class Credentials:
         self._params = params
         self._csrf_token = csrf_token
         self._token_place = check_token_place(csrf_token_in)
+        self._proxy = check_proxy(proxy)
         self._jar = Jar()
 
     async def attempt(self) -> Attempt:
@@ -73,14 +76,16 @@ class Credentials:
 
         Raises ConfigError, and whatever a function raises.
         """
+        address = Address.parse(await _value(self._url))
         return Attempt(
-            address=Address.parse(await _value(self._url)),
+            address=address,
             client_id=self.client_id,
             csrf_token=check_token(await _value(self._csrf_token)),
             params=check_params(await _value(self._params)),
             headers=check_headers(await _value(self._headers)),
             jar=self._jar,
             token_place=self._token_place,
+            proxy=proxy_for(address.host, address.port, self._proxy, is_secure=address.is_secure),
         )
 
 

@@ -7,13 +7,19 @@ streams, one request at a time. Nothing of channels or packets here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import email.utils
+import socket
 import ssl as ssl_module
+import time
 from dataclasses import dataclass
 from typing import Final
 
 import httptools
 
 from chansock.client.address import Address
+from chansock.client.dial import dial
+from chansock.client.proxy import Proxy
 
 __all__ = ["BadResponse", "HttpConnection", "Response", "ResponseReader"]
 
@@ -43,6 +49,19 @@ class Response:
     def getall(self, name: str) -> list[str]:
         """Give the values of all fields of that (lower case) name."""
         return [value for field, value in self.headers if field == name]
+
+    @property
+    def retry_after(self) -> float | None:
+        """The seconds that Retry-After asks for (RFC 9110 section 10.2.3), None without it."""
+        for value in self.getall("retry-after")[:1]:
+            if value.isascii() and value.isdecimal():
+                return float(value[:9])
+            try:
+                due = email.utils.parsedate_to_datetime(value).timestamp()
+            except (ValueError, OverflowError):
+                return None
+            return max(0.0, due - time.time())
+        return None
 
 
 class ResponseReader:
@@ -169,11 +188,22 @@ class HttpConnection:
 
     @classmethod
     async def open(
-        cls, address: Address, ssl: ssl_module.SSLContext | None, max_body_bytes: int
+        cls,
+        address: Address,
+        proxy: Proxy | None,
+        ssl: ssl_module.SSLContext | None,
+        max_body_bytes: int,
     ) -> HttpConnection:
         """Connect. Raises OSError."""
         tls = (ssl or ssl_module.create_default_context()) if address.is_secure else None
-        reader, writer = await asyncio.open_connection(address.host, address.port, ssl=tls)
+        name = address.host if tls is not None else None
+        sock = await dial(address.host, address.port, proxy)
+        try:
+            reader, writer = await asyncio.open_connection(sock=sock, ssl=tls, server_hostname=name)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)  # the transport sees the end and closes
+            raise
         return cls(reader, writer, max_body_bytes)
 
     @property

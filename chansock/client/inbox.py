@@ -1,6 +1,7 @@
 """What came and was not handled yet: events to handlers, and the rest to the iterator, in order.
 
-Bounded by asking the transport to stop, never by dropping. No transport and no protocol here.
+Bounded by asking the transport to stop, never by dropping. Long work is done in slices: the loop
+runs others in between. No transport and no protocol here.
 """
 
 from __future__ import annotations
@@ -8,23 +9,24 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import time
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 from chansock._core.log_limit import LogLimit
 from chansock._fast.weight import weigh
-from chansock.client.packets import Event
+from chansock.client.handlers import Handler, Handlers, close_unstarted
+from chansock.client.packets import Event, read_event
+from chansock.client.websocket import SLICE
+from chansock.values import short_repr
 
-__all__ = ["Handler", "Inbox"]
-
-Handler: TypeAlias = Callable[[Event], Awaitable[object] | object]
-
-MAX_EVENTS: Final = 1000  # Sente keeps 512 and then drops the oldest; we stop reading
-# Of what the data of these events holds: an event may be as large as a message, 16 MiB.
-MAX_BYTES: Final = 64 * 1024 * 1024
+__all__ = ["Inbox"]
 
 log = logging.getLogger("chansock.client.inbox")
+
+_LAST: Final = object()  # what stands behind a batch
+_Waits: TypeAlias = Awaitable[Any]
 
 
 class Inbox:
@@ -41,32 +43,31 @@ class Inbox:
         limit: int,
         set_reading: Callable[[bool], None],
         log_limit: LogLimit,
-        max_bytes: int = MAX_BYTES,
+        max_bytes: int,
     ) -> None:
-        self.handlers: dict[str, Handler] = {}
+        self.handlers = Handlers()
         self.is_full = False
         self._limit = limit
         self._max_bytes = max_bytes
         self._held = 0  # bytes, by all that waits
         self._set_reading = set_reading
         self._log_limit = log_limit
+        self._batches: deque[Iterator[object]] = deque()  # not looked at yet
         # Each with the bytes that it holds.
         self._arrived: deque[tuple[Event, int]] = deque()
         self._unclaimed: deque[tuple[Event, int]] = deque()
         self._readers: OrderedDict[asyncio.Future[None], None] = OrderedDict()  # in turn
-        self._task: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None  # of the coroutine handler that runs
+        self._begun: _Waits | None = None  # what that task runs first
+        self._due: asyncio.Handle | None = None  # the next slice
         self._has_ended = False
         self._was_read = False
 
-    def put(self, events: Iterable[Event]) -> None:
-        """Take events as they came; never refuses, so look at `is_full` before reading on."""
-        for event in events:
-            size = weigh(event.data, self._max_bytes)
-            self._held += size
-            self._arrived.append((event, size))
-        if self._task is None:
-            self._handle_plain()
-        self._weigh()
+    def put(self, items: Iterable[object]) -> None:
+        """Take Events, or the items of a batch; never refuses, so look at `is_full` after it."""
+        self._batches.append(iter(items))
+        if self._due is None:
+            self._work()
 
     def would_fill(self, count: int) -> bool:
         """Return whether the inbox is full, or `count` more events reach its limit."""
@@ -76,7 +77,7 @@ class Inbox:
         """Take the next unclaimed event. Raises StopAsyncIteration after `end`, when empty."""
         self._was_read = True
         while not self._unclaimed:
-            if self._has_ended and self._task is None:
+            if self._has_ended and self._task is None and self._due is None:
                 raise StopAsyncIteration
             reader = asyncio.get_running_loop().create_future()
             self._readers[reader] = None
@@ -100,42 +101,100 @@ class Inbox:
         self._has_ended = True
         self._wake(len(self._readers))
 
-    async def stop(self) -> None:
-        """Cancel the handler that runs; forget what waits for it."""
+    def stop(self) -> asyncio.Task[None] | None:
+        """Cancel the handler that runs, and forget what waits for it; return its task.
+
+        A handler that calls this itself runs to its end: None is returned.
+        """
+        self._batches.clear()
         while self._arrived:
             self._held -= self._arrived.popleft()[1]
-        if self._task is not None:
-            task = self._task
+        if self._due is not None:
+            self._due.cancel()
+            self._due = None
+        task = self._task if self._task is not asyncio.current_task() else None
+        if task is not None:
             task.cancel()
-            if task is not asyncio.current_task():  # a handler may close its own client
-                await asyncio.wait({task})
+            close_unstarted(self._begun)
         self.end()
+        self._weigh()
+        return task
 
-    def _handle_plain(self) -> None:
-        """Handle what came, up to the first coroutine, which goes on in a task of its own."""
-        while self._arrived:
-            event, size = self._arrived.popleft()
-            waits = self._handle(event, size)
-            if waits is not None:
-                self._task = asyncio.get_running_loop().create_task(self._go_on(event, waits))
-                return
+    # working off what came
 
-    def _handle(self, event: Event, size: int) -> Awaitable[Any] | None:
-        handler = self.handlers.get(event.id)
-        if handler is None:
+    def _work(self) -> None:
+        """Handle what came for SLICE seconds at most, up to the first coroutine."""
+        self._due = None
+        end = time.perf_counter() + SLICE
+        arrived, batches = self._arrived, self._batches
+        while True:
+            event: Event | None
+            if arrived and self._task is None:
+                event, size = arrived.popleft()
+            elif batches and self._has_room():
+                item = next(batches[0], _LAST)
+                if item is _LAST:
+                    batches.popleft()
+                    continue
+                event = item if isinstance(item, Event) else read_event(item)
+                if event is None:
+                    self._log_limit.warning(log, "bad_event got=%s", _Shown(item))
+                else:
+                    size = weigh(event.data, self._max_bytes)
+                    self._held += size
+                    if self._task is not None:
+                        arrived.append((event, size))
+                        event = None
+            else:
+                break
+            rest = None if event is None else self._begin(event, size)
+            if event is not None and rest is not None:
+                waits = self._call(event, rest)
+                if waits is not None:
+                    self._begun = waits
+                    loop = asyncio.get_running_loop()
+                    self._task = loop.create_task(self._go_on(event, rest, waits))
+            if time.perf_counter() > end:
+                self._schedule()
+                break
+        self._weigh()
+        if self._has_ended and self._due is None and self._task is None:
+            self._wake(len(self._readers))
+
+    def _schedule(self) -> None:
+        if self._due is None:
+            self._due = asyncio.get_running_loop().call_soon(self._work)
+
+    def _has_room(self) -> bool:
+        size = len(self._arrived) + len(self._unclaimed)
+        return size < self._limit and self._held < self._max_bytes
+
+    def _begin(self, event: Event, size: int) -> Iterator[Handler] | None:
+        """Return the handlers of an event; None if it has none, and waits for the iterator."""
+        handlers: Sequence[Handler] = self.handlers.of(event)
+        if not handlers:
             self._unclaimed.append((event, size))
             self._wake(1)
             return None
         self._held -= size
-        try:
-            result = handler(event)
-        except Exception:
-            self._handler_failed(event)
-            return None
-        return result if inspect.isawaitable(result) else None
+        return iter(handlers)
 
-    async def _go_on(self, event: Event, waits: Awaitable[Any]) -> None:
+    def _call(self, event: Event, rest: Iterator[Handler]) -> _Waits | None:
+        """Call an event's handlers up to the first coroutine, and return that."""
+        for handler in rest:
+            try:
+                result = handler(event)
+            except Exception:
+                self._handler_failed(event)
+                continue
+            if result is not None and inspect.isawaitable(result):
+                return result
+        return None
+
+    async def _go_on(self, event: Event, rest: Iterator[Handler], waits: _Waits) -> None:
         """Run coroutine handlers, one after the other, until nothing waits."""
+        end = time.perf_counter() + SLICE
+        self._begun = None
         try:
             while True:
                 try:
@@ -143,25 +202,28 @@ class Inbox:
                 except Exception:
                     self._handler_failed(event)
                 self._weigh()
-                while True:
+                while (following := self._call(event, rest)) is None:
+                    if time.perf_counter() > end:
+                        await asyncio.sleep(0)
+                        end = time.perf_counter() + SLICE
                     if not self._arrived:
                         return
                     event, size = self._arrived.popleft()
-                    following = self._handle(event, size)
-                    if following is not None:
-                        waits = following
-                        break
+                    rest = self._begin(event, size) or iter(())
+                waits = following
         finally:
             self._task = None
+            if self._batches or self._arrived:
+                self._schedule()
             self._weigh()
-            if self._has_ended:
+            if self._has_ended and self._due is None:
                 self._wake(len(self._readers))
 
     def _handler_failed(self, event: Event) -> None:
-        # The id is that of a handler, so a server cannot invent kinds.
-        name = str(event.id)
+        # The id is that of a handler, unless it is a catch-all: then a server could invent kinds.
+        name = str(event.id) if self.handlers.has(event.id) else "*"
         self._log_limit.exception(
-            log, "handler_failed event=%r", name, kind=f"handler_failed event={name!r}"
+            log, "handler_failed event=%r", str(event.id), kind=f"handler_failed event={name!r}"
         )
 
     def _wake(self, count: int) -> None:
@@ -173,9 +235,12 @@ class Inbox:
 
     def _weigh(self) -> None:
         size = len(self._arrived) + len(self._unclaimed)
-        if not self.is_full and (size >= self._limit or self._held >= self._max_bytes):
+        is_low = size <= self._limit // 2 and self._held <= self._max_bytes // 2
+        if self._batches and is_low and self._due is None:
+            self._schedule()
+        if not self.is_full and (self._batches or not self._has_room()):
             self.is_full = True
-            if self._unclaimed and not self._was_read:
+            if self._unclaimed and not self._was_read and not self._has_room():
                 self._log_limit.warning(
                     log,
                     "inbox_full events=%d unclaimed=%r: reading stops until `async for` takes them",
@@ -183,6 +248,18 @@ class Inbox:
                     str(self._unclaimed[0][0].id),
                 )
             self._set_reading(False)
-        elif self.is_full and size <= self._limit // 2 and self._held <= self._max_bytes // 2:
+        elif self.is_full and is_low and not self._batches:
             self.is_full = False
             self._set_reading(True)
+
+
+class _Shown:
+    """A value in a log line, shown only if the line is written."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: object) -> None:
+        self._value = value
+
+    def __str__(self) -> str:
+        return short_repr(self._value)

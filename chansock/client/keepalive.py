@@ -1,6 +1,7 @@
-"""When a WebSocket client pings: Sente 1.22's rule. Pure; no clock.
+"""When a WebSocket client pings: Sente 1.22's rule, for what is received. Pure; no clock.
 
-Every tick (10 s) at which nothing was heard or said since the tick before, a ping is due.
+Every tick (10 s) at which nothing was heard since the tick before, a ping is due. What the
+client itself writes is no sign of the server's life: it may lie in a buffer.
 """
 
 from __future__ import annotations
@@ -14,28 +15,24 @@ PING_TIMEOUT: Final = 5.0  # Sente's
 
 
 class KeepAlive:
-    """Counts traffic, and tells at each tick whether a ping is due.
+    """Counts what is received, and says at each tick whether a ping is due.
 
-    The first tick is never due: it has no tick before it. The mark is taken after the ping
-    is sent, so its pong makes the next tick silent, and an idle client pings every other tick.
+    The first tick is never due: it has no tick before it. The pong of a ping makes the next tick
+    silent, so an idle client pings every other tick.
     """
 
-    __slots__ = ("_mark", "_traffic")
+    __slots__ = ("_mark", "heard_count")
 
     def __init__(self) -> None:
-        self._traffic = 0
+        self.heard_count = 0
         self._mark: int | None = None
 
-    def moved(self) -> None:
-        """Note a frame, in or out."""
-        self._traffic += 1
+    def heard(self) -> None:
+        """Note bytes that came in."""
+        self.heard_count += 1
 
     def tick(self) -> bool:
-        """Tell whether to ping now; a ping sent is to be noted by `pinged`."""
-        due = self._traffic == self._mark
-        self._mark = self._traffic
+        """Return whether to ping now."""
+        due = self.heard_count == self._mark
+        self._mark = self.heard_count
         return due
-
-    def pinged(self) -> None:
-        """Take the mark anew, right after the ping is sent."""
-        self._mark = self._traffic

@@ -6,10 +6,11 @@ client's own packets. No transport, no state.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from chansock._core.wire import CLOSED, ERROR, HANDSHAKE, NIL_UID, TIMEOUT, WS_PING
+from chansock._core.wire import CLOSED, ERROR, HANDSHAKE, NIL_UID, TIMEOUT, UNCLAIMED, WS_PING
 from chansock.errors import ChannelClosed, ReplyError, ReplyTimeout
 from chansock.values import Keyword, short_repr
 
@@ -21,6 +22,8 @@ __all__ = [
     "Ping",
     "PollTimeout",
     "Reply",
+    "is_event",
+    "read_event",
     "read_packet",
     "reply_error",
 ]
@@ -62,21 +65,25 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """`[[[:chat/said {...}] ...] nil]`; `dropped` are those that no server may push."""
+    """`[[[:chat/said {...}] ...] nil]`; `read_event` reads each item.
 
-    events: tuple[Event, ...]
-    dropped: tuple[object, ...]
+    If it is not whole, items are decoded as they are read: once, and PacketError may be raised.
+    """
+
+    items: Iterable[object]
+    is_whole: bool = True
+
+    @property
+    def count(self) -> int:
+        """The number of items; 0 if it is not known yet."""
+        return len(self.items) if isinstance(self.items, Sized) else 0
 
 
 Inbound: TypeAlias = Handshake | Ping | PollTimeout | Reply | Events
 
 
 def read_packet(value: object, cb_id: object) -> Inbound:
-    """Tell what a packet is.
-
-    An event is `[:ns/id]` or `[:ns/id data]`; one in the `chsk` namespace inside a batch is
-    the application's mistake (Sente's client throws there) and is dropped, the rest kept.
-    """
+    """Return what a packet is."""
     if isinstance(value, list) and value and is_keyword(value[0], HANDSHAKE):
         body = value[1] if len(value) > 1 else None
         fields = body if isinstance(body, list | tuple) else ()
@@ -89,15 +96,18 @@ def read_packet(value: object, cb_id: object) -> Inbound:
         return Reply(cb_id, value)
     if is_keyword(value, TIMEOUT):
         return PollTimeout()
-    if not isinstance(value, list | tuple):
-        return Events((), (value,))
-    events, dropped = [], []
-    for item in value:
-        if is_event(item):
-            events.append(Event(item[0], item[1] if len(item) > 1 else None))
-        else:
-            dropped.append(item)
-    return Events(tuple(events), tuple(dropped))
+    return Events(value if isinstance(value, list | tuple) else (value,))
+
+
+def read_event(item: object) -> Event | None:
+    """Read an item of a batch: `[:ns/id]` or `[:ns/id data]`; None if no server may push it.
+
+    One in the `chsk` namespace is the application's mistake (Sente's client throws there); it
+    costs only itself.
+    """
+    if not isinstance(item, list) or not is_event(item):
+        return None
+    return Event(item[0], item[1] if len(item) > 1 else None)
 
 
 def reply_error(value: object) -> Exception | None:
@@ -109,6 +119,8 @@ def reply_error(value: object) -> Exception | None:
         return ReplyError("the server's handler failed (:chsk/error)")
     if isinstance(value, list) and len(value) == 2 and is_keyword(value[0], ERROR):
         why = value[1] if isinstance(value[1], str) else short_repr(value[1])
+        if why == UNCLAIMED:
+            return ReplyError("no handler on the server takes this event", why)
         return ReplyError("the server's handler could not take the data", why)
     if is_keyword(value, TIMEOUT):
         return ReplyTimeout("expected a reply, got the server's own time-out (:chsk/timeout)")

@@ -1,7 +1,7 @@
 """Pings on one WebSocket: a tick every `ws_ping_interval`, and what a missing pong means.
 
-Whether a tick pings is decided by `keepalive`; how a packet is written, and what is to be done
-about a peer that does not answer, by the link.
+`keepalive` decides whether a tick pings. The link writes the packet, and ends if `failed` is
+called.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from chansock._core import wire
 from chansock.client.keepalive import KeepAlive
 from chansock.client.pending import Pending
+from chansock.errors import ReplyTimeout
 
 __all__ = ["Pinger"]
 
@@ -19,20 +20,22 @@ __all__ = ["Pinger"]
 class Pinger:
     """Calls `ping(cb_id)` when a ping is due, and `failed(text)` if no pong comes in time.
 
-    While nothing is read (`is_reading`) no pong could be: it pings at each tick then, to be heard,
-    and asks nothing (`cb_id` None).
+    While nothing is read (`is_reading`) no pong can be seen: it pings at each tick then, so that
+    the server hears the client, and asks for no pong (`cb_id` None). Bytes that come after a ping
+    count as its pong: a large message may keep the pong back.
     """
 
     __slots__ = (
         "_failed",
+        "_heard_at_ping",
         "_interval",
         "_keep_alive",
         "_pending",
         "_ping",
         "_timeout",
         "_timer",
+        "heard",
         "is_reading",
-        "moved",
     )
 
     def __init__(
@@ -50,8 +53,9 @@ class Pinger:
         self._ping = ping
         self._failed = failed
         self._keep_alive = KeepAlive()
+        self._heard_at_ping = 0
         self._timer: asyncio.TimerHandle | None = None
-        self.moved = self._keep_alive.moved
+        self.heard = self._keep_alive.heard
 
     def start(self) -> None:
         """Begin to tick."""
@@ -71,8 +75,8 @@ class Pinger:
         elif self._keep_alive.tick():
             cb_id, pong = self._pending.new(self._timeout)
             pong.add_done_callback(self._ponged)
+            self._heard_at_ping = self._keep_alive.heard_count
             self._ping(cb_id)
-            self._keep_alive.pinged()
 
     def _ponged(self, pong: asyncio.Future[object]) -> None:
         if pong.cancelled():
@@ -82,4 +86,7 @@ class Pinger:
             return
         if error is None and type(pong.result()) is str and pong.result() == wire.PONG:
             return  # a keyword :pong would be equal
+        was_heard = self._keep_alive.heard_count != self._heard_at_ping
+        if isinstance(error, ReplyTimeout) and was_heard:
+            return
         self._failed(str(error) if error is not None else "expected pong, got another reply")

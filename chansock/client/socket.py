@@ -1,28 +1,29 @@
-"""The WebSocket half of the client, on picows, which is imported here alone.
+"""The WebSocket half of the client: one link is one WebSocket, from connecting to its end.
 
-picows hands out frames; what they mean together is decided by `joiner`, what their messages
-mean by `packets`. No backoff and no second attempt here: one link is one socket. The file is
-past 400 lines because opening, reading, and closing share one state.
+How bytes become frames is in `websocket`, what their messages mean in `packets`. No backoff and no
+second attempt here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import logging
+import os
 import socket
+import ssl as ssl_module
 import time
-from typing import Any, Final, cast
-
-import picows
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
 
 from chansock._core import wire
 from chansock.client.address import Attempt
-from chansock.client.backlog import Backlog
+from chansock.client.batches import unpack
 from chansock.client.dial import dial
-from chansock.client.joiner import CLOSE, PING, PONG, Joiner, read_close
+from chansock.client.gate import Gate
 from chansock.client.link import Owner, Settings
-from chansock.client.packets import Handshake, Ping, Reply, read_packet
+from chansock.client.packets import Events, Handshake, Ping, Reply
 from chansock.client.pending import Pending
 from chansock.client.pinger import Pinger
 from chansock.client.state import (
@@ -32,48 +33,22 @@ from chansock.client.state import (
     WsClose,
     WsError,
     close_reason,
+    error_reason,
     http_reason,
     said,
 )
-from chansock.errors import ChannelClosed, FrameError, PacketError
+from chansock.client.websocket import BINARY, PONG, TEXT, BadUpgrade, Refused, WebSocket
+from chansock.errors import ChannelClosed, ConnectionLost, FrameError, PacketError, ReplyTimeout
 from chansock.values import short_repr
 
 __all__ = ["WsLink"]
 
 log = logging.getLogger("chansock.client.socket")
-# picows logs whole upgrade requests, tokens and cookies in them; what it finds wrong is told here.
-_picows_log = logging.getLogger("chansock.client.picows")
-_picows_log.setLevel(logging.CRITICAL)
 
-READ_BUFFER: Final = 16 * 1024  # grows to what comes
+NORMAL: Final = 1000
 UNREADABLE: Final = 1007  # RFC 6455 section 7.4.1: a message that is not what it should be
+NO_CODE: Final = 1005  # RFC 6455 section 7.4.1: the close frame had none
 NO_CLOSING_HANDSHAKE: Final = 1006  # RFC 6455 section 7.1.5
-_TEXT: Final = picows.WSMsgType.TEXT
-_BINARY: Final = picows.WSMsgType.BINARY
-
-
-class _Listener(picows.WSListener):
-    """Passes picows' callbacks on. A frame is a pointer into the read buffer: copied here."""
-
-    def __init__(self, link: WsLink) -> None:
-        self._link = link
-
-    def on_ws_connected(self, transport: picows.WSTransport) -> None:
-        self._link.connected(transport)
-
-    def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
-        if frame.rsv1 or frame.rsv2 or frame.rsv3:
-            self._link.fail(FrameError("expected reserved bits to be 0, got others"))
-        else:
-            self._link.frame(
-                int(cast(int, frame.msg_type)), frame.fin, frame.get_payload_as_bytes()
-            )
-
-    def pause_writing(self) -> None:
-        self._link.can_write(False)
-
-    def resume_writing(self) -> None:
-        self._link.can_write(True)
 
 
 class WsLink:
@@ -81,45 +56,46 @@ class WsLink:
 
     type: TransportType = "ws"
 
-    def __init__(
-        self, attempt: Attempt, settings: Settings, owner: Owner, pending: Pending
-    ) -> None:
+    def __init__(self, attempt: Attempt, settings: Settings, owner: Owner) -> None:
         self._attempt = attempt
         self._settings = settings
         self._owner = owner
-        self._pending = pending
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[Reason] = self._loop.create_future()
         self._handshaken: asyncio.Future[None] = self._loop.create_future()
-        self._lost: asyncio.Task[None] | None = None  # done once the socket is gone
-        self._transport: picows.WSTransport | None = None
+        self._lost: asyncio.Future[None] | None = None  # done once the socket is gone
+        self._ws: WebSocket | None = None  # once it is upgraded
         self._socket: socket.socket | None = None
-        self._joiner = Joiner(settings.max_message_bytes)
+        self._timer: asyncio.TimerHandle | None = None  # of the closing handshake
+        self._pending = Pending()
         self._pinger = Pinger(
-            settings.ws_ping_interval,
-            settings.ws_ping_timeout,
-            pending,
-            lambda cb_id: self._write(settings.packer.packet([wire.WS_PING], cb_id)),
+            settings.config.ws_ping_interval,
+            settings.config.ws_ping_timeout,
+            self._pending,
+            self._ping,
             self._unanswered,
         )
-        self._backlog = Backlog(self._write)
+        self._kind = BINARY if settings.packer.binary else TEXT
+        self._gate = Gate()
         self._late_pong: bytes | None = None  # the payload of a ping that came without room
         self._is_broken = False  # by break_off, and nothing noticed it yet
         self.is_reached = False
+        self.has_bad_upgrade = False  # the server said 101, but not to us
         self.closed: WsClose | None = None  # how the socket ended, once it has
         self.error: WsError | None = None
 
     async def run(self) -> Reason:
-        """Connect, wait for the handshake message, live; give the reason of the end."""
+        """Connect, wait for the handshake message, live; return the reason of the end."""
         opening = self._loop.create_task(self._open())
         try:
             waits: set[asyncio.Future[Any]] = {opening, self._ended}
-            limit = self._settings.connect_timeout
+            limit = self._settings.config.connect_timeout
             await asyncio.wait(waits, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
             if not opening.done():
                 self.stop(Reason("not-opened", None, "connect time-out"))
                 await self._give_up(opening)
             elif (error := opening.exception()) is not None:
+                self.has_bad_upgrade = isinstance(error, BadUpgrade)
                 self._end(_why_not(error))
                 await self._give_up(opening)
             return await self._ended
@@ -132,43 +108,58 @@ class WsLink:
         """End it: a close frame with 1000, then at most close_timeout for the server's."""
         if not self._ended.done():
             self._end(reason)
-            self._say_close(1000, b"CLOSE_NORMAL")
+            self._say_close(NORMAL, "CLOSE_NORMAL")
 
     def break_off(self, code: int, /, *, is_noticed: bool) -> None:
         """Close as Sente's test helper does. Not noticed: only a send or a ping will find out."""
         self._is_broken = not is_noticed
-        self._say_close(code, b"CLOSE_ABNORMAL")
+        self._say_close(code, "CLOSE_ABNORMAL")
 
     async def send(self, value: object, timeout: float | None, /) -> object:
         """Send an event; with a timeout, wait for the reply to it."""
         packer = self._settings.packer
+        ws = self._open_ws()
         if timeout is None:
-            room = self._write_in_turn(packer.packet(value, None))
-            if room is not None:
-                await room
+            turn = self._gate.enter()
+            if turn is None:
+                ws.write(self._kind, packer.packet(value, None))
+                return None
+            try:
+                await turn
+                self._open_ws().write(self._kind, packer.packet(value, None))
+            finally:
+                self._gate.leave(turn)
             return None
         cb_id, reply = self._pending.new(timeout)
         try:
-            room = self._write_in_turn(packer.packet(value, cb_id))
-            if room is not None:
-                # The time-out of the reply runs while the packet waits for room, too.
-                waits: set[asyncio.Future[Any]] = {room, reply}
+            turn = self._gate.enter()
+            if turn is None:
+                ws.write(self._kind, packer.packet(value, cb_id))
+                return await reply
+            try:
+                # The time-out of the reply runs while the event waits for its turn, too.
+                waits: set[asyncio.Future[Any]] = {turn, reply}
                 await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-                if room.done():
-                    room.result()
-                room.cancel()
+                if turn.done():
+                    turn.result()
+                if reply.done():
+                    raise ReplyTimeout(
+                        f"expected room to send within {timeout:g} s, got none; the event was "
+                        "not sent"
+                    )
+                self._open_ws().write(self._kind, packer.packet(value, cb_id))
+            finally:
+                self._gate.leave(turn)
             return await reply
         finally:
-            reply.cancel()
+            if not reply.cancel() and not reply.cancelled():
+                reply.exception()  # asyncio logs an exception that nobody has looked at
 
     def set_reading(self, on: bool, /) -> None:
-        """Stop or go on reading. Frames already read still come: one read buffer at most."""
-        if on == self._pinger.is_reading:
-            return
+        """Stop or go on reading."""
         self._pinger.is_reading = on
-        if self._transport is not None and not self._ended.done():
-            under = self._transport.underlying_transport
-            under.resume_reading() if on else under.pause_reading()
+        if self._ws is not None and not self._ended.done():
+            self._ws.set_reading(on)
 
     @property
     def is_opened(self) -> bool:
@@ -178,111 +169,113 @@ class WsLink:
     async def gone(self) -> None:
         """Wait until the socket is closed."""
         if self._lost is not None:
-            await asyncio.wait({self._lost})
+            try:
+                await asyncio.wait({self._lost})
+            except asyncio.CancelledError:
+                self._abort()
+                raise
 
     # connecting
 
     async def _open(self) -> None:
-        transport, listener = await picows.ws_connect(
-            lambda: _Listener(self),
-            self._attempt.ws_url(),
-            ssl_context=self._settings.ssl,
-            websocket_handshake_timeout=None,
-            logger_name=_picows_log,
-            enable_auto_pong=False,
-            max_frame_size=self._settings.max_message_bytes,
-            extra_headers=self._attempt.ws_headers(),
-            max_redirects=0,  # credentials go nowhere but where the application said
-            read_buffer_init_size=READ_BUFFER,
-            socket_factory=self._connect,
-        )
-        # The type says otherwise, but picows gives none if the server hung up instead of a 101.
-        if cast(object, listener) is None or cast(object, transport) is None:
-            raise ConnectionError("connection closed instead of an answer to the upgrade")
-        await self._handshaken
-
-    async def _connect(self, _: object) -> socket.socket:
-        # The socket is kept, to end it if the attempt is given up: picows would leave it open.
-        address = self._attempt.address
-        self._socket = await dial(address.host, address.port)
+        attempt, config = self._attempt, self._settings.config
+        address = attempt.address
+        tls, name = None, None
+        if address.is_secure:
+            tls, name = self._settings.ssl or ssl_module.create_default_context(), address.host
+        # The socket is kept, to end it if the attempt is given up.
+        self._socket = sock = await dial(address.host, address.port, attempt.proxy)
         self.is_reached = True
-        return self._socket
+        key = base64.b64encode(os.urandom(16)).decode()
+        ws = WebSocket(
+            self,
+            attempt.upgrade(key),
+            key,
+            self._pinger.heard,
+            max_message_bytes=config.max_message_bytes,
+            max_empty_fragments=config.max_empty_fragments,
+            max_backlog_bytes=config.max_backlog_bytes,
+        )
+        await self._loop.create_connection(lambda: ws, sock=sock, ssl=tls, server_hostname=name)
+        await ws.answered
+        await self._handshaken
 
     async def _give_up(self, opening: asyncio.Task[None]) -> None:
         opening.cancel()
         await asyncio.wait({opening})
         if not opening.cancelled():
             opening.exception()  # seen
-        if self._transport is None and self._socket is not None and self._socket.fileno() != -1:
+        if self._ws is None and self._socket is not None and self._socket.fileno() != -1:
             with contextlib.suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)  # the transport sees the end and closes
 
-    # picows' callbacks
+    # what the WebSocket calls
 
-    def connected(self, transport: picows.WSTransport) -> None:
+    def upgraded(self, ws: WebSocket, cookies: Sequence[str], /) -> None:
         """The 101 has come; nothing is open before the handshake message."""
-        self._transport = transport
-        self._attempt.keep_cookies(transport.response.headers.getall("Set-Cookie", []))
-        self._lost = self._loop.create_task(self._until_lost(transport))
+        self._ws = ws
+        self._lost = self._loop.create_future()
+        self._attempt.keep_cookies(list(cookies))
         if self._ended.done():
-            self._say_close(1000, b"CLOSE_NORMAL")
-        elif not self._pinger.is_reading:
-            transport.underlying_transport.pause_reading()
+            self._say_close(NORMAL, "CLOSE_NORMAL")
+        else:
+            ws.set_reading(self._pinger.is_reading)
 
-    def frame(self, opcode: int, is_last: bool, payload: bytes) -> None:
-        """Take one frame."""
+    def ping(self, payload: bytes, /) -> None:
+        """Answer a ping; without room only the last one, later (RFC 6455 section 5.5.3)."""
         if self._ended.done() or self._is_broken:
-            if opcode == CLOSE:
-                with contextlib.suppress(FrameError):
-                    self._note_close(*read_close(payload))
-                self._disconnect()
             return
-        self._pinger.moved()
-        try:
-            if opcode == PING:
-                self._pong(payload)
-            elif opcode == CLOSE:
-                self._closed_by_peer(payload)
-            elif opcode != PONG:
-                message = self._joiner.feed(opcode, is_last, payload)
-                if message is not None:
-                    self._message(message)
-        except FrameError as exc:
-            self.fail(exc)
+        if self._gate.has_room and self._ws is not None:
+            self._ws.send(PONG, payload)
+        else:
+            self._late_pong = payload
 
-    def fail(self, exc: FrameError) -> None:
+    def close_received(self, code: int, reason: str, /) -> None:
+        """Answer the server's close frame with its code, and close the socket."""
+        self._note_close(code, reason)
+        if not self._is_broken:
+            self._end(close_reason(code, reason, was_open=self.is_opened))
+        self._say_close(code, "")
+        if self._ws is not None:
+            self._ws.end()
+
+    def failed(self, exc: FrameError, /) -> None:
         """End the link because the server broke the protocol."""
         if self._ended.done():
             return
         self._settings.log_limit.warning(log, "ws_frame_error %s", exc)
         self.error = WsError(time.time(), exc.message)
         self._end(Reason(self._kind_of_break(), exc.close_code, exc.message))
-        self._say_close(exc.close_code, b"")
+        self._say_close(exc.close_code, "")
 
-    def _unreadable(self, exc: PacketError) -> None:
-        """End the link: what the packet carried is lost, be it events or a reply."""
-        self._settings.log_limit.warning(log, "bad_packet transport=ws %s", exc)
-        reason = Reason(self._kind_of_break(), UNREADABLE, f"cannot read a packet: {exc}"[:200])
-        self._end(reason)
-        self._pending.fail(ChannelClosed(f"the channel closed before a reply came ({reason})"))
-        self._say_close(UNREADABLE, b"a packet that cannot be read")
-
-    def can_write(self, on: bool) -> None:
+    def set_room(self, on: bool, /) -> None:
         """Hold back what is sent while the transport's own buffer is full."""
-        self._backlog.set_room(on)
-        if on and self._late_pong is not None and not self._ended.done():
+        self._gate.set_room(on)
+        if on and self._late_pong is not None:
             payload, self._late_pong = self._late_pong, None
-            self._pong(payload)
+            if self._ws is not None:
+                self._ws.send(PONG, payload)
 
-    # messages
+    def lost(self) -> None:
+        """The socket is gone."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._note_close(NO_CLOSING_HANDSHAKE, "", is_clean=False)
+        if not self._is_broken:
+            text = "connection lost without a closing handshake"
+            self._end(close_reason(NO_CLOSING_HANDSHAKE, text, was_open=self.is_opened))
+        if self._lost is not None and not self._lost.done():
+            self._lost.set_result(None)
 
-    def _message(self, message: bytes) -> None:
+    def message(self, payload: bytes, /) -> None:
+        """Take one message: a packet."""
+        if self._ended.done() or self._is_broken:
+            return
         try:
-            value, cb_id = self._settings.packer.unpack(memoryview(message))
+            inbound = unpack(self._settings.packer, payload)
         except PacketError as exc:
             self._unreadable(exc)
             return
-        inbound = read_packet(value, cb_id)
         if isinstance(inbound, Handshake):
             self._shake_hands(inbound)
         elif not self.is_opened:
@@ -291,129 +284,113 @@ class WsLink:
         elif isinstance(inbound, Ping):
             # Without room there are packets of ours that the server has not read yet. They show
             # that we are alive; a server that never reads could else make pongs pile up.
-            if self._backlog.has_room:
+            if self._gate.has_room:
                 self._write(self._settings.packer.packet([wire.WS_PONG], None))
             self._owner.received(self, inbound)
         elif isinstance(inbound, Reply):
             if not self._pending.answer(inbound.cb_id, inbound.value):
                 cb_id = short_repr(inbound.cb_id)
                 self._settings.log_limit.debug(log, "unknown_reply cb_id=%s", cb_id)
+        elif isinstance(inbound, Events) and not inbound.is_whole:
+            self._owner.received(self, Events(self._read_on(inbound.items)))
         else:
             self._owner.received(self, inbound)
 
+    def _read_on(self, items: Iterable[object]) -> Iterator[object]:
+        """Yield the items of a batch that is decoded meanwhile; end the link at a fault."""
+        try:
+            yield from items
+        except PacketError as exc:
+            if not self._ended.done():
+                self._unreadable(exc)
+
     def _shake_hands(self, handshake: Handshake) -> None:
-        is_first = not self.is_opened
-        if is_first:
+        if not self.is_opened:
             self._handshaken.set_result(None)
             self._pinger.start()
         self._owner.opened(self, handshake)
 
     # writing
 
-    def _pong(self, payload: bytes) -> None:
-        """Answer a ping; without room only the last one, later (RFC 6455 section 5.5.3)."""
-        if self._backlog.has_room:
-            self._transport_now().send_pong(payload)
-        else:
-            self._late_pong = payload
-
-    def _write_in_turn(self, packet: bytes) -> asyncio.Future[None] | None:
-        """Write, or queue behind what waits for room: then the future is done once it is written.
-
-        Raises ChannelClosed if the link has ended; so does the future if it ends before.
-        """
-        transport = self._transport
+    def _open_ws(self) -> WebSocket:
+        """Return the WebSocket to write an event to. Raises ChannelClosed if it is closed."""
         if self._is_broken:
             self._end(Reason("ws-error", None, "the socket does not take what is sent"))
-        if self._ended.done() or transport is None or transport.is_close_frame_sent:
+        if self._ended.done() or self._ws is None or not self._ws.can_send:
             why = self._ended.result().kind if self._ended.done() else "closing"
             raise ChannelClosed(f"expected an open channel, got one that is closed ({why})")
-        return self._backlog.send(packet)
+        return self._ws
 
     def _write(self, packet: bytes) -> None:
-        if self._transport is not None:
-            kind = _BINARY if self._settings.packer.binary else _TEXT
-            self._transport.send(kind, packet)
-            self._pinger.moved()
+        if self._ws is not None:
+            self._ws.send(self._kind, packet)
+
+    def _ping(self, cb_id: str | None) -> None:
+        if cb_id is not None or self._gate.has_room:
+            self._write(self._settings.packer.packet([wire.WS_PING], cb_id))
 
     # the end
 
     def _unanswered(self, text: str) -> None:
         if not self._ended.done():
             self._end(Reason("ws-ping-timeout", None, text))
-            self._say_close(1000, b"")
+            self._say_close(NORMAL, "")
+
+    def _unreadable(self, exc: PacketError) -> None:
+        """End the link: what the packet carried is lost, be it events or a reply."""
+        self._settings.log_limit.warning(log, "bad_packet transport=ws %s", exc)
+        text = f"cannot read a packet: {exc}"[:200]
+        self._end(Reason(self._kind_of_break(), UNREADABLE, text))
+        self._say_close(UNREADABLE, "a packet that cannot be read")
 
     def _end(self, reason: Reason) -> None:
-        """Note the reason of the end, once, and let go of everything that waits."""
+        """Note the reason of the end, once, and end every wait."""
         if self._ended.done():
             return
         self._ended.set_result(reason)
-        if self._transport is None and reason.kind in ("not-opened", "refused"):
+        if self._ws is None and reason.kind in ("not-opened", "refused"):
             self.error = WsError(time.time(), str(reason))
             self._note_close(NO_CLOSING_HANDSHAKE, "", is_clean=False)
         self._pinger.stop()
-        if not self._pinger.is_reading and self._transport is not None:
-            self._transport.underlying_transport.resume_reading()  # to see the end of the socket
+        if self._ws is not None:
+            self._ws.set_reading(True)  # to see the end of the socket
         why = f"the channel closed before this was sent ({reason.kind})"
-        self._backlog.fail(ChannelClosed(why))
-
-    def _closed_by_peer(self, payload: bytes) -> None:
-        code, text = read_close(payload)
-        self._note_close(code, text)
-        self._end(close_reason(code, text, was_open=self.is_opened))
-        self._transport_now().send(
-            picows.WSMsgType.CLOSE, payload[:2]
-        )  # the same code, none if there was none
-        self._disconnect()
+        self._gate.fail(ChannelClosed(why))
+        self._pending.fail(
+            ConnectionLost(
+                f"expected a reply, got the end of the connection ({reason}); "
+                "the server may or may not have handled the event"
+            )
+        )
 
     def _note_close(self, code: int, text: str, *, is_clean: bool = True) -> None:
         if self.closed is None:
             self.closed = WsClose(time.time(), code, text, is_clean)
 
-    def _say_close(self, code: int, reason: bytes) -> None:
+    def _say_close(self, code: int, reason: str) -> None:
         """Send a close frame, and wait close_timeout at most for the server's."""
-        if self._transport is not None and not self._transport.is_disconnected:
-            self._transport.send_close(cast(Any, code), reason)
-            self._loop.call_later(self._settings.close_timeout, self._abort)
-
-    def _disconnect(self) -> None:
-        """Close the socket after what it still has to send, within close_timeout."""
-        self._transport_now().disconnect()
-        self._loop.call_later(self._settings.close_timeout, self._abort)
+        if self._ws is not None:
+            self._ws.send_close(code, reason)
+            if self._timer is None and self._lost is not None and not self._lost.done():
+                limit = self._settings.config.close_timeout
+                self._timer = self._loop.call_later(limit, self._abort)
 
     def _abort(self) -> None:
-        if self._transport is not None and not self._transport.is_disconnected:
-            self._transport.disconnect(graceful=False)
-
-    async def _until_lost(self, transport: picows.WSTransport) -> None:
-        """Wait for the end of the socket; learn what picows itself found wrong."""
-        try:
-            await transport.wait_disconnected()
-        except picows.WSProtocolError as exc:
-            text = "ws_frame_error %s (close code %d)"
-            self._settings.log_limit.warning(log, text, exc, int(exc.code))
-            self.error = WsError(time.time(), str(exc))
-            self._note_close(NO_CLOSING_HANDSHAKE, "", is_clean=False)
-            self._end(Reason(self._kind_of_break(), int(exc.code), str(exc)))
-        except Exception:
-            self._settings.log_limit.exception(log, "ws_listener_failed")
-            self._end(Reason("unexpected", None, "internal error"))
-        else:
-            self._note_close(NO_CLOSING_HANDSHAKE, "", is_clean=False)
-            if not self._is_broken:
-                text = "connection lost without a closing handshake"
-                self._end(close_reason(NO_CLOSING_HANDSHAKE, text, was_open=self.is_opened))
+        if self._ws is not None:
+            self._ws.abort()
 
     def _kind_of_break(self) -> ReasonKind:
         return "unexpected" if self.is_opened else "not-opened"
 
-    def _transport_now(self) -> picows.WSTransport:
-        assert self._transport is not None  # callbacks come from it
-        return self._transport
-
 
 def _why_not(exc: BaseException) -> Reason:
     """Name the reason of a WebSocket that did not open."""
-    if isinstance(exc, picows.WSHandshakeError) and exc.response is not None:
-        return http_reason(int(exc.response.status), said(exc.raw_body or b""), was_open=False)
-    return Reason("not-opened", None, str(exc) or type(exc).__name__)
+    if isinstance(exc, Refused):
+        response = exc.response
+        return http_reason(
+            response.status,
+            said(response.body),
+            was_open=False,
+            retry_after=response.retry_after,
+        )
+    return error_reason(exc, was_open=False)

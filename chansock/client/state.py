@@ -29,6 +29,8 @@ ReasonKind: TypeAlias = Literal[
 REFUSING_STATUSES: Final = frozenset({401, 403})
 REFUSING_CLOSE_CODES: Final = frozenset({1008, 4401})
 
+RESTART_CODES: Final = frozenset({503, 1012})
+
 
 @dataclass(frozen=True, slots=True)
 class Reason:
@@ -36,11 +38,19 @@ class Reason:
 
     `code` is the WebSocket close code or the HTTP status, None where there was neither;
     `text` is what the other side or the network said, in its words.
+    `retry_after` is the server's wish for the next attempt (HTTP's Retry-After), in seconds.
     """
 
     kind: ReasonKind
     code: int | None = None
     text: str = ""
+    retry_after: float | None = field(default=None, compare=False)
+    is_unreachable: bool = field(default=False, compare=False)  # nobody listens: ECONNREFUSED
+
+    @property
+    def is_restart(self) -> bool:
+        """Whether the server seems to restart: it is likely to be back within a second."""
+        return self.is_unreachable or self.code in RESTART_CODES
 
     @property
     def is_final(self) -> bool:
@@ -115,11 +125,20 @@ class State:
     last_ws_error: WsError | None = None
 
 
-def http_reason(status: int, text: str, *, was_open: bool) -> Reason:
+def http_reason(
+    status: int, text: str, *, was_open: bool, retry_after: float | None = None
+) -> Reason:
     """Name the reason of a channel whose request got `status` instead of 200."""
     if status in REFUSING_STATUSES:
         return Reason("refused", status, text)
-    return Reason("unexpected" if was_open else "not-opened", status, text)
+    return Reason("unexpected" if was_open else "not-opened", status, text, retry_after)
+
+
+def error_reason(exc: BaseException, *, was_open: bool) -> Reason:
+    """Name the reason of a channel whose connection failed."""
+    kind: ReasonKind = "unexpected" if was_open else "not-opened"
+    text = str(exc) or type(exc).__name__
+    return Reason(kind, None, text, is_unreachable=isinstance(exc, ConnectionRefusedError))
 
 
 def close_reason(code: int, text: str, *, was_open: bool) -> Reason:

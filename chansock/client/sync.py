@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeAlias, TypeVar, overload
 
-from chansock.client.arguments import check_handler
 from chansock.client.client import Client
+from chansock.client.config import ClientConfig
+from chansock.client.handlers import check_handler
 from chansock.client.packets import Event
 from chansock.client.state import State
 from chansock.client.threads import Caller, Ended, Life
@@ -101,7 +102,7 @@ class SyncClient:
         timeout it returns None once the socket or its write buffer has the event; over
         Ajax, once its POST was answered. Events of one thread arrive in the order of its calls.
 
-        Raises what `Client.send` raises: InvalidEvent or EdnEncodeError for what cannot be
+        Raises what `Client.send` raises: InvalidEvent or EncodeError for what cannot be
         sent; ChannelClosed at once while the channel is closed, or if it closes meanwhile;
         ReplyTimeout, ReplyError.
         """
@@ -135,13 +136,25 @@ class SyncClient:
     @overload
     def on(self, event_id: str, handler: H, /) -> H: ...
     def on(self, event_id: str, handler: H | None = None, /) -> H | Callable[[H], H]:
-        """Have events of this id handled: a decorator, or a call with the handler.
+        """Call `handler(event)` for each event of this id: a decorator, or a call.
 
         Handlers are plain functions. All of one client's are called in one thread, which is
         theirs alone, one event after the other: they may wait, and call `send`. Ids and errors
         are those of `Client.on`.
         """
-        add = self._client.on(event_id)
+        return self._adopt(event_id, handler, self._client.on(event_id))
+
+    @overload
+    def once(self, event_id: str, handler: None = None, /) -> Callable[[H], H]: ...
+    @overload
+    def once(self, event_id: str, handler: H, /) -> H: ...
+    def once(self, event_id: str, handler: H | None = None, /) -> H | Callable[[H], H]:
+        """Call `handler(event)` for the next event of this id, and no more; see `on`."""
+        return self._adopt(event_id, handler, self._client.once(event_id))
+
+    def _adopt(
+        self, event_id: str, handler: H | None, add: Callable[[Any], object]
+    ) -> H | Callable[[H], H]:
         call = self._handlers.call
 
         def adopt(handler: H) -> H:
@@ -157,9 +170,15 @@ class SyncClient:
         In the thread of the handlers, in the order of the changes; `state` itself is further,
         maybe.
         """
-        _check_plain("state", handler)
-        post = self._handlers.post
-        self._client.on_state(lambda state: post(handler, state))
+        _check_plain("state", handler, "state")
+        handlers = self._handlers
+
+        def post(state: State) -> Awaitable[object] | None:
+            handlers.post(handler, state)
+            # Far behind, the client counts what waits, and stops reading past its limit.
+            return handlers.call(_nothing) if handlers.is_behind else None
+
+        self._client.on_state(post)
         return handler
 
     def reconnect(self) -> None:
@@ -184,8 +203,12 @@ async def _called(function: Callable[[], T]) -> T:
     return function()
 
 
-def _check_plain(name: str, handler: object) -> None:
-    check_handler(name, handler)
+def _nothing() -> None:
+    """Mark a place in the queue of a thread."""
+
+
+def _check_plain(name: str, handler: object, argument: str = "event") -> None:
+    check_handler(name, handler, argument)
     if inspect.iscoroutinefunction(handler):
         raise TypeError(
             f"expected a plain function for {name!r}, got a coroutine function: "
@@ -216,7 +239,8 @@ def in_sync(connect: Callable[P, Client]) -> Callable[P, SyncClient]:
                 given.arguments[name] = _elsewhere(sources, source)
         client = connect(*given.args, **given.kwargs)
         given.apply_defaults()
-        return SyncClient(client, sources, given.arguments["close_timeout"])
+        config = given.arguments["config"] or ClientConfig()
+        return SyncClient(client, sources, config.close_timeout)
 
     connect_sync.__signature__ = signature.replace(return_annotation="SyncClient")  # type: ignore[attr-defined]
     return connect_sync

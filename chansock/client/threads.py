@@ -34,6 +34,8 @@ T = TypeVar("T")
 
 # Events fetched before anybody asks: a burst costs a change of threads for many, not for each.
 AHEAD: Final = 64
+# Calls that wait for the thread; past it the client counts each further one against its limits.
+BEHIND: Final = 100
 # For closing in order at the interpreter's end, where nobody wants to wait for a lost server.
 EXIT_TIMEOUT: Final = 1.0
 # A signal that comes just before a lock is waited for breaks that wait off only when it ends, and
@@ -72,6 +74,11 @@ class Caller:
     def post(self, function: Callable[..., object], *args: Any) -> None:
         """Call a function, and log what it raises. Does not wait; called on the loop alone."""
         self._put((function, args, None))
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether more than BEHIND calls wait."""
+        return self._jobs.qsize() > BEHIND
 
     def stop(self, seconds: float) -> None:
         """End the thread after what it was given, and wait for it, but not within itself."""

@@ -58,6 +58,7 @@ def channel(
     reject: Hook[Response | None] | None = None,
     csrf_token: Hook[str | Skip | None] | None = csrf_token,
     packer: packers.Packer | None = None,
+    anonymous: bool = True,
 ) -> ChannelSocket:
     """Make a ChannelSocket that honours the project's settings.
 
@@ -77,6 +78,7 @@ def channel(
         reject=_after_check_host(reject) if callable(reject) else reject or check_host,
         csrf_token=csrf_token,
         packer=packer,
+        anonymous=anonymous,
     )
     close_on_logout(chsk)
     return chsk

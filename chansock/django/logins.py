@@ -215,7 +215,7 @@ def _look_again(uid: UserId, auth_hash: str | None = None) -> None:
     for chsk in list(_channels):
         if chsk.is_started:
             with suppress(RuntimeError):  # the loop has ended meanwhile
-                chsk.clock.from_thread(functools.partial(_begin_look, chsk, uid, auth_hash))
+                chsk._clock.from_thread(functools.partial(_begin_look, chsk, uid, auth_hash))
 
 
 def _begin_look(chsk: ChannelSocket, uid: UserId, auth_hash: str | None) -> None:
@@ -230,16 +230,16 @@ def _look(chsk: ChannelSocket, uid: UserId, auth_hash: str | None) -> None:
     if not chsk.is_started:
         return
     unsure: dict[_Login, list[Connection]] = {}
-    for connection in chsk.endpoint.connections(uid):
+    for connection in chsk._endpoint.connections(uid):
         login = connection.request.state.get(_LOGIN)
         if login is None:
             continue
         if _has_ended(login.key):
-            chsk.endpoint.end(connection, LOGGED_OUT, "logged out")
+            chsk._endpoint.end(connection, LOGGED_OUT, "logged out")
         elif auth_hash is None or login.auth_hash != auth_hash:
             unsure.setdefault(login, []).append(connection)
     if unsure:
-        chsk.clock.start(_end_stale(chsk.endpoint, unsure))
+        chsk._clock.start(_end_stale(chsk._endpoint, unsure))
 
 
 async def _end_stale(endpoint: Endpoint, unsure: dict[_Login, list[Connection]]) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+from chansock.errors import PacketError
 from chansock.packers.edn import EDN
 from chansock.packers.gzip import Gzip
 from chansock.packers.json import JSON
 from chansock.packers.msgpack import MessagePack
 from chansock.packers.transit import Transit
 
-__all__ = ["EDN", "JSON", "Gzip", "MessagePack", "Packer", "Transit"]
+__all__ = ["EDN", "JSON", "Gzip", "MessagePack", "Packer", "PacketError", "Transit"]
 
 
 class Packer(Protocol):
@@ -34,7 +35,7 @@ class Packer(Protocol):
 
         `(id, None)` is an event with nil as its data, `(id,)` one without data. The bytes must
         mean the same in any batch: no cache or back reference out of them.
-        Raises what the caller of `send` shall see if the data cannot be encoded.
+        Raises chansock.EncodeError, which the caller of `send` gets, if the data can't be encoded.
         """
         ...
 
@@ -50,6 +51,6 @@ class Packer(Protocol):
         """Decode a packet to (value, cb_id), both None where they are missing.
 
         The memory is borrowed and is overwritten after the return: copy what is kept.
-        Raises PacketError if the bytes are no packet; any other exception counts as one.
+        Raises `packers.PacketError` if the bytes are no packet; any other exception counts as one.
         """
         ...

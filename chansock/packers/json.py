@@ -8,20 +8,23 @@
 
 Keywords travel as strings. What the channel goes by is a keyword again when it is read: the
 ids of events, and a whole value in the namespace `chsk`. All else that is text stays a str.
-What JSON would change or JavaScript would round is refused.
+datetime, date, time, timedelta, UUID, and Decimal are written as text, as orjson and pydantic write
+them. What JSON would change without a trace, or JavaScript would round, is refused.
 """
 
 from __future__ import annotations
 
+from decimal import Decimal
 from json import JSONDecoder
 from math import isfinite
 from typing import Any, Final
 from uuid import UUID
 
+from chansock._core.iso import iso_text
 from chansock._core.wire import HANDSHAKE, NIL_UID
 from chansock._fast.edn_records import plain
 from chansock._fast.edn_spelling import shown
-from chansock.errors import EdnEncodeError
+from chansock.errors import EncodeError
 from chansock.packers.json_text import (
     DEEPEST,
     IN_BATCH,
@@ -70,12 +73,12 @@ class JSON:
     def packet(self, value: Any, cb_id: Any, /) -> bytes:
         """Return `[value,cb-id]`.
 
-        Raises EdnEncodeError for what has no form, and for a value of plain strings that
+        Raises EncodeError for what has no form, and for a value of plain strings that
         would be read as a word of the channel: "chsk/timeout", ["chsk/handshake", ...].
         """
         first = value[0] if isinstance(value, list | tuple) and value else value
         if type(first) is str and first.startswith("chsk/"):
-            raise EdnEncodeError(
+            raise EncodeError(
                 f"expected a value outside the namespace chsk, got {shown(first)}; "
                 "the channel's own words are Keywords"
             )
@@ -121,13 +124,13 @@ def _is_id(value: Any) -> bool:
 def _carried(body: Any) -> Any:
     """Give a handshake's `[uid nil data]` with a uid that JSON carries: its text, if need be.
 
-    Raises EdnEncodeError for the uid that stands for none.
+    Raises EncodeError for the uid that stands for none.
     """
     if not isinstance(body, list) or not body:
         return body
     uid, *rest = body
     if type(uid) is str and uid == NIL_UID:
-        raise EdnEncodeError(f"expected a uid that is not {NIL_UID}, which stands for none")
+        raise EncodeError(f"expected a uid that is not {NIL_UID}, which stands for none")
     if isinstance(uid, UUID) or (isinstance(uid, int) and abs(uid) > MOST_WHOLE):
         uid = str(uid)
     return [uid, *rest]
@@ -178,7 +181,7 @@ class _Tree:
             for item in value:
                 write, node = self._open(item)
                 out.append(node if write is None else write(node, level + 1))
-        except EdnEncodeError as error:
+        except EncodeError as error:
             lengthen(error, len(out))
             raise
         return out
@@ -193,10 +196,10 @@ class _Tree:
                 key, item = entry
                 name = self._name(key)
                 if name in out:
-                    raise EdnEncodeError(f"expected distinct keys, got {shown(name)} again")
+                    raise EncodeError(f"expected distinct keys, got {shown(name)} again")
                 write, node = self._open(item)
                 out[name] = node if write is None else write(node, level + 1)
-        except EdnEncodeError as error:
+        except EncodeError as error:
             lengthen(error, key)
             raise
         return out
@@ -226,7 +229,7 @@ class _Tree:
         if kind is not str and kind is not Keyword:
             stands = _base(key)
             if type(stands) is not str and type(stands) is not Keyword:
-                raise EdnEncodeError(f"expected a str as key of an object, got {shown(key)}")
+                raise EncodeError(f"expected a str as key of an object, got {shown(key)}")
             key = stands
         text = str.__str__(key)
         if not text.isascii():
@@ -234,12 +237,12 @@ class _Tree:
         return text
 
     def _stand_in(self, value: Any) -> Any:
-        """Give what stands for a value that has no form by itself. Raises EdnEncodeError."""
+        """Give what stands for a value that has no form by itself. Raises EncodeError."""
         for _ in range(DEEPEST):
             stands = _base(value)
             if stands is NotImplemented:
                 if self._default is None:
-                    raise EdnEncodeError(
+                    raise EncodeError(
                         f"expected a value that JSON has a form for (or default=), "
                         f"got {shown(value)}"
                     )
@@ -247,7 +250,7 @@ class _Tree:
             if _has_form(stands):
                 return stands
             value = stands
-        raise EdnEncodeError(f"expected default= to end at a writable value, got {shown(value)}")
+        raise EncodeError(f"expected default= to end at a writable value, got {shown(value)}")
 
 
 def _has_form(value: Any) -> Any:
@@ -260,9 +263,17 @@ def _has_form(value: Any) -> Any:
 
 
 def _base(value: Any) -> Any:
-    """Give what a subclass, Enum or record is written as; NotImplemented if that has no form."""
+    """Return what a time, UUID, Decimal, subclass, Enum, or record is written as.
+
+    NotImplemented if it has no form.
+    """
     if type(value) in _REFUSED:
         return NotImplemented
+    if isinstance(value, UUID | Decimal):
+        return str(value)
+    text = iso_text(value)
+    if text is not None:
+        return text
     stands = plain(value)
     return NotImplemented if stands is value or isinstance(stands, frozenset) else stands
 

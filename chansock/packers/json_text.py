@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 from chansock._fast.brackets import deepest
 from chansock._fast.edn_spelling import shown
-from chansock.errors import EdnEncodeError, PacketError
+from chansock.errors import EncodeError, PacketError
 
 __all__ = [
     "DEEPEST",
@@ -104,13 +104,13 @@ _DECODER: Final = JSONDecoder(object_pairs_hook=Pairs, parse_constant=refuse_con
 def written(tree_of: Callable[[list[Any], int], Any], packet: list[Any], level: int) -> bytes:
     """Return the text of a packet or event, of which `tree_of(packet, level)` is the tree.
 
-    Raises EdnEncodeError; its path begins in the value or the data, as edn's does.
+    Raises EncodeError; its path begins in the value or the data, as edn's does.
     """
     try:
         return serialize(tree_of(packet, level))
     except RecursionError:
         refuse_depth()
-    except EdnEncodeError as error:
+    except EncodeError as error:
         error.path = error.path.partition("]")[2]
         error.args = (error.message, error.path)
         raise
@@ -135,16 +135,16 @@ def batch(fragments: list[bytes]) -> bytes:
 
 
 def check_text(text: str) -> None:
-    """Raise EdnEncodeError for half of a surrogate pair, which UTF-8 cannot carry."""
+    """Raise EncodeError for half of a surrogate pair, which UTF-8 cannot carry."""
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise EdnEncodeError(
+        raise EncodeError(
             f"expected text without lone surrogates, got {text[error.start]!r} at {error.start}"
         ) from None
 
 
-def lengthen(error: EdnEncodeError, key: Any) -> None:
+def lengthen(error: EncodeError, key: Any) -> None:
     """Put one more step at the front of an error's path, on its way out: `[3]`, `["user"]`."""
     step = f'["{repr(key[:80])[1:-1]}"]' if type(key) is str else f"[{shown(key)}]"
     error.path = step + error.path
@@ -152,5 +152,5 @@ def lengthen(error: EdnEncodeError, key: Any) -> None:
 
 
 def refuse_depth() -> NoReturn:
-    """Raise EdnEncodeError for a value that stands too deep."""
-    raise EdnEncodeError(f"expected at most {DEEPEST} arrays around a value, got more")
+    """Raise EncodeError for a value that stands too deep."""
+    raise EncodeError(f"expected at most {DEEPEST} arrays around a value, got more")

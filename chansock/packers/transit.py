@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from chansock._fast.edn_names import TextKey
 from chansock.errors import PacketError
 from chansock.packers.json_text import IN_BATCH, Default, batch, parse, take_apart, written
 from chansock.packers.transit_reader import Reader
@@ -68,10 +69,18 @@ class Transit:
         return take_apart(packet)
 
     def _written(self, value: list[Any], level: int, *, has_codes: bool) -> bytes:
+        try:
+            return self._put(value, level, has_codes=has_codes, is_careful=False)
+        except TextKey:
+            pass
+        return self._put(value, level, has_codes=has_codes, is_careful=True)
+
+    def _put(self, value: list[Any], level: int, *, has_codes: bool, is_careful: bool) -> bytes:
         writer = Writer(
             is_verbose=self.verbose,
             has_codes=has_codes,
             tagged=self.tagged,
             default=self.default,
+            is_careful=is_careful,
         )
         return written(writer.tree, value, level)

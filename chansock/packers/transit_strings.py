@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode
 from binascii import Error as Base64Error
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache, wraps
@@ -18,7 +18,7 @@ from uuid import UUID
 
 from chansock import edn
 from chansock._fast.edn_spelling import shown
-from chansock.errors import EdnDecodeError, EdnEncodeError, PacketError
+from chansock.errors import EdnDecodeError, EncodeError, PacketError
 from chansock.packers.json_text import check_text
 from chansock.values import Char, Keyword, Symbol, Tagged
 
@@ -216,10 +216,26 @@ def keyword(name: str) -> str:
 def key_name(name: str) -> str:
     """Spell a map key that is a plain str as a keyword."""
     try:
-        edn.dumps({name: None})
-    except EdnEncodeError as error:
-        raise EdnEncodeError(error.message) from None  # its path begins with the map
+        edn.dumps({name: None, None: None})  # beside another key, a str must be a keyword's name
+    except EncodeError as error:
+        raise EncodeError(error.message) from None  # its path begins with the map
     return f"~:{name}"
+
+
+def has_text_keys(value: Mapping[Any, Any]) -> bool:
+    """Return whether the keys of a map that is no StrDict are strings.
+
+    They are if all are plain str, and one is no keyword's name.
+    """
+    return all(type(key) is str for key in value) and not all(map(_is_keyword, value))
+
+
+def _is_keyword(name: str) -> bool:
+    try:
+        key_name(name)
+    except EncodeError:
+        return False
+    return True
 
 
 @_kept
@@ -231,9 +247,9 @@ def symbol(name: str) -> str:
 
 @_kept
 def check_tag(tag: Any) -> None:
-    """Raise EdnEncodeError unless a Tagged may have this tag."""
+    """Raise EncodeError unless a Tagged may have this tag."""
     if tag in OWN_TAGS:
-        raise EdnEncodeError(f"expected a tag that transit has no meaning for, got {shown(tag)}")
+        raise EncodeError(f"expected a tag that transit has no meaning for, got {shown(tag)}")
     edn.dumps(Tagged(tag, None))
 
 
@@ -262,7 +278,7 @@ def moment(value: datetime, is_verbose: bool) -> str:
     try:
         value = value if value.tzinfo is UTC else value.astimezone(UTC)
     except OverflowError:
-        raise EdnEncodeError(
+        raise EncodeError(
             f"expected a time in the years 1 to 9999 of UTC, got {shown(value)}"
         ) from None
     if is_verbose or value.microsecond % 1000:  # the JVM cuts it to ms, and reads no finer ~m

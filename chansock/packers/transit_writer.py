@@ -1,8 +1,9 @@
 """Values to transit's JSON trees: format 0.8, in the form with codes or the verbose one.
 
-What edn refuses is refused here too: names that it cannot spell, plain keys that are no
-keywords, keys that are one on the wire. Bytes have a form here. One call for each array that
-is open, as in the reader. A little past 400 lines, since most forms may stand in each other.
+What edn refuses is refused here too: names that it cannot spell, keys that are one on the
+wire, plain keys that are no keywords unless all keys are plain: these are strings. Bytes have
+a form here. One call for each array that is open, as in the reader. A little past 400 lines,
+since most forms may stand in each other.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from typing import Any, ClassVar, Final
 from uuid import UUID
 
 from chansock import edn
+from chansock._fast.edn_names import TextKey
 from chansock._fast.edn_records import plain
 from chansock._fast.edn_spelling import shown
-from chansock.errors import EdnEncodeError
+from chansock.errors import EncodeError
 from chansock.packers.json_text import (
     DEEPEST,
     MOST_WHOLE,
@@ -33,6 +35,7 @@ from chansock.packers.transit_reader import CODE_DIGITS, MAP, MOST_CODES
 from chansock.packers.transit_strings import (
     check_tag,
     decimal,
+    has_text_keys,
     is_cacheable,
     key_name,
     keyword,
@@ -68,13 +71,29 @@ class Writer:
     """Writes one packet or fragment; the codes that it has given are its state.
 
     `has_codes`: what was written before is written as its code; not in the verbose form.
+    Raises TextKey, unless `is_careful`, at the first map that may have strings as keys.
     """
 
-    __slots__ = ("_codes", "_default", "_is_verbose", "_spelling", "_tagged", "_unclear")
+    __slots__ = (
+        "_codes",
+        "_default",
+        "_is_careful",
+        "_is_verbose",
+        "_spelling",
+        "_tagged",
+        "_unclear",
+    )
 
     def __init__(
-        self, *, is_verbose: bool, has_codes: bool, tagged: bool, default: Default | None
+        self,
+        *,
+        is_verbose: bool,
+        has_codes: bool,
+        tagged: bool,
+        default: Default | None,
+        is_careful: bool,
     ) -> None:
+        self._is_careful = is_careful
         self._spelling: _Spelling | None = None
         self._is_verbose = is_verbose
         self._codes: dict[str, str] | None = {} if has_codes and not is_verbose else None
@@ -86,7 +105,7 @@ class Writer:
     _vectors: ClassVar[tuple[type, ...]] = (list, tuple)
 
     def tree(self, value: Any, level: int) -> Any:
-        """Return the tree of a value, `level` arrays deep. Raises EdnEncodeError."""
+        """Return the tree of a value, `level` arrays deep. Raises EncodeError."""
         write, node = self._open(value)
         return node if write is None else write(node, level + 1)
 
@@ -175,7 +194,7 @@ class Writer:
                     continue
                 write, inner = self._open(item)
                 out.append(inner if write is None else write(inner, level + 1))
-        except EdnEncodeError as error:
+        except EncodeError as error:
             lengthen(error, item if is_set else len(out))
             raise
         if is_set and self._unclear != unclear:
@@ -187,7 +206,7 @@ class Writer:
             refuse_depth()
         if not value:
             return {} if self._is_verbose else [MAP]
-        is_text = isinstance(value, StrDict)
+        is_text = isinstance(value, StrDict) or (self._is_careful and has_text_keys(value))
         keys, unclear = value, 0
         for key in value:
             if type(key) is not str and type(key) is not Keyword:
@@ -210,7 +229,7 @@ class Writer:
                     out[name] = node
                 else:
                     out += name, node
-        except EdnEncodeError as error:
+        except EncodeError as error:
             lengthen(error, key)
             raise
         if unclear:
@@ -237,7 +256,7 @@ class Writer:
                 unclear += self._unclear - before
                 write, inner = self._open(item)
                 out.append(inner if write is None else write(inner, level + 1))
-        except EdnEncodeError as error:
+        except EncodeError as error:
             lengthen(error, key)
             raise
         if unclear:
@@ -255,7 +274,7 @@ class Writer:
                 elif isinstance(known, datetime):
                     self._unclear += known.tzinfo is not UTC
                 keys.append(known)
-        except EdnEncodeError as error:
+        except EncodeError as error:
             lengthen(error, key)
             raise
         return keys, self._unclear - unclear
@@ -268,11 +287,19 @@ class Writer:
             return len(key.tag) != 1 or type(key.value) is not str
         return kind in MAPS or kind in SEQUENCES or isinstance(key, Fraction)
 
+    def _key_name(self, key: str) -> str:
+        try:
+            return key_name(key)
+        except EncodeError:
+            if self._is_careful:
+                raise
+        raise TextKey
+
     def _name(self, key: Any, is_text: bool) -> str:
         """Spell a key that is no composite as a string."""
         kind = type(key)
         if kind is str:
-            return text_of(key) if is_text else key_name(key)
+            return text_of(key) if is_text else self._key_name(key)
         if kind is Keyword:
             return keyword(key)
         if key is None:
@@ -302,7 +329,7 @@ class Writer:
             text = repr(tree)
             if text in seen:
                 shown_text = serialize(tree)[:80].decode("utf-8", "replace")
-                raise EdnEncodeError(f"expected distinct keys or members, got {shown_text} again")
+                raise EncodeError(f"expected distinct keys or members, got {shown_text} again")
             seen.add(text)
 
     def _tagged_value(self, value: Tagged, level: int) -> Any:
@@ -340,10 +367,10 @@ class Writer:
                 expected = "a value that transit has a form for"
             if self._default is None:
                 hint = "" if "tagged" in expected else " (or default=)"
-                raise EdnEncodeError(f"expected {expected}{hint}, got {shown(value)}")
+                raise EncodeError(f"expected {expected}{hint}, got {shown(value)}")
             self._unclear += 1
             value = self._default(value)
-        raise EdnEncodeError(f"expected default= to end at a writable value, got {shown(value)}")
+        raise EncodeError(f"expected default= to end at a writable value, got {shown(value)}")
 
     def _lack(self, value: Any) -> str | None:
         """Say what a value of a type that has a form is without, if it has none."""
@@ -398,7 +425,13 @@ class _Spelling(Writer):
     _vectors = ()
 
     def __init__(self, is_verbose: bool, tagged: bool, default: Default | None) -> None:
-        super().__init__(is_verbose=is_verbose, has_codes=False, tagged=tagged, default=default)
+        super().__init__(
+            is_verbose=is_verbose,
+            has_codes=False,
+            tagged=tagged,
+            default=default,
+            is_careful=True,
+        )
         self._numbers: dict[str, int] = {}
         self._parts: dict[int, tuple[Any, list[int]]] = {}  # by id; the value is kept, so is its id
 

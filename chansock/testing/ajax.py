@@ -127,7 +127,7 @@ class AjaxClient(Client):
         for connection, transport in requests:
             if transport.is_open:
                 transport.is_open = False
-                self.world.inside(partial(self.world.endpoint.closed, connection, 1006))
+                self.world.inside(partial(self.world._endpoint.closed, connection, 1006))
 
     def _hear(self, call: Callable[[], object]) -> None:
         """Read an answer, as soon as the network has brought it and nothing holds it up."""
@@ -148,16 +148,18 @@ class AjaxClient(Client):
         `udt` is what numbered POSTs refer to (`post(packet, [("n", f"{udt}-1")])`).
         """
         __tracebackhide__ = True
-        poll = self._get([("udt", udt or self.world.udt()), ("handshake?", "1")])
-        self.world.pass_delay(self.network.down)
+        poll = self._get([("udt", udt or self.world._udt()), ("handshake?", "1")])
+        self.world._pass_delay(self.network.down)
         if poll.status != 200:
             assert poll.status is not None
-            raise self.world.blamed(HandshakeRefused(poll.status, text_of(poll.transport.response)))
+            raise self.world._blamed(
+                HandshakeRefused(poll.status, text_of(poll.transport.response))
+            )
         return poll
 
     def poll(self) -> Poll:
         """GET without `handshake?`: parked until there is something."""
-        return self._get([("udt", self.world.udt())])
+        return self._get([("udt", self.world._udt())])
 
     @property
     def parked(self) -> Poll | None:
@@ -168,8 +170,8 @@ class AjaxClient(Client):
         request = self._request("GET", [*params, *self._params])
         poll = Poll(params)
         self.polls.append(poll)
-        self.world.pass_delay(self.network.up)
-        self._open(poll, self.world.admit(request))
+        self.world._pass_delay(self.network.up)
+        self._open(poll, self.world._admit(request))
         return poll
 
     def _open(self, poll: Poll, admitted: Admission | Response) -> None:
@@ -178,7 +180,7 @@ class AjaxClient(Client):
         if isinstance(admitted, Response):
             poll.transport.refuse(admitted)
             return
-        endpoint = self.world.endpoint
+        endpoint = self.world._endpoint
         connection = self.world.inside(lambda: endpoint.open(admitted, poll.transport))
         poll.connection = connection
 
@@ -200,7 +202,7 @@ class AjaxClient(Client):
     def _poll_again(self, *, is_error: bool) -> None:
         # After a turn, as over a wire; and the server has to be done with this answer.
         if self.is_polling:
-            params = [("udt", self.world.udt())]
+            params = [("udt", self.world._udt())]
             if is_error:
                 params.append(("handshake?", "1"))
             self.world.loop.create_task(self._get_later(params))
@@ -214,7 +216,7 @@ class AjaxClient(Client):
         request = self._request("GET", [*params, *self._params])
         poll = Poll(params)
         self.polls.append(poll)
-        self._open(poll, await self.world.admitted(request))
+        self._open(poll, await self.world._admitted(request))
 
     # -- POST
 
@@ -262,23 +264,23 @@ class AjaxClient(Client):
             if isinstance(admitted, Response):
                 transport.refuse(admitted)
                 return
-            endpoint = self.world.endpoint
+            endpoint = self.world._endpoint
             connection = self.world.inside(lambda: endpoint.post(admitted, body, transport))
             if connection is not None:
                 self._posts.append((connection, transport))
 
         async def admit_later() -> None:
-            opened(await self.world.admitted(request))
+            opened(await self.world._admitted(request))
 
         if self.network.up or not lane.is_idle:
             lane.put(lambda: self.world.loop.create_task(admit_later()), self.network.up)
         elif not lane.is_dead:
-            opened(self.world.admit(request))
+            opened(self.world._admit(request))
         return reply
 
     def _post_request(self, packet: bytes | str, fields: Params) -> tuple[Request, bytes]:
         # The params go with each request, else a hook that reads one would see another user.
-        own = [("udt", self.world.udt()), ("client-id", self.client_id), *fields]
+        own = [("udt", self.world._udt()), ("client-id", self.client_id), *fields]
         names = {name for name, _ in own}
         query = [pair for pair in self._params if pair[0] not in names]
         if self.world.packer.binary:

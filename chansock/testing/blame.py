@@ -23,6 +23,7 @@ class Blame(logging.Handler):
         super().__init__(logging.WARNING)
         self.errors: list[BaseException] = []  # what handlers and hooks raised
         self._untold: list[logging.LogRecord] = []
+        self._shown: set[int] = set()  # ids of errors that an error of the test had as its cause
 
     def emit(self, record: logging.LogRecord) -> None:
         self._untold.append(record)
@@ -44,4 +45,9 @@ class Blame(logging.Handler):
             error.add_note(f"logged by {record.name}: {record.getMessage()}")
             if record.exc_info is not None:
                 error.__cause__ = record.exc_info[1]
+                self._shown.add(id(record.exc_info[1]))
         return error
+
+    def unseen(self) -> list[BaseException]:
+        """Return what is left in `errors` and was the cause of no other error."""
+        return [error for error in self.errors if id(error) not in self._shown]

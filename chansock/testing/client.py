@@ -7,7 +7,7 @@ one step at a time. No transport here: `ws` and `ajax` are the two ways.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from urllib.parse import quote
 
@@ -105,7 +105,7 @@ class Reply:
             error = ChannelClosed(f"expected a reply to {event_id}, got a break: {client!r}")
         else:
             error = ReplyTimeout(f"expected a reply to {event_id} within {timeout:g} s, got none")
-        raise client.world.blamed(error)
+        raise client.world._blamed(error)
 
     def _is_decided(self) -> bool:
         return self.is_here or self.status is not None or not self._client._awaits(self)
@@ -197,26 +197,37 @@ class Client(ABC):
         events, self.events = self.events, []
         return events
 
-    def expect(self, event_id: str, *, within: float = WITHIN) -> Any:
-        """Give the data of the oldest event of this id, and forget that event.
+    def expect(
+        self,
+        event_id: str,
+        *,
+        where: Callable[[Any], object] | None = None,
+        within: float = WITHIN,
+    ) -> Any:
+        """Return the data of the oldest event of this id, and forget that event.
 
-        Lets turned time pass until it is here. Events of other ids stay as they are, before
-        it and after it: `take` has them. Raises AssertionError after `within` seconds of it.
+        With `where`, it is the oldest for whose data `where(data)` is true. Lets turned time pass
+        until it is here. Other events stay as they are, before it and after it: `take` has them.
+        Raises AssertionError after `within` seconds of it.
         """
         __tracebackhide__ = True
         check_handled_id(event_id)
 
-        def is_here() -> bool:
-            return any(event.id == event_id for event in self.events)
+        def is_it(event: Event) -> bool:
+            return event.id == event_id and (where is None or bool(where(event.data)))
 
+        def is_here() -> bool:
+            return any(map(is_it, self.events))
+
+        asked = "" if where is None else " that where() is true for,"
         if not self.world.loop.advance_until(is_here, within):
-            raise self.world.blamed(
+            raise self.world._blamed(
                 AssertionError(
-                    f"expected {event_id} within {within:g} s, got {self._got()} "
+                    f"expected {event_id}{asked} within {within:g} s, got {self._got()} "
                     f"(client {self.client_id!r}, {self.state})"
                 )
             )
-        index = next(i for i, event in enumerate(self.events) if event.id == event_id)
+        index = next(i for i, event in enumerate(self.events) if is_it(event))
         return self.events.pop(index).data
 
     def expect_nothing(self, event_id: str | None = None, *, within: float = 1.0) -> None:

@@ -7,6 +7,6 @@ package knows pytest.
 
 from __future__ import annotations
 
-from pytest_chansock import chsk, chsk_server, connect, transport, world
+from pytest_chansock import chsk, chsk_connect, chsk_server, chsk_transport, chsk_world
 
-__all__ = ["chsk", "chsk_server", "connect", "transport", "world"]
+__all__ = ["chsk", "chsk_connect", "chsk_server", "chsk_transport", "chsk_world"]

@@ -56,6 +56,10 @@ class World:
     `advance` lets time pass, and so do a client's `expect` and `send` with a timeout. The
     channel's own methods may be called as they are. `transport` is what `connect` uses by
     default; `packer` is the clients', by default the channel's.
+
+    The end of the `with` raises what a handler or hook raised, so that the test fails, unless it
+    was the cause of an error that the test got: of a ReplyError, say. If the failure is what you
+    test, take it out of `errors`, or pass `raise_handler_errors=False`.
     """
 
     def __init__(
@@ -65,6 +69,7 @@ class World:
         transport: Transport = "ws",
         packer: packers.Packer | None = None,
         path: str = "/chsk",
+        raise_handler_errors: bool = True,
     ) -> None:
         if not isinstance(chsk, ChannelSocket):
             raise ConfigError(f"chsk: expected a ChannelSocket, got {chsk!r:.80}")
@@ -72,11 +77,12 @@ class World:
         self.transport = _transport(transport)
         self.packer = chsk.packer if packer is None else packer
         self.path = path
+        self.raise_handler_errors = raise_handler_errors
         self.loop = TurnedLoop()
         self.clients: list[Client] = []  # all that `connect`, `ws` and `ajax` made
         self.network = Delay()  # of clients to come
         self._blame = Blame()
-        self._endpoint: Endpoint | None = None
+        self._door: Endpoint | None = None
         self._count = 0
 
     def __enter__(self) -> Self:
@@ -86,7 +92,7 @@ class World:
             self.loop.end()
             raise
         self._blame.begin()
-        self._endpoint = endpoint = self.chsk.endpoint
+        self._door = endpoint = self.chsk._endpoint
         endpoint.hooks = replace(endpoint.hooks, user_id=_before(endpoint.hooks.user_id))
         return self
 
@@ -102,6 +108,22 @@ class World:
         finally:
             self._blame.end()
             self.loop.end()
+        unseen = self._blame.unseen() if kind is None and self.raise_handler_errors else []
+        if unseen:
+            raise self._failure(unseen)
+
+    @staticmethod
+    def _failure(errors: list[BaseException]) -> BaseException:
+        """Return what handlers and hooks raised, as one exception."""
+        if len(errors) == 1:
+            error = errors[0]
+        else:
+            error = BaseExceptionGroup(f"{len(errors)} handlers or hooks raised", errors)
+        error.add_note(
+            "raised in a handler or hook of the channel, and answered with an error: a test that "
+            "expects it takes it out of `world.errors`, or passes raise_handler_errors=False"
+        )
+        return error
 
     # -- time
 
@@ -149,10 +171,13 @@ class World:
 
     @property
     def errors(self) -> list[BaseException]:
-        """What handlers and hooks raised so far, oldest first: it was logged and answered."""
+        """What handlers and hooks raised so far, oldest first: it was logged and answered.
+
+        What is left in this list at the end of the `with` fails the test: see World.
+        """
         return self._blame.errors
 
-    def blamed(self, error: E) -> E:
+    def _blamed(self, error: E) -> E:
         """Give an error with what the channel logged before, as its notes and its cause."""
         return self._blame.told(error)
 
@@ -179,8 +204,7 @@ class World:
         Origin are allowed ones (`Config.allowed_hosts`, `allowed_origins`) unless given.
         """
         __tracebackhide__ = True
-        if uid is not None and uid is not ANONYMOUS and not is_user_id(uid):
-            raise ConfigError(f"uid: expected a user id, ANONYMOUS or None, got {uid!r:.80}")
+        _check_uid(uid)
         kind = self.transport if transport is None else _transport(transport)
         query, fields = pairs(params), self._with_origin(pairs(headers))
         if given := pairs(cookies):
@@ -197,14 +221,15 @@ class World:
 
     def ws(
         self,
-        client_id: str | None = None,
+        uid: UserId | _Anonymous | None = None,
         *,
-        uid: UserId | None = None,
+        client_id: str | None = None,
         params: Pairs = (),
         headers: Pairs = (),
     ) -> WsClient:
         """Connect a WebSocket client, as `connect` does, and show its socket."""
         __tracebackhide__ = True
+        _check_uid(uid)
         client = WsClient(self, client_id or self._client_id(), params, headers, uid)
         client.connect()
         self.clients.append(client)
@@ -212,9 +237,9 @@ class World:
 
     def ajax(
         self,
-        client_id: str | None = None,
+        uid: UserId | _Anonymous | None = None,
         *,
-        uid: UserId | None = None,
+        client_id: str | None = None,
         params: Pairs = (),
         headers: Pairs = (),
         is_polling: bool = True,
@@ -225,6 +250,7 @@ class World:
         handshake; the test polls by itself.
         """
         __tracebackhide__ = True
+        _check_uid(uid)
         client = AjaxClient(self, client_id or self._client_id(), params, headers, uid)
         client.connect() if is_polling else client.shake_hands()
         self.clients.append(client)
@@ -251,35 +277,35 @@ class World:
     # -- for clients
 
     @property
-    def endpoint(self) -> Endpoint:
+    def _endpoint(self) -> Endpoint:
         """The channel's door, also after its stop. Raises ChannelClosed before the start."""
-        return self.chsk.endpoint if self._endpoint is None else self._endpoint
+        return self.chsk._endpoint if self._door is None else self._door
 
-    def pass_delay(self, seconds: float) -> None:
+    def _pass_delay(self, seconds: float) -> None:
         """Let pass what the network takes; nothing moves if it takes no time."""
         if seconds:
             self.loop.advance(seconds)
 
-    def new_cb_id(self) -> str:
+    def _new_cb_id(self) -> str:
         """A callback id, six hex digits as Sente's."""
         self._count += 1
         return f"{self._count:06x}"
 
-    def udt(self) -> str:
+    def _udt(self) -> str:
         """The time in ms as clients send it, a new one each time."""
         self._count += 1
         return str(int(self.now * 1000) * 1000 + self._count)
 
-    def admit(self, request: Request, *, is_upgrade: bool = False) -> Admission | Response:
+    def _admit(self, request: Request, *, is_upgrade: bool = False) -> Admission | Response:
         """Let the endpoint check a request; hooks that wait get the time that they need."""
-        result = self.inside(lambda: self.endpoint.admit(request, is_upgrade=is_upgrade))
+        result = self.inside(lambda: self._endpoint.admit(request, is_upgrade=is_upgrade))
         if isawaitable(result):
             return self.run(_wait(result))
         return result
 
-    async def admitted(self, request: Request) -> Admission | Response:
+    async def _admitted(self, request: Request) -> Admission | Response:
         """The same for a client that goes on by itself."""
-        result = self.endpoint.admit(request, is_upgrade=False)
+        result = self._endpoint.admit(request, is_upgrade=False)
         return await result if isawaitable(result) else result
 
 
@@ -296,6 +322,11 @@ def _before(hook: Callable[[Request], Any] | None) -> Callable[[Request], Any]:
         return None if hook is None else hook(request)
 
     return user_id
+
+
+def _check_uid(uid: object) -> None:
+    if uid is not None and uid is not ANONYMOUS and not is_user_id(uid):
+        raise ConfigError(f"uid: expected a user id, ANONYMOUS or None, got {uid!r:.80}")
 
 
 def _transport(name: str) -> Transport:

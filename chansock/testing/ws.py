@@ -70,11 +70,11 @@ class WsClient(Client):
         """
         __tracebackhide__ = True
         request = self.handshake_request()
-        self.world.pass_delay(self.network.up)
-        admitted = self.world.admit(request, is_upgrade=True)
+        self.world._pass_delay(self.network.up)
+        admitted = self.world._admit(request, is_upgrade=True)
         if isinstance(admitted, Response):
-            self.world.pass_delay(self.network.down)
-            raise self.world.blamed(HandshakeRefused(admitted.status, text_of(admitted)))
+            self.world._pass_delay(self.network.down)
+            raise self.world._blamed(HandshakeRefused(admitted.status, text_of(admitted)))
         self._up, self._down = Lane(self.world.loop), Lane(self.world.loop)
         transport = RecordingTransport("ws")
         transport.is_slow = self.is_lagging
@@ -83,11 +83,11 @@ class WsClient(Client):
         transport.on_close = lambda: self._close_by_server(socket)
         transport.on_reading = lambda: self._pump(socket)
         self.close_code = None
-        endpoint = self.world.endpoint
+        endpoint = self.world._endpoint
         self.connection = socket.connection = self.world.inside(
             lambda: endpoint.open(admitted, transport)
         )
-        self.world.pass_delay(self.network.down)
+        self.world._pass_delay(self.network.down)
 
     def reconnect(self) -> None:
         __tracebackhide__ = True
@@ -121,7 +121,7 @@ class WsClient(Client):
         if connection is not None and not socket.has_ended:
             socket.has_ended = True
             socket.transport.is_open = False
-            self.world.inside(lambda: self.world.endpoint.closed(connection, code))
+            self.world.inside(lambda: self.world._endpoint.closed(connection, code))
 
     def _close_by_server(self, socket: _Socket) -> None:
         assert socket.transport.closed_with is not None
@@ -155,7 +155,7 @@ class WsClient(Client):
     def ask(self, event_id: str, data: Any = NO_DATA) -> Reply:
         __tracebackhide__ = True
         self._check_open(event_id)
-        cb_id = self.world.new_cb_id()
+        cb_id = self.world._new_cb_id()
         reply = self._replies[cb_id] = Reply(self, event_id)
         self.feed(self._event(event_id, data, cb_id))
         return reply
@@ -182,7 +182,7 @@ class WsClient(Client):
         socket.up.put(arrive, self.network.up)
 
     def _pump(self, socket: _Socket) -> None:
-        connection, endpoint = socket.connection, self.world.endpoint
+        connection, endpoint = socket.connection, self.world._endpoint
         if connection is None or socket.has_ended:
             return
         while socket.unread and socket.transport.is_reading and not socket.has_ended:
@@ -217,7 +217,7 @@ class WsClient(Client):
         self.transport.drain()
         connection = self.connection
         if connection is not None:
-            self.world.inside(lambda: self.world.endpoint.drained(connection))
+            self.world.inside(lambda: self.world._endpoint.drained(connection))
 
     def _arrive(self, socket: _Socket) -> None:
         while socket.seen < len(socket.transport.arrived):

@@ -17,17 +17,17 @@ def chsk() -> ChannelSocket:
     return app.chsk
 
 
-def test_two_users_see_each_other_and_chat(connect: Callable[..., Client]) -> None:
-    ada = connect(cookies={"name": app.names.dumps("ada")})
+def test_two_users_see_each_other_and_chat(chsk_connect: Callable[..., Client]) -> None:
+    ada = chsk_connect(cookies={"name": app.names.dumps("ada")})
     assert ada.expect("chat/here") == ["ada"]
-    bob = connect(cookies={"name": app.names.dumps("bob")})
+    bob = chsk_connect(cookies={"name": app.names.dumps("bob")})
     assert ada.expect("chat/here") == ["ada", "bob"]
     assert bob.send("chat/say", {"text": "hi"}, timeout=5) == {"readers": 2}
     assert ada.expect("chat/said") == {"from": "bob", "text": "hi"}
 
 
-def test_who_is_not_signed_in_reads_and_cannot_speak(connect: Callable[..., Client]) -> None:
-    ada, guest = connect("ada"), connect(ANONYMOUS)
+def test_who_is_not_signed_in_reads_and_cannot_speak(chsk_connect: Callable[..., Client]) -> None:
+    ada, guest = chsk_connect("ada"), chsk_connect(ANONYMOUS)
     assert guest.send("chat/say", {"text": "hi"}, timeout=5) == {"error": "sign in first"}
     ada.send("chat/say", {"text": "hello"})
     assert guest.expect("chat/said") == {"from": "ada", "text": "hello"}

@@ -1,13 +1,13 @@
 // The page: a client of the channel, and what becomes of its state and its events. What stands
 // beside it: talk.js (the messages), wire.js (the drawer), rtt.js (the plot), words.js.
 
-import { ChannelClosed, connect } from "/chsk/chansock.js";
+import { ChannelClosed, ReplyTimeout, connect } from "/chsk/chansock.js";
 import { plotRoundTrips } from "/rtt.js";
 import { Talk, face, make } from "/talk.js";
 import { Wire } from "/wire.js";
 import { inWords, whoTypes } from "/words.js";
 
-const SAY_TIMEOUT = 30; // seconds; a message may wait so long for a connection and a reply
+const SAY_TIMEOUT = 30; // seconds from sending a message on an open connection to the reply
 const HINT_EVERY = 2000; // ms between two hints that one is typing
 const HINT_LASTS = 4500; // ms; a little more than two of them, so that one may be late
 const WAITS = "Waits for a connection";
@@ -47,7 +47,6 @@ function open() {
   const made = connect("/chsk", {
     transport: transport.value,
     clientId: former?.clientId,
-    offline: "queue",
     trace: wire.take,
   });
   client = made;
@@ -156,7 +155,7 @@ function newKey() {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-const kept = []; // messages whose connection closed before it had taken them
+const kept = []; // messages that wait for a connection, however long that takes
 
 /** Send a message; again with the same key, so that the server passes it on once. */
 async function say(message) {
@@ -164,6 +163,10 @@ async function say(message) {
   const again = ["Send again", () => say(message)];
   talk.pending(message, state.open ? "" : WAITS);
   showEmpty();
+  if (!state.open) {
+    kept.push(message); // the next handshake sends it
+    return;
+  }
   try {
     const { text, key } = message;
     const reply = await sender.send("chat/say", { text, key }, { timeout: SAY_TIMEOUT });
@@ -174,10 +177,15 @@ async function say(message) {
       talk.said({ ...message, at: reply.at });
     }
   } catch (error) {
-    if (!(error instanceof ChannelClosed)) talk.failed(message, "No answer came.", ...again);
-    else if (sender !== client && state.open)
+    const isClosed = error instanceof ChannelClosed;
+    const isLate = error instanceof ReplyTimeout && !state.open;
+    if (isClosed && sender !== client && state.open) {
       say(message); // another transport has taken over
-    else kept.push(message); // the next handshake lets it go
+    } else if (isClosed || isLate) {
+      kept.push(message);
+    } else {
+      talk.failed(message, "No answer came.", ...again);
+    }
   }
 }
 

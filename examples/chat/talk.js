@@ -25,16 +25,23 @@ export class Talk {
   #log;
   #list;
   #me = null;
-  #isAtEnd = true; // whoever looks at the end still does so after a change
+  #isAtEnd = true; // a visitor who looks at the end still does so after a change
+  #size = ""; // of the log and what is in it, when it was last followed
 
   /** `log` scrolls, `list` is the `ol` in it. */
   constructor(log, list) {
     this.#log = log;
     this.#list = list;
+    const size = () => `${log.scrollHeight} ${log.clientHeight}`;
     log.addEventListener("scroll", () => {
+      // Firefox scrolls by itself when the size changes, before the observer hears of it.
+      if (size() !== this.#size) return;
       this.#isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
     });
-    const follow = new ResizeObserver(() => this.#isAtEnd && this.#toEnd());
+    const follow = new ResizeObserver(() => {
+      this.#size = size();
+      if (this.#isAtEnd) this.#toEnd();
+    });
     follow.observe(log);
     follow.observe(list);
   }

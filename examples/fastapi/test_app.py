@@ -17,24 +17,24 @@ def chsk() -> ChannelSocket:
     return app.chsk
 
 
-def test_two_users_see_each_other_and_chat(connect: Callable[..., Client]) -> None:
-    ada = connect("ada")
+def test_two_users_see_each_other_and_chat(chsk_connect: Callable[..., Client]) -> None:
+    ada = chsk_connect("ada")
     assert ada.expect("chat/here") == ["ada"]
-    bob = connect("bob")
+    bob = chsk_connect("bob")
     assert ada.expect("chat/here") == ["ada", "bob"]
     assert bob.send("chat/say", {"text": "hi"}, timeout=5) == {"readers": 2}
     assert ada.expect("chat/said") == {"from": "bob", "text": "hi"}
 
 
-def test_who_is_not_signed_in_reads_and_cannot_speak(connect: Callable[..., Client]) -> None:
-    ada, guest = connect("ada"), connect(ANONYMOUS)
+def test_who_is_not_signed_in_reads_and_cannot_speak(chsk_connect: Callable[..., Client]) -> None:
+    ada, guest = chsk_connect("ada"), chsk_connect(ANONYMOUS)
     assert guest.send("chat/say", {"text": "hi"}, timeout=5) == {"error": "sign in first"}
     ada.send("chat/say", {"text": "hello"})
     assert guest.expect("chat/said") == {"from": "ada", "text": "hello"}
 
 
-def test_a_message_that_does_not_fit_reaches_nobody(connect: Callable[..., Client]) -> None:
-    ada, bob = connect("ada"), connect("bob")
+def test_a_message_that_does_not_fit_reaches_nobody(chsk_connect: Callable[..., Client]) -> None:
+    ada, bob = chsk_connect("ada"), chsk_connect("bob")
     with pytest.raises(ReplyError, match="text"):
         bob.send("chat/say", {"text": ""}, timeout=5)
     ada.expect_nothing("chat/said")

@@ -146,7 +146,7 @@ const kept = (value, kind) => {
   if (value instanceof Name) return `'${JSON.stringify(value.name)}`;
   if (value instanceof Char) return `\\${JSON.stringify(value.char)}`;
   if (value instanceof Ratio) return `${value}`;
-  if (value instanceof Decimal) {
+  if (value instanceof Decimal && kind !== "json") {
     const [, whole, part = "", power = 0] = /^([-+]?\d+)(?:\.(\d*))?(?:[eE](.*))?$/.exec(value.text);
     return `${BigInt(whole + part)}E${power - part.length}M`;
   }

@@ -571,7 +571,7 @@ for (const [kind, { packer, packet, name, read, nothing }] of Object.entries(SAY
       ws.send(packet([[name("chsk/evil"), 1], [1, 2], "a/b", null, [name("bare"), 1]]));
       ws.send(packet([[name("a/good")]]));
       await good;
-      assert.equal(warnings.mock.callCount(), 5);
+      assert.equal(warnings.mock.callCount(), 1); // the others are counted
       assert.ok(client.state.open);
     });
 
@@ -800,7 +800,7 @@ describe("what one side writes", () => {
     }
     assert.match(refusal(() => packed(json, [2 ** 60])).message, /^expected a value of JSON, got 11529/);
     packed(json, [1e18, 1e21, 2 ** 53]);
-    for (const value of [new Decimal("1"), new Char("a"), new Name("a"), new Tagged("a", 1)]) {
+    for (const value of [new Ratio(1, 3), new Char("a"), new Name("a"), new Tagged("a", 1)]) {
       refusal(() => packed(json, value));
     }
   });

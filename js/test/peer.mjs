@@ -30,14 +30,15 @@ export const HANDSHAKE = '[[:chsk/handshake ["ada" nil nil]] nil]';
 
 /**
  * Listen; `peer.onUpgrade(request, socket, head)`, `peer.onGet(call)` and `peer.onPost(call)`
- * are the script. A call is `{request, body, query, form, answer(status, body)}`.
+ * are the script. A call is `{request, body, query, form, response, answer(status, body), cut()}`.
  */
-export const listen = async () => {
+export const listen = async (port = 0) => {
   const sockets = new Set();
   const upgrader = new WebSocketServer({ noServer: true });
   const peer = {
     upgrades: 0,
     gets: 0,
+    type: "text/html; charset=utf-8", // of all answers: Sente's; of chansock's server, application/edn
     onUpgrade: (request, socket) => socket.destroy(),
     onGet: (call) => call.answer(200, HANDSHAKE),
     onPost: (call) => call.answer(200, "[:chsk/dummy-cb-200 nil]"),
@@ -59,9 +60,10 @@ export const listen = async () => {
       query: new URL(request.url, "http://peer").searchParams,
       form: new URLSearchParams(body.toString()),
       answer: (status, body = "") => {
-        response.writeHead(status, { "content-type": "application/edn" });
+        response.writeHead(status, { "content-type": peer.type });
         response.end(body);
       },
+      response,
       cut: () => response.destroy(),
     };
     if (request.method === "GET") {
@@ -78,7 +80,7 @@ export const listen = async () => {
     peer.upgrades += 1;
     peer.onUpgrade(request, socket, head);
   });
-  server.listen(0, "127.0.0.1");
+  server.listen(port, "127.0.0.1");
   await once(server, "listening");
   peer.url = `http://127.0.0.1:${server.address().port}/chsk`;
   return peer;

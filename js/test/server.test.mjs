@@ -69,6 +69,12 @@ for (const transport of ["ws", "ajax"]) {
       assert.deepEqual(await client.send("test/notes", null, { timeout: 5 }), [1, 2]);
     });
 
+    it("carries text of nearly the largest message", async () => {
+      const client = await open({ transport });
+      const text = "漢".repeat(340_000); // 1.02 MB in UTF-8, of 1 MiB; 3 MB in a form
+      assert.equal(await client.send("test/echo", text, { timeout: 30 }), text);
+    });
+
     it("carries every kind of value there and back", async () => {
       const client = await open({ transport });
       for (const value of [

@@ -2,6 +2,7 @@
 // with each @ts-expect-error. Compiled by tests/test_js.py, never run.
 
 import {
+  BacklogFull,
   Char,
   ChannelClosed,
   ChansockError,
@@ -39,8 +40,10 @@ type FromServer = {
 };
 interface ToServer {
   "chat/say": { text: string };
-  "math/double": number;
+  "math/double": (data: number) => number;
+  "math/half": number;
   "chat/leave": undefined;
+  "chat/people": () => string[];
 }
 
 const client = connect<FromServer, ToServer>("/chsk");
@@ -68,6 +71,19 @@ client.on("chat/say", () => {});
 client.on("chat/left", (name: number) => name);
 // @ts-expect-error: has no `at`
 client.on("chat/said", ({ at }) => at);
+client.once("chat/left", (name) => is<Same<typeof name, string>>());
+client.on("*", (data, event) => {
+  is<Same<typeof data, string | { from: string; text: string }>>();
+  if (event.id === "chat/left") is<Same<typeof event.data, string>>();
+});
+// @ts-expect-error: no such event
+client.once("chat/sad", () => {});
+// @ts-expect-error: no handler
+client.on("chat/left");
+const { send, on, onState, reconnect } = client;
+on("chat/left", () => {});
+onState(() => {});
+reconnect();
 
 async function listen(): Promise<string> {
   for await (const event of client) {
@@ -90,10 +106,25 @@ async function talk(): Promise<void> {
   is<Same<typeof sent, undefined>>();
   await client.send("chat/leave");
   await client.send("chat/say", { text: "hello" }, {});
-  const doubled = await client.send<"math/double", number>("math/double", 21, { timeout: 5 });
+  const doubled = await client.send("math/double", 21, { timeout: 5 });
   is<Same<typeof doubled, number>>();
-  const anything = await client.send("math/double", 21, { timeout: 5 });
+  const people = await send("chat/people", undefined, { timeout: 5, signal: AbortSignal.timeout(9) });
+  is<Same<typeof people, string[]>>();
+  const anything = await client.send("math/half", 21, { timeout: 5 });
   is<Same<typeof anything, any>>();
+  const named = await client.send<"math/half", number>("math/half", 21, { timeout: 5 });
+  is<Same<typeof named, number>>();
+  await client.send("math/double", 21);
+  await client.send("chat/people");
+  await client.send("chat/say", { text: "hello" }, { signal: new AbortController().signal });
+  // @ts-expect-error: the data is missing
+  await client.send("chat/say");
+  // @ts-expect-error: the data is missing
+  await client.send("math/double");
+  // @ts-expect-error: the data is missing
+  await client.send("math/double", undefined, { timeout: 5 });
+  // @ts-expect-error: the reply is no text
+  const words: string = await client.send("math/double", 21, { timeout: 5 });
   await client.send("chat/leave", undefined, { timeout: 0.5 });
   // @ts-expect-error: no such event
   await client.send("chat/shout", { text: "hello" });
@@ -116,6 +147,7 @@ async function fail(): Promise<string> {
     await client.send("math/double", 21, { timeout: 5 });
   } catch (error) {
     if (error instanceof ReplyTimeout || error instanceof ReplyError) return error.message;
+    if (error instanceof BacklogFull) return error.message;
     if (error instanceof InvalidEvent || error instanceof EdnError) return error.name;
     if (error instanceof PacketError) return error.path ?? String(error.position);
     if (error instanceof ChannelClosed) {
@@ -147,7 +179,7 @@ const stop = client.onState((state) => {
   is<Same<typeof state, State>>();
   is<Same<typeof state.type, "ws" | "ajax">>();
   if (state.reason?.kind === "refused") location.href = "/login";
-  const wait: number = state.retryAt === null ? 0 : state.retryAt - Date.now();
+  const wait: number = state.retryAt === null ? 0 : +state.retryAt - Date.now();
   void wait;
   // @ts-expect-error: no such reason
   if (state.reason?.kind === "gone") return;
@@ -160,7 +192,7 @@ stop();
 client.on("chsk/state", ([old, now, openChanged]) => {
   is<Same<typeof old, State>>();
   is<Same<typeof openChanged, boolean>>();
-  const since: number | undefined = now.lastClose?.time;
+  const since: Date | undefined = now.lastClose?.time;
   const clean: boolean | undefined = now.lastWsClose?.clean;
   const words: [string?, string?] = [now.lastWsError?.text, now.csrfToken ?? undefined];
   return void [since, clean, words];
@@ -197,6 +229,9 @@ const options: Options = {
   offline: "queue",
   maxQueuedEvents: 10,
   maxInboxEvents: 10,
+  maxMessageBytes: 2 ** 20,
+  maxBacklogBytes: 2 ** 20,
+  signal: AbortSignal.timeout(1000),
   connectTimeout: 5,
   ajaxTimeout: 60,
   pingInterval: 10,

@@ -181,7 +181,7 @@ class Tab:
         return await self._chromium._open_in(self.profile)
 
     async def go(self, port: int, user: str | None = None, **options: Any) -> None:
-        """Load the page of app.py at `port`, with these options for its client."""
+        """Load the page of page_app.py at `port`, with these options for its client."""
         query = {"options": json.dumps(options)} | ({"user": user} if user else {})
         await self.page.goto(f"http://127.0.0.1:{port}/?{urlencode(query)}")
 

@@ -42,16 +42,21 @@ const client = connect("/chsk", {
   },
 });
 client.ready.then(() => note("ready", true), (error) => note("ready", error.name));
-client.onState((state) => note("state", state));
+client.onState((state) => {
+  note("state", { ...state, retryAt: state.retryAt?.getTime() ?? null });
+});
 client.on("test/number", (number) => note("number", number));
 client.on("test/said", (text) => note("said", text));
 
 // Numbers, sent one by one; the page notes what became of each.
 const marks = {
   next: 0,
+  whileClosed: [], // the numbers that were sent while the channel was not open
 
   async send(timeout) {
-    const sent = { number: marks.next++, sentAt: Date.now(), type: client.state.type };
+    const { open, type } = client.state;
+    const sent = { number: marks.next++, sentAt: Date.now(), open, type };
+    if (!open) marks.whileClosed.push(sent.number);
     try {
       const value = await client.send("test/mark", sent.number, { timeout });
       note("mark", { ...sent, outcome: "ok", value });
@@ -65,9 +70,10 @@ const marks = {
     return Promise.all(Array.from({ length: count }, () => marks.send()));
   },
 
-  // One every so many seconds, while the channel is said to be open.
-  keep(every) {
-    marks.timer = setInterval(() => client.state.open && marks.send(), every * 1000);
+  // One every so many seconds, while the channel is said to be open, or `always`.
+  keep(every, { always = false, timeout } = {}) {
+    const isDue = () => always || client.state.open;
+    marks.timer = setInterval(() => isDue() && marks.send(timeout), every * 1000);
   },
 
   stop() {

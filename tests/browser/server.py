@@ -9,6 +9,7 @@ import re
 import shlex
 import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ class Server:
     async def start(self) -> None:
         """Start it; it listens when this returns."""
         if not self.port:
-            self.port = _free_port()
+            self.port = free_port()
         await self._run(PORT=str(self.port))
         while not await self._listens():
             await asyncio.sleep(0.02)
@@ -62,9 +63,18 @@ class Server:
     async def kill(self) -> None:
         """SIGKILL: nothing is said to anybody."""
         if self._process is not None:
-            self._process.kill()
+            with suppress(ProcessLookupError):  # it has ended
+                self._process.kill()
             await self._process.wait()
             self._process = None
+
+    async def stop(self) -> None:
+        """End its stdin: the program closes its connections properly, and ends."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        await self._process.wait()
+        await self.kill()
 
     async def __aenter__(self) -> Server:
         await self.start()
@@ -92,10 +102,10 @@ class Example(Server):
 
 
 class App(Server):
-    """app.py, with these fields of Config; `facts` holds what it told over all its lives."""
+    """page_app.py, with these fields of Config; `facts` holds what it told over all its lives."""
 
     def __init__(self, **config: Any) -> None:
-        super().__init__(HERE / "app.py")
+        super().__init__(HERE / "page_app.py")
         self.facts = Log()
         self._config = json.dumps(config)
         self._reader: asyncio.Task[None] | None = None
@@ -106,7 +116,7 @@ class App(Server):
         self._reader = asyncio.create_task(self._read(stdout))
         fact = await self.facts.until(lambda fact: fact[0] in ("listening", "ended"), seen)
         if fact[0] == "ended":
-            raise RuntimeError("app.py ended before it listened")
+            raise RuntimeError("page_app.py ended before it listened")
         self.port = fact[1]
 
     async def _read(self, stdout: Any) -> None:
@@ -129,7 +139,7 @@ class App(Server):
         return [fact[2] for fact in self.facts if fact[:2] == ["mark", client_id]]
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])

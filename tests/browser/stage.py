@@ -43,7 +43,7 @@ class Scene:
         self.tabs: list[Tab] = []
 
     async def server(self, **config: Any) -> App:
-        """Start app.py with these fields of Config."""
+        """Start page_app.py with these fields of Config."""
         return await self.exit.enter_async_context(App(**config))
 
     async def example(self, name: str) -> Server:
@@ -72,7 +72,7 @@ class Scene:
         return second
 
     async def tab(self, port: int, user: str | None = None, **options: Any) -> Tab:
-        """Open the page of app.py, with these options for its client."""
+        """Open the page of page_app.py, with these options for its client."""
         tab = await self.blank()
         await tab.go(port, user, **options)
         return tab

@@ -98,7 +98,8 @@ def test_without_allowed_origins_a_page_of_another_is_not_connected(
 def test_without_allowed_origins_a_page_of_another_reads_no_answer(
     not_allowed: dict[str, Any],
 ) -> None:
-    assert not_allowed["statuses"] == []
+    # Of an opaque answer (0) a page learns that there is one, and no more.
+    assert set(not_allowed["statuses"]) <= {0}
 
 
 @scenario()

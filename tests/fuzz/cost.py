@@ -41,7 +41,7 @@ from uuid import UUID
 
 from chansock._core.conversion import converter
 from chansock._fast.weight import weigh
-from chansock.errors import BadData, EdnEncodeError, PacketError
+from chansock.errors import BadData, EncodeError, PacketError
 from chansock.packers import EDN, JSON, Gzip, MessagePack, Packer, Transit
 from chansock.values import short_repr
 from fuzz.cost_inputs import FORMS, Form, Recipe, crossed, mutated, rendered
@@ -274,7 +274,7 @@ class Search:
         def write() -> object:
             try:
                 return self.packer.packet(data, None)
-            except EdnEncodeError:
+            except EncodeError:
                 return None
 
         yield "write", write

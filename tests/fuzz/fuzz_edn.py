@@ -23,7 +23,7 @@ import pydantic
 from edn_corpus import cases, text_of
 
 from chansock import edn, packers
-from chansock.errors import EdnDecodeError, EdnEncodeError, PacketError
+from chansock.errors import EdnDecodeError, EncodeError, PacketError
 from chansock.values import (
     Char,
     FrozenDict,
@@ -195,13 +195,13 @@ def _check_packet(text: Any, first: Any) -> None:
 def _is_writable(value: Any) -> bool:
     try:
         edn.dumps(value)
-    except EdnEncodeError as error:
+    except EncodeError as error:
         _check_refusal(error)
         return False
     return True
 
 
-def _check_refusal(error: EdnEncodeError) -> None:
+def _check_refusal(error: EncodeError) -> None:
     """What the reader took the writer may refuse for one reason: names that only some read,
     and integers of more digits than in decimal may be read."""
     reasons = ("keyword's name", "symbol's name", "a tag", "digits")
@@ -215,7 +215,7 @@ def _check_again(text: bytes, found: Any) -> None:
         value = edn.loads(text, keys=keys)
         try:
             written = edn.dumps(value, keys=keys)
-        except EdnEncodeError as error:
+        except EncodeError as error:
             _check_refusal(error)
             continue
         again = edn.loads(written, keys=keys)
@@ -332,7 +332,7 @@ def _check_writing(draw: Draw, is_wild: int, keys: str) -> None:
         options["default"] = draw.of(DEFAULTS)
     try:
         text = edn.dumps(value, **options)
-    except EdnEncodeError as error:
+    except EncodeError as error:
         if not is_wild and "at most 500" not in error.message:
             raise
         return

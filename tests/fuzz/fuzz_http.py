@@ -231,7 +231,8 @@ def _check_request(head: bytes, body: bytes) -> None:
 
 
 LOG_LIMIT = LogLimit(time.monotonic, call_later)
-PROXIES = Proxies(("192.0.2.0/24", "::1"), lambda: LOG_LIMIT)
+FIELDS = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded")
+PROXIES = Proxies(("192.0.2.0/24", "::1"), FIELDS, lambda: LOG_LIMIT)
 NAMES = (b"A", b"x-b", b"Cookie", b"Accept", b"!#$%&'*+-.^_`|~0", b"Z" * 40)
 BLANKS = (b"", b" ", b"\t", b" \t ")
 

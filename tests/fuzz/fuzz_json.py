@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from chansock.errors import EdnEncodeError, PacketError
+from chansock.errors import EncodeError, PacketError
 from chansock.packers import JSON
 
 PACKER = JSON()
@@ -46,7 +46,7 @@ def check(data: bytes) -> None:
     assert same([value, cb_id], theirs[:2])
     try:
         written = PACKER.packet(value, cb_id)
-    except EdnEncodeError as error:
+    except EncodeError as error:
         # integers that JavaScript would round, lists in front that are the channel's alone
         _expect(error, "has a form for", "outside the namespace chsk")
         return
@@ -66,7 +66,7 @@ def _is_handshake(value: Any) -> bool:
     )
 
 
-def _expect(error: EdnEncodeError, *reasons: str) -> None:
+def _expect(error: EncodeError, *reasons: str) -> None:
     assert any(reason in error.message for reason in reasons), error
 
 

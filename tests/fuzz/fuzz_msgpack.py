@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from chansock import packers
-from chansock.errors import EdnEncodeError, PacketError
+from chansock.errors import EncodeError, PacketError
 from chansock.values import FrozenDict, FrozenStrDict, List
 from fuzz.draw import Draw
 from fuzz.fuzz_edn import DEFAULTS, Maker, meaning
@@ -106,7 +106,7 @@ def _check_again(found: tuple[Any, Any], meant: Any, keys: str) -> None:
     try:
         written = packer.packet(*found)
         pushed = packer.batch([packer.fragment(("a/b", list(found)))])
-    except EdnEncodeError as error:
+    except EncodeError as error:
         if "at most 500" not in error.message:  # the reader has room for a batch around it
             raise
         return
@@ -134,7 +134,7 @@ def _check_writing(draw: Draw, is_wild: bool, keys: str) -> None:
     packer = packers.MessagePack(**options)
     try:
         packet = packer.packet([value, value], "cb")
-    except EdnEncodeError as error:
+    except EncodeError as error:
         _check_refusal(error, is_wild)
         return
     assert packer.packet([value, value], "cb") == packet
@@ -150,7 +150,7 @@ def _check_writing(draw: Draw, is_wild: bool, keys: str) -> None:
         assert meaning(found, keys) == meaning([plain, plain], keys), packet
 
 
-def _check_refusal(error: EdnEncodeError, is_wild: bool) -> None:
+def _check_refusal(error: EncodeError, is_wild: bool) -> None:
     """A tame value is refused where MessagePack has less than edn."""
     reasons = ("MessagePack has a form for", "at most 64 bits", "lone surrogates", "at most 500")
     assert is_wild or any(reason in error.message for reason in reasons), error

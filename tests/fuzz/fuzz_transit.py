@@ -13,7 +13,7 @@ from typing import Any
 
 import recorded_packets
 
-from chansock.errors import EdnEncodeError, PacketError
+from chansock.errors import EncodeError, PacketError
 from chansock.packers import Transit
 from fuzz import fuzz_edn
 from fuzz.draw import Draw
@@ -75,7 +75,7 @@ def _check_reading(text: bytes, tagged: bool) -> None:
         packer = PACKERS[verbose, tagged]
         try:
             written = packer.packet(value, cb_id)
-        except EdnEncodeError as error:
+        except EncodeError as error:
             # names and tags that only some read; a map written with one array more
             _expect(error, "keyword's name", "symbol's name", "a tag", "500 arrays")
             continue
@@ -98,7 +98,7 @@ def _check_writing(draw: Draw, is_wild: bool, verbose: bool) -> None:
     try:
         text = packer.packet(value, "cb")
         fragment = packer.fragment(("a/b", [value]))
-    except EdnEncodeError as error:
+    except EncodeError as error:
         if not is_wild:
             _expect(error, "at most 500", "transit has no meaning for", "lone surrogates")
         return
@@ -110,5 +110,5 @@ def _check_writing(draw: Draw, is_wild: bool, verbose: bool) -> None:
         assert fuzz_edn.meaning(pushed, "keyword") == fuzz_edn.meaning(plain, "keyword"), text
 
 
-def _expect(error: EdnEncodeError, *reasons: str) -> None:
+def _expect(error: EncodeError, *reasons: str) -> None:
     assert any(reason in error.message for reason in reasons), error

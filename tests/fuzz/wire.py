@@ -19,7 +19,7 @@ from chansock._core import http1
 from chansock._core.forwarded import Proxies
 from chansock._fast.connection import Protocol, Service
 from chansock.clock import LoopClock
-from chansock.errors import EdnEncodeError
+from chansock.errors import EncodeError
 from chansock.request import Request, Response
 from chansock.testing import TurnedLoop
 
@@ -134,7 +134,7 @@ class Wire(asyncio.Transport):
 def _is_unwritable_reply(record: logging.LogRecord) -> bool:
     """Tell whether a handler echoed what the reader takes and the writer does not."""
     error = record.exc_info[1] if record.exc_info else None
-    return record.msg.startswith("handler_error") and isinstance(error, EdnEncodeError)
+    return record.msg.startswith("handler_error") and isinstance(error, EncodeError)
 
 
 class Faults(logging.Handler):
@@ -185,12 +185,13 @@ class Server:
         hook = _slow_user if has_slow_hooks else _user
         self.chsk = ChannelSocket(CONFIG[is_small], user_id=hook)
         self._add_handlers(self.chsk)
-        self.inside(self.chsk.start, LoopClock(self.loop))
-        proxies = Proxies(("192.0.2.0/24",), lambda: self.chsk.sweep.log_limit)
+        self.inside(self.chsk._start, LoopClock(self.loop))
+        fields = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded")
+        proxies = Proxies(("192.0.2.0/24",), fields, lambda: self.chsk._sweep.log_limit)
         self.service = Service(
-            self.chsk.endpoint,
-            self.chsk.clock,
-            self.chsk.sweep,
+            self.chsk._endpoint,
+            self.chsk._clock,
+            self.chsk._sweep,
             self.chsk.config,
             path="/chsk",
             fallback=_fallback,
@@ -244,7 +245,7 @@ class Server:
         assert not len(self.chsk.connected.any), "a user that stayed"
         assert self.chsk.stats.waiting_bytes == 0, self.chsk.stats
         self.inside(self.chsk.stop)
-        self.loop.run(self.chsk.finish(1.0))
+        self.loop.run(self.chsk._finish(1.0))
 
     def close(self) -> None:
         self.loop.close()

@@ -100,7 +100,7 @@ def make(packer: chansock.packers.Packer | None = None, **settings: Any) -> Chan
     async def stop(msg: EventMsg[Any]) -> Any:
         """Answer when the channel takes nothing more."""
         held[msg.uid] = asyncio.Event()
-        while not chsk.endpoint.is_stopping:
+        while not chsk._endpoint.is_stopping:
             await asyncio.sleep(0.01)
         return msg.data
 
@@ -120,13 +120,13 @@ def make(packer: chansock.packers.Packer | None = None, **settings: Any) -> Chan
         """Whether a client has a parked poll: what its user is told of by `connected` only
         when its grace is over."""
         client_id: str = msg.data
-        session = chsk.endpoint._hub.find(client_id.partition("/")[0], client_id)
+        session = chsk._endpoint._hub.find(client_id.partition("/")[0], client_id)
         return session is not None and session.poll is not None
 
     @chsk.on("served/posts")
     def posts(msg: EventMsg[Any]) -> int:
         """How many POSTs await their answer, this one too."""
-        return len(chsk.endpoint._dispatch.posts)
+        return len(chsk._endpoint._dispatch.posts)
 
     return chsk
 

@@ -1,10 +1,11 @@
 """The server of the browser tests: a program, so that it can be killed and started again.
 
-    python app.py PORT CONFIG
+    python page_app.py PORT CONFIG
 
-CONFIG is a JSON object of fields of Config; `packer` is a name of chansock.packers, and
-`csrf_token` the token that every request has to show. Each fact goes to stdout as one line of JSON,
-by one write, so that a SIGKILL takes none of them back; the first is `["listening", port]`.
+CONFIG is a JSON object of fields of Config; `packer` is a name of chansock.packers, `csrf_token`
+the token that every request has to show, and `host` the address to listen on. Each fact goes to
+stdout as one line of JSON, by one write, so that a SIGKILL takes none of them back; the first
+is `["listening", port]`.
 Who one is says the cookie `user`, which the page sets for itself.
 """
 
@@ -100,8 +101,9 @@ async def main(port: int, config: str) -> None:
     fields = {name: tuple(x) if isinstance(x, list) else x for name, x in fields.items()}
     packer = getattr(packers, fields.pop("packer", "EDN"))()
     csrf_token = fields.pop("csrf_token", None)
+    host = fields.pop("host", "127.0.0.1")
     chsk = make(Config(**fields), packer, csrf_token)
-    async with serve(chsk, port=port, fallback=page) as listener:
+    async with serve(chsk, host, port, fallback=page) as listener:
         note("listening", listener.port)
         await asyncio.to_thread(sys.stdin.read)  # ends with the test that started it
 
