@@ -511,8 +511,7 @@ describe("write", () => {
     for (const [value, path] of [
       [() => 1, "$"],
       [{ a: [Symbol("x")] }, "$.a[0]"],
-      [{ a: [1, { "b c": 1 }] }, "$.a[1]"],
-      [{ "": 1 }, "$"],
+      [{ a: [1, { "b c": () => 1 }] }, '$.a[1]["b c"]'],
       [new Map([["k", { f() {} }]]), '$["k"].f'],
       [[1, new Tagged("t", [new Date(NaN)])], "$[1].value[0]"],
       [{ a: { b: 1, toJSON: 1 }, c: Promise.resolve() }, "$.c"],
@@ -528,7 +527,6 @@ describe("write", () => {
       assert.ok(error.message.endsWith(` at ${path}`), error.message);
     }
     assert.match(refusal(() => write(circle)).path, /^\$\.a\[0\]\.a\[0\]\./);
-    assert.match(refusal(() => write({ "bob smith": 1 })).message, /Map.* got "bob smith" at \$$/);
     class Self {
       toJSON() {
         return this;

@@ -361,7 +361,7 @@ describe("values without a form", () => {
     [{ a: 2n ** 64n }, "$.a", "an integer of 64 bits"],
     [{ a: -(2n ** 63n) - 1n }, "$.a", "an integer of 64 bits"],
     [["\ud800"], "$[0]", "half a character"],
-    [{ "not a name": 1 }, "$", "the name of a keyword"],
+    [{ "not a name": () => {} }, '$["not a name"]', "a function"],
     [{ a: new Map([["x", globalThis.Symbol()]]) }, '$.a["x"]', "a symbol"],
     [new Map([[{}, { b: () => {} }]]), "$[0].b", "a function"],
     [[new Date(NaN)], "$[0]", "a date"],
