@@ -20,6 +20,7 @@ from aiohttp import web
 
 from chansock._core import browser, http1, processes
 from chansock._core.forwarded import scheme_of
+from chansock._fast.connection import Protocol
 from chansock.answers import answer
 from chansock.channel import ChannelSocket
 from chansock.clock import LoopClock
@@ -65,7 +66,6 @@ class _Door:
         self._parked: set[asyncio.Task[Any]] = set()  # of requests that wait for their answer
         # By id: those that are answered before their body has come to its end.
         self._unread: WeakValueDictionary[int, web.Request] = WeakValueDictionary()
-        self._taken: tuple[web.Request, _Taken] | None = None  # while it is taken over
 
     # -- life
 
@@ -186,12 +186,9 @@ class _Door:
         tail = _Tail()
         asked.protocol.set_parser(tail)  # type: ignore[arg-type]
         theirs, protocol = transport.get_protocol(), _Taken(self._service)
+        protocol.asked = asked
         transport.set_protocol(protocol)
-        self._taken = asked, protocol
-        try:
-            is_moved = self._takeover.take(transport, protocol, _head(asked) + tail.data)
-        finally:
-            self._taken = None
+        is_moved = self._takeover.take(transport, protocol, _head(asked) + tail.data)
         if is_moved:
             # The transport ends, and says so; the socket goes on without it.
             transport.set_protocol(theirs)
@@ -201,11 +198,12 @@ class _Door:
             await asyncio.shield(protocol.ended)
         return web.Response(status=await protocol.answered)
 
-    def _describe_taken(self, request: Request) -> None:
-        """Say of a request that the engine has read who asked; within `take` alone."""
-        assert self._taken is not None
-        asked, protocol = self._taken
-        self._describe(request, asked)
+    def _describe_taken(self, request: Request, protocol: Protocol) -> None:
+        """Say who asked, of a request that the engine has read: maybe turns after `take`."""
+        assert isinstance(protocol, _Taken)
+        assert protocol.asked is not None
+        self._describe(request, protocol.asked)
+        protocol.asked = None  # it would live as long as the socket
         request.state[_answered] = protocol.answered
 
 
@@ -217,11 +215,15 @@ def _answered(request: Request, status: int) -> None:
 
 
 class _Taken(ServerProtocol):
-    """A connection that was aiohttp's; `theirs` hears of its end, where it kept its transport."""
+    """A connection that was aiohttp's, and the request that it was taken over with.
 
-    __slots__ = ("answered", "ended", "theirs")
+    `theirs` hears of its end, where it kept its transport.
+    """
+
+    __slots__ = ("answered", "asked", "ended", "theirs")
 
     def __init__(self, service: Any) -> None:
+        self.asked: web.Request | None = None
         self.answered: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.ended: asyncio.Future[None] | None = None
         self.theirs: Any = None

@@ -128,7 +128,8 @@ async def _serve(
             return fallback(request)
         return response
 
-    who = forwarded(chsk, is_unix=unix is not None or _is_unix(sock))
+    proxies = forwarded(chsk, is_unix=unix is not None or _is_unix(sock))
+    who = None if proxies is None else lambda request, _: proxies(request)
     service = service_of(chsk, path, fallback=other, forwarded=who)
     try:
         server = await _listen(

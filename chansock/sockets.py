@@ -63,7 +63,7 @@ def service_of(
     path: str | None,
     *,
     fallback: Fallback | None = None,
-    forwarded: Callable[[Request], object] | None = None,
+    forwarded: Callable[[Request, Protocol], object] | None = None,
     answered: Callable[[Request, int], object] | None = None,
     is_single: bool = False,
     gone: Callable[[Protocol], object] | None = None,

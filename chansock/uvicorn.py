@@ -30,7 +30,7 @@ from uvicorn.server import ServerState
 from chansock._core import http1, processes
 from chansock._core.forwarded import client_of, scheme_of
 from chansock._core.log_limit import LogLimit
-from chansock._fast.connection import Service
+from chansock._fast.connection import Protocol, Service
 from chansock.channel import ChannelSocket
 from chansock.request import Request, Response
 from chansock.sockets import Takeover, forwarded, protocol_factory, service_of
@@ -142,12 +142,8 @@ class WebSocketProtocol(asyncio.Protocol):
         protocol = protocol_factory(asyncio.get_running_loop(), service)()
         self._connections.add(protocol)  # by which uvicorn counts and ends it
         transport.resume_reading()
-        shared.scope = scope
-        try:
-            is_taken = shared.takeover.take(transport, protocol, data)
-        finally:
-            shared.scope = None
-        if not is_taken:
+        shared.scopes[protocol] = scope
+        if not shared.takeover.take(transport, protocol, data):
             transport.set_protocol(protocol)  # closed or not: the end is to be told to it
 
     def _give_to_other(self, data: bytes) -> None:
@@ -265,7 +261,7 @@ class _Shared:
         self.channels: dict[str, ChannelSocket] = dict(told)
         self.takeover = Takeover(asyncio.get_running_loop())
         self.refusal = processes.refusal(processes.number_of(config))
-        self.scope: Any = None  # of the handshake that is being taken over right now
+        self.scopes: dict[Protocol, Any] = {}  # of those whose handshake the engine has to read
         self._services: dict[tuple[str, bool], Service] = {}
         if not self.channels:
             log.warning(
@@ -289,13 +285,22 @@ class _Shared:
                 forwarded=partial(self._note, proxies),
                 answered=self._answered,
                 is_single=True,
-                gone=self._connections.discard,
+                gone=self._gone,
             )
         return found
 
-    def _note(self, proxies: Callable[[Request], object] | None, request: Request) -> None:
+    def _gone(self, protocol: Protocol) -> None:
+        self._connections.discard(protocol)
+        self.scopes.pop(protocol, None)
+
+    def _note(
+        self,
+        proxies: Callable[[Request], object] | None,
+        request: Request,
+        protocol: Protocol,
+    ) -> None:
         """Let a request be what uvicorn and the application's middleware have made of it."""
-        scope = request.scope = self.scope
+        scope = request.scope = self.scopes.pop(protocol)
         request.client = client_of(scope["client"])
         request.scheme = scheme_of(scope["scheme"])
         if proxies is not None:

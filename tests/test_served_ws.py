@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 
 import peer
 import pytest
@@ -92,6 +93,27 @@ def test_broadcast_reaches_everybody_and_a_push_all_sockets_of_its_user(
             await one.say("[[:test/bcast {:n 2}] nil]")
             for socket in (one, two, bob):
                 assert await socket.text() == "[[[:test/bcast {:n 2}]] nil]"
+
+    drive(main())
+
+
+def test_a_handshake_beside_a_flood_is_its_own_users(served: Served, drive: Run) -> None:
+    async def main() -> None:
+        costly = "[" * 400 + "]" * 400
+        flood = peer.frame(TEXT, f"[[:test/req [{costly * 70}]] nil]") * 40
+
+        async def join(name: str) -> str:
+            async with served.peer() as one:
+                assert (await one.upgrade(target(name))).status == 101
+                return await one.text()
+
+        async with AsyncExitStack() as stack:
+            many = [await stack.enter_async_context(served.socket(who("mallory"))) for _ in "abc"]
+            sending = [asyncio.create_task(one.send(flood)) for one in many]
+            for name in [who(f"guest{i}") for i in range(20)]:
+                shaken = f'[[:chsk/handshake ["{user(name)}" nil nil]] nil]'
+                assert await asyncio.gather(*[join(name) for _ in "ab"]) == [shaken, shaken]
+            await asyncio.gather(*sending)
 
     drive(main())
 

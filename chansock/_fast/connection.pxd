@@ -11,6 +11,7 @@
 from libc.stdint cimport int64_t, uint8_t
 from chansock._fast.deflate cimport Deflate
 from chansock._fast.fanout cimport Link, Transport
+from chansock._fast.flag cimport flag
 from chansock._fast.frames cimport Frame, Parser
 from chansock._fast.incoming cimport Incoming, Share
 from chansock._fast.request cimport Request
@@ -40,7 +41,7 @@ cdef class Service:
     cdef bytes plain_path           # the same, if nobody need escape anything in it; or None
     cdef object fallback            # call(request) -> Response, None or an awaitable; or None
     cdef object http1               # the module that words answers
-    cdef object forwarded           # call(request): sets who asked, as proxies say; or None
+    cdef object forwarded           # call(request, protocol): sets who asked; or None
     cdef object extensions          # agree(request) -> Deflate, Response or None; or None
     cdef object answered            # call(request, status) for each of the channel's; or None
     cdef bint is_single             # nothing but one request is to come
@@ -86,15 +87,20 @@ cdef class Protocol(Socket):
     cdef Service service
     cdef Py_ssize_t index           # in service.protocols
     cdef int state
+    cdef int close_code             # of a WebSocket, sent by us, or received; 0: none yet
+    cdef flag is_running            # within consume
+    cdef flag is_stalled            # told to read no more, or the dispatch had no room
+    cdef flag is_due                # stands in service.due
+    cdef flag is_put_off            # its time-out, for once, by the loop's own lag
+    cdef flag is_surplus            # one more than max_sockets: it has one request
+    cdef flag is_awaiting           # a hook waits: nothing is read
+    cdef flag keeps_alive
+    cdef flag is_head               # HEAD: no body in the answer
+    cdef flag message_is_text
     cdef Entry entry                # how long this state may last
-    cdef bint is_put_off            # for once, by the loop's own lag
 
     # Flow
-    cdef bint is_running            # within consume
-    cdef bint is_stalled            # told to read no more, or the dispatch had no room
-    cdef bint is_due                # stands in service.due
     cdef bytes message              # a message that had no room; the store has what follows it
-    cdef bint message_is_text
     cdef Py_ssize_t work            # what this call of _consume took, as bytes of messages
     cdef Py_ssize_t most            # that it may take
     cdef Share share                # of service.incoming; None: nothing is held
@@ -103,11 +109,7 @@ cdef class Protocol(Socket):
     # HTTP
     cdef RequestReader reader       # None: nothing of a request has come
     cdef Reply reply                # to the request that waits for its answer
-    cdef bint is_awaiting           # a hook waits: nothing is read
     cdef Py_ssize_t asked_size      # bytes of the request that it waits with
-    cdef bint is_surplus            # one more than max_sockets: it has one request
-    cdef bint keeps_alive
-    cdef bint is_head               # HEAD: no body in the answer
     cdef int64_t had_taken          # by the peer, when the answer's time was last given
     cdef Request asked              # whose answer carries the channel's fields; or None
 
@@ -116,7 +118,6 @@ cdef class Protocol(Socket):
     cdef Parser parser
     cdef Deflate deflate            # what was agreed on, by many connections; None: no extension
     cdef bytes window               # what the peer's next message may refer to; or None
-    cdef int close_code             # sent by us, or received; 0: none yet
 
     # A Transport
     cdef bytes _frame_of(self, object given)

@@ -28,7 +28,7 @@ class Service:
         path: str | None,
         fallback: Callable[[Request], Any] | None,
         http1: ModuleType,
-        forwarded: Callable[[Request], object] | None = None,
+        forwarded: Callable[[Request, Protocol], object] | None = None,
         extensions: Any = None,
         answered: Callable[[Request, int], object] | None = None,
         is_single: bool = False,

@@ -63,7 +63,7 @@ cdef class Service:
 
     `endpoint` is the door to the core, `sweep` runs the time-outs, `fallback(request)`
     answers other paths than `path` (None: 404), of which there are none if `path` is None;
-    `http1` is the module that words answers, `forwarded(request)` says first who asked,
+    `http1` is the module that words answers, `forwarded(request, protocol)` says first who asked,
     where proxies are believed; `extensions` agrees with a client on those of its WebSocket
     (None: it has none). `answered(request, status)` is told what a request for `path` got;
     with `is_single` each connection ends with its first answer, for the others are another's.
@@ -586,7 +586,7 @@ cdef class Protocol(Socket):
         )
         self.is_head = method == "HEAD"
         if service.forwarded is not None:
-            service.forwarded(request)
+            service.forwarded(request, self)
         if reader.body and service.http1.is_form(request):
             request.set_form(reader.body)
         if not (

@@ -16,6 +16,7 @@
 from libc.stdint cimport int64_t, uint8_t
 from chansock._fast.buffer cimport WriteBuffer
 from chansock._fast.fanout cimport Fanout, Link, Outbox, Transport
+from chansock._fast.flag cimport flag
 from chansock._fast.packet cimport Packet, Packer
 
 
@@ -30,16 +31,16 @@ cdef class Route:
 
 cdef class Inbox:
     # What a session sent and no handler has finished.
-    cdef readonly Py_ssize_t events
+    cdef readonly int events            # that wait or are handled
+    cdef readonly int unfinished        # events whose handlers are still to return
     cdef readonly Py_ssize_t nbytes     # packets as bytes, values by their weight
     cdef object queue                   # deque of EventMsg behind the handler that waits; or None
-    cdef bint is_running                # a handler waits
-    cdef bint is_full                   # the queue waits for room to decode its next packet
     cdef dict stalled                   # what is called once there is room, in order; or None
-    cdef bint is_resuming
-    cdef bint is_due                    # stands in Dispatch.due
+    cdef flag is_running                # a handler waits
+    cdef flag is_full                   # the queue waits for room to decode its next packet
+    cdef flag is_resuming
+    cdef flag is_due                    # stands in Dispatch.due
     cdef public Py_ssize_t waiting      # bytes of POSTs that wait outside, for order or room
-    cdef readonly Py_ssize_t unfinished  # events whose handlers are still to return
     cdef list settling                  # what is called once there are none; or None
     cdef object __weakref__             # of those that belong to no session
 
@@ -55,14 +56,13 @@ cdef class Connection(Link):
     cdef readonly object uid
     cdef readonly str client_id
     cdef public object timer            # its entry in the sweep
-    cdef readonly bint is_post
-    cdef readonly bint is_answered      # a POST: its response is written
+    cdef readonly flag is_post
+    cdef readonly flag is_answered      # a POST: its response is written
+    cdef public flag is_ending          # nothing more is taken: its listener stops
+    cdef uint8_t has_complained         # bits: which faults of it are logged already
     cdef EventMsg asked                 # a POST: the event that its response waits for
     cdef readonly bytes packet          # a POST: what waits for its order or for room; or None
-    cdef readonly Py_ssize_t packet_bytes   # what that counts in inbox.waiting
     cdef Py_ssize_t needs               # a POST without room: the room that its value takes
-    cdef public bint is_ending          # nothing more is taken: its listener stops
-    cdef int has_complained             # bits: which faults of it are logged already
 
     # take and cork are Link's. Junk is taken: a PacketError never comes out of a socket's.
     cdef int take_behind(self, const uint8_t* data, Py_ssize_t size, bint is_text) except -1

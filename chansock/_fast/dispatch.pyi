@@ -55,7 +55,8 @@ class Connection(Link):
     is_post: bool
     is_answered: bool
     packet: bytes | None
-    packet_bytes: int
+    @property
+    def packet_bytes(self) -> int: ...
     is_ending: bool
     def __init__(
         self,

@@ -242,15 +242,18 @@ cdef class Connection(Link):
     def keep(self, bytes packet not None):
         """Keep the packet of a POST until it is its turn, or there is room for it."""
         self.packet = packet
-        self.packet_bytes = PyBytes_GET_SIZE(packet) + AROUND
         self.inbox.waiting += self.packet_bytes
+
+    @property
+    def packet_bytes(self):
+        """What the packet that is kept counts in inbox.waiting."""
+        return 0 if self.packet is None else PyBytes_GET_SIZE(self.packet) + AROUND
 
     def let_go(self):
         """Return the packet that was kept, and keep it no more; None: there is none."""
         cdef bytes packet = self.packet
-        self.packet = None
         self.inbox.waiting -= self.packet_bytes
-        self.packet_bytes = 0
+        self.packet = None
         return packet
 
     def receive(self, view, bint is_text=True):

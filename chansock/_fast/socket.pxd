@@ -8,6 +8,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t
 from chansock._fast.buffer cimport WriteBuffer
 from chansock._fast.fanout cimport Transport
+from chansock._fast.flag cimport flag
 
 
 cdef class Window:
@@ -53,9 +54,11 @@ cdef class Socket(Transport):
     cdef Memory memory
     cdef object transport           # asyncio's; None: not connected
     cdef int fd                     # -1: no send(2) here (TLS, an odd transport, closing, gone)
-    cdef bint shares                # the transport is epoll's, and has write_rest
-    cdef bint is_tls
-    cdef bint has_backlog           # the transport holds bytes: everything goes behind them
+    cdef flag shares                # the transport is epoll's, and has write_rest
+    cdef flag is_tls
+    cdef flag has_backlog           # the transport holds bytes: everything goes behind them
+    cdef flag is_direct             # the kernel writes into the store: the rest of a large frame
+    cdef flag is_paused             # the transport was told to read no more
 
     # Bytes that lie in memory.gathered until others have been read, and go before all that is sent
     cdef Py_ssize_t put_off
@@ -67,8 +70,6 @@ cdef class Socket(Transport):
     cdef Py_ssize_t stored
     cdef Py_ssize_t capacity
     cdef Py_ssize_t touched         # bytes of it that have ever been written, so that they are held
-    cdef bint is_direct             # the kernel writes into the store: the rest of a large frame
-    cdef bint is_paused             # the transport was told to read no more
     cdef Py_ssize_t burst           # bytes read since others had their turn, as a subclass sees to
 
     cdef int meet(self, object transport) except -1
