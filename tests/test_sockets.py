@@ -229,12 +229,13 @@ def test_what_the_transport_still_holds_of_an_earlier_answer_goes_first(factory:
     async def main() -> None:
         async with elsewhere() as (place, address):
             with socket.create_connection(address, timeout=20) as peer:
-                got = bytearray()
+                got, has_room = bytearray(), asyncio.Event()
 
                 def before(transport: Any) -> None:
                     transport.write(earlier)
-                    while len(got) < 1 << 20:  # now the kernel has room again
+                    while len(got) < 1 << 20:
                         got.extend(peer.recv(1 << 16))
+                    has_room.set()  # in the kernel, again
 
                 def rest() -> None:
                     while b"HTTP/1.1 101 " not in got[-1000:] and (more := peer.recv(1 << 20)):
@@ -242,6 +243,7 @@ def test_what_the_transport_still_holds_of_an_earlier_answer_goes_first(factory:
 
                 place.before = before
                 peer.sendall(UPGRADE)
+                await has_room.wait()
                 await asyncio.to_thread(rest)
                 assert place.took == [False]
                 assert got.startswith(earlier + b"HTTP/1.1 101 ")
