@@ -11,7 +11,7 @@ import {
   json, keyword, pack,
 } from "./module.mjs";
 
-const { intern, makeEdn, named } = internals;
+const { intern, isName, makeEdn, named } = internals;
 
 const PACKERS = { edn: makeEdn({}), msgpack: pack.msgpack, json };
 
@@ -165,7 +165,7 @@ const kept = (value, kind) => {
   }
   if (typeof value.toJSON === "function") return of(value.toJSON());
   const entries = Object.entries(value).filter(([, item]) => item !== undefined);
-  const colon = kind === "json" ? "" : ":";
+  const colon = kind === "json" || !entries.every(([key]) => isName(key)) ? "" : ":";
   return `{${entries.map(([key, item]) => `${colon}${JSON.stringify(key)} ${of(item)}`).sort()}}`;
 };
 
