@@ -64,7 +64,18 @@ ROWS: tuple[tuple[str, ...], ...] = (
 )
 ACYCLIC = {0, 2, 3, 4, 6}
 ENGINE = (  # each stage may import those before it, and its own without a cycle
-    ("brackets", "buffer", "borrowed", "sweep", "incoming", "head", "request", "steps", "tasks"),
+    (
+        "brackets",
+        "buffer",
+        "borrowed",
+        "flag",
+        "sweep",
+        "incoming",
+        "head",
+        "request",
+        "steps",
+        "tasks",
+    ),
     ("edn_source", "edn_keys", "edn_tokens", "edn_strings", "edn_numbers", "edn_literals"),
     ("edn_forms", "edn_reader"),
     ("edn_spelling", "edn_names", "edn_records", "edn_walk", "edn_writer"),
