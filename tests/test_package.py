@@ -51,6 +51,40 @@ def test_the_door_shows_the_public_names() -> None:
     assert [name for name in chansock.__all__ if not hasattr(chansock, name)] == []
 
 
+def in_a_fresh_python(code: str) -> str:
+    """Return what the code prints where chansock was not imported yet."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+    )
+    return done.stdout
+
+
+def test_importing_chansock_imports_none_of_its_modules() -> None:
+    loaded = "[name for name in sys.modules if name.startswith('chansock.')]"
+    assert in_a_fresh_python(f"import sys, chansock; print({loaded})") == "[]\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "other"), [("ChannelSocket", "client"), ("serve", "client"), ("connect", "server")]
+)
+def test_a_server_does_not_import_the_client_nor_a_client_the_server(name: str, other: str) -> None:
+    code = f"import sys, chansock; chansock.{name}; print('chansock.{other}' in sys.modules)"
+    assert in_a_fresh_python(code) == "False\n"
+
+
+def test_each_public_name_is_imported_from_one_module() -> None:
+    modules = {name for name in chansock.__all__ if name in chansock._MODULES}
+    assert set(chansock.__all__) - modules == set(chansock._HOMES)
+    assert len(chansock._HOMES) == sum(map(len, chansock._EXPORTS.values()))
+    assert set(dir(chansock)) == {*chansock.__all__, *chansock._MODULES, "__version__"}
+
+
 def test_what_no_application_catches_is_not_exported() -> None:
     for name in ("PeerError", "FrameError", "PacketError", "EdnEncodeError"):
         assert not hasattr(chansock, name)
