@@ -118,3 +118,7 @@ def __getattr__(name: str) -> Any:
     if name in _ON_USE:
         return import_module(f"chansock.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*__all__, *_ON_USE, "__version__"})

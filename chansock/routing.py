@@ -16,12 +16,14 @@ from typing import Any, TypeVar, overload
 from chansock._core.annotation import check_parameters, converter_for
 from chansock._core.event import check_handled_id
 from chansock._core.handlers import Handled, Handler, Middleware, check_registered_id, second
+from chansock._fast.dispatch import EventMsg
 from chansock.errors import ConfigError, InvalidEvent
 
 __all__ = ["Registry", "Router"]
 
 H = TypeVar("H", bound=Handler)
 M = TypeVar("M", bound=Middleware)
+R = TypeVar("R")
 
 
 class Registry(ABC):
@@ -39,8 +41,14 @@ class Registry(ABC):
     ) -> Callable[[H], H]: ...
     @overload
     def on(
-        self, event_id: str, handler: H, /, *, parallel: bool = False, thread: bool = False
-    ) -> H: ...
+        self,
+        event_id: str,
+        handler: Callable[[EventMsg[Any]], R],  # no H: it would leave a lambda's msg unknown
+        /,
+        *,
+        parallel: bool = False,
+        thread: bool = False,
+    ) -> Callable[[EventMsg[Any]], R]: ...
     def on(
         self,
         event_id: str,

@@ -51,6 +51,11 @@ def test_the_door_shows_the_public_names() -> None:
     assert [name for name in chansock.__all__ if not hasattr(chansock, name)] == []
 
 
+def test_dir_shows_public_names_and_modules_alone() -> None:
+    modules = {"aiohttp", "django", "testing", "uvicorn"}
+    assert set(dir(chansock)) == {*chansock.__all__, *modules, "__version__"}
+
+
 def test_what_no_application_catches_is_not_exported() -> None:
     for name in ("PeerError", "FrameError", "PacketError", "EdnEncodeError"):
         assert not hasattr(chansock, name)
@@ -210,6 +215,8 @@ def run_with_fixtures(tree: Path) -> None:
                 "-q",
                 "-W",
                 "error",
+                "-p",
+                "no:asyncio",
                 "-c",
                 os.devnull,
                 *options,

@@ -17,7 +17,7 @@ refused only by `allowed_hosts`.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chansock._core import browser, http1, subprotocol
 from chansock._core.endpoint import Endpoint
@@ -40,6 +40,9 @@ from chansock.asgi.scope import (
 from chansock.asgi.socket import Socket
 from chansock.channel import ChannelSocket
 from chansock.request import Request, Response
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
 
 __all__ = ["Middleware", "app", "routes"]
 
@@ -65,7 +68,7 @@ class Middleware:
         self._life = Life(chsk, path, is_starter=True)
         self._door = _Door(self._life)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         kind = scope["type"]
         if kind == "lifespan":
             await self._life.lifespan(self.app, scope, receive, send)
@@ -87,7 +90,7 @@ def app(chsk: ChannelSocket, path: str = "/chsk") -> Middleware:
     return Middleware(_nothing, chsk, path)
 
 
-def routes(chsk: ChannelSocket, path: str = "/chsk") -> list[Any]:
+def routes(chsk: ChannelSocket, path: str = "/chsk") -> list[BaseRoute]:
     """Make routes for a Starlette router: `Starlette(routes=[*routes(chsk), ...])`, also below
     a Mount.
 

@@ -7,7 +7,7 @@ one step at a time. No transport here: `ws` and `ajax` are the two ways.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from urllib.parse import quote
 
@@ -130,7 +130,7 @@ class Client(ABC):
         params: Pairs,
         headers: Pairs,
         uid: Any,
-        scope: Mapping[str, Any] | None = None,
+        scope: MutableMapping[str, Any] | None = None,
     ) -> None:
         self.world = world
         self.client_id = client_id
