@@ -346,6 +346,10 @@ def test_wrong_arguments_are_refused(world: World) -> None:
     alice = world.connect("alice")
     with pytest.raises(InvalidEvent):
         alice.send("say")
+    for client in (alice, world.connect("bob", transport="ajax")):
+        for call in (client.send, client.ask):
+            with pytest.raises(InvalidEvent, match="outside the namespace chsk, got 'chsk/x'"):
+                call("chsk/x")
     with pytest.raises(InvalidEvent):
         alice.expect("said")
     with pytest.raises(InvalidEvent):

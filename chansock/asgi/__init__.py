@@ -47,6 +47,10 @@ if TYPE_CHECKING:
 __all__ = ["Middleware", "app", "routes"]
 
 _NOT_FOUND = Response(404, "not found")
+_NO_WEBSOCKETS = (
+    "expected a server with WebSockets, got an HTTP request for one (for uvicorn: "
+    'pip install "uvicorn[standard]", or --ws chansock.uvicorn:WebSocketProtocol)'
+)
 
 
 class Middleware:
@@ -153,7 +157,9 @@ class _Door:
         request = self._request(scope)
         if http1.wants_upgrade(request) and not http1.lost_fields(request):
             # uvicorn without a library for WebSockets hands it on so; it is no poll.
-            response: Response | None = endpoint.refuse("http", 501, "expected no WebSocket here")
+            response: Response | None = endpoint.refuse(
+                "http", 501, "expected no WebSocket here", _NO_WEBSOCKETS
+            )
         else:
             response = await answer(
                 request, endpoint, self._config, body_chunks(receive), lambda: left(receive)
