@@ -7,14 +7,14 @@ nothing. `chansock.testing.plugin` gives it to runs that load no plugins by them
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from chansock import ChannelSocket
-    from chansock.testing import Client, Served, Transport, World
+    from chansock.testing import Connect, Served, Transport, World
 
 __all__ = ["chsk", "chsk_connect", "chsk_server", "chsk_transport", "chsk_world"]
 
@@ -60,7 +60,7 @@ def chsk_world(request: pytest.FixtureRequest, chsk: ChannelSocket) -> Iterator[
 
 
 @pytest.fixture
-def chsk_connect(chsk_world: World, chsk_transport: Transport) -> Callable[..., Client]:
+def chsk_connect(chsk_world: World, chsk_transport: Transport) -> Connect:
     """`chsk_world.connect`, for a test on "ws" and on "ajax": `chsk_connect("alice")`."""
     return chsk_world.connect
 

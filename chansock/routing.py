@@ -13,15 +13,17 @@ from dataclasses import replace
 from types import FrameType
 from typing import Any, TypeVar, overload
 
-from chansock._core.annotation import check_parameters, converter_for
+from chansock._core.annotation import check_parameters, converter_for, name_of
 from chansock._core.event import check_handled_id
 from chansock._core.handlers import Handled, Handler, Middleware, check_registered_id, second
+from chansock._fast.dispatch import EventMsg
 from chansock.errors import ConfigError, InvalidEvent
 
 __all__ = ["Registry", "Router"]
 
 H = TypeVar("H", bound=Handler)
 M = TypeVar("M", bound=Middleware)
+R = TypeVar("R")
 
 
 class Registry(ABC):
@@ -39,8 +41,14 @@ class Registry(ABC):
     ) -> Callable[[H], H]: ...
     @overload
     def on(
-        self, event_id: str, handler: H, /, *, parallel: bool = False, thread: bool = False
-    ) -> H: ...
+        self,
+        event_id: str,
+        handler: Callable[[EventMsg[Any]], R],  # no H: it would leave a lambda's msg unknown
+        /,
+        *,
+        parallel: bool = False,
+        thread: bool = False,
+    ) -> Callable[[EventMsg[Any]], R]: ...
     def on(
         self,
         event_id: str,
@@ -62,8 +70,14 @@ class Registry(ABC):
 
         Raises InvalidEvent for an id that cannot be, or that has a handler already; TypeError
         for a handler that cannot be called with one argument, for an annotation that is no
-        EventMsg, and for a T that data cannot be converted to, or that cannot be found.
+        EventMsg, for a T that data cannot be converted to, or that cannot be found, and for
+        `@on` without an id.
         """
+        if callable(event_id):
+            raise TypeError(
+                f'expected `@on("chat/say")`, with the id of an event, got `@on` alone on '
+                f"{name_of(event_id)}"
+            )
         if handler is None:
             return lambda function: self._on(event_id, function, parallel, thread, sys._getframe(1))
         return self._on(event_id, handler, parallel, thread, sys._getframe(1))
@@ -117,14 +131,14 @@ class Registry(ABC):
 class Router(Registry):
     """Handlers that a channel, or another router, will include.
 
-    `Router(prefix="chat")` puts its ids into a namespace: there `on("say")` handles
+    `Router("chat")` puts its ids into a namespace, the `prefix`: there `on("say")` handles
     `chat/say`, and `on("room/join")` handles `chat.room/join`. Prefixes of routers that
     include each other join in the same way: under "app" it is `app.chat/say`. Ids in
     `chsk/` are the channel's own and stay as they are. `middleware` is around these
     handlers alone, the first outermost.
     """
 
-    def __init__(self, *, prefix: str = "", middleware: Iterable[Middleware] = ()) -> None:
+    def __init__(self, prefix: str = "", *, middleware: Iterable[Middleware] = ()) -> None:
         self.prefix = check_prefix(prefix)
         self._middleware = [check_middleware(one) for one in middleware]
         self._handled: dict[str, Handled] = {}

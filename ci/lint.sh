@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Everything that is judged without running a test: ruff, cython-lint, mypy --strict,
-# and stubtest, which compares each .pyi with the compiled module it describes.
+# stubtest, which compares each .pyi with the compiled module it describes, and mypy and
+# pyright on the code of README, docs/ and examples/.
 # Goes on after a finding, so that one run shows all of them.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -26,6 +27,7 @@ if [ ${#modules[@]} -gt 0 ]; then
         --allowlist ci/stubtest.txt --ignore-unused-allowlist --ignore-disjoint-bases "${modules[@]}"
 fi
 check "mypy" "$bin/mypy" --strict chansock
+check "types of README, docs and examples" "$bin/python" tests/docs_typed.py
 
 [ ${#failed[@]} = 0 ] || die "failed: $(printf '%s, ' "${failed[@]}" | sed 's/, $//')"
 say "lint is clean"

@@ -1075,7 +1075,7 @@ const takeSlot = (name, signal) =>
     });
   });
 
-/** The word that is most like another. */
+/** Return the word that is most like another, or all words if none is like it. */
 const nearest = (word, words) => {
   const distance = (other) => {
     const [a, b] = [word.toLowerCase().slice(0, 40), other.toLowerCase()];
@@ -1089,14 +1089,17 @@ const nearest = (word, words) => {
     }
     return row[b.length];
   };
-  return words.reduce((best, other) => (distance(other) < distance(best) ? other : best));
+  const best = words.reduce((best, other) => (distance(other) < distance(best) ? other : best));
+  return distance(best) <= word.length / 2 ? best : `one of ${words.join(", ")}`;
 };
 
 const checkOptions = (given, known) => {
+  if (!given || typeof given !== "object") {
+    throw new TypeError(`expected an object of options like { timeout: 5 }, got ${given}`);
+  }
   for (const key of Object.keys(given)) {
-    if (key in known) continue;
-    const found = nearest(key, Object.keys(known));
-    throw new TypeError(`option ${key}: expected one of the documented ones, like ${found}`);
+    if (Object.hasOwn(known, key)) continue;
+    throw new TypeError(`option ${key}: expected ${nearest(key, Object.keys(known))}`);
   }
 };
 
@@ -1148,8 +1151,8 @@ const unreadable = ({ opened }, { message }, code) =>
  * A link is one WebSocket, or one Ajax session:
  * `{type, opened, ended, start, isAlive, hasRoom, buffered, send, tick, check, leave, end}`.
  * `start(timeout)` gives a promise of the reason of its end; `end(reason)` ends it; `check()`
- * finds out whether it is alive; `leave()` frees what would keep a page out of the back-forward
- * cache; `send({fragment, until, wantsReply, signal})` sends an encoded event, if `hasRoom()`.
+ * finds out whether it is alive; `leave(isKept)` frees what would keep a page out of the back-forward
+ * cache, and ends a WebSocket if the page is kept there; `send({fragment, until, wantsReply, signal})` sends an encoded event, if `hasRoom()`.
  * It calls its `owner`: `perform(link, job, size)` with a generator for what came in, run in
  * order; from there `opened(link, handshake)`, and `took(link, value, cbId)`, a generator too.
  * Besides `lost(reason)` (a reply may have been), `flush()` (there is room again), `isEvent`,
@@ -1318,7 +1321,7 @@ const makeSocket = (owner, place) => {
       else link.end(makeReason("unexpected"));
     },
 
-    leave: ignore,
+    leave: (isKept) => isKept && link.end(makeReason("unexpected", null, "the page is in the page cache")),
 
     end(reason, code = 1000, text = "CLOSE_NORMAL") {
       if (link.ended) return;
@@ -1597,10 +1600,8 @@ const closedError = (reason) => {
 const isSendable = (id) =>
   typeof id === "string" && NAME.test(id) && /.\//.test(id) && !id.startsWith("chsk/");
 
-const checkId = (id) => {
-  if (!isSendable(id)) {
-    throw new InvalidEvent(`expected an id like "chat/say", not in "chsk/", got ${id}`);
-  }
+const checkId = (id, others = ', not in "chsk/"') => {
+  if (!isSendable(id)) throw new InvalidEvent(`expected an id like "chat/say"${others}, got ${id}`);
 };
 
 const NO_PAGE = "there is no page here that a relative url belongs to";
@@ -1659,6 +1660,7 @@ class Client {
   #socketAt = 0; // when one may be tried
   #isProbing = false;
   #endProbe;
+  #isAway = false; // the page is in the back-forward cache, until it is shown again
   #isProven = false; // a probe got through: the next poll that ends is followed by a move
   #settle;
 
@@ -1763,7 +1765,7 @@ class Client {
   }
 
   #handle(id, handler, once) {
-    if (id !== "*" && !OWN.includes(id)) checkId(id);
+    if (id !== "*" && !OWN.includes(id)) checkId(id, `, "*", or ${OWN.join(", ")}`);
     checkHandler(handler);
     if (!this.#handlers.has(id)) this.#handlers.set(id, new Set());
     const mine = this.#handlers.get(id);
@@ -1917,11 +1919,11 @@ class Client {
     // A server that restarts need not be asked at once.
     this.#failures += !this.#failures && RESTARTING.includes(code) ? 2 : 1;
     const seconds = this.#backoff(this.#failures) + this.#retryAfter;
-    if (!isFinal && !seconds) return;
+    if (!isFinal && !seconds && !this.#isAway) return;
     let timer;
     await new Promise((go) => {
       this.#rouse = go;
-      if (isFinal) return;
+      if (isFinal || this.#isAway) return;
       timer = later(go, seconds);
       this.#change({ retryAt: new Date(Date.now() + seconds * 1000) });
     });
@@ -1969,8 +1971,14 @@ class Client {
     const { document } = globalThis;
     listen(globalThis, "online");
     listen(globalThis, "offline");
-    listen(globalThis, "pagehide", () => this.#link?.leave());
-    listen(globalThis, "pageshow", (event) => event.persisted && wake());
+    listen(globalThis, "pagehide", ({ persisted }) => {
+      this.#isAway = persisted;
+      this.#link?.leave(persisted);
+    });
+    listen(globalThis, "pageshow", ({ persisted }) => {
+      this.#isAway = false;
+      if (persisted) wake();
+    });
     listen(document, "resume");
     listen(document, "visibilitychange", () => isHidden() || wake());
     let last = Date.now();
@@ -2319,7 +2327,10 @@ export const connect = (url, options = {}) => {
     }
     chosen[key] = value;
   }
-  const { packer, backoff, trace, signal } = chosen;
+  const { clientId, packer, backoff, trace, signal } = chosen;
+  if (clientId !== undefined && !/^(?=.*\S).{1,256}$/su.test(clientId)) {
+    throw new TypeError(`option clientId: expected 1 to 256 characters, got ${clientId}`);
+  }
   const lacks = (name) => typeof packer[name] !== "function";
   const lacking = packer && ["fragment", "packet", "unpack", "name"].find(lacks);
   if (lacking) throw new TypeError(`option packer: expected a ${lacking}()`);

@@ -400,7 +400,9 @@ def test_client_scheme_and_proxies_are_those_of_the_scope(run: Run) -> None:
     run(main())
 
 
-def test_upgrade_that_the_server_cannot_make_is_no_poll(run: Run) -> None:
+def test_upgrade_that_the_server_cannot_make_is_no_poll(
+    run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
     async def main() -> None:
         application = app(ChannelSocket())
         async with lifespan(application):
@@ -410,6 +412,8 @@ def test_upgrade_that_the_server_cannot_make_is_no_poll(run: Run) -> None:
             assert found == (501, "expected no WebSocket here")
 
     run(main())
+    assert 'pip install "uvicorn[standard]"' in caplog.text
+    assert "--ws chansock.uvicorn:WebSocketProtocol" in caplog.text
 
 
 def test_hook_that_waits_too_long_is_503(run: Run) -> None:

@@ -23,6 +23,7 @@ from typing import (
     Union,
 )
 
+import annotated_types
 import msgspec
 import pydantic
 import pytest
@@ -138,10 +139,46 @@ class Pydantic:
     n: int
 
 
+class Pairs(pydantic.BaseModel):
+    a: list[tuple[int, str]]
+
+
 @dataclass
 class Mixed:
     struct: Struct
     models: list[Model]
+
+
+Name = Annotated[str, pydantic.Field(max_length=3)]
+Choice = Annotated[Cat | Dog, pydantic.Field(discriminator="kind")]
+
+
+@dataclass
+class Limited:
+    name: Name
+    sizes: list[Annotated[int, msgspec.Meta(gt=0)]]
+
+
+class LimitedDict(TypedDict, total=False):
+    name: Name
+
+
+class Frozen(msgspec.Struct, frozen=True):
+    n: int = 0
+
+
+class FrozenModel(pydantic.BaseModel, frozen=True):
+    n: int = 0
+
+
+FROZEN, FROZEN_MODEL = Frozen(), FrozenModel()
+
+
+@dataclass
+class WithRecord:
+    a: Frozen = FROZEN
+    b: Annotated[FrozenModel, FROZEN] = FROZEN_MODEL
+    c: Annotated[int, FROZEN, FrozenModel] = 0
 
 
 FITS = [
@@ -235,6 +272,21 @@ FITS = [
         Mixed(Struct("a"), [Model(text="b")]),
     ),
     (list[Model] | None, [{"text": "b"}], [Model(text="b")]),
+    (Annotated[str, pydantic.Field(max_length=3), "a name"], "abc", "abc"),
+    (Annotated[int | None, pydantic.Field(gt=0)], None, None),
+    (Annotated[float, annotated_types.Gt(0)], 1, 1.0),
+    (Annotated[str, pydantic.StringConstraints(strip_whitespace=True)], " a ", "a"),
+    (Annotated[Say, pydantic.Field(description="what is said")], {"text": "a"}, Say("a")),
+    (Annotated[Struct, pydantic.AfterValidator(lambda s: s)], {"text": "a"}, Struct("a")),
+    (Annotated[Any, pydantic.BeforeValidator(str)], 5, "5"),
+    (Annotated[str, msgspec.Meta(max_length=3)], Keyword("a"), Keyword("a")),
+    (Annotated[Sequence[Name], msgspec.Meta(max_length=1)], ["a"], ["a"]),
+    (Name | int, 5, 5),
+    (Choice | list[int] | None, {"kind": "dog", "age": 3}, Dog(kind="dog", age=3)),
+    (Choice | list[int] | None, [1], [1]),
+    (Limited, {"name": "abc", "sizes": [1]}, Limited("abc", [1])),
+    (LimitedDict, {}, {}),
+    (WithRecord, {}, WithRecord()),
 ]
 
 
@@ -288,7 +340,7 @@ BAD = [
     (Level, True, "expected 1, got True"),
     (Rights, "x", "expected one of 1, 2, got 'x'"),
     (Literal[1, "a"], True, "expected one of 1, 'a', got True"),
-    (Say, 5, "expected Say, a map, got 5"),
+    (Say, 5, "expected a map, got 5"),
     (Say, {}, "expected a value, got none at ['text']"),
     (Say, {"text": 5}, "expected str, got 5 at ['text']"),
     (Say | None, {"text": 5}, "expected str, got 5 at ['text']"),
@@ -298,7 +350,7 @@ BAD = [
         {"said": {"text": "a"}, "more": [{"text": 1}]},
         "expected str, got 1 at ['more'][0]['text']",
     ),
-    (Checked, {"n": -1}, "expected Checked: expected n of at least 0"),
+    (Checked, {"n": -1}, "expected n of at least 0"),
     (Options, {"size": 1}, "expected a value, got none at ['name']"),
     (Loose, {}, "expected a value, got none at ['name']"),
     (Extended, {"name": 5}, "expected str, got 5 at ['name']"),
@@ -314,6 +366,46 @@ BAD = [
         "input should be a valid string (and 1 more) at ['text']",
     ),
     (Mixed, {"struct": {"text": "a"}, "models": [{}]}, "field required at ['models'][0]['text']"),
+    (Model, 5, "input should be a valid dictionary"),
+    (Model | Dog, 5, "input should be a valid dictionary (and 1 more)"),
+    (Model | Dog, {"text": 5}, "input should be a valid string (and 2 more) at ['text']"),
+    (Cat | Dog, {"kind": "dog"}, "input should be 'cat' (and 1 more) at ['kind']"),
+    (list[Dog | Pydantic], [{"n": "x"}], "field required (and 2 more) at [0]['kind']"),
+    (Choice, {"kind": "dog"}, "field required at ['age']"),
+    (Pairs, {"a": [[1]]}, "field required at ['a'][0][1]"),
+    (Say | Color | None, 5, "expected a map or one of 'red', 'blue' or nil, got 5"),
+    (Name, "abcd", "string should have at most 3 characters"),
+    (Name, 5, "expected str, got 5"),
+    (
+        Name,
+        "\ud800",
+        "input should be a valid string, unable to parse raw data as a unicode string",
+    ),
+    (Name | int, "abcd", "expected str (constrained) or int, got 'abcd'"),
+    (NewType("Nick", Name) | None, "abcd", "string should have at most 3 characters"),
+    (list[Annotated[int, pydantic.Field(gt=0)]], [1, -1], "input should be greater than 0 at [1]"),
+    (dict[Name, int], {"abcd": 1}, "string should have at most 3 characters at ['abcd']"),
+    (Annotated[int | None, pydantic.Field(gt=0)], 0, "input should be greater than 0"),
+    (
+        Annotated[list[Name], annotated_types.MaxLen(1)] | Name,
+        ["a", "b"],
+        "list should have at most 1 item after validation, not 2",
+    ),
+    (
+        Annotated[Sequence[int], msgspec.Meta(max_length=1)],
+        [1, 2],
+        "expected `array` of length <= 1",
+    ),
+    (
+        Annotated[int, msgspec.Meta(lt=9), pydantic.Field(gt=0)],
+        9,
+        "expected `int` <= 8",
+    ),
+    (Choice | list[int] | None, {"kind": "dog"}, "field required at ['age']"),
+    (Choice | list[int], 5, "expected a map (constrained) or list, got 5"),
+    (Limited, {"name": "abcd"}, "string should have at most 3 characters at ['name']"),
+    (Limited, {"name": "a", "sizes": [0]}, "expected `int` >= 1 at ['sizes'][0]"),
+    (LimitedDict, {"name": "abcd"}, "string should have at most 3 characters at ['name']"),
 ]
 
 
@@ -326,6 +418,11 @@ def test_what_does_not_fit_is_named_with_its_place(kind, value, expected):
 
 class Pair(NamedTuple):
     a: int
+
+
+@dataclass
+class WithDefault:
+    a: str = pydantic.Field(max_length=3)
 
 
 @dataclass
@@ -344,6 +441,12 @@ class Page(Generic[T]):
         (complex, "complex"),
         (Pair, "Pair"),
         (WithInit, "no InitVar"),
+        (WithDefault, "Annotated[str, Field(...)], not `= Field(...)`"),
+        (Annotated[str, pydantic.Field(alias="b")], "an alias only in a pydantic model"),
+        (Annotated[Say, msgspec.Meta(max_length=3)], "constraints that fit the type: Can only set"),
+        (Annotated[int | None, msgspec.Meta(gt=0)], "constraints that fit the type: Can only set"),
+        (Annotated[str, pydantic.Field(discriminator="kind")], "constraints that fit the type"),
+        (Annotated[Say | Tree, pydantic.Field(discriminator="kind")], "at most one that is a map"),
         (Page[int], "Page"),
         (dt.date, "date"),
         (list[complex], "complex"),
@@ -363,6 +466,19 @@ def test_a_type_that_data_cannot_be_is_refused_at_registration(kind, got):
     ) as caught:
         converter(kind)
     assert got in str(caught.value)
+
+
+def test_constraints_without_what_would_check_them_are_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydantic", None)
+    with pytest.raises(TypeError, match="constraints that fit the type: import of pydantic"):
+        converter(Annotated[str, annotated_types.MaxLen(3)])
+
+
+def test_a_validator_is_called_once_for_each_value():
+    more = Annotated[int, pydantic.AfterValidator(lambda n: n + 1)]
+    convert = converter(Annotated[list[more], annotated_types.MaxLen(2)] | more)
+    assert convert([1, 1]) == [2, 2]
+    assert convert(1) == 2
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="the statement came with Python 3.12")
@@ -449,6 +565,7 @@ MODULUS = 2**61 - 1  # numbers that differ by a multiple of it have one hash
         (set[uuid.UUID], lambda n: {str(uuid.UUID(int=MODULUS * i)) for i in range(n)}),
         (set, lambda n: [MODULUS * i for i in range(n)]),
         (dict[Decimal, Any], lambda n: {str(MODULUS * i): i for i in range(n)}),
+        (Annotated[set[int], annotated_types.MinLen(1)], lambda n: [MODULUS * i for i in range(n)]),
         (dict[uuid.UUID, int], lambda n: {str(uuid.UUID(int=MODULUS * i)): i for i in range(n)}),
     ],
 )
@@ -582,7 +699,15 @@ def test_many_faults_of_a_model_cost_no_object_for_each() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [int | str, float | bool | None | str, Decimal | uuid.UUID | str, Literal[1] | str]
+    "kind",
+    [
+        int | str,
+        float | bool | None | str,
+        Decimal | uuid.UUID | str,
+        Literal[1] | str,
+        Annotated[str, annotated_types.MaxLen(0)] | str,
+        Annotated[str, msgspec.Meta(max_length=0)] | str,
+    ],
 )
 def test_a_union_makes_no_error_for_what_one_of_it_takes(kind):
     calls = []
@@ -599,7 +724,7 @@ def test_a_union_makes_no_error_for_what_one_of_it_takes(kind):
         sys.setprofile(None)
     assert found == ["n"] * 100
     assert "shown" not in calls
-    assert len(calls) < 600
+    assert len(calls) < 700
 
 
 @pytest.mark.parametrize("text", ["1", "-1.5e3", " 1_0 ", "+Infinity", "-nan", "sNaN12", "\u0661"])

@@ -7,7 +7,7 @@ import gc
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import dataclass
-from time import thread_time
+from time import monotonic, thread_time
 from typing import Any
 
 import django
@@ -43,6 +43,7 @@ from django.test.utils import CaptureQueriesContext, override_settings
 
 import chansock
 import chansock.django
+from chansock._core.log_limit import LogLimit, call_later
 from chansock.django import logins
 from chansock.testing import World
 
@@ -358,7 +359,12 @@ def test_a_project_without_users_saves_what_it_has(world: World) -> None:
 # -- the factory
 
 
-def test_a_reject_hook_is_asked_after_the_host_was_checked(caplog: Any) -> None:
+def test_a_reject_hook_is_asked_after_the_host_was_checked(
+    caplog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = LogLimit(monotonic, call_later)  # the tests before have used up the other
+    monkeypatch.setattr("chansock.django.checks._log_limit", fresh)
+
     def reject(request: chansock.Request) -> chansock.Response | None:
         return chansock.Response(503) if "closed" in request.params else None
 

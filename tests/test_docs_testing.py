@@ -76,26 +76,3 @@ def matches(shown: str, printed: str) -> bool:
 
 def timeless(text: str) -> str:
     return re.sub(r"\d+\.\d+s", "0s", text)
-
-
-def test_what_the_page_shows_of_types_is_strict(tmp_path: Path) -> None:
-    pytest.importorskip("mypy")
-    (typed,) = [text for _, text in BLOCKS if text.startswith("# test_typed.py")]
-    (tmp_path / "test_typed.py").write_text(typed, encoding="utf-8")
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "mypy",
-            "--strict",
-            "--no-incremental",
-            "--follow-imports=silent",
-            "test_typed.py",
-        ],
-        cwd=tmp_path,
-        env=os.environ | {"MYPYPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stdout

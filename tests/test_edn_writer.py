@@ -9,7 +9,7 @@ import re
 import sys
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -218,9 +218,19 @@ def test_paths_lead_to_the_value() -> None:
     assert refusal({"a": {(1, Symbol("nil")): 1}}).path.startswith('["a"][a tuple of 2][1]')
     error = refusal([{"k": 1j}])
     assert str(error) == (
-        'expected a value that edn has a form for (or default=), got 1j at [0]["k"]'
+        "expected a value that edn has a form for (or default=, as in packers.EDN(default=...)), "
+        'got 1j at [0]["k"]'
     )
     assert error.args == (error.message, error.path)
+
+
+@pytest.mark.parametrize("value", [date(2024, 5, 6), time(7), timedelta(1)])
+def test_dates_and_times_name_what_writes_them(value: object) -> None:
+    with pytest.raises(
+        EncodeError, match=r"as in packers\.EDN\(default=edn\.iso\)\), got datetime"
+    ):
+        edn.dumps({"due": value})
+    assert edn.dumps(value, default=edn.iso)
 
 
 def test_long_and_deep_values_are_cut_in_messages() -> None:

@@ -16,6 +16,7 @@ from dist_content import ROOT
 
 EXAMPLES = ROOT / "examples"
 FRAMEWORKS = ("aiohttp", "alone", "fastapi", "litestar", "starlette")
+PLUGINS = ("-p", "pytest_chansock", "-p", "no:asyncio")  # pytest-asyncio warns unless set up
 
 
 @pytest.mark.slow
@@ -27,7 +28,7 @@ def test_a_folder_is_whole_and_its_own_test_passes_on_both_transports(
     folder = shutil.copytree(EXAMPLES / framework, tmp_path / "mine", ignore=unwanted)
     done = subprocess.run(
         # An installed chansock has its plugin loaded; this one was built in place.
-        [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "pytest_chansock"],
+        [sys.executable, "-m", "pytest", "-q", "-W", "error", *PLUGINS],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,

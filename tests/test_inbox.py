@@ -179,7 +179,7 @@ def test_what_is_behind_a_handler_keeps_its_order_and_its_faults() -> None:
         client.feed('[[:t/say "' + pad)  # no packet
         client.send("t/say", [2])
         client.feed(f'["{pad}" nil]')  # no event
-        client.send("chsk/forged", pad)
+        client.feed(f'[[:chsk/forged "{pad}"] nil]')
         client.send("t/say", [3, pad])
         world.turn()
         assert order == []

@@ -244,6 +244,8 @@ def run_with_fixtures(tree: Path) -> None:
                 "-q",
                 "-W",
                 "error",
+                "-p",
+                "no:asyncio",
                 "-c",
                 os.devnull,
                 *options,

@@ -33,7 +33,16 @@ def test_the_request_line_is_read() -> None:
     assert request.path == "/chsk/café"
     assert request.query == "client-id=alice%2F1&handshake%3F=1&x=a+b&x=2&empty"
     assert request.target == "/chsk/caf%C3%A9?" + request.query
-    assert (request.client, request.scheme, request.scope) == (("127.0.0.1", 5000), "https", None)
+    assert (request.client, request.scheme) == (("127.0.0.1", 5000), "https")
+
+
+def test_a_request_that_came_another_way_than_asgi_has_no_scope() -> None:
+    request = Request(HEAD)
+    with pytest.raises(AttributeError, match="expected a request that came through ASGI"):
+        request.scope
+    assert getattr(request, "scope", None) is None
+    request.scope = {"session": {}}
+    assert request.scope["session"] == {}
 
 
 def test_absolute_form_has_the_path_behind_the_authority() -> None:

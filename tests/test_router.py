@@ -37,6 +37,10 @@ def test_a_handler_of_a_router_answers_under_its_prefix(transport):
     assert say.__name__ == "say"  # the decorator gives it back as it was
 
 
+def test_a_prefix_may_be_positional():
+    assert Router("board").prefix == Router(prefix="board").prefix == "board"
+
+
 @pytest.mark.parametrize(
     ("outer", "inner", "event_id", "expected"),
     [

@@ -177,7 +177,8 @@ def test_what_asgi_middleware_knows_is_given_as_the_scope(transport: Any) -> Non
         assert seen == [("alice", {"name": "alice"})]
         with pytest.raises(HandshakeRefused, match="500") as caught:
             world.connect()
-        assert isinstance(caught.value.__cause__, TypeError)
+        assert isinstance(caught.value.__cause__, AttributeError)
+        assert "scope={...}" in str(caught.value.__cause__)
 
 
 def test_who_the_test_says_is_known_in_the_world_alone(transport: Any) -> None:
@@ -345,6 +346,10 @@ def test_wrong_arguments_are_refused(world: World) -> None:
     alice = world.connect("alice")
     with pytest.raises(InvalidEvent):
         alice.send("say")
+    for client in (alice, world.connect("bob", transport="ajax")):
+        for call in (client.send, client.ask):
+            with pytest.raises(InvalidEvent, match="outside the namespace chsk, got 'chsk/x'"):
+                call("chsk/x")
     with pytest.raises(InvalidEvent):
         alice.expect("said")
     with pytest.raises(InvalidEvent):

@@ -10,15 +10,16 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Optional, Protocol, TypedDict, TypeVar
 
 import msgspec
 import pydantic
 import pytest
+import typing_extensions
 from dist_content import ROOT
 
 import chansock
-from chansock import BadData, ChannelSocket, EventMsg, Router, packers
+from chansock import BadData, ChannelSocket, EventMsg, Keyword, Router, packers
 from chansock._core import wire
 from chansock.testing import World, user_id
 
@@ -392,6 +393,69 @@ def test_an_annotation_that_an_event_msg_fits_is_taken(chsk, asked):
     assert chsk.on("t/e", say) is say
 
 
+MaybeSay = typing_extensions.TypeAliasType("MaybeSay", EventMsg[Say] | None)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        EventMsg[Say] | None,
+        Optional[EventMsg[Say]],  # noqa: UP045
+        "EventMsg[Say] | None",
+        Annotated[EventMsg[Say], "the event"],
+        MaybeSay,
+        EventMsg[Annotated[Say, "its data", []]],
+    ],
+    ids=str,
+)
+def test_the_type_is_found_in_a_union_and_under_other_names(chsk, world, asked):
+    def say(msg) -> str:
+        return msg.data.text
+
+    say.__annotations__["msg"] = asked
+    chsk.on("t/e", say)
+    assert ask(world, {"text": "hi"}) == "hi"
+    assert ask(world, {"text": 5}) == ["chsk/error", WHY]
+
+
+def test_two_types_of_data_are_their_union(chsk, world):
+    @chsk.on("t/e")
+    def say(msg: EventMsg[int] | EventMsg[Say]) -> str:
+        return type(msg.data).__name__
+
+    assert ask(world, 5) == "int"
+    assert ask(world, {"text": "hi"}) == "Say"
+    assert ask(world, "5") == ["chsk/error", "expected int or a map, got '5'"]
+
+
+def test_constraints_of_an_annotation_are_checked(chsk, world):
+    @chsk.on("t/e")
+    def say(msg: EventMsg[Annotated[str, pydantic.Field(max_length=3)]]) -> str:
+        return msg.data
+
+    assert ask(world, "abc") == "abc"
+    assert ask(world, "abcd") == ["chsk/error", "string should have at most 3 characters"]
+
+
+def test_constraints_that_cannot_be_checked_are_told_at_registration(chsk):
+    def say(msg: EventMsg[Annotated[Keyword, msgspec.Meta(max_length=3)]]) -> None: ...
+
+    with pytest.raises(
+        TypeError, match=r"<locals>.say: .* constraints that fit the type: Can only set"
+    ):
+        chsk.on("t/e", say)
+
+
+def test_on_without_an_id_is_refused_with_the_right_form(chsk):
+    for where in (chsk, Router("board")):
+        with pytest.raises(
+            TypeError, match=r'expected `@on\("chat/say"\)`.* got `@on` .*<locals>.say'
+        ):
+
+            @where.on
+            def say(msg) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("handler", "shown"),
     [
@@ -427,7 +491,7 @@ CHECKED = """
 from dataclasses import dataclass
 from typing import Any
 
-from chansock import CallNext, ChannelSocket, EventMsg, Router
+from chansock import ANONYMOUS, CallNext, ChannelSocket, EventMsg, Router
 
 @dataclass
 class Say:
@@ -458,6 +522,10 @@ def plain(msg: EventMsg, call_next: CallNext) -> Any:
     return call_next(msg)
 
 chsk.include(router, prefix="app")
+
+for uid in chsk.connected.any:
+    if uid is not ANONYMOUS:
+        chsk.disconnect(uid)
 
 @router.on("bad")
 def bad(msg: str) -> None: ...

@@ -13,7 +13,6 @@ inner = chansock.asgi.app(chsk)
 
 
 def seen(request: Request) -> Any:
-    assert request.scope is not None
     return request.scope["session"]
 
 

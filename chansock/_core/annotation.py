@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from functools import partial
 from inspect import Parameter, ismethod, signature
-from types import FrameType, SimpleNamespace, UnionType
+from types import FrameType, SimpleNamespace
 from typing import Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from chansock._core.conversion import Converter, converter
+from chansock._core.conversion import Converter, converter, members
 from chansock._fast.dispatch import EventMsg
 
 __all__ = ["check_parameters", "converter_for", "name_of"]
@@ -39,9 +39,11 @@ def check_parameters(handler: Any) -> None:
 def converter_for(handler: Any, frame: FrameType) -> Converter | None:
     """Make what converts the data of a handler's events; None if it takes any.
 
-    `frame` is where it was registered: a class in a function is found there. Raises
-    TypeError for a type that data cannot be converted to, or that cannot be found, and for an
-    annotation that is no EventMsg.
+    `EventMsg[T] | None` asks for a T, as `EventMsg[T]` does. `frame` is where it was
+    registered: a class in a function is found there.
+
+    Raises TypeError for a type that data cannot be converted to, or that cannot be found, and
+    for an annotation that is no EventMsg.
     """
     annotation = first_annotation(handler)
     if annotation is Any or (isinstance(annotation, str) and UNTYPED.fullmatch(annotation)):
@@ -50,11 +52,14 @@ def converter_for(handler: Any, frame: FrameType) -> Converter | None:
     known: dict[str, Any] = getattr(function, "__globals__", {})
     names = dict(frame.f_locals) if frame.f_globals is known else {}
     try:
-        hints = get_type_hints(SimpleNamespace(__annotations__={"msg": annotation}), known, names)
-        hint = hints["msg"]
-        if get_origin(hint) is EventMsg:
-            return converter(get_args(hint)[0], names)
-        if not may_be_message(hint):
+        annotated = SimpleNamespace(__annotations__={"msg": annotation})
+        hint = get_type_hints(annotated, known, names, include_extras=True)["msg"]
+        kinds = list(members(hint))
+        asked = [get_args(kind)[0] for kind in kinds if get_origin(kind) is EventMsg]
+        if asked:
+            union = Union[tuple(asked)] if len(asked) > 1 else asked[0]  # noqa: UP007 - of a tuple
+            return converter(union, names)
+        if not any(map(may_be_message, kinds)):
             shown = getattr(hint, "__name__", None) or str(hint)
             raise TypeError(
                 f"expected `msg: EventMsg[{shown}]`, whose data is `msg.data`, got `msg: {shown}`"
@@ -70,9 +75,7 @@ def converter_for(handler: Any, frame: FrameType) -> Converter | None:
 
 
 def may_be_message(hint: Any) -> bool:
-    """Return whether an annotation, other than EventMsg[T], may mean an EventMsg."""
-    if get_origin(hint) in (Union, UnionType):
-        return any(get_origin(one) is EventMsg or may_be_message(one) for one in get_args(hint))
+    """Return whether an annotation that is no union, nor an EventMsg[T], may mean an EventMsg."""
     if isinstance(hint, TypeVar) or hint is Any:
         return True
     kind = get_origin(hint) or hint

@@ -2,8 +2,8 @@
 
 `converter(kind)` is asked once, when a handler is registered; what it gives runs once for
 each event. Dataclasses and what the typing module spells are converted by `converters`,
-Structs by msgspec, models by pydantic: neither is imported before one of their classes is
-seen. No event, handler or channel is known here.
+Structs by msgspec, models by pydantic, which also check their constraints in an Annotated:
+neither is imported before something of theirs is seen. No event, handler or channel is known here.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections import abc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum
@@ -43,15 +43,16 @@ from chansock._core.converters import (
     mapping,
     member,
     nothing,
+    one_of,
     optional,
     parsed,
     record,
     row,
 )
-from chansock._core.frameworks import model, struct
+from chansock._core.frameworks import constrained, framework_of, is_field, model, struct
 from chansock.values import Char, Keyword, Symbol, Tagged
 
-__all__ = ["Converter", "converter"]
+__all__ = ["Converter", "converter", "members"]
 
 # Taken if they are of the class; the second names what else of those that JSON lacks.
 INSTANCES: Final = (bytes, Char, Fraction, Keyword, Symbol, Tagged)
@@ -64,6 +65,15 @@ PARSED: Final[dict[type, tuple[Callable[[str], object], Callable[[str], object]]
 LISTS: Final = (list, abc.Sequence, abc.Iterable, abc.Collection)
 SETS: Final = (set, frozenset, abc.Set)
 MAPS: Final = (dict, abc.Mapping)
+# What values of each become.
+MADE: Final[dict[object, type]] = {
+    **dict.fromkeys(LISTS, list),
+    **dict.fromkeys(SETS, frozenset),
+    **dict.fromkeys(MAPS, dict),
+    set: set,
+    tuple: tuple,
+}
+MARKS: Final = {"msgspec": "__struct_fields__", "pydantic": "__pydantic_validator__"}
 
 
 def converter(kind: object, names: Mapping[str, Any] | None = None) -> Converter | None:
@@ -89,10 +99,13 @@ class _Maker:
             return anything
         if kind in (None, NoneType):
             return nothing
-        for framework, mark in ((struct, "__struct_fields__"), (model, "__pydantic_validator__")):
-            classes = marked(kind, mark)
+        for make, framework in ((struct, "msgspec"), (model, "pydantic")):
+            classes = classes_of(kind, framework)
             if classes:
-                return framework(kind, classes)
+                return make(kind, classes)
+        constraints = constraints_of(kind)
+        if constraints:
+            return self._constrained(kind, constraints)
         if origin in (Annotated, Required, NotRequired):
             return self.make(args[0])
         if origin in (Union, UnionType):
@@ -117,6 +130,15 @@ class _Maker:
             return slot[0]
         # Inside of itself: it is made by the time that it is called.
         return lambda value: slot[0](value)  # noqa: PLW0108
+
+    def _constrained(self, kind: Any, constraints: tuple[object, ...]) -> Converter:
+        if any(getattr(one, "validation_alias", None) is not None for one in constraints):
+            raise refused(kind, "an alias only in a pydantic model")
+        convert = self.make(kind.__origin__)
+        try:
+            return constrained(bare(kind.__origin__), constraints, convert)
+        except Exception as error:  # of a framework that is missing, or cannot check it
+            raise refused(kind, f"constraints that fit the type: {error}") from error
 
     def _of_class(self, kind: Any, base: Any, args: tuple[Any, ...]) -> Converter:
         if base in LISTS:
@@ -160,7 +182,7 @@ class _Maker:
                 shaped |= dict.fromkeys(shapes, one)
         if len(made) < len(kinds):
             made.append(nothing)
-        return either(" or ".join(map(name, kinds)), made, shaped)
+        return either(named(kinds), made, shaped)
 
     def _record(self, kind: Any) -> Converter:
         try:
@@ -170,10 +192,12 @@ class _Maker:
         if not dataclasses.is_dataclass(kind):
             left_out = {key for key, hint in hints.items() if get_origin(hint) is NotRequired}
             fields = {key: self.make(hint) for key, hint in hints.items()}
-            return record(name(kind), dict, fields, kind.__required_keys__ - left_out)
+            return record(dict, fields, kind.__required_keys__ - left_out)
         if any(isinstance(hint, dataclasses.InitVar) for hint in hints.values()):
             raise refused(kind, "no InitVar")
         taken = [field for field in dataclasses.fields(kind) if field.init]
+        if any(is_field(field.default) for field in taken):
+            raise refused(kind, "Annotated[str, Field(...)], not `= Field(...)`")
         missing = dataclasses.MISSING
         required = frozenset(
             field.name
@@ -181,13 +205,15 @@ class _Maker:
             if field.default is missing and field.default_factory is missing
         )
         fields = {field.name: self.make(hints[field.name]) for field in taken}
-        return record(name(kind), kind, fields, required)
+        return record(kind, fields, required)
 
 
 def members(kind: Any) -> Iterator[Any]:
     """Give what a union consists of, with the members of those in it, by whatever name."""
     origin, args = get_origin(kind), get_args(kind)
-    if origin in (Annotated, Required, NotRequired):
+    if constraints_of(kind):
+        yield kind
+    elif origin in (Annotated, Required, NotRequired):
         yield from members(args[0])
     elif origin in (Union, UnionType):
         for arg in args:
@@ -200,16 +226,40 @@ def members(kind: Any) -> Iterator[Any]:
         yield kind
 
 
-def marked(kind: Any, mark: str) -> tuple[type, ...]:
-    """Give the classes of a type, or of a union, if all bear a mark."""
+def classes_of(kind: Any, framework: str) -> tuple[type, ...]:
+    """Give the classes of a type, or of a union, if all are a framework's, as all constraints."""
     origin, args = get_origin(kind), get_args(kind)
     if origin is Annotated:
-        return marked(args[0], mark)
+        is_its_own = all(framework_of(one) == framework for one in constraints_of(kind))
+        return classes_of(args[0], framework) if is_its_own else ()
     if origin in (Union, UnionType):
-        parts = [marked(arg, mark) for arg in args if arg is not NoneType]
+        parts = [classes_of(arg, framework) for arg in args if arg is not NoneType]
         return tuple(one for part in parts for one in part) if all(parts) else ()
     base = origin or kind
-    return (base,) if isinstance(base, type) and hasattr(base, mark) else ()
+    return (base,) if isinstance(base, type) and hasattr(base, MARKS[framework]) else ()
+
+
+def constraints_of(kind: Any) -> tuple[object, ...]:
+    """Give what pydantic or msgspec would check, of the metadata of an Annotated."""
+    is_annotated = get_origin(kind) is Annotated
+    return tuple(filter(framework_of, kind.__metadata__)) if is_annotated else ()
+
+
+def bare(kind: Any) -> Any:
+    """Give a type that values of this type, once converted, are of, and that a framework knows.
+
+    What the types within it ask for is left out: it was checked as they were converted.
+    """
+    found = list(members(kind))
+    if len(found) > 1:
+        return Union[tuple(map(bare, found))]  # noqa: UP007 - of a tuple
+    (only,) = found
+    if constraints_of(only):
+        return bare(only.__origin__)
+    base = get_origin(only) or only
+    if base in MADE:
+        return MADE[base]
+    return only if only in (NoneType, bytes, *SCALARS, *PARSED) else Any
 
 
 def is_record(kind: Any) -> bool:
@@ -220,18 +270,32 @@ def is_record(kind: Any) -> bool:
 
 def is_map(kind: Any) -> bool:
     """Tell whether it is made of a map."""
+    if constraints_of(kind):
+        return any(map(is_map, members(kind.__origin__)))
     base = get_origin(kind) or kind
-    marks = ("__struct_fields__", "__pydantic_validator__")
-    return is_record(base) or base in MAPS or any(hasattr(base, mark) for mark in marks)
+    return is_record(base) or base in MAPS or any(hasattr(base, mark) for mark in MARKS.values())
 
 
 def is_list(kind: Any) -> bool:
     """Tell whether it is made of a list or a set."""
+    if constraints_of(kind):
+        return any(map(is_list, members(kind.__origin__)))
     return (get_origin(kind) or kind) in (*LISTS, *SETS, tuple)
 
 
+def named(kinds: Iterable[Any]) -> str:
+    """Name the types of a union for a message to a peer."""
+    return " or ".join(dict.fromkeys(map(name, kinds)))
+
+
 def name(kind: Any) -> str:
-    """Name a type for a message."""
+    """Name a type for a message to a peer, without a class of the application's."""
+    if constraints_of(kind):
+        return f"{named(members(kind.__origin__))} (constrained)"
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return one_of(one.value for one in kind)
+    if is_map(kind):
+        return "a map"
     return "nil" if kind is NoneType else getattr(kind, "__name__", None) or str(kind)
 
 

@@ -19,9 +19,12 @@ from chansock.errors import BadData
 from chansock.values import Tagged
 
 __all__ = [
+    "ATTEMPTS",
+    "MISFIT",
     "SCALARS",
     "Converter",
     "anything",
+    "attempt_of",
     "either",
     "instance",
     "literal",
@@ -29,6 +32,7 @@ __all__ = [
     "mapping",
     "member",
     "nothing",
+    "one_of",
     "optional",
     "parsed",
     "record",
@@ -354,9 +358,7 @@ def mapping(key: Converter, item: Converter) -> Converter:
     return convert
 
 
-def record(
-    kind: str, make: Any, fields: dict[str, Converter], required: frozenset[str]
-) -> Converter:
+def record(make: Any, fields: dict[str, Converter], required: frozenset[str]) -> Converter:
     """Take a map with the fields of a dataclass or a TypedDict; other keys are left out."""
     pairs = list(fields.items())
 
@@ -364,7 +366,7 @@ def record(
         if not isinstance(value, dict):
             if make is not dict and type(value) is make:
                 return value
-            raise BadData(f"expected {kind}, a map, got {shown(value)}")
+            raise BadData(f"expected a map, got {shown(value)}")
         found = {}
         key = ""
         try:
@@ -378,7 +380,7 @@ def record(
         try:
             return make(**found)
         except ValueError as error:  # of its __post_init__
-            raise BadData(f"expected {kind}: {error}") from error
+            raise BadData(str(error)) from error
 
     return convert
 

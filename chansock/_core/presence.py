@@ -9,18 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 
-from chansock.target import ANONYMOUS, UserId
+from chansock.target import ANONYMOUS, UserId, _Anonymous
 
 __all__ = ["Presence", "Users"]
 
 
-class Users(Set[object]):
+class Users(Set[UserId | _Anonymous]):
     """User ids that are connected: `in` and `len` read the live set, iterating walks a copy."""
 
     __slots__ = ("_counts",)
 
     def __init__(self) -> None:
-        self._counts: dict[object, int] = {}
+        self._counts: dict[UserId | _Anonymous, int] = {}
 
     def __contains__(self, uid: object) -> bool:
         return uid in self._counts
@@ -28,7 +28,7 @@ class Users(Set[object]):
     def __len__(self) -> int:
         return len(self._counts)
 
-    def __iter__(self) -> Iterator[object]:
+    def __iter__(self) -> Iterator[UserId | _Anonymous]:
         return iter(list(self._counts))
 
     def __repr__(self) -> str:
@@ -39,7 +39,7 @@ class Users(Set[object]):
         # `connected.ws & friends` gives a plain set: nobody else keeps it up to date.
         return set(it)  # type: ignore[call-overload, no-any-return]
 
-    def _remove(self, uid: object) -> bool:
+    def _remove(self, uid: UserId | _Anonymous) -> bool:
         count = self._counts[uid] - 1
         if count:
             self._counts[uid] = count

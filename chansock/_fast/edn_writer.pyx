@@ -5,7 +5,7 @@
 # The common values are leaves: exact types that are written without a call into Python, so
 # they are neither held nor watched. Everything else goes through _entry and _member.
 
-from datetime import datetime
+from datetime import date, datetime, time, timedelta
 from uuid import UUID
 
 cimport cython
@@ -459,7 +459,7 @@ cdef class Writer:
         if shape.kind == edn_records.UNKNOWN:
             return self._convert(
                 w, at, value, place,
-                "a value that edn has a form for (or default=)" if self.default is None
+                f"a value that edn has a form for ({hint_of(value)})" if self.default is None
                 else "a value that edn has a form for")
         w.converted += 1
         return self._based(w, at, value, shape, place)
@@ -533,6 +533,13 @@ cdef class Writer:
 # -- the door --
 
 cdef Writer PLAIN = Writer()
+
+
+cdef str hint_of(value):
+    # How a value without a form may be written after all; `packers.EDN` is for a channel.
+    if isinstance(value, (date, time, timedelta)):
+        return "or default=edn.iso, as in packers.EDN(default=edn.iso)"
+    return "or default=, as in packers.EDN(default=...)"
 
 
 @cython.embedsignature(True)

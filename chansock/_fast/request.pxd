@@ -28,7 +28,7 @@ cdef class Request:
     cdef object transport               # asyncio's, which knows the client; None: it was asked
     cdef object known_client
     cdef public str scheme
-    cdef public object scope
+    cdef object asgi_scope             # None: it came another way
     cdef str given_host                 # a trusted proxy's word; None: none
 
     cdef dict own                       # the application's; None: not asked for

@@ -1,4 +1,4 @@
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, Self, TypeVar, final, overload
 
 from typing_extensions import disjoint_base
@@ -36,13 +36,12 @@ class Params(View):
 class Request:
     client: tuple[str, int] | None
     scheme: str
-    scope: Mapping[str, Any] | None
     def __init__(
         self,
         head: bytes,
         client: tuple[str, int] | None = None,
         scheme: str = "http",
-        scope: Mapping[str, Any] | None = None,
+        scope: MutableMapping[str, Any] | None = None,
     ) -> None: ...
     @classmethod
     def from_fields(
@@ -53,7 +52,7 @@ class Request:
         *,
         client: tuple[str, int] | None = None,
         scheme: str = "http",
-        scope: Mapping[str, Any] | None = None,
+        scope: MutableMapping[str, Any] | None = None,
     ) -> Self: ...
     def set_form(self, body: bytes) -> None: ...
     def set_host(self, host: str) -> None: ...
@@ -75,6 +74,10 @@ class Request:
     def cookies(self) -> dict[str, str]: ...
     @property
     def params(self) -> Params: ...
+    @property
+    def scope(self) -> MutableMapping[str, Any]: ...
+    @scope.setter
+    def scope(self, scope: MutableMapping[str, Any] | None) -> None: ...
     @property
     def state(self) -> dict[Any, Any]: ...
 

@@ -171,10 +171,9 @@ cdef object client_of(object transport):
 cdef class Request:
     """One HTTP request, as hooks and handlers see it.
 
-    `client` is (host, port) or None (a Unix socket), `scheme` "http" or "https",
-    `scope` the ASGI scope where there is one. `state` is a dict for the application's
-    own use. The properties search the head at each access: keep the result if you need it
-    often.
+    `client` is (host, port) or None (a Unix socket), `scheme` "http" or "https". `state` is a
+    dict for the application's own use. The properties search the head at each access: keep the
+    result if you need it often.
     """
 
     def __cinit__(self, *args, **kwargs):
@@ -186,7 +185,7 @@ cdef class Request:
         self.head = head
         self.known_client = client
         self.scheme = scheme
-        self.scope = scope
+        self.asgi_scope = scope
 
     @classmethod
     def from_fields(
@@ -284,6 +283,20 @@ cdef class Request:
     def params(self):
         """The parameters of the query, then those of a form."""
         return Params(self.query_bytes(), self.form)
+
+    @property
+    def scope(self):
+        """The ASGI scope. Raises AttributeError if the request did not come through ASGI."""
+        if self.asgi_scope is None:
+            raise AttributeError(
+                "expected a request that came through ASGI, got one without a scope "
+                "(in a test, give it to connect: scope={...})"
+            )
+        return self.asgi_scope
+
+    @scope.setter
+    def scope(self, scope):
+        self.asgi_scope = scope
 
     @property
     def state(self):

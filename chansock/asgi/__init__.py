@@ -17,7 +17,7 @@ refused only by `allowed_hosts`.
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chansock._core import browser, http1, subprotocol
 from chansock._core.endpoint import Endpoint
@@ -41,9 +41,16 @@ from chansock.asgi.socket import Socket
 from chansock.channel import ChannelSocket
 from chansock.request import Request, Response
 
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+
 __all__ = ["Middleware", "app", "routes"]
 
 _NOT_FOUND = Response(404, "not found")
+_NO_WEBSOCKETS = (
+    "expected a server with WebSockets, got an HTTP request for one (for uvicorn: "
+    'pip install "uvicorn[standard]", or --ws chansock.uvicorn:WebSocketProtocol)'
+)
 
 
 class Middleware:
@@ -65,7 +72,7 @@ class Middleware:
         self._life = Life(chsk, path, is_starter=True)
         self._door = _Door(self._life)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         kind = scope["type"]
         if kind == "lifespan":
             await self._life.lifespan(self.app, scope, receive, send)
@@ -87,7 +94,7 @@ def app(chsk: ChannelSocket, path: str = "/chsk") -> Middleware:
     return Middleware(_nothing, chsk, path)
 
 
-def routes(chsk: ChannelSocket, path: str = "/chsk") -> list[Any]:
+def routes(chsk: ChannelSocket, path: str = "/chsk") -> list[BaseRoute]:
     """Make routes for a Starlette router: `Starlette(routes=[*routes(chsk), ...])`, also below
     a Mount.
 
@@ -150,7 +157,9 @@ class _Door:
         request = self._request(scope)
         if http1.wants_upgrade(request) and not http1.lost_fields(request):
             # uvicorn without a library for WebSockets hands it on so; it is no poll.
-            response: Response | None = endpoint.refuse("http", 501, "expected no WebSocket here")
+            response: Response | None = endpoint.refuse(
+                "http", 501, "expected no WebSocket here", _NO_WEBSOCKETS
+            )
         else:
             response = await answer(
                 request, endpoint, self._config, body_chunks(receive), lambda: left(receive)

@@ -34,7 +34,8 @@ Scope: TypeAlias = MutableMapping[str, Any]
 Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
-App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+# Each framework has types of its own for the three, which no two agree on.
+App: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
 # nginx's: the peer left before it had an answer. Seen by middleware and access logs alone.
 _GONE: Final = Response(499)

@@ -7,7 +7,7 @@ in client.py, who is told in watch.py.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 __all__ = ["Close", "Reason", "ReasonKind", "State", "TransportType", "WsClose", "WsError"]
 
@@ -113,7 +113,7 @@ class State:
     open: bool = False
     type: TransportType = "ws"
     uid: object = None  # None: anonymous
-    handshake_data: object = None
+    handshake_data: Any = None
     ever_opened: bool = False
     reason: Reason | None = None
     retry_at: float | None = None

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from inspect import iscoroutinefunction
 from io import BytesIO
-from typing import Any, Final, TypeVar
+from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
@@ -25,6 +25,7 @@ from chansock.request import Request
 
 __all__ = ["database", "http_request", "in_thread", "seen", "session", "session_key"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _OF_A_BODY: Final = ("content-type", "content-length")
@@ -39,7 +40,7 @@ def http_request(request: Request) -> Any:
     session and `user` query the database when you access them, so do that in a thread, or use
     `get_user`.
     """
-    scope = request.scope or {}
+    scope = getattr(request, "scope", {})  # chansock's own server has none
     made = ASGIRequest(
         {
             "type": "http",
@@ -124,9 +125,9 @@ async def in_thread(function: Callable[..., T], *args: Any) -> T:
     return result
 
 
-def _with_connections(function: Callable[..., T]) -> Callable[..., T]:
+def _with_connections(function: Callable[P, T]) -> Callable[P, T]:
     @functools.wraps(function)
-    def call(*args: Any, **kwargs: Any) -> T:
+    def call(*args: P.args, **kwargs: P.kwargs) -> T:
         close_old_connections()
         try:
             return function(*args, **kwargs)
@@ -136,7 +137,7 @@ def _with_connections(function: Callable[..., T]) -> Callable[..., T]:
     return call
 
 
-def database(handler: Callable[..., Any]) -> Callable[..., Any]:
+def database(handler: Callable[P, T]) -> Callable[P, T]:
     """Let a handler use the database, as a view may: connections that are broken or too old
     (CONN_MAX_AGE) are closed before it and after it.
 
@@ -158,4 +159,4 @@ def database(handler: Callable[..., Any]) -> Callable[..., Any]:
         finally:
             await close()
 
-    return call
+    return cast("Callable[P, T]", call)

@@ -13,12 +13,13 @@ from chansock.testing.live import Served, serve_in_thread
 from chansock.testing.loop import TurnedLoop
 from chansock.testing.network import Delay
 from chansock.testing.transport import RecordingTransport
-from chansock.testing.world import Transport, World, user_id
+from chansock.testing.world import Connect, Transport, World, user_id
 from chansock.testing.ws import WsClient
 
 __all__ = [
     "AjaxClient",
     "Client",
+    "Connect",
     "Delay",
     "Event",
     "Handshake",

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from chansock._core.endpoint import Admission
+from chansock._core.event import check_id
 from chansock._fast.dispatch import Connection
 from chansock.errors import HandshakeRefused
 from chansock.request import Request, Response
@@ -228,11 +229,11 @@ class AjaxClient(Client):
         __tracebackhide__ = True
         if timeout is not None:
             return self.ask(event_id, data).wait(timeout)
-        return self._post(event_id, self._event(event_id, data, None), ())
+        return self._post(event_id, self._packet(check_id(event_id), data, None), ())
 
     def ask(self, event_id: str, data: Any = NO_DATA) -> Reply:
         """POST `[[event_id data] :ajax]`; the answer is the reply."""
-        return self._post(event_id, self._event(event_id, data, Keyword("ajax")), ())
+        return self._post(event_id, self._packet(check_id(event_id), data, Keyword("ajax")), ())
 
     def post(self, packet: bytes | str, fields: Pairs = ()) -> Reply:
         """POST a packet, with further fields: in a form as `ppstr`, or a binary one as the body."""

@@ -7,7 +7,7 @@ one step at a time. No transport here: `ws` and `ajax` are the two ways.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 from urllib.parse import quote
 
@@ -130,7 +130,7 @@ class Client(ABC):
         params: Pairs,
         headers: Pairs,
         uid: Any,
-        scope: Mapping[str, Any] | None = None,
+        scope: MutableMapping[str, Any] | None = None,
     ) -> None:
         self.world = world
         self.client_id = client_id
@@ -183,12 +183,17 @@ class Client(ABC):
 
         Without `data` the event is `[event_id]`; None is data, and written as nil.
         The words of a real client, in turned time; the errors are those of `Reply.wait`.
-        Raises ChannelClosed on a WebSocket that is closed.
+        Raises InvalidEvent for an id without a namespace, or in `chsk`; ChannelClosed on a
+        WebSocket that is closed. What no real client sends, `WsClient.feed` and `AjaxClient.post`
+        hand in as a packet: `world.ws("eve").feed('[[:chsk/forged 1] nil]')`.
         """
 
     @abstractmethod
     def ask(self, event_id: str, data: Any = NO_DATA) -> Reply:
-        """Send an event that asks for a reply, and go on: `Reply.wait` gives it."""
+        """Send an event that asks for a reply, and go on: `Reply.wait` gives it.
+
+        Raises what `send` does.
+        """
 
     # -- receiving
 
@@ -313,8 +318,7 @@ class Client(ABC):
             request.state[UID] = None if self._uid is ANONYMOUS else self._uid
         return request
 
-    def _event(self, event_id: str, data: Any, cb_id: Any) -> bytes:
-        keyword = check_handled_id(event_id)
+    def _packet(self, keyword: Keyword, data: Any, cb_id: Any) -> bytes:
         return self.world.packer.packet([*event_of(keyword, data)], cb_id)
 
     def _take_batch(self, batch: list[list[Any]]) -> None:

@@ -14,11 +14,11 @@ also handlers that wait, and the application's hooks. No socket, HTTP or frame i
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from dataclasses import replace
 from inspect import isawaitable
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias, TypeVar, get_args
+from typing import Any, Literal, Protocol, Self, TypeAlias, TypeVar, get_args
 
 from chansock import packers
 from chansock._core.endpoint import Admission, Endpoint
@@ -193,7 +193,7 @@ class World:
         headers: Pairs = (),
         cookies: Pairs = (),
         csrf_token: str | None = None,
-        scope: Mapping[str, Any] | None = None,
+        scope: MutableMapping[str, Any] | None = None,
     ) -> Client:
         """Connect a client. Raises HandshakeRefused if it is not let in.
 
@@ -311,6 +311,23 @@ class World:
 
 async def _wait(awaitable: Awaitable[T]) -> T:
     return await awaitable
+
+
+class Connect(Protocol):
+    """What the fixture `chsk_connect` gives: `World.connect`."""
+
+    def __call__(
+        self,
+        uid: UserId | _Anonymous | None = None,
+        *,
+        transport: Transport | None = None,
+        client_id: str | None = None,
+        params: Pairs = (),
+        headers: Pairs = (),
+        cookies: Pairs = (),
+        csrf_token: str | None = None,
+        scope: MutableMapping[str, Any] | None = None,
+    ) -> Client: ...
 
 
 def _before(hook: Callable[[Request], Any] | None) -> Callable[[Request], Any]:

@@ -10,13 +10,15 @@ from collections import deque
 from functools import partial
 from typing import Any
 
+from chansock._core import wire
+from chansock._core.event import check_id
 from chansock._fast.dispatch import Connection
 from chansock.errors import ChannelClosed, HandshakeRefused
 from chansock.request import Request, Response
 from chansock.testing.client import Client, Handshake, Reply, as_bytes, is_handshake, text_of
 from chansock.testing.network import Lane
 from chansock.testing.transport import RecordingTransport
-from chansock.values import NO_DATA
+from chansock.values import NO_DATA, Keyword
 
 __all__ = ["WsClient"]
 
@@ -149,15 +151,20 @@ class WsClient(Client):
         if timeout is not None:
             return self.ask(event_id, data).wait(timeout)
         self._check_open(event_id)
-        self.feed(self._event(event_id, data, None))
+        self.feed(self._packet(check_id(event_id), data, None))
         return None
 
     def ask(self, event_id: str, data: Any = NO_DATA) -> Reply:
         __tracebackhide__ = True
-        self._check_open(event_id)
+        return self._ask(check_id(event_id), data)
+
+    def _ask(self, keyword: Keyword, data: Any) -> Reply:
+        __tracebackhide__ = True
+        self._check_open(keyword)
         cb_id = self.world._new_cb_id()
-        reply = self._replies[cb_id] = Reply(self, event_id)
-        self.feed(self._event(event_id, data, cb_id))
+        packet = self._packet(keyword, data, cb_id)
+        reply = self._replies[cb_id] = Reply(self, keyword)
+        self.feed(packet)
         return reply
 
     def _check_open(self, event_id: str) -> None:
@@ -166,7 +173,7 @@ class WsClient(Client):
 
     def ping(self) -> Reply:
         """Send `[[:chsk/ws-ping] cb-id]`; the answer is the string "pong"."""
-        return self.ask("chsk/ws-ping")
+        return self._ask(wire.WS_PING, NO_DATA)
 
     def feed(self, *packets: bytes | str, is_text: bool | None = None) -> None:
         """Let these messages come in, in one read; by default of the packer's own kind."""
@@ -236,7 +243,7 @@ class WsClient(Client):
         elif value == "chsk/ws-ping":
             self.pings += 1
             if self.answers_pings:
-                self.world.loop.call_soon(self.feed, self._event("chsk/ws-pong", None, None))
+                self.world.loop.call_soon(self.feed, self._packet(wire.WS_PONG, None, None))
         elif cb_id is not None:
             reply = self._replies.get(cb_id)
             if reply is None or reply.is_here:

@@ -84,7 +84,8 @@ def other(request: chansock.Request) -> chansock.Response | None:
             return login(request)
         case "POST", "/wave":
             return wave(request)
-    return None  # 404
+        case _:
+            return None  # 404
 
 
 def login(request: chansock.Request) -> chansock.Response:

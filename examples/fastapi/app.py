@@ -32,7 +32,8 @@ said: deque[dict[str, Any]] = deque(maxlen=50)  # for those who come later
 
 
 def current_user(request: chansock.Request) -> str | None:
-    return request.scope["session"].get("name")
+    name: str | None = request.scope["session"].get("name")
+    return name
 
 
 def here() -> list[str]:

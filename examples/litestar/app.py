@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
@@ -40,7 +40,8 @@ said: deque[dict[str, Any]] = deque(maxlen=50)  # for those who come later
 
 
 def current_user(request: chansock.Request) -> str | None:
-    return request.scope["session"].get("name")
+    name: str | None = request.scope["session"].get("name")
+    return name
 
 
 def here() -> list[str]:
@@ -105,7 +106,7 @@ async def wave(request: Request[Any, Any, Any]) -> None:
 
 
 @asynccontextmanager
-async def lifespan(_app: Litestar) -> AsyncIterator[None]:
+async def lifespan(_app: Litestar) -> AsyncGenerator[None]:
     async with chsk:
         yield
 

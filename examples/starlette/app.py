@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +37,8 @@ said: deque[dict[str, Any]] = deque(maxlen=50)  # for those who come later
 
 
 def current_user(request: chansock.Request) -> str | None:
-    return request.scope["session"].get("name")
+    name: str | None = request.scope["session"].get("name")
+    return name
 
 
 def here() -> list[str]:
@@ -96,7 +97,7 @@ async def wave(request: Request) -> Response:
 
 
 @asynccontextmanager
-async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
     async with chsk:
         yield
 

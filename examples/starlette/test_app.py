@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import app
 import pytest
 
 from chansock import ANONYMOUS, ChannelSocket
-from chansock.testing import Client
+from chansock.testing import Connect
 
 
 @pytest.fixture
@@ -17,7 +15,7 @@ def chsk() -> ChannelSocket:
     return app.chsk
 
 
-def test_two_users_see_each_other_and_chat(chsk_connect: Callable[..., Client]) -> None:
+def test_two_users_see_each_other_and_chat(chsk_connect: Connect) -> None:
     ada = chsk_connect("ada")
     assert ada.expect("chat/here") == ["ada"]
     bob = chsk_connect("bob")
@@ -26,7 +24,7 @@ def test_two_users_see_each_other_and_chat(chsk_connect: Callable[..., Client]) 
     assert ada.expect("chat/said") == {"from": "bob", "text": "hi"}
 
 
-def test_who_is_not_signed_in_reads_and_cannot_speak(chsk_connect: Callable[..., Client]) -> None:
+def test_who_is_not_signed_in_reads_and_cannot_speak(chsk_connect: Connect) -> None:
     ada, guest = chsk_connect("ada"), chsk_connect(ANONYMOUS)
     assert guest.send("chat/say", {"text": "hi"}, timeout=5) == {"error": "sign in first"}
     ada.send("chat/say", {"text": "hello"})

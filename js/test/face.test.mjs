@@ -103,7 +103,7 @@ describe("handlers", () => {
       assert.throws(() => client.onState(handler), TypeError);
     }
     for (const id of ["said", "chsk/recv", "", undefined, "**"]) {
-      assert.throws(() => client.on(id, () => {}), InvalidEvent);
+      assert.throws(() => client.on(id, () => {}), { name: "InvalidEvent", message: /"chat\/say", "\*", or chsk\/state, / });
       assert.throws(() => client.once(id, () => {}), InvalidEvent);
     }
   });
@@ -141,9 +141,17 @@ describe("an option", () => {
       [{ maxBacklogBytes: 0 }, /maxBacklogBytes: expected a number above 0/],
       [{ transport: "websocket" }, /transport: expected one of auto, ws, ajax, got websocket/],
       [{ trace: true }, /trace: expected a function/],
+      [{ clientId: "x".repeat(257) }, /clientId: expected 1 to 256 characters/],
+      [{ clientId: " " }, /clientId: expected 1 to 256 characters/],
+      [{ reconnect: true }, /reconnect: expected one of transport, .*, maxBackoff, /],
+      [{ toString: 1 }, /toString: expected /],
       [{ signal: {} }, /signal: expected an AbortSignal/],
     ]) {
       assert.throws(() => connect(options), { name: "TypeError", message });
+    }
+    for (const options of [5, null, "auto"]) {
+      const message = /expected an object of options/;
+      assert.throws(() => chansock.connect(peer.url, options), { name: "TypeError", message });
     }
   });
 
@@ -151,6 +159,9 @@ describe("an option", () => {
     const client = connect({ offline: "queue" });
     await assert.rejects(client.send("a/b", 1, { timout: 5 }), { name: "TypeError", message: /timout.*timeout/ });
     await assert.rejects(client.send("a/b", 1, { signal: 5 }), TypeError);
+    for (const options of [5, null, "5"]) {
+      await assert.rejects(client.send("a/b", 1, options), { name: "TypeError", message: /\{ timeout: 5 \}/ });
+    }
   });
 
   for (const url of ["localhost:8000/chsk", "chsk", "", "ftp://host/chsk", "http://"]) {

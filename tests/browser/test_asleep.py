@@ -71,17 +71,21 @@ def test_a_page_thawed_after_a_restart_doubles_no_number(frozen_over_a_restart: 
 
 @scenario("ws", "ajax", lasts=5)
 async def page_cached(scene: Scene, transport: str) -> Break:
-    """The user follows a link, and comes back to the page as it was left."""
-    server = await scene.server()
-    tab = await scene.tab(server.port, transport=transport)
+    """The user follows a link, is gone for all others, and comes back to the page as it was left."""
+    # With an interval as usual, a ping would find that nobody is there.
+    server = await scene.server(grace_ws=1.0, grace_ajax=1.0, ws_ping_interval=600)
+    tab = await scene.tab(server.port, transport=transport, user="ada")
     await tab.state(open=True)
+
+    async def gone() -> None:
+        await server.facts.until(lambda fact: fact == ["went", "ada"])
 
     async def back() -> float:
         start = tab.here()
         await tab.back()
         return await tab.hear("browser", "pageshow", start)
 
-    return await record(tab, server, tab.leave, lambda: asyncio.sleep(1), back)
+    return await record(tab, server, tab.leave, gone, back)
 
 
 def test_a_page_out_of_the_cache_is_connected_soon(page_cached: Break) -> None:

@@ -196,7 +196,7 @@ class Server:
             path="/chsk",
             fallback=_fallback,
             http1=http1,
-            forwarded=proxies.apply if is_small else None,
+            forwarded=(lambda request, _: proxies.apply(request)) if is_small else None,
         )
 
     @staticmethod

@@ -1,16 +1,16 @@
 # chat/channel.py
-from django.contrib.auth import get_user_model
+from typing import Any
+
+from django.contrib.auth.models import User
 
 import chansock
 import chansock.django
 from chansock.django import database
 from chat.models import Message
 
-User = get_user_model()
-
 
 @database
-async def welcome(request):
+async def welcome(request: chansock.Request) -> dict[str, Any]:
     """Give what stands in each handshake, so that whoever comes (back) has missed nothing."""
     last = Message.objects.select_related("author").order_by("-pk")[:50]
     return {
@@ -19,7 +19,7 @@ async def welcome(request):
     }
 
 
-async def here():
+async def here() -> list[str]:
     users = User.objects.filter(pk__in=list(chsk.connected.any))
     return [name async for name in users.order_by("username").values_list("username", flat=True)]
 
@@ -30,17 +30,18 @@ chsk = chansock.django.channel(authorize=chansock.django.is_authenticated, hands
 @chsk.on("chsk/uidport-open")
 @chsk.on("chsk/uidport-close")
 @database
-async def tell_who_is_here(msg):
+async def tell_who_is_here(msg: chansock.EventMsg) -> None:
     chsk.send(chansock.ALL, "chat/here", await here(), latest="here")
 
 
 @chsk.on("chat/say")
 @database
-async def say(msg):
+async def say(msg: chansock.EventMsg) -> dict[str, Any]:
     """Pass `{:text "hi"}` on to everybody; the reply is how many there are to read it."""
     text = msg.data.get("text") if isinstance(msg.data, dict) else None
     if not isinstance(text, str) or not 1 <= len(text) <= 500:
         return {"error": "a message has 1 to 500 characters"}
+    assert isinstance(msg.uid, int)  # the primary key of who has signed in
     author = await User.objects.aget(pk=msg.uid)
     await Message.objects.acreate(author=author, text=text)
     chsk.send(chansock.ALL, "chat/said", {"from": author.username, "text": text})

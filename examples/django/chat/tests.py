@@ -1,16 +1,17 @@
 # chat/tests.py
-from django.contrib.auth import get_user_model
-from django.test import TestCase
+from django.contrib.auth.models import User
+from django.test import Client, TestCase
 
+from chansock import testing
 from chansock.testing import World
 from chat.channel import chsk
 
 
 class ChatTests(TestCase):
-    def come(self, world, name):
+    def come(self, world: World, name: str) -> tuple[Client, testing.Client]:
         """Sign somebody up, and connect with the cookies and the token of that browser."""
         browser = self.client_class()
-        browser.force_login(get_user_model().objects.create_user(name))
+        browser.force_login(User.objects.create_user(name))
         browser.get("/")  # the page sets the cookie with the token
         cookies = {name: morsel.value for name, morsel in browser.cookies.items()}
         client = world.connect(
@@ -18,8 +19,9 @@ class ChatTests(TestCase):
         )
         return browser, client
 
-    def test_two_users_chat_on_either_transport(self):
-        for transport in ("ws", "ajax"):
+    def test_two_users_chat_on_either_transport(self) -> None:
+        transports: list[testing.Transport] = ["ws", "ajax"]
+        for transport in transports:
             with self.subTest(transport), World(chsk, transport=transport) as world:
                 _, ada = self.come(world, f"ada by {transport}")
                 _, bob = self.come(world, f"bob by {transport}")
@@ -28,7 +30,7 @@ class ChatTests(TestCase):
                 said = {"from": f"ada by {transport}", "text": "hello"}
                 assert bob.expect("chat/said") == said
 
-    def test_a_view_sends_and_a_logout_closes(self):
+    def test_a_view_sends_and_a_logout_closes(self) -> None:
         with World(chsk) as world:
             browser, ada = self.come(world, "ada")
             assert browser.post("/wave/").status_code == 204

@@ -6,7 +6,7 @@ from pathlib import Path
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 DEBUG = True  # for a look on one's own machine; then only localhost is served
-ALLOWED_HOSTS = []
+ALLOWED_HOSTS: list[str] = []
 # Whoever serves others sets one, of `python -c "import secrets; print(secrets.token_hex())"`.
 SECRET_KEY = os.environ.get("SECRET_KEY", "django-insecure-for-a-look-alone")
 
