@@ -8,6 +8,10 @@
 of its path goes through the application as far as there, and from there to the engine; all
 others go to uvicorn's own class. What uvicorn does itself, heads above all, is not repeated here,
 nor what a request means.
+
+A plain TCP connection leaves uvicorn's transport: its descriptor is duplicated and watched by
+chansock's epoll, and the transport is aborted, which closes a descriptor without shutdown(2).
+uvicorn still counts the connection among its own, and closes it when it stops.
 """
 
 from __future__ import annotations

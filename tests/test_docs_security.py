@@ -117,7 +117,7 @@ def test_csrf_tokens() -> None:
 
 
 def test_characters_of_a_subprotocol_are_those_of_the_text() -> None:
-    found = re.search(r"letters, digits and\s``(.+?)``;", TEXT)
+    found = re.search(r"letters, digits, and\s``(.+?)``;", TEXT)
     assert found is not None
     for char in map(chr, range(33, 127)):
         is_plain = subprotocol.offer(char) == f"chansock, csrf.{char}"

@@ -1,7 +1,9 @@
 """The converters: each makes a function that takes decoded data of one type, or raises BadData.
 
-A value that has the type already is returned as it is. `conversion` chooses the converter of a
-type. The file is a little past 400 lines because lists, sets, and maps share what bounds them.
+A value that has the type already is returned as it is. Dataclasses are converted here and not
+by msgspec, so that what fits does not depend on what is installed. `conversion` chooses the
+converter of a type. The file is a little past 400 lines because lists, sets, and maps share what
+bounds them.
 """
 
 from __future__ import annotations

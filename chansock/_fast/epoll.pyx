@@ -6,6 +6,12 @@ and writes whatever is ready, up to a bound; nothing is called through Python be
 protocol has its bytes, and no connection has an object of the loop's. To protocols these
 are asyncio transports, as far as `socket` and `connection` make use of one. TLS, Unix
 sockets and other systems stay with the loop. No byte is looked at here.
+
+This saves a callback through Python and two acquisitions of the GIL for each read. It costs a
+second `epoll_wait` for each turn, which only a lone client with one request at a time notices.
+A turn reads several ready connections before it handles them, since each system call evicts
+our code from the CPU caches. A connection whose handler sets a context variable gets a context
+of its own, so no other connection sees the variable.
 """
 
 cimport cython
