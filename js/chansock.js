@@ -303,6 +303,7 @@ const isShort = (n) => -BIGGEST < n && n < BIGGEST;
 const POWERS = Array.from({ length: 23 }, (_, n) => +`1e${n}`);
 const BUILT_IN = { inst: (text) => new Instant(text), uuid: (text) => new UUID(text) };
 const LARGE = 2 ** 17; // characters; less is read in one go, within some 20 ms
+// How a packet of many events begins and ends.
 const BATCH = /^[\s,]*\[[\s,]*\[(?=[\s,]*\[)/;
 const BATCH_END = /\][\s,]*nil[\s,]*\][\s,]*$/;
 const SHAPE = 32; // so many keys of a map are guessed at most, and kept between two messages
@@ -940,14 +941,14 @@ const LONGEST_RETRY_AFTER = 300; // a server may ask for more, but not for a day
 const LOG_INTERVAL = 10; // between two lines of one kind
 const SLOT_WAIT = 1; // for a slot; thrice as long in a hidden tab: less than the server's grace of 5
 const DRAIN = 0.005; // a socket with much in its buffer is looked at again; it has no event for that
-const CLOSING = 5; // for the goodbye of a WebSocket, as in Python
+const CLOSING = 5; // npm's `ws` alone: for the server's goodbye, as in Python
 const STEADY = 1; // a channel that closed sooner is no sign of a server in health
 const USEFUL = 5; // a WebSocket that closed sooner, three times running, counts as blocked
 
 const MAX_POSTS = 4; // a browser has 6 connections to a host, and the poll needs one
 const MAX_SLOTS = 3; // of those 6, for the parked polls of all tabs
 const MAX_HANDSHAKES = 8; // of one WebSocket; no server sends more than one
-const MAX_LEFT = 1000; // messages that may come before the goodbye
+const MAX_LEFT = 1000; // npm's `ws` alone: messages before the server's goodbye
 const MAX_BUFFERED = MIB; // a socket gets no more: what it has can't be taken back
 const MAX_WORDS = 4096; // bytes of an error's body that are read
 const OVERHEAD = 256; // bytes that an event costs while it waits, besides its own
