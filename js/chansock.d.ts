@@ -139,7 +139,8 @@ export interface Reason {
   readonly kind: ReasonKind;
   /**
    * The WebSocket close code or the HTTP status; null where there was neither. The client itself
-   * closes with 4007 if it cannot read a packet, and with 4009 if one is too large.
+   * closes with 4007 if it cannot read a packet, and with 4009 if one is too large; npm's `ws`
+   * refuses that itself, in its own words.
    */
   readonly code: number | null;
   /** What the other side or the network said, in its words. */

@@ -302,6 +302,10 @@ const BIGGEST = 10n ** BigInt(MAX_DIGITS);
 const isShort = (n) => -BIGGEST < n && n < BIGGEST;
 const POWERS = Array.from({ length: 23 }, (_, n) => +`1e${n}`);
 const BUILT_IN = { inst: (text) => new Instant(text), uuid: (text) => new UUID(text) };
+const LARGE = 2 ** 17; // characters; less is read in one go, within some 20 ms
+// How a packet of many events begins and ends.
+const BATCH = /^[\s,]*\[[\s,]*\[(?=[\s,]*\[)/;
+const BATCH_END = /\][\s,]*nil[\s,]*\][\s,]*$/;
 const SHAPE = 32; // so many keys of a map are guessed at most, and kept between two messages
 
 // The text and the place in it. `quote` and `slash` are where the next of them stands, if that is
@@ -615,20 +619,43 @@ function readMarked() {
   return isMark && takesMark(value) ? value : refuse("expected metadata and a collection", start);
 }
 
+/** Read from a state on; give the one that was left for it. */
+const enter = (state) => {
+  const left = [text, pos, quote, slash, depth, readers, shapes, identity];
+  [text, pos, quote, slash, depth, readers, shapes, identity] = state;
+  return left;
+};
+
 export function read(source, options) {
-  const saved = [text, pos, quote, slash, depth, readers, shapes, identity];
   if (typeof source !== "string") expected("a text", source);
-  if (text !== undefined) shapes = []; // a reader reads
-  text = source;
-  pos = depth = 0;
-  quote = slash = -1;
-  readers = options?.readers ?? {};
-  identity = undefined;
+  const known = text === undefined ? shapes : []; // a reader reads
+  const left = enter([source, 0, -1, -1, 0, options?.readers ?? {}, known, undefined]);
   try {
     const c = skip();
     return c < 0 ? null : readForm(c);
   } finally {
-    [text, pos, quote, slash, depth, readers, shapes, identity] = saved;
+    enter(left);
+  }
+}
+
+/** Read the items of `[[item ...] nil]` one by one, from the first on. */
+function* readBatch(source, options, start) {
+  let state = [source, start, -1, -1, IN_EVENT, options.readers ?? {}, [], undefined];
+  for (;;) {
+    let item;
+    const left = enter(state);
+    try {
+      const c = skip();
+      if (c === 93) {
+        if (BATCH_END.exec(text.slice(pos))?.index !== 0) refuse("expected one batch");
+        return;
+      }
+      identity = undefined; // it would keep what was read
+      item = readForm(c);
+    } finally {
+      state = enter(left);
+    }
+    yield item;
   }
 }
 
@@ -806,6 +833,10 @@ const makeEdn = (options) => ({
   fragment: (id, data) => `[:${id}${data === undefined ? "" : ` ${writeAt(data, IN_EVENT)}`}]`,
   packet: (fragment, cbId) => `[${fragment} ${write(cbId)}]`,
   unpack: (packet) => read(packet, options),
+  batch: (packet) => {
+    const begin = packet.length > LARGE && BATCH_END.test(packet.slice(-64)) && BATCH.exec(packet);
+    return begin && readBatch(packet, options, begin[0].length);
+  },
   name: (value) => (value instanceof Keyword ? value.name : undefined),
 });
 
@@ -910,12 +941,14 @@ const LONGEST_RETRY_AFTER = 300; // a server may ask for more, but not for a day
 const LOG_INTERVAL = 10; // between two lines of one kind
 const SLOT_WAIT = 1; // for a slot; thrice as long in a hidden tab: less than the server's grace of 5
 const DRAIN = 0.005; // a socket with much in its buffer is looked at again; it has no event for that
+const CLOSING = 5; // npm's `ws` alone: for the server's goodbye, as in Python
 const STEADY = 1; // a channel that closed sooner is no sign of a server in health
 const USEFUL = 5; // a WebSocket that closed sooner, three times running, counts as blocked
 
 const MAX_POSTS = 4; // a browser has 6 connections to a host, and the poll needs one
 const MAX_SLOTS = 3; // of those 6, for the parked polls of all tabs
 const MAX_HANDSHAKES = 8; // of one WebSocket; no server sends more than one
+const MAX_LEFT = 1000; // npm's `ws` alone: messages before the server's goodbye
 const MAX_BUFFERED = MIB; // a socket gets no more: what it has can't be taken back
 const MAX_WORDS = 4096; // bytes of an error's body that are read
 const OVERHEAD = 256; // bytes that an event costs while it waits, besides its own
@@ -956,12 +989,17 @@ const wait = (seconds, signal) =>
     signal.addEventListener("abort", go);
   });
 
-/** Decode a packet to [value, cbId]; throws for what is none. */
+/** Decode a packet that was pushed to [value, cbId]; throws for what is none. */
 const unpack = (packer, packet) => {
+  const batch = packer.batch?.(packet);
+  if (batch) return [batch];
   const found = packer.unpack(packet) ?? [];
   if (!Array.isArray(found)) throw new PacketError(`expected a packet, got ${got(packet)}`);
   return found;
 };
+
+/** Whether a batch is read event by event, while it is handled. */
+const isLazy = (value) => value instanceof readBatch;
 
 const isHandshake = (packer, value) =>
   Array.isArray(value) && packer.name(value[0]) === "chsk/handshake";
@@ -1020,25 +1058,33 @@ const retryAfter = (response) => {
   return Math.min(Math.max(seconds || 0, 0), LONGEST_RETRY_AFTER);
 };
 
-/** Read a body up to its first bytes past the limit; the rest is not waited for. */
-const readBody = async ({ body }, limit) => {
-  let bytes = new Uint8Array(1024);
+/**
+ * Read a body up to its first bytes past the limit; the rest is not waited for. Gives its size, and
+ * its bytes or its text; a text is decoded as it comes, for engines free bytes late.
+ * @returns {Promise<[number, any]>}
+ */
+const readBody = async ({ body }, limit, isBytes) => {
+  const chunks = [];
+  const decoder = new TextDecoder();
+  let text = "";
   let size = 0;
   const reader = body?.getReader();
   while (reader && size <= limit) {
     const { done, value } = await reader.read();
-    if (done) return bytes.subarray(0, size);
-    if (size + value.length > bytes.length) {
-      const room = Math.min(2 * bytes.length, limit);
-      const larger = new Uint8Array(Math.max(room, size + value.length));
-      larger.set(bytes.subarray(0, size));
-      bytes = larger;
-    }
-    bytes.set(value, size);
+    if (done) break;
     size += value.length;
+    if (isBytes) chunks.push(value);
+    else text += decoder.decode(value, { stream: true });
   }
-  reader?.cancel().catch(() => {});
-  return bytes.subarray(0, size);
+  if (size > limit) reader.cancel().catch(ignore);
+  if (!isBytes) return [size, text + decoder.decode()];
+  const bytes = new Uint8Array(size > limit ? 0 : size);
+  let at = 0;
+  for (const chunk of bytes.length ? chunks : []) {
+    bytes.set(chunk, at);
+    at += chunk.length;
+  }
+  return [size, bytes];
 };
 
 /** What the platform says of an error; Node names the cause apart. */
@@ -1220,14 +1266,16 @@ const makeSocket = (owner, place) => {
       const kind = link.opened ? "unexpected" : "not-opened";
       return refuse(makeReason(kind, TOO_LARGE, text), TOO_LARGE, "a packet that is too large");
     }
-    let value, cbId;
     try {
-      [value, cbId] = unpack(packer, packet);
+      yield* take(size, ...unpack(packer, packet));
     } catch (error) {
       // The client comes back, and the application knows of the gap.
       owner.complain("a packet that cannot be read", error);
-      return refuse(unreadable(link, error, UNREADABLE), UNREADABLE, "a packet that cannot be read");
+      refuse(unreadable(link, error, UNREADABLE), UNREADABLE, "a packet that cannot be read");
     }
+  }
+
+  function* take(size, value, cbId) {
     if (cbId == null && isHandshake(packer, value)) {
       if (++handshakes > MAX_HANDSHAKES) {
         return link.end(makeReason("unexpected", null, "expected one handshake, got many"));
@@ -1274,7 +1322,9 @@ const makeSocket = (owner, place) => {
         const url = place.url({ "csrf-token": isOffered ? null : token, why: 1 });
         url.protocol = url.protocol.replace("http", "ws");
         try {
-          socket = new WebSocket(url.href, isOffered ? offerOf(token) : []);
+          const offered = isOffered ? offerOf(token) : [];
+          // Only npm's `ws` knows options: it would hold 100 MiB of a message that has no end.
+          socket = new /** @type {any} */ (WebSocket)(url.href, offered, { maxPayload: maxMessageBytes });
         } catch (error) {
           return link.end(makeReason("not-opened", null, error.message));
         }
@@ -1285,12 +1335,15 @@ const makeSocket = (owner, place) => {
           owner.note({ lastWsClose: Object.freeze({ time: new Date(), code, reason, clean }) });
           // After what came before it.
           owner.perform(link, (function* () {
-            link.end(peerReason(code, reason || failure, link.opened));
+            const why = peerReason(code, reason || failure, link.opened);
+            if (link.opened && failure) owner.lost(why); // `ws` threw a message away
+            link.end(why);
           })());
         };
         socket.onerror = ({ message = "" }) => {
           // A close follows. Browsers say nothing more.
           failure = message;
+          if (socket.readyState === 2) socket.terminate?.(); // `ws` would wait for the goodbye, and read
           owner.note({ lastWsError: Object.freeze({ time: new Date(), text: message }) });
         };
         socket.onmessage = ({ data }) => {
@@ -1329,8 +1382,13 @@ const makeSocket = (owner, place) => {
       clearTimeout(timer);
       early = [];
       if (socket) {
-        // Closing may take the platform long; nothing of ours is kept until then.
-        socket.onclose = socket.onmessage = null;
+        // Closing may take the platform long; nothing of ours is kept until then. For 30 s npm's `ws`
+        // would read whatever comes instead of a goodbye.
+        let left = MAX_LEFT;
+        const cut = () => socket.terminate?.();
+        if (socket.terminate && socket.readyState < 3) timer = later(cut, CLOSING);
+        socket.onclose = stopTimer;
+        socket.onmessage = () => --left || cut();
         socket.onerror = ignore; // npm's `ws` would throw an error that nobody handles
         socket.close(code, text);
       }
@@ -1396,15 +1454,14 @@ const makeAjax = (owner, place) => {
         throw fail(status || null, "expected an answer, got a redirect, which is not followed");
       }
       const limit = status === 200 ? maxMessageBytes : MAX_WORDS;
-      const bytes = await readBody(response, limit);
-      if (status === 200 && bytes.length > limit) {
+      const [size, packet] = await readBody(response, limit, status === 200 && packer.binary);
+      if (status === 200 && size > limit) {
         throw fail(null, `expected packets of ${limit} bytes at most, got more`);
       }
       if (status === 200 && !link.opened) {
         isOurs = !!response.headers?.get("content-type")?.startsWith("application/edn");
       }
-      const isBytes = status === 200 && packer.binary;
-      return [status, isBytes ? bytes : new TextDecoder().decode(bytes), retryAfter(response)];
+      return [status, packet, retryAfter(response)];
     } catch (error) {
       throw late ? new ReplyTimeout("no answer in time") : error;
     } finally {
@@ -1450,24 +1507,34 @@ const makeAjax = (owner, place) => {
     return next;
   };
 
+  function* take(value, weigh) {
+    try {
+      weigh(yield* owner.took(link, value));
+    } catch (error) {
+      link.end(unreadable(link, error, null));
+    }
+  }
+
   const poll = async (seconds, isTrial) => {
     let next = get(seconds);
     for (;;) {
       const [value, asked, isQuick] = await next;
       const isFirst = isHandshake(packer, value);
       if (isTrial) return makeReason("clean");
-      const hasEvent = Array.isArray(value) && value.some(owner.isEvent);
-      idle = link.opened && isQuick && !hasEvent ? idle + 1 : 0;
+      const weigh = (hasEvent) => (idle = link.opened && isQuick && !hasEvent ? idle + 1 : 0);
+      const isWhole = !isLazy(value);
+      if (isWhole) weigh(Array.isArray(value) && value.some(owner.isEvent));
       if (isFirst) {
         [session, count] = [asked, 0];
         link.opened = true;
       } else if (!link.opened) throw makeReason("not-opened", null, "expected a handshake");
       const isMove = !isFirst && owner.beginMove();
-      if (!isMove) next = pollOn(); // what the server sends meanwhile finds it parked
+      if (!isMove && isWhole) next = pollOn(); // what the server sends meanwhile finds it parked
       if (isFirst) owner.opened(link, value[1]);
       else if (packer.name(value) !== "chsk/timeout") {
-        await owner.perform(link, owner.took(link, value), 0);
+        await owner.perform(link, take(value, isWhole ? ignore : weigh), 0);
       }
+      if (!isMove && !isWhole) next = pollOn();
       if (isMove) {
         // What is on its way by POST must be there before anything goes by the WebSocket.
         for (let i = 0; posts && i < 20; i++) await wait(0.05, ended.signal);
@@ -2144,12 +2211,15 @@ class Client {
 
   *#took(value, cbId) {
     if (cbId != null) return this.#calls.get(cbId)?.resolve(value);
-    for (const event of Array.isArray(value) ? value : [value]) {
+    let hasEvent = false;
+    for (const event of Array.isArray(value) || isLazy(value) ? value : [value]) {
       const id = this.#idOf(event);
+      hasEvent ||= !!id;
       if (id) this.#dispatch(id, event[1] ?? null);
       else this.#complain("no event", Array.isArray(event) ? this.#packer.name(event[0]) : typeof event);
       yield;
     }
+    return hasEvent;
   }
 
   /** The id of an event that a server may send; undefined if it is none. */

@@ -25,7 +25,7 @@ from chansock.client.backoff import Backoff, delay, restart_delay
 from chansock.client.batches import LARGE, unpack
 from chansock.client.config import ClientConfig
 from chansock.client.cookies import Jar
-from chansock.client.http import BadResponse, Response, ResponseReader
+from chansock.client.http import BadResponse, HttpConnection, Response, ResponseReader
 from chansock.client.inbox import Inbox
 from chansock.client.keepalive import KeepAlive
 from chansock.client.link import Owner, Settings
@@ -436,6 +436,52 @@ def test_a_body_in_small_pieces_holds_its_bytes_alone():
         tracemalloc.stop()
     assert held < 80_000
     assert reader.feed(b"ab" * 30_000).body == b"ab" * 50_000
+
+
+ENDLESS = b"HTTP/1.1 200 OK\r\n\r\n"
+
+
+def test_a_body_past_the_limit_is_free_while_its_error_lives():
+    reader = ResponseReader(1_000_000)
+    assert reader.feed(ENDLESS) is None
+    piece = b"x" * 100_000
+    tracemalloc.start()
+    try:
+        for _ in range(10):
+            assert reader.feed(piece) is None
+        with pytest.raises(BadResponse, match="a body of at most") as error:
+            reader.feed(piece)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 200_000, error
+
+
+def test_a_closed_connection_holds_nothing_of_its_answer():
+    async def measure():
+        reader = asyncio.StreamReader()
+        transport = types.SimpleNamespace(abort=lambda: None)
+        drain = functools.partial(asyncio.sleep, 0)
+        writer = types.SimpleNamespace(write=len, drain=drain, transport=transport)
+        connection = HttpConnection(reader, writer, 2_000_000)
+        connection.write(b"")
+        reading = asyncio.create_task(connection.read())
+        for data in [ENDLESS, *[b"x" * 50_000] * 20]:
+            reader.feed_data(data)
+            for _ in range(5):
+                await asyncio.sleep(0)
+        before, _ = tracemalloc.get_traced_memory()
+        connection.close()
+        held, _ = tracemalloc.get_traced_memory()
+        reading.cancel()
+        return before - held
+
+    tracemalloc.start()
+    try:
+        freed = asyncio.run(measure())
+    finally:
+        tracemalloc.stop()
+    assert freed > 950_000
 
 
 # sockets

@@ -124,6 +124,10 @@ class ResponseReader:
         what = "in the middle of a response" if self.started else "before a response"
         raise BadResponse(f"connection closed {what}")
 
+    def forget(self) -> None:
+        """Free the body that has come so far; the error that ended it may live for a while."""
+        self._body = bytearray()
+
     # httptools calls these
 
     def on_message_begin(self) -> None:
@@ -140,6 +144,7 @@ class ResponseReader:
 
     def on_body(self, data: bytes) -> None:
         if len(self._body) + len(data) > self._max_body:
+            self.forget()
             raise BadResponse(f"expected a body of at most {self._max_body} bytes, got more")
         self._body += data
 
@@ -251,6 +256,7 @@ class HttpConnection:
     def close(self) -> None:
         """Close at once; whatever was not answered is lost."""
         self._keeps = False
+        self._responses.forget()
         transport = self._writer.transport
         if self._is_waiting:
             transport.abort()

@@ -2,6 +2,7 @@
 // client is bounded: requests, memory, log lines, and time without a pause of the event loop.
 
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { createServer } from "node:http";
 import { once } from "node:events";
 import { setTimeout as delay } from "node:timers/promises";
@@ -10,6 +11,8 @@ import { afterEach, beforeEach, describe, it } from "node:test";
 import { WebSocket } from "ws";
 import * as chansock from "./module.mjs";
 import { HANDSHAKE, Line, listen } from "./peer.mjs";
+
+const GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"; // RFC 6455 section 1.3
 
 const { BacklogFull, ChannelClosed, ReplyTimeout } = chansock;
 
@@ -42,6 +45,17 @@ const acceptAll = (...packets) => {
   return line;
 };
 
+const makeGc = async () => {
+  setFlagsFromString("--expose-gc");
+  return (await import("node:vm")).runInNewContext("gc");
+};
+
+/** An unmasked frame with its first byte, of some thousand bytes at most. */
+const frame = (first, payload) => {
+  const head = Buffer.from([first, 126, payload.length >> 8, payload.length & 255]);
+  return Buffer.concat([payload.length > 125 ? head : Buffer.from([first, payload.length]), Buffer.from(payload)]);
+};
+
 const quiet = (t) => t.mock.method(console, "warn", () => {}).mock;
 
 beforeEach(async () => {
@@ -62,6 +76,7 @@ describe("polls that bring no event", () => {
     "an empty body": "",
     "an empty batch": "[[] nil]",
     "a batch without a valid event": "[[1 [:a] [:chsk/evil 1] {}] nil]",
+    "a large batch without one": `[[${"[:a] ".repeat(30_000)}] nil]`,
     "a handshake": HANDSHAKE,
   })) {
     it(`are made ever more slowly where each is answered at once with ${what}`, async (t) => {
@@ -209,13 +224,166 @@ describe("what is too large", () => {
   });
 
   it("is no message: the WebSocket closes with 4009", async () => {
+    class Plain extends WebSocket {
+      constructor(url, protocols) {
+        super(url, protocols); // as a browser's, which knows no limit
+      }
+    }
     const line = acceptAll(HANDSHAKE, `[[[:a/b "${"x".repeat(3000)}"]] nil]`);
-    const client = connect({ maxMessageBytes: 2000, backoff: () => 3600 });
+    const client = connect({ WebSocket: Plain, maxMessageBytes: 2000, backoff: () => 3600 });
     client.on("a/b", () => assert.fail("expected no event"));
     const ws = await line.take();
     const [code] = await once(ws, "close");
     assert.equal(code, 4009);
     assert.match(client.state.lastClose.reason.text, /2000 bytes at most, got 30/);
+  });
+});
+
+describe("a body", () => {
+  it("is held as text alone: what it came in is free at once", async () => {
+    const gc = await makeGc();
+    const before = process.memoryUsage().arrayBuffers;
+    const response = await new Promise((done) => {
+      let left = 160;
+      const pull = (to) => (left-- ? to.enqueue(new Uint8Array(2 ** 16).fill(120)) : done(endless));
+      const endless = new Response(new ReadableStream({ pull }, { highWaterMark: 0 }));
+      connect({ transport: "ajax", fetch: async () => endless });
+    });
+    const held = () => process.memoryUsage().arrayBuffers - before;
+    for (let i = 0; i < 200 && held() > 2 ** 21; i++) {
+      await delay(10);
+      gc();
+    }
+    assert.ok(response.body.locked && held() < 2 ** 21, `${held()} bytes are held`);
+  });
+
+  it("may come in the middle of a character", async () => {
+    peer.onGet = ({ query, response }) => {
+      if (!query.has("handshake?")) return;
+      const bytes = Buffer.from('[[:chsk/handshake ["ä😀" nil nil]] nil]');
+      const at = bytes.indexOf(0xf0) + 2;
+      response.writeHead(200);
+      response.write(bytes.subarray(0, at), () => setImmediate(() => response.end(bytes.subarray(at))));
+    };
+    const client = connect({ transport: "ajax" });
+    await client.ready;
+    assert.equal(client.state.uid, "ä😀");
+  });
+});
+
+describe("a WebSocket by bytes", () => {
+  const UPGRADED = ["HTTP/1.1 101 X", "Upgrade: websocket", "Connection: Upgrade"];
+
+  /** Gives the first socket, upgraded and with the handshake, to write frames to. */
+  const upgrade = async (options) => {
+    const line = new Line();
+    peer.onUpgrade = ({ headers }, socket) => {
+      const hash = createHash("sha1").update(`${headers["sec-websocket-key"]}${GUID}`);
+      const accept = `Sec-WebSocket-Accept: ${hash.digest("base64")}`;
+      socket.write([...UPGRADED, accept, "", ""].join("\r\n"));
+      socket.write(frame(0x81, HANDSHAKE));
+      line.put(socket);
+    };
+    const client = connect({ backoff: () => 3600, ...options });
+    const socket = await line.take();
+    await client.ready;
+    return { client, socket };
+  };
+
+  /** Write on until the other side closes; gives the bytes. */
+  const flood = async (socket, data) => {
+    let sent = 0;
+    const more = () => {
+      while (!socket.destroyed && socket.write(data)) sent += data.length;
+      sent += data.length;
+    };
+    socket.on("drain", more);
+    more();
+    if (!socket.destroyed) await new Promise((done) => socket.on("close", done));
+    return sent;
+  };
+
+  it("gets no more of a message than the limit, and what waits for a reply hears of it", async () => {
+    const { client, socket } = await upgrade({ maxMessageBytes: 2 ** 20 });
+    const reply = client.send("a/b", 1, { timeout: 60 });
+    reply.catch(() => {});
+    socket.write(frame(0x01, "["));
+    const sent = await flood(socket, frame(0x00, "x".repeat(2 ** 15)));
+    assert.ok(sent < 2 ** 25, `${sent}`); // what the kernel's buffers took, too
+    await assert.rejects(reply, ChannelClosed);
+    assert.match(client.state.lastClose.reason.text, /payload/i);
+  });
+
+  it("ends at once where the server breaks the protocol, goodbye or not", { timeout: 10_000 }, async () => {
+    const { client, socket } = await upgrade();
+    socket.resume();
+    socket.write(frame(0xf1, "x"));
+    await until(client, ({ open }) => !open);
+  });
+
+  it("reads no flood while it waits for the goodbye", { timeout: 10_000 }, async () => {
+    const { client, socket } = await upgrade();
+    client.disconnect();
+    await flood(socket, frame(0x81, "[[[:a/b 1]] nil]"));
+  });
+
+  it("waits 5 s for the goodbye", { timeout: 10_000 }, async (t) => {
+    const { client, socket } = await upgrade();
+    const closed = once(socket.resume(), "end");
+    t.mock.timers.enable({ apis: ["setTimeout"] });
+    client.disconnect();
+    t.mock.timers.tick(5000);
+    await closed;
+  });
+});
+
+describe("a large batch", () => {
+  const rest = "[:a/b #{1 2}], #_[:a/c] ; none\n ".repeat(10_000);
+
+  for (const [transport, code] of [["ws", 4007], ["ajax", null]]) {
+    const serve = (packet) => {
+      acceptAll(HANDSHAKE, packet);
+      let n = 0;
+      peer.onGet = (call) => {
+        if (call.query.has("handshake?")) call.answer(200, HANDSHAKE);
+        else if (!n++) call.answer(200, packet);
+      };
+    };
+
+    it(`is read event by event over ${transport}: those before a fault are handled`, async (t) => {
+      const warnings = quiet(t);
+      for (const [wrong, text] of [["]] nil]", "one batch"], [":] nil]", "keyword"], ["[:a/b] nil]", "one batch"]]) {
+        const client = connect({ transport, backoff: () => 3600 });
+        let seen = 0;
+        client.on("a/b", () => seen++);
+        serve(`[[${rest}${wrong}`);
+        const { reason } = await until(client, ({ lastClose }) => lastClose);
+        assert.equal(seen, wrong.startsWith("[") ? 10_001 : 10_000);
+        assert.deepEqual([reason.code, reason.kind], [code, "unexpected"]);
+        assert.match(reason.text, new RegExp(`cannot read a packet: .*${text}`));
+        client.disconnect();
+      }
+      assert.ok(warnings.callCount() < 10);
+    });
+
+    it(`is the same over ${transport} as a small one`, async () => {
+      serve(` [ [${rest}[:a/x ["\\n\\"" {:b #inst "2020"} [[]]]] [:a/end]],nil ] `);
+      const client = connect({ transport });
+      let data;
+      client.on("a/x", (value) => (data = value));
+      await new Promise((done) => client.on("a/end", done));
+      assert.deepEqual(data, ['\n"', { b: new chansock.Instant("2020") }, [[]]]);
+      assert.ok(client.state.open);
+    });
+  }
+
+  it("is none where it is a reply", async () => {
+    const items = Array.from({ length: 60_000 }, () => [1]);
+    peer.onPost = (call) => call.answer(200, `[[${"[1] ".repeat(60_000)}] nil]`);
+    const client = connect({ transport: "ajax" });
+    peer.onGet = (call) => call.query.has("handshake?") && call.answer(200, HANDSHAKE);
+    await client.ready;
+    assert.deepEqual(await client.send("a/b", 1, { timeout: 60 }), items);
   });
 });
 
@@ -335,8 +503,7 @@ describe("a redirect", () => {
 
 describe("a closed WebSocket", () => {
   it("is not kept in memory by the client", async () => {
-    setFlagsFromString("--expose-gc");
-    const gc = (await import("node:vm")).runInNewContext("gc");
+    const gc = await makeGc();
     const sockets = [];
     class Noted extends WebSocket {
       constructor(...args) {
