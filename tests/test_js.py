@@ -30,7 +30,7 @@ HERE = JS / "test"
 BIN = HERE / "node_modules" / ".bin"
 FILES = sorted(path.name for path in HERE.glob("*.test.mjs"))
 LIMIT = 300.0  # seconds for one file, or for npm
-MAX_BYTES = {"chansock": 15872, "json": 1024, "msgpack": 4 * 1024}  # minified and compressed
+MAX_BYTES = {"chansock": 16 * 1024, "json": 1024, "msgpack": 4 * 1024}  # minified and compressed
 
 
 def run(*command: str | Path, **variables: str) -> tuple[int, str]:
