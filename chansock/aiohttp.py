@@ -92,7 +92,7 @@ class _Door:
             await chsk._finish(max(0.0, deadline - loop.time()))
 
     async def stop(self, app: web.Application) -> None:
-        """Let handlers finish, close sockets 1012, and end polls with 503, within stop_timeout."""
+        """Finish handlers, close sockets with 1012, and end polls with 503, in stop_timeout."""
         loop, config = asyncio.get_running_loop(), self._config
         self._deadline = loop.time() + config.stop_timeout
         for asked in self._unread.values():
@@ -139,7 +139,7 @@ class _Door:
         return _response(response, endpoint.answer_fields(request))
 
     def _end_unread(self, asked: web.Request) -> None:
-        """Let aiohttp, which reads the rest of a body for 10 s before it closes, close sooner."""
+        """Make aiohttp, which reads the rest of a body for 10 s before it closes, close sooner."""
         loop = asyncio.get_running_loop()
         loop.call_later(LINGER, asked.content.set_exception, TimeoutError())
 
@@ -179,7 +179,7 @@ class _Door:
     # -- a WebSocket's connection
 
     async def _take_over(self, asked: web.Request) -> web.StreamResponse:
-        """Let the engine go on with a connection, from the request that it was read for.
+        """Hand a connection to the engine, from the request that was read last.
 
         aiohttp's own protocol is told that the connection is lost, and lets go of everything.
         """
@@ -211,7 +211,7 @@ class _Door:
 
 
 def _answered(request: Request, status: int) -> None:
-    """Let aiohttp's access log know what a request got that was taken over."""
+    """Report to aiohttp's access log the status that a request got after the takeover."""
     future = request.state.pop(_answered)
     if not future.done():
         future.set_result(status)
@@ -313,7 +313,7 @@ async def _chunks(asked: web.Request) -> AsyncIterator[bytes]:
 
 
 def _head(asked: web.Request) -> bytes:
-    """Give the head of a request as it came, or nearly so."""
+    """Return the head of a request as it came, or nearly so."""
     lines = [b"%s: %s\r\n" % field for field in asked.raw_headers]
     first = f"{asked.method} {asked.raw_path} HTTP/{asked.version.major}.{asked.version.minor}\r\n"
     return b"".join([first.encode("utf-8", "surrogateescape"), *lines, b"\r\n"])

@@ -72,7 +72,7 @@ class Answer(Transport):
     async def given_to(
         self, admission: Admission, body: bytes, endpoint: Endpoint, leaving: Leaving
     ) -> Response | None:
-        """Let the channel answer, and give its answer; None: the peer has left before, as the
+        """Return the channel's answer; None: the peer has left before, as the
         end of `leaving()` tells.
 
         Where it is cancelled, for the server waits no longer, the answer is that of a stop.
@@ -110,7 +110,7 @@ async def answer(
     chunks: AsyncIterator[bytes],
     leaving: Leaving,
 ) -> Response | None:
-    """Give the answer to a GET, a POST or another method; None: the peer has left.
+    """Return the answer to a GET, a POST or another method; None: the peer has left.
 
     `chunks` is the body, and raises ConnectionError where the peer leaves in its midst;
     `leaving()` ends when it leaves while it waits for its answer, and is cancelled otherwise.
@@ -225,7 +225,7 @@ async def admitted(
     is_upgrade: bool,
     incoming: _Incoming | None = None,
 ) -> Admission | Response:
-    """Let the endpoint admit a request, within handshake_timeout."""
+    """Ask the endpoint to admit a request, within handshake_timeout."""
     found = endpoint.admit(request, is_upgrade=is_upgrade)
     if is_awaitable(found):
         try:

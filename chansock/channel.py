@@ -313,7 +313,7 @@ class ChannelSocket(Registry):
             await self._finish(max(0.0, deadline - loop.time()))
 
     async def _finish(self, timeout: float) -> None:
-        """Give the handlers that still run `timeout` seconds to end, then cancel them."""
+        """Wait up to `timeout` seconds for running handlers, then cancel them."""
         core = self._started()
         try:
             if isinstance(core.clock, LoopClock):

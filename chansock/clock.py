@@ -23,7 +23,7 @@ class Clock(Protocol):
     is called on the loop's own thread."""
 
     def now(self) -> float:
-        """Give the time in seconds, monotonic, from any origin."""
+        """Return the time in seconds, monotonic, from any origin."""
 
     def soon(self, call: Callable[[], object], /) -> object:
         """Call at the end of this turn of the loop, in the order asked."""
@@ -100,7 +100,7 @@ class LoopClock:
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """Give what makes a loop: uvloop's where there is one, else asyncio's."""
+    """Return what makes a loop: uvloop's where there is one, else asyncio's."""
     try:
         import uvloop
     except ImportError:

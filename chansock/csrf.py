@@ -55,7 +55,7 @@ _PURPOSE: Final = b"chansock.csrf\0"
 
 
 def given(request: Request) -> str | None:
-    """Give the token that a request carries, by whichever way, and nobody has checked.
+    """Return the token that a request carries, by whichever way, and nobody has checked.
 
     For a hook that takes a signed token as the login itself: a page can send one with a
     WebSocket by these ways alone (`csrfToken` of the browser's client).
@@ -105,7 +105,7 @@ class Tokens:
         return urlsafe_b64encode(signed + _sign(self._secrets[0], signed, binding)).decode()
 
     def check(self, token: str, binding: str = "") -> bool:
-        """Tell whether a token was issued here, for this binding, and within max_age.
+        """Return whether a token was issued here, for this binding, and within max_age.
 
         In constant time for each secret. One from the future is good: clocks differ.
         """
@@ -131,7 +131,7 @@ class Tokens:
         return token
 
     def set_cookie(self, token: str) -> tuple[str, str]:
-        """Give the field of a Response that has the browser keep a token: `Set-Cookie`."""
+        """Return the field of a Response that has the browser keep a token: `Set-Cookie`."""
         parts = [f"{self._cookie}={token}", "Path=/"]
         if self._max_age is not None:
             parts.append(f"Max-Age={int(self._max_age)}")

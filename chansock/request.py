@@ -20,12 +20,12 @@ _OF_THE_EDGE = frozenset({"connection", "content-length", "transfer-encoding"})
 
 
 def is_token(text: str) -> bool:
-    """Tell whether text may name a method or a field."""
+    """Return whether text may name a method or a field."""
     return _TOKEN.fullmatch(text) is not None
 
 
 def is_utf8(text: str) -> bool:
-    """Tell whether text can be sent: a lone surrogate, which edn's \\ud800 makes, cannot."""
+    """Return whether text can be sent: a lone surrogate, which edn's \\ud800 makes, cannot."""
     try:
         return text.isascii() or bool(text.encode())
     except UnicodeEncodeError:

@@ -191,7 +191,7 @@ def joined(prefix: str, event_id: str) -> str:
 
 
 def check_prefix(prefix: str) -> str:
-    """Give a prefix. Raises InvalidEvent unless it is a namespace, or empty."""
+    """Return a prefix. Raises InvalidEvent unless it is a namespace, or empty."""
     is_well = isinstance(prefix, str) and "/" not in prefix and "" not in prefix.split(".")
     if prefix == "" or (is_well and prefix != "chsk" and is_part(prefix, "{}/x")):
         return prefix
@@ -201,7 +201,7 @@ def check_prefix(prefix: str) -> str:
 
 
 def is_part(text: str, whole: str) -> bool:
-    """Tell whether text can stand at its place in an id."""
+    """Return whether text can stand at its place in an id."""
     try:
         check_handled_id(whole.format(text))
     except InvalidEvent:
@@ -210,7 +210,7 @@ def is_part(text: str, whole: str) -> bool:
 
 
 def check_middleware(function: M) -> M:
-    """Give a middleware. Raises TypeError unless it can be called."""
+    """Return a middleware. Raises TypeError unless it can be called."""
     if not callable(function):
         raise TypeError(f"expected a middleware(msg, call_next), got {function!r:.80}")
     return function

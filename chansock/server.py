@@ -171,7 +171,7 @@ async def _serve(
 
 
 async def _stop(chsk: ChannelSocket | None, service: Service, config: Config) -> None:
-    """Let handlers finish, stop the channel if it is ours, and let every connection go."""
+    """Finish the handlers, stop the channel if it is ours, and close every connection."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + config.stop_timeout
     try:

@@ -53,7 +53,7 @@ class ServerProtocol(Protocol, asyncio.BufferedProtocol):
 
 
 def protocol_factory(loop: asyncio.AbstractEventLoop, service: Service) -> Callable[[], Any]:
-    """Give what makes the protocol of each connection that a loop accepts."""
+    """Return what makes the protocol of each connection that a loop accepts."""
     # One class less in each connection is one less that collections walk through.
     return partial(Protocol if type(loop).__module__ == "uvloop" else ServerProtocol, service)
 
@@ -90,7 +90,7 @@ def service_of(
 
 
 def forwarded(chsk: ChannelSocket, *, is_unix: bool) -> Callable[[Request], object] | None:
-    """Give what is done with each request before anything else sees it; None: nothing."""
+    """Return what is done with each request before anything else sees it; None: nothing."""
     trusted, fields = chsk.config.trusted_proxies, chsk.config.trusted_headers
     if not (trusted or is_unix):
         return None
@@ -119,7 +119,7 @@ class Takeover:
         self._poller: Poller | None = None
 
     def take(self, transport: Any, protocol: Protocol, data: bytes) -> bool:
-        """Let protocol go on with a connection, of which `data` was read already.
+        """Hand a connection to protocol, of which `data` was read already.
 
         True: on epoll; what the transport still says to the protocol that it has is of no
         meaning. False: the transport is protocol's from now on, and its `set_protocol` is up
@@ -168,7 +168,7 @@ class Takeover:
 
 
 async def end(service: Service, timeout: float) -> None:
-    """Let every connection go, within timeout seconds; then cut off what is left."""
+    """Close every connection within timeout seconds, and abort those that are left."""
     gone = asyncio.Event()
     service.stop(gone.set)
     try:

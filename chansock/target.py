@@ -67,7 +67,7 @@ Target: TypeAlias = UserId | _All | _Anonymous | ClientTarget
 
 
 def is_user_id(value: object) -> bool:
-    """Tell whether value can name a user: str of 1 to 256 characters, int (no bool), UUID."""
+    """Return whether value can name a user: str of 1 to 256 characters, int (no bool), UUID."""
     if isinstance(value, str):
         return 0 < len(value) <= MAX_USER_ID_LENGTH
     return isinstance(value, int | UUID) and not isinstance(value, bool)

@@ -100,7 +100,7 @@ class WebSocketProtocol(asyncio.Protocol):
             self._task.cancel()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Give up. Of no meaning once the connection has left the transport."""
+        """Close a connection that is still the transport's; do nothing once it has left."""
         self._connections.discard(self)
         if self._task is not None:
             self._task.cancel()
@@ -108,7 +108,7 @@ class WebSocketProtocol(asyncio.Protocol):
     # -- whose it is
 
     async def _ask(self, shared: _Shared, request: Request, data: bytes) -> None:
-        """Let the application's middleware see the handshake on its way to chansock.asgi."""
+        """Pass the handshake through the application's middleware to chansock.asgi."""
         handshake = Handshake(self._config, self._app_state, self._transport, request)
         limit = shared.channels[request.path].config.handshake_timeout
         try:
@@ -161,7 +161,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._pass_on_to(other)
 
     def _let_end(self, earlier: Any, log_limit: LogLimit) -> None:
-        """Let answers end that are under way, and with them the connection: an upgrade that was
+        """Finish the answers that are under way, and with them the connection: an upgrade that was
         asked for behind them can be asked for anew, but its answer cannot go before theirs."""
         log_limit.info(log, "upgrade_refused expected the answers before it to be taken first")
         earlier.cycle.keep_alive = False
@@ -278,7 +278,7 @@ class _Shared:
         return self.channels[path]._sweep.log_limit
 
     def service(self, path: str, *, is_unix: bool) -> Service:
-        """Give what the connections to one channel share."""
+        """Return what the connections to one channel share."""
         found = self._services.get((path, is_unix))
         if found is None:
             chsk = self.channels[path]
@@ -303,7 +303,7 @@ class _Shared:
         request: Request,
         protocol: Protocol,
     ) -> None:
-        """Let a request be what uvicorn and the application's middleware have made of it."""
+        """Set what uvicorn and the application's middleware know of a request."""
         scope = request.scope = self.scopes.pop(protocol)
         request.client = client_of(scope["client"])
         request.scheme = scheme_of(scope["scheme"])
@@ -332,7 +332,7 @@ def _shared(config: Config, state: ServerState, app_state: dict[str, Any]) -> _S
 
 
 def _is_answering(http: Any) -> bool:
-    """Tell whether uvicorn's protocol still has an answer to give; with httptools it does not
+    """Return whether uvicorn's protocol still has an answer to give; with httptools it does not
     wait for that before it passes an upgrade on, with h11 it does."""
     cycle = getattr(http, "cycle", None)
     return cycle is not None and not cycle.response_complete
@@ -343,7 +343,7 @@ def _ignore(data: bytes) -> None:
 
 
 def _behind_head(transport: Any) -> bytes:
-    """Give the bytes that came with the head and stand behind it; uvicorn passes them to nobody.
+    """Return the bytes that came with the head and stand behind it; uvicorn passes them to nobody.
 
     A client must wait for the answer (RFC 6455 section 4.1), so there are hardly ever any. h11
     keeps them. httptools tells by the exception that uvicorn is handling right now where the

@@ -85,7 +85,7 @@ def may_be_message(hint: Any) -> bool:
 
 
 def first_annotation(handler: Any) -> Any:
-    """Give the annotation of the first parameter as it stands; Any if there is none."""
+    """Return the annotation of the first parameter as it stands; Any if there is none."""
     try:
         parameters = iter(signature(handler).parameters.values())
     except (TypeError, ValueError):  # of a builtin
@@ -95,7 +95,7 @@ def first_annotation(handler: Any) -> Any:
 
 
 def innermost(handler: Any) -> Any:
-    """Give the function whose annotations a handler shows, under partial, wraps and methods."""
+    """Return the function whose annotations a handler shows, under partial, wraps and methods."""
     while not hasattr(handler, "__globals__") or hasattr(handler, "__wrapped__"):
         if isinstance(handler, partial):
             handler = handler.func

@@ -112,14 +112,14 @@ def _form(name: str, data: bytes, *own: tuple[str, str]) -> _Form:
 
 
 def _has(request: Request, tag: str) -> bool:
-    """Tell whether If-None-Match names the tag, by weak comparison (RFC 9110 section 13.1.2)."""
+    """Return whether If-None-Match names the tag, by weak comparison (RFC 9110 section 13.1.2)."""
     given = request.headers.getall("if-none-match")
     # A tag of ours is quoted hex digits: no other tag, nor what stands between two, holds it.
     return given == ["*"] or any(tag in line for line in given)
 
 
 def _takes_gzip(request: Request) -> bool:
-    """Tell whether the client takes gzip, and likes nothing better (RFC 9110 section 12.5.3)."""
+    """Return whether the client takes gzip, and likes nothing better (RFC 9110 section 12.5.3)."""
     weights: dict[str, float] = {}
     for line in request.headers.getall("accept-encoding"):
         for item in line.lower().split(","):

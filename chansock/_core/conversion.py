@@ -209,7 +209,7 @@ class _Maker:
 
 
 def members(kind: Any) -> Iterator[Any]:
-    """Give what a union consists of, with the members of those in it, by whatever name."""
+    """Return what a union consists of, with the members of those in it, by whatever name."""
     origin, args = get_origin(kind), get_args(kind)
     if constraints_of(kind):
         yield kind
@@ -227,7 +227,7 @@ def members(kind: Any) -> Iterator[Any]:
 
 
 def classes_of(kind: Any, framework: str) -> tuple[type, ...]:
-    """Give the classes of a type, or of a union, if all are a framework's, as all constraints."""
+    """Return the classes of a type, or of a union, if all are a framework's, as all constraints."""
     origin, args = get_origin(kind), get_args(kind)
     if origin is Annotated:
         is_its_own = all(framework_of(one) == framework for one in constraints_of(kind))
@@ -240,13 +240,13 @@ def classes_of(kind: Any, framework: str) -> tuple[type, ...]:
 
 
 def constraints_of(kind: Any) -> tuple[object, ...]:
-    """Give what pydantic or msgspec would check, of the metadata of an Annotated."""
+    """Return what pydantic or msgspec would check, of the metadata of an Annotated."""
     is_annotated = get_origin(kind) is Annotated
     return tuple(filter(framework_of, kind.__metadata__)) if is_annotated else ()
 
 
 def bare(kind: Any) -> Any:
-    """Give a type that values of this type, once converted, are of, and that a framework knows.
+    """Return a type that values of this type, once converted, are of, and that a framework knows.
 
     What the types within it ask for is left out: it was checked as they were converted.
     """
@@ -263,13 +263,13 @@ def bare(kind: Any) -> Any:
 
 
 def is_record(kind: Any) -> bool:
-    """Tell whether it is a dataclass or a TypedDict."""
+    """Return whether it is a dataclass or a TypedDict."""
     is_typed_dict = hasattr(kind, "__required_keys__") and hasattr(kind, "__total__")
     return isinstance(kind, type) and (is_typed_dict or dataclasses.is_dataclass(kind))
 
 
 def is_map(kind: Any) -> bool:
-    """Tell whether it is made of a map."""
+    """Return whether it is made of a map."""
     if constraints_of(kind):
         return any(map(is_map, members(kind.__origin__)))
     base = get_origin(kind) or kind
@@ -277,7 +277,7 @@ def is_map(kind: Any) -> bool:
 
 
 def is_list(kind: Any) -> bool:
-    """Tell whether it is made of a list or a set."""
+    """Return whether it is made of a list or a set."""
     if constraints_of(kind):
         return any(map(is_list, members(kind.__origin__)))
     return (get_origin(kind) or kind) in (*LISTS, *SETS, tuple)

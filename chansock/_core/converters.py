@@ -88,7 +88,7 @@ def raising(names: str, attempt: Converter) -> Converter:
 
 
 def anything(value: Any) -> Any:
-    """Give the value."""
+    """Return the value."""
     return value
 
 

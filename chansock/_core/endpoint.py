@@ -271,7 +271,7 @@ class Endpoint:
         return replace(response, headers=(("Upgrade", "websocket"),))
 
     def answer_fields(self, request: Request) -> guard.Fields:
-        """Give the fields that an edge adds to each answer of the channel, refusals too."""
+        """Return the fields that an edge adds to each answer of the channel, refusals too."""
         return guard.cors_fields(request, self._config.allowed_origins)
 
     def _needs_handshake(self, request: Request, uid: UserId | None, client_id: str) -> bool:
@@ -420,7 +420,7 @@ class Endpoint:
     # -- closing one connection
 
     def connections(self, to: UserId | ClientTarget) -> list[Connection]:
-        """Give what is open of a user or a client: sockets and parked polls."""
+        """Return what is open of a user or a client: sockets and parked polls."""
         return [each for session in self._hub.known(to) for each in session.connections]
 
     def end(self, connection: Connection, code: int, reason: str) -> None:

@@ -24,7 +24,7 @@ def event_of(keyword: Keyword, data: object) -> tuple[Keyword] | tuple[Keyword, 
 
 @lru_cache(maxsize=1024)  # an application has few ids; those made from input must not pile up
 def check_id(event_id: str) -> Keyword:
-    """Give the id of an event to send as a Keyword.
+    """Return the id of an event to send as a Keyword.
 
     Raises InvalidEvent unless it is a namespaced keyword outside `chsk`.
     """
@@ -35,7 +35,7 @@ def check_id(event_id: str) -> Keyword:
 
 
 def check_handled_id(event_id: str) -> Keyword:
-    """Give the id of an event to handle as a Keyword; those in `chsk` are allowed."""
+    """Return the id of an event to handle as a Keyword; those in `chsk` are allowed."""
     return _namespaced(event_id)
 
 

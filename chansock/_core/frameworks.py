@@ -68,7 +68,7 @@ def model(kind: Any, classes: tuple[type, ...]) -> Converter:
 
 
 def framework_of(constraint: object) -> str | None:
-    """Tell who would check this of the metadata of an Annotated, pydantic or msgspec; or nobody."""
+    """Return who checks this metadata of an Annotated: pydantic, msgspec, or nobody."""
     kind = constraint if isinstance(constraint, type) else type(constraint)
     if kind.__module__ == "msgspec" and kind.__name__ == "Meta":
         return "msgspec"
@@ -79,7 +79,7 @@ def framework_of(constraint: object) -> str | None:
 
 
 def is_field(default: object) -> bool:
-    """Tell whether the default of a dataclass's field is pydantic's Field."""
+    """Return whether the default of a dataclass's field is pydantic's Field."""
     return any(base.__module__ == "pydantic.fields" for base in type(default).__mro__)
 
 
@@ -173,7 +173,7 @@ def of_pydantic(error: pydantic.ValidationError, value: Any) -> BadData:
 
 
 def steps_of(error: dict[str, Any], value: Any) -> list[str | int]:
-    """Give what leads to an error in a value: pydantic names the classes of a union as well."""
+    """Return what leads to an error in a value: pydantic names the classes of a union as well."""
     steps: list[str | int] = []
     missing = len(error["loc"]) - 1 if error["type"] == "missing" else None
     for at, step in enumerate(error["loc"]):

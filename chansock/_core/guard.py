@@ -187,7 +187,7 @@ def check_cookies(request: Request, kind: str, allowed: Collection[str] | None) 
 
 
 def is_preflight(request: Request) -> bool:
-    """Tell whether a browser asks what a page of another origin may send."""
+    """Return whether a browser asks what a page of another origin may send."""
     headers = request.headers
     return (
         request.method == "OPTIONS"
@@ -197,7 +197,7 @@ def is_preflight(request: Request) -> bool:
 
 
 def cors_fields(request: Request, allowed: Collection[str] | None) -> Fields:
-    """Give what every answer carries, so that a page of an allowed origin may read it.
+    """Return what every answer carries, so that a page of an allowed origin may read it.
 
     An origin that the list names, or `https://*.a.example` in it, may send cookies. What `*`
     lets in may not: every page on the Web could otherwise read what this user may.
@@ -218,7 +218,7 @@ def cors_fields(request: Request, allowed: Collection[str] | None) -> Fields:
 
 
 def preflight_fields(request: Request) -> Fields:
-    """Give what the answer to a preflight carries besides `cors_fields`.
+    """Return what the answer to a preflight carries besides `cors_fields`.
 
     A page may send what our clients do, and what it asks for: its origin is trusted.
     """
@@ -236,7 +236,7 @@ def preflight_fields(request: Request) -> Fields:
 
 
 def _is_named(origin: str, allowed: Collection[str]) -> bool:
-    """Tell whether an entry of the list other than `*` and `self` means this origin."""
+    """Return whether an entry of the list other than `*` and `self` means this origin."""
     if "*" in origin or origin == SELF:
         return False
     return origin in allowed or any(
@@ -271,7 +271,7 @@ def check_token(request: Request, reference: str | Skip | None) -> str | None:
 
 
 def given_token(request: Request) -> tuple[str, str | None]:
-    """Give the token that a request carries, or None, and where it stands."""
+    """Return the token that a request carries, or None, and where it stands."""
     return next((found for found in _tokens(request) if found[1] is not None), ("", None))
 
 

@@ -143,14 +143,14 @@ class Handlers:
             log.warning("unclaimed_event id=%r", event_id[:80])
 
     def start(self, log_limit: LogLimit) -> None:
-        """Let blocking handlers begin, and warn anew."""
+        """Allow blocking handlers to start, and warn anew."""
         self._is_stopped = False
         self._warned.clear()
         self.bad_data = 0
         self.log_limit = log_limit  # of this life of the channel
 
     def stop(self) -> None:
-        """Let no further blocking handler begin."""
+        """Start no further blocking handler."""
         self._is_stopped = True
         if self._pool is not None:
             self._pool.shutdown(wait=False, cancel_futures=True)
@@ -184,7 +184,7 @@ class Handlers:
 
 
 def _fitted(handler: Handler, convert: Converter) -> Handler:
-    """Give the function that calls a handler with data of its type. It raises BadData."""
+    """Return the function that calls a handler with data of its type. It raises BadData."""
 
     def call(msg: EventMsg[Any]) -> Any:
         try:
@@ -197,7 +197,7 @@ def _fitted(handler: Handler, convert: Converter) -> Handler:
 
 
 def _around(layer: Middleware, inner: Handler, is_inner_async: bool) -> Handler:
-    """Give the function that calls a middleware with what it stands around."""
+    """Return the function that calls a middleware with what it stands around."""
     call_next = inner
     if is_coroutine(layer) and not is_inner_async:
 
@@ -212,14 +212,14 @@ def _around(layer: Middleware, inner: Handler, is_inner_async: bool) -> Handler:
 
 
 def is_coroutine(function: Callable[..., Any]) -> bool:
-    """Tell whether what a call of it gives is a coroutine, for sure."""
+    """Return whether what a call of it gives is a coroutine, for sure."""
     return iscoroutinefunction(function) or iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004 - of an object of a class with one
     )
 
 
 def check_registered_id(event_id: str) -> Keyword:
-    """Give the id of an event to handle. Raises InvalidEvent for one that never comes."""
+    """Return the id of an event to handle. Raises InvalidEvent for one that never comes."""
     keyword = check_handled_id(event_id)
     if keyword.startswith("chsk/") and keyword not in OWN_IDS:
         raise InvalidEvent(f"expected one of {', '.join(OWN_IDS)}, got {event_id!r:.80}")

@@ -71,14 +71,14 @@ _DEFAULTS: Final = (
 
 @lru_cache(maxsize=1)  # a second is the same for all that is answered in it
 def _http_date(second: int) -> str:
-    """Give `Sun, 06 Nov 1994 08:49:37 GMT`."""
+    """Return `Sun, 06 Nov 1994 08:49:37 GMT`."""
     return formatdate(second, usegmt=True)
 
 
 def fields_of(
     response: Response, fields: tuple[tuple[str, str], ...] = ()
 ) -> list[tuple[str, str]]:
-    """Give the fields of an answer; without Date and Connection, which are the server's.
+    """Return the fields of an answer; without Date and Connection, which are the server's.
 
     Adds Content-Type, Content-Length, `X-Content-Type-Options: nosniff`,
     `Cache-Control: no-store` and `fields` where the answer does not say otherwise (a Vary of
@@ -97,7 +97,7 @@ def fields_of(
 
 
 def body_of(response: Response) -> bytes:
-    """Give the body that an answer of its status may have (RFC 9110 section 15)."""
+    """Return the body that an answer of its status may have (RFC 9110 section 15)."""
     return b"" if response.status in _BODILESS else response.body_bytes
 
 
@@ -133,14 +133,14 @@ def answer_of(packet: Packet) -> Response:
 
 
 def check_path(path: str) -> str:
-    """Give the path of a channel as it is. Raises ConfigError if it is none."""
+    """Return the path of a channel as it is. Raises ConfigError if it is none."""
     if not path.startswith("/") or "?" in path or "#" in path:
         raise ConfigError(f"path: expected a path like '/chsk', got {path!r}")
     return path
 
 
 def judge_head(head: bytes) -> int:
-    """Let llhttp judge a head, request line to empty line: 0, or the status that refuses it.
+    """Check a head with llhttp, request line to empty line: 0, or the status that refuses it.
 
     400, or 501 for a method that it does not know. The parser gets no callbacks, so that no
     object is made for a field.
@@ -176,7 +176,7 @@ def _has_token(values: list[str], token: str) -> bool:
 
 
 def wants_upgrade(request: Request) -> bool:
-    """Tell whether a request asks for a WebSocket, rightly or not."""
+    """Return whether a request asks for a WebSocket, rightly or not."""
     return _has_token(request.headers.getall("upgrade"), "websocket")
 
 

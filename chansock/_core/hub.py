@@ -68,7 +68,7 @@ class Hub:
     # -- finding
 
     def find(self, uid: UserId | None, client_id: str) -> Session | None:
-        """Give the session of this client, or None."""
+        """Return the session of this client, or None."""
         found = self._users.get(ANONYMOUS if uid is None else uid)
         if found is None:
             return None
@@ -77,7 +77,7 @@ class Hub:
         return found if found.client_id == client_id else None
 
     def sessions(self, to: Target) -> Collection[Session]:
-        """Give the sessions that a target means, now: those that something is sent to."""
+        """Return the sessions that a target means, now: those that something is sent to."""
         if to is ALL:
             return list(self._fanout)  # type: ignore[arg-type]
         found = None if isinstance(to, ClientTarget) else self._users.get(to)
@@ -116,7 +116,7 @@ class Hub:
         return None
 
     def session(self, uid: UserId | None, client_id: str) -> Session:
-        """Give the session of this client, a new one if it has none."""
+        """Return the session of this client, a new one if it has none."""
         member = ANONYMOUS if uid is None else uid
         found = self._users.get(member)
         session = None if found is None else self.find(uid, client_id)
@@ -360,7 +360,7 @@ class Hub:
 
     @staticmethod
     def _was_heard(connection: Connection) -> bool:
-        """Tell whether it lives, since the last look; whom we do not read we cannot hear."""
+        """Return whether it lives, since the last look; whom we do not read we cannot hear."""
         transport = connection.transport
         was_heard = transport.heard or connection.inbox.stalled_count > 0
         transport.heard = False

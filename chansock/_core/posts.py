@@ -87,11 +87,11 @@ class PostOrder:
         self.timer: Entry | None = None  # until when those missing are waited for
 
     def must_wait(self, number: int) -> bool:
-        """Tell whether a number before this one is still missing."""
+        """Return whether a number before this one is still missing."""
         return number > self.next
 
     def is_repeated(self, number: int) -> bool:
-        """Tell whether this number has been handed on before."""
+        """Return whether this number has been handed on before."""
         return number < self.next and number not in self.missed and number not in self.stalled
 
     def pass_by(self, number: int) -> None:

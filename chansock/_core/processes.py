@@ -12,7 +12,7 @@ __all__ = ["number_in", "number_of", "refusal", "server_of"]
 
 
 def server_of(task: object) -> object:
-    """Give the Config of the server whose lifespan runs in this task, None where it is not seen.
+    """Return the Config of the server whose lifespan runs in this task, None where it is not seen.
 
     uvicorn's and hypercorn's run it by a method of an object that has the Config. What the
     application gets of theirs may be wrapped by any framework.

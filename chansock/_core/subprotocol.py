@@ -34,7 +34,7 @@ def offer(token: str) -> str:
 
 
 def answered(fields: Iterable[str]) -> str | None:
-    """Give what the server answers to an offer; None: nothing, so that there is none.
+    """Return what the server answers to an offer; None: nothing, so that there is none.
 
     A browser gives up a connection whose offer was not answered; what it sent as a token
     is never said back.

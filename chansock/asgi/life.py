@@ -112,7 +112,7 @@ class Life:
                 await self._empty.wait()
 
     async def _stop(self) -> None:
-        """Let handlers finish, close sockets 1012, and end polls with 503, within stop_timeout."""
+        """Finish handlers, close sockets with 1012, and end polls with 503, in stop_timeout."""
         self._signals.restore()
         if not self._is_ours:
             return

@@ -43,7 +43,7 @@ _IN_A_PATH = "/!$&'()*+,:;=@~"  # RFC 3986 section 3.3: what need not be escaped
 
 
 def path_below_root(scope: Scope) -> str:
-    """Give the path that routes are made of: without the root_path, if it stands there."""
+    """Return the path that routes are made of: without the root_path, if it stands there."""
     path: str = scope["path"]
     root: str = scope.get("root_path", "").rstrip("/")
     if root and path.startswith(root) and path[len(root) : len(root) + 1] in ("", "/"):

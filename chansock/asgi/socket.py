@@ -174,7 +174,7 @@ class Socket(Transport):
     # -- in
 
     async def read(self, receive: Receive, endpoint: Endpoint, connection: Connection) -> None:
-        """Give the channel what the peer sends, until it or we close."""
+        """Pass on to the channel what the peer sends, until either side closes."""
         try:
             while True:
                 if not self._may_read.is_set():

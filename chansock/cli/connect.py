@@ -133,7 +133,7 @@ class _Session:
             await self._client.send(event_id, data)
 
     def _changed(self, new: State) -> None:
-        """Tell of a change; each is told once."""
+        """Print a change of state, each once."""
         old, self._old = self._old, new
         if new.open and not old.open:
             over = "a WebSocket" if new.type == "ws" else "Ajax"

@@ -106,5 +106,5 @@ def _first_difference(old: Stamps, new: Stamps) -> str:
 
 
 def _status(exited: int) -> int:
-    """Give a process's exit status as a shell does; ended by the signal of the end is 0."""
+    """Return a process's exit status as a shell does; ended by the signal of the end is 0."""
     return exited if exited >= 0 else 0 if -exited in ENDING else 128 - exited

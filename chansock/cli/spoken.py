@@ -26,7 +26,7 @@ _BLANK: Final = re.compile(rb"(?:[\s,]|;[^\n]*)*")
 
 
 def is_blank(text: bytes, start: int = 0) -> bool:
-    """Tell whether there is nothing but blanks and comments from start on."""
+    """Return whether there is nothing but blanks and comments from start on."""
     return _skip(text, start) == len(text)
 
 
@@ -82,7 +82,7 @@ def _id_of(form: object) -> str:
 
 
 def _last(line: bytes, value: object, end: int) -> object:
-    """Give the value if nothing follows it in the line."""
+    """Return the value if nothing follows it in the line."""
     rest = _skip(line, end)
     if rest == len(line):
         return value
@@ -102,7 +102,7 @@ def _last(line: bytes, value: object, end: int) -> object:
 
 
 def _skip(line: bytes, start: int) -> int:
-    """Give where the next form begins: behind blanks, commas and comments."""
+    """Return where the next form begins: behind blanks, commas and comments."""
     found = _BLANK.match(line, start)
     return start if found is None else found.end()
 

@@ -50,7 +50,7 @@ class NotStarted(Exception):
 
 
 def of_error(error: Exception) -> int:
-    """Give the status that a failed send or connect ends with."""
+    """Return the status that a failed send or connect ends with."""
     if isinstance(error, ReplyTimeout):
         return NO_REPLY
     if isinstance(error, ReplyError):
@@ -61,7 +61,7 @@ def of_error(error: Exception) -> int:
 
 
 def one_line(error: Exception) -> str:
-    """Give the text of an error without the lines that point at the place in edn."""
+    """Return the text of an error without the lines that point at the place in edn."""
     text = str(error)
     return text.partition("\n")[0] if isinstance(error, EdnDecodeError) else text
 

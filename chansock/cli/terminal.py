@@ -42,7 +42,7 @@ class Screen:
 
     @contextmanager
     def terminal(self) -> Iterator[None]:
-        """Give the terminal back as it was found: readline may be left in the middle of a line."""
+        """Restore the terminal: readline may be left in the middle of a line."""
         found = None
         if self.is_interactive and termios is not None:
             found = termios.tcgetattr(sys.stdin)

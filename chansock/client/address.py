@@ -85,7 +85,7 @@ class Address:
         return f"{'https' if self.is_secure else 'http'}://{self.host}:{self.port}"
 
     def target(self, pairs: Iterable[tuple[str, str]]) -> str:
-        """Give the request target: path, own query, then pairs (space is %20, as Sente's)."""
+        """Return the request target: path, own query, then pairs (space is %20, as Sente's)."""
         query = "&".join(filter(None, (self.query, encode_pairs(pairs))))
         return f"{self.path}?{query}" if query else self.path
 
@@ -223,7 +223,7 @@ def encode_pairs(pairs: Iterable[tuple[str, str]]) -> str:
 
 
 def check_headers(headers: Pairs | None) -> tuple[tuple[str, str], ...]:
-    """Give the fields as pairs. Raises ConfigError if one could not be sent as it is.
+    """Return the fields as pairs. Raises ConfigError if one could not be sent as it is.
 
     The message names the field, and never shows its value: it may be a credential.
     """
@@ -241,12 +241,12 @@ def check_headers(headers: Pairs | None) -> tuple[tuple[str, str], ...]:
 
 
 def check_params(params: Pairs | None) -> tuple[tuple[str, str], ...]:
-    """Give the query parameters as pairs. Raises ConfigError unless all are str."""
+    """Return the query parameters as pairs. Raises ConfigError unless all are str."""
     return _pairs("params", params)
 
 
 def check_token(token: object) -> str | None:
-    """Give the CSRF token. Raises ConfigError unless it can stand in a header."""
+    """Return the CSRF token. Raises ConfigError unless it can stand in a header."""
     if token is None:
         return None
     if not isinstance(token, str) or not _FIELD_VALUE.fullmatch(token):
@@ -255,7 +255,7 @@ def check_token(token: object) -> str | None:
 
 
 def check_token_place(place: TokenPlace) -> TokenPlace:
-    """Give where a WebSocket carries the token. Raises ConfigError for another place."""
+    """Return where a WebSocket carries the token. Raises ConfigError for another place."""
     if place not in get_args(TokenPlace):
         expected = ", ".join(map(repr, get_args(TokenPlace)))
         raise ConfigError(f"csrf_token_in: expected one of {expected}, got {place!r:.80}")

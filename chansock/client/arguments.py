@@ -29,7 +29,7 @@ def check_event(event_id: str, data: object) -> list[object]:
 
 
 def _check_id(event_id: str) -> Keyword:
-    """Give the id of an event to send as a Keyword.
+    """Return the id of an event to send as a Keyword.
 
     Raises InvalidEvent unless it is a namespaced keyword outside `chsk` that edn can spell.
     """
@@ -52,7 +52,7 @@ def check_handled_id(event_id: str) -> str:
 
 
 def check_timeout(timeout: float | None) -> float | None:
-    """Give the seconds to wait for a reply. Raises InvalidEvent unless None or above 0."""
+    """Return the seconds to wait for a reply. Raises InvalidEvent unless None or above 0."""
     if timeout is None:
         return None
     is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
@@ -62,7 +62,7 @@ def check_timeout(timeout: float | None) -> float | None:
 
 
 def check_close_code(code: int) -> int:
-    """Give the code. Raises ValueError unless an application may close with it, as in a browser."""
+    """Return the code. Raises ValueError unless an application may close with it."""
     is_code = isinstance(code, int) and not isinstance(code, bool)
     if not is_code or not (code == 1000 or 3000 <= code <= 4999):
         raise ValueError(f"close code: expected 1000, or 3000 to 4999, got {code!r:.80}")

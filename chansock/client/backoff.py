@@ -22,7 +22,7 @@ STEADY_AFTER: Final = 1.0  # an open channel that lasted less is no sign of a se
 
 
 def delay(exponent: int, rnd: float, cap: float = MAX_DELAY) -> float:
-    """Give Sente's delay: uniform in [2^(n-1), 2^n) seconds, for rnd in [0, 1).
+    """Return Sente's delay: uniform in [2^(n-1), 2^n) seconds, for rnd in [0, 1).
 
     Past the cap it is uniform in [cap/2, cap): with a bare minimum all clients of a
     server would come back in step.

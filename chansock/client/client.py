@@ -451,7 +451,7 @@ class Client:
         self._own_event("chsk/state", [old, new, old.open != new.open])
 
     def _own_event(self, event_id: str, data: object) -> None:
-        """Give an event of the channel itself to its handler, if it has one."""
+        """Call the handlers of an event of the channel itself."""
         if self._inbox.handlers.has(event_id):
             self._inbox.put([Event(event_id, data)])
 

@@ -57,7 +57,7 @@ class Jar:
                     del self._cookies[next(iter(self._cookies))]
 
     def header(self, origin: str, path: str, given: str = "", now: float | None = None) -> str:
-        """Give the `Cookie` field's value: the application's own, then what was kept.
+        """Return the `Cookie` field's value: the application's own, then what was kept.
 
         What the application gives wins by name: its credentials may be newer.
         """
@@ -99,7 +99,7 @@ def _read(value: str, attributes: list[str], now: float) -> _Cookie:
 
 
 def _covers(cookie_path: str, path: str) -> bool:
-    """Tell whether a cookie's Path covers a request path (RFC 6265 section 5.1.4)."""
+    """Return whether a cookie's Path covers a request path (RFC 6265 section 5.1.4)."""
     if not cookie_path.startswith("/") or cookie_path == path:
         return True
     stem = cookie_path if cookie_path.endswith("/") else cookie_path + "/"

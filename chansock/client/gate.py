@@ -1,4 +1,4 @@
-"""Let senders write one after the other while a socket's write buffer has room.
+"""Make senders write one after the other while a socket's write buffer has room.
 
 Senders hold their own events until their turn comes, so nothing encoded waits here. The link
 says whether there is room; nothing is written here.

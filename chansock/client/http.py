@@ -47,7 +47,7 @@ class Response:
     keep_alive: bool
 
     def getall(self, name: str) -> list[str]:
-        """Give the values of all fields of that (lower case) name."""
+        """Return the values of all fields of that (lower case) name."""
         return [value for field, value in self.headers if field == name]
 
     @property

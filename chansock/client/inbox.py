@@ -93,7 +93,7 @@ class Inbox:
         return event
 
     def begin(self) -> None:
-        """Let readers wait again after an `end`."""
+        """Allow readers to wait again after an `end`."""
         self._has_ended = False
 
     def end(self) -> None:

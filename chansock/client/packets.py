@@ -111,7 +111,7 @@ def read_event(item: object) -> Event | None:
 
 
 def reply_error(value: object) -> Exception | None:
-    """Tell what a reply raises: those three that Sente's `cb-success?` calls no success.
+    """Return what a reply raises: those three that Sente's `cb-success?` calls no success.
 
     `[:chsk/error "why"]` is the first with its reason, from a chansock server.
     """
@@ -130,12 +130,12 @@ def reply_error(value: object) -> Exception | None:
 
 
 def is_keyword(value: object, keyword: Keyword) -> bool:
-    """Tell a keyword from a plain string of the same text, to which it is equal."""
+    """Return whether it is a keyword, not a plain string of the same text, to which it is equal."""
     return type(value) is Keyword and value == keyword
 
 
 def is_event(item: object) -> bool:
-    """Tell whether a pushed value is an event that an application may get."""
+    """Return whether a pushed value is an event that an application may get."""
     if not isinstance(item, list) or not 1 <= len(item) <= 2:
         return False
     name = item[0]

@@ -26,7 +26,7 @@ class Pending:
         return len(self._futures)
 
     def new(self, timeout: float) -> tuple[str, asyncio.Future[object]]:
-        """Give a fresh callback id and the future of its reply.
+        """Return a fresh callback id and the future of its reply.
 
         The future raises ReplyTimeout after `timeout` seconds, and what `reply_error` tells.
         """
@@ -46,7 +46,7 @@ class Pending:
         return cb_id, future
 
     def answer(self, cb_id: object, value: object) -> bool:
-        """Give a reply to whoever waits; False if nobody does (late, or a second one)."""
+        """Resolve the call that waits for a reply; False if none does (late, or a second reply)."""
         future = self._futures.pop(cb_id, None) if isinstance(cb_id, str) else None
         if future is None or future.done():
             return False

@@ -151,6 +151,6 @@ def close_reason(code: int, text: str, *, was_open: bool) -> Reason:
 
 
 def said(body: bytes) -> str:
-    """Give the first line of an answer's body, cut: the server's own words for a refusal."""
+    """Return the first line of an answer's body, cut: the server's own words for a refusal."""
     lines = body[:400].decode(errors="replace").strip().splitlines()
     return lines[0][:200] if lines else ""

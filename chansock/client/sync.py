@@ -247,7 +247,7 @@ def in_sync(connect: Callable[P, Client]) -> Callable[P, SyncClient]:
 
 
 def _elsewhere(caller: Caller, source: Callable[[], Any]) -> Callable[[], Awaitable[Any]]:
-    """Give a function that calls a source in another thread: it may wait for a token server."""
+    """Return a function that calls a source in another thread: it may wait for a token server."""
 
     async def call() -> Any:
         found = await caller.call(source)

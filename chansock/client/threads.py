@@ -214,7 +214,7 @@ class Life:
             raise
 
     def take(self, timeout: float | None) -> Event:
-        """Give the next event that no handler claims. Raises TimeoutError, Ended."""
+        """Return the next event that no handler claims. Raises TimeoutError, Ended."""
         end = None if timeout is None else time.monotonic() + timeout
         was_fetching = False
         with self._news:
@@ -255,7 +255,7 @@ class Life:
                 self._loop.call_soon_threadsafe(call)
 
     def _is_foreign(self) -> bool:
-        """Tell whether this process was forked off the one that opened it."""
+        """Return whether this process was forked off the one that opened it."""
         return self._pid not in (0, os.getpid())
 
     def _check_process(self) -> None:

@@ -89,7 +89,7 @@ def _judge(made: Any, token: str | None) -> str | Skip | None:
 
 
 def trusted_origins() -> tuple[str, ...]:
-    """Give CSRF_TRUSTED_ORIGINS as `allowed_origins`, whose `*.` leaves out the domain itself."""
+    """Return CSRF_TRUSTED_ORIGINS as `allowed_origins`, whose `*.` leaves out the domain itself."""
     found: list[str] = []
     for origin in settings.CSRF_TRUSTED_ORIGINS:
         found.append(origin.lower())

@@ -91,12 +91,12 @@ async def _user_id(request: Request, made: Any, key: str) -> UserId | None:
 
 
 def _read(made: Any) -> tuple[Any, str]:
-    """Give the user of a session, and the hash of the password that it was made with."""
+    """Return the user of a session, and the hash of the password that it was made with."""
     return auth.get_user(made), made.session.get(auth.HASH_SESSION_KEY, "")
 
 
 async def get_user(request: Request) -> Any:
-    """Give the session's user as it is now, an AnonymousUser without one; for your own hooks.
+    """Return the session's user as it is now, an AnonymousUser without one; for your own hooks.
 
     In handlers, too: `await get_user(msg.request)`. Each call reads session and user anew.
     """
@@ -188,7 +188,7 @@ def _has_ended(key: str) -> bool:
 
 
 def _end(key: str, uid: UserId | None = None) -> None:
-    """Let nobody in with this session any more, and close what came with it.
+    """Refuse this session from now on, and close what came with it.
 
     The other sessions of the user are looked at, too: this one may have had another key.
     """

@@ -83,13 +83,13 @@ def seen(request: Request, *, is_last: bool = False) -> Any:
 
 
 def session_key(made: Any) -> str | None:
-    """Give the key of the session that a request of Django's came with."""
+    """Return the key of the session that a request of Django's came with."""
     key: str | None = made.COOKIES.get(settings.SESSION_COOKIE_NAME)
     return key
 
 
 def session(key: str | None) -> Any:
-    """Give a session of this key, to be read alone."""
+    """Return a session of this key, to be read alone."""
     return _store(settings.SESSION_ENGINE)(key)
 
 
@@ -138,7 +138,7 @@ def _with_connections(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def database(handler: Callable[P, T]) -> Callable[P, T]:
-    """Let a handler use the database, as a view may: connections that are broken or too old
+    """Wrap a handler that uses the database, as a view does: connections that are broken or too old
     (CONN_MAX_AGE) are closed before it and after it.
 
     For coroutines, and for plain functions with `thread=True`:

@@ -27,7 +27,7 @@ class Packer(Protocol):
 
     @property
     def binary(self) -> bool:
-        """Tell whether packets travel in binary frames (else text, and must be UTF-8)."""
+        """Return whether packets travel in binary frames (else text, and must be UTF-8)."""
         ...
 
     def fragment(self, event: tuple[str] | tuple[str, Any], /) -> bytes:

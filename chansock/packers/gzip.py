@@ -44,7 +44,7 @@ class Gzip:
 
     @property
     def binary(self) -> bool:
-        """Tell that packets travel in binary frames, whatever the inner packer's do."""
+        """Return True: packets travel in binary frames, whatever the inner packer's do."""
         return True
 
     def fragment(self, event: tuple[str] | tuple[str, Any], /) -> bytes:

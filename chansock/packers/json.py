@@ -59,7 +59,7 @@ class JSON:
 
     @property
     def binary(self) -> bool:
-        """Tell that packets are text."""
+        """Return False: packets are text."""
         return False
 
     def fragment(self, event: tuple[str] | tuple[str, Any], /) -> bytes:
@@ -122,7 +122,7 @@ def _is_id(value: Any) -> bool:
 
 
 def _carried(body: Any) -> Any:
-    """Give a handshake's `[uid nil data]` with a uid that JSON carries: its text, if need be.
+    """Return a handshake's `[uid nil data]` with a uid that JSON carries: its text, if need be.
 
     Raises EncodeError for the uid that stands for none.
     """
@@ -205,7 +205,7 @@ class _Tree:
         return out
 
     def _open(self, value: Any) -> Opened:
-        """Give the node of a leaf, or of what has parts the function that writes it."""
+        """Return the node of a leaf, or of what has parts the function that writes it."""
         kind = type(value)
         if kind is str or kind is Keyword:
             text = str.__str__(value)
@@ -237,7 +237,7 @@ class _Tree:
         return text
 
     def _stand_in(self, value: Any) -> Any:
-        """Give what stands for a value that has no form by itself. Raises EncodeError."""
+        """Return what stands for a value that has no form by itself. Raises EncodeError."""
         for _ in range(DEEPEST):
             stands = _base(value)
             if stands is NotImplemented:

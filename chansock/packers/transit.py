@@ -43,7 +43,7 @@ class Transit:
 
     @property
     def binary(self) -> bool:
-        """Tell that packets are text."""
+        """Return False: packets are text."""
         return False
 
     def fragment(self, event: tuple[str] | tuple[str, Any], /) -> bytes:

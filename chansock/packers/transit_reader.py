@@ -69,7 +69,7 @@ class Reader:
     # -- strings and codes
 
     def _full(self, text: str, is_key: bool) -> str:
-        """Give the string that a code stands for; one that is no code may get the next one."""
+        """Return the string that a code stands for; one that is no code may get the next one."""
         if text[:1] == "^" and text != MAP:
             return self._coded(text)
         if is_cacheable(text, is_key):
@@ -128,7 +128,7 @@ class Reader:
     # -- arrays and objects
 
     def _open(self, node: Any) -> Opened:
-        """Give the value of a leaf, or of an array or object the function that reads it."""
+        """Return the value of a leaf, or of an array or object the function that reads it."""
         kind = type(node)
         if kind is str:
             if node[:1] not in MARKS:

@@ -49,7 +49,7 @@ MAX_KEPT: Final = 64  # characters of a name whose spelling is cached
 
 
 def is_cacheable(text: str, is_key: bool) -> bool:
-    """Tell whether transit gives a string a code: keywords, symbols, tags, and map keys."""
+    """Return whether transit gives a string a code: keywords, symbols, tags, and map keys."""
     if len(text) < 4 and (text.isascii() or len(text.encode("utf-16-le")) < 8):
         return False
     return is_key or (text[0] == "~" and text[1] in ":$#")

@@ -131,7 +131,7 @@ class Writer:
     # -- arrays and objects
 
     def _open(self, value: Any) -> Opened:
-        """Give the node of a leaf, or of what has parts the function that writes it."""
+        """Return the node of a leaf, or of what has parts the function that writes it."""
         kind = type(value)
         if kind is str:
             return None, text_of(value)
@@ -264,7 +264,7 @@ class Writer:
         return node
 
     def _known_keys(self, value: Any) -> tuple[list[Any], int]:
-        """Give what stands for the keys of a map, and how many may be one with others."""
+        """Return what stands for the keys of a map, and how many may be one with others."""
         unclear, keys, key = self._unclear, [], None
         try:
             for key in value:
@@ -349,7 +349,7 @@ class Writer:
     # -- the rarer types
 
     def _known(self, value: Any) -> Any:
-        """Give what stands for a value: itself, or what its class or default= makes of it."""
+        """Return what stands for a value: itself, or what its class or default= makes of it."""
         if type(value) is Decimal and value.is_finite():
             return value
         for _ in range(DEEPEST):

@@ -39,7 +39,7 @@ class Blame(logging.Handler):
         LOG.removeHandler(self)
 
     def told(self, error: E) -> E:
-        """Give the error with what was logged since the last one: as notes, and as its cause."""
+        """Return the error with what was logged since the last one: as notes, and as its cause."""
         untold, self._untold = self._untold, []
         for record in untold:
             error.add_note(f"logged by {record.name}: {record.getMessage()}")

@@ -80,7 +80,7 @@ class Reply:
         return str(value[1]) if is_why and isinstance(value[0], Keyword) else None
 
     def wait(self, timeout: float = WITHIN) -> Any:
-        """Give the reply, letting turned time pass until it is here.
+        """Return the reply, letting turned time pass until it is here.
 
         Raises ReplyTimeout after `timeout` seconds of it, over Ajax also after
         `Config.poll_timeout`, which ends its POST; ReplyError if the handler failed, or
@@ -198,7 +198,7 @@ class Client(ABC):
     # -- receiving
 
     def take(self) -> list[Event]:
-        """Give the events that arrived, and forget them. No time passes."""
+        """Return the events that arrived, and forget them. No time passes."""
         events, self.events = self.events, []
         return events
 
@@ -236,7 +236,7 @@ class Client(ABC):
         return self.events.pop(index).data
 
     def expect_nothing(self, event_id: str | None = None, *, within: float = 1.0) -> None:
-        """Let `within` seconds of turned time pass; nothing may arrive, or none of this id.
+        """Advance `within` seconds of virtual time; nothing may arrive, or none of this id.
 
         What has arrived and was not taken counts too. Raises AssertionError.
         """
@@ -296,7 +296,7 @@ class Client(ABC):
     def delay(
         self, seconds: float = 0.0, *, up: float | None = None, down: float | None = None
     ) -> None:
-        """Let what it sends arrive `up` seconds later, and what it is sent `down`; by default
+        """Delay what it sends by `up` seconds, and what it receives by `down`; by default
         both `seconds`. Order is kept; what is under way is not hastened."""
         self.network = Delay(seconds if up is None else up, seconds if down is None else down)
 
@@ -304,7 +304,7 @@ class Client(ABC):
 
     @abstractmethod
     def _awaits(self, reply: Reply) -> bool:
-        """Tell whether this reply may still come: no break has ended the wait."""
+        """Return whether this reply may still come: no break has ended the wait."""
 
     def _request(self, method: str, params: Pairs = (), headers: Pairs = ()) -> Request:
         query = pairs(params)
@@ -340,7 +340,7 @@ def text_of(response: Response | None) -> str:
 
 
 def pairs(given: Pairs) -> list[tuple[str, str]]:
-    """Give names and values as a list, from a mapping or from pairs."""
+    """Return names and values as a list, from a mapping or from pairs."""
     return list(given.items() if isinstance(given, Mapping) else given)
 
 

@@ -46,7 +46,7 @@ class _Selector(selectors.DefaultSelector):
 
 
 class TurnedLoop(asyncio.SelectorEventLoop):
-    """Give `advance`, `run` and `inside` to drive it; see World for a channel on it.
+    """Return `advance`, `run` and `inside` to drive it; see World for a channel on it.
 
     It may be driven from a coroutine of another loop, as of an asynchronous test: that one
     waits meanwhile.
@@ -66,7 +66,7 @@ class TurnedLoop(asyncio.SelectorEventLoop):
         return self._now
 
     def advance(self, seconds: float) -> None:
-        """Let `seconds` pass: every timer due by then runs, in order, each at its time.
+        """Advance by `seconds`: every timer due by then runs, in order, each at its time.
 
         0 runs what is ready now, and what that makes ready, to the end.
         """
@@ -76,7 +76,7 @@ class TurnedLoop(asyncio.SelectorEventLoop):
         self._drive()
 
     def advance_until(self, is_so: Callable[[], bool], seconds: float) -> bool:
-        """Let time pass until `is_so()`, at most `seconds`; tell whether it is so.
+        """Advance until `is_so()`, at most `seconds`; return whether it is so.
 
         While a job of an executor is under way no time passes: it is waited for, up to
         THREAD_LIMIT real seconds.
@@ -174,7 +174,7 @@ class TurnedLoop(asyncio.SelectorEventLoop):
             asyncio._set_running_loop(outer)
 
     def until(self, is_so: Callable[[], bool]) -> None:
-        """Let threads work until `is_so()`; time stands still. Raises RuntimeError if
+        """Wait for threads until `is_so()`; time stands still. Raises RuntimeError if
         nothing came of it in THREAD_LIMIT real seconds."""
         self._horizon = self._now
         limit = time.monotonic() + THREAD_LIMIT
@@ -219,6 +219,6 @@ async def _ends_of(tasks: set[asyncio.Task[Any]]) -> None:
 
 
 def _is_of_asgiref(job: Any) -> bool:
-    """Tell whether a job is a call by `sync_to_async`, without asking for asgiref itself."""
+    """Return whether a job is a call by `sync_to_async`, without asking for asgiref itself."""
     owner = getattr(getattr(job, "func", None), "__self__", None)
     return any(kind.__module__ == "asgiref.sync" for kind in type(owner).__mro__)

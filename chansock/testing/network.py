@@ -60,7 +60,7 @@ class Lane:
         self._loop.call_at(self._last, self._arrive)
 
     def cut(self) -> None:
-        """Let nothing of it arrive, neither what is under way nor what will be put in."""
+        """Drop everything of it, neither what is under way nor what will be put in."""
         self.is_dead = True
         self._waiting.clear()
 

@@ -80,13 +80,13 @@ class RecordingTransport(Transport):
         return sum(map(len, self.written[len(self.arrived) :]))
 
     def set_reading(self, on: bool) -> None:
-        """Let the peer be read, or not."""
+        """Start or stop reading the peer."""
         if on != self.is_reading:
             self.is_reading = on
             self.on_reading()
 
     def drain(self) -> None:
-        """Let what was written arrive, as when the peer reads again."""
+        """Deliver what was written, as when the peer reads again."""
         if len(self.arrived) < len(self.written):
             self.arrived += self.written[len(self.arrived) :]
             self.on_arrival()

@@ -137,7 +137,7 @@ class World:
         self.loop.advance(0)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass: everything due by then happens, in order, each at its time."""
+        """Advance the clock: everything due by then happens, in order, each at its time."""
         self.loop.advance(seconds)
 
     def run(self, coro: Coroutine[Any, Any, T]) -> T:
@@ -145,7 +145,7 @@ class World:
         return self.loop.run(coro)
 
     def until(self, is_so: Callable[[], bool]) -> None:
-        """Let handlers in threads work until `is_so()`; no turned time passes."""
+        """Wait for handlers in threads until `is_so()`; no virtual time passes."""
         self.loop.until(is_so)
 
     def inside(self, call: Callable[[], T]) -> T:
@@ -157,7 +157,7 @@ class World:
     def delay(
         self, seconds: float = 0.0, *, up: float | None = None, down: float | None = None
     ) -> None:
-        """Let everything between the clients and the channel take its time.
+        """Delay everything between the clients and the channel.
 
         What is sent to the channel arrives `up` seconds later, what it sends `down`; by
         default both `seconds`, and 0 ends it. For the clients that are there and for those to
@@ -178,7 +178,7 @@ class World:
         return self._blame.errors
 
     def _blamed(self, error: E) -> E:
-        """Give an error with what the channel logged before, as its notes and its cause."""
+        """Return an error with what the channel logged before, as its notes and its cause."""
         return self._blame.told(error)
 
     # -- clients
@@ -282,7 +282,7 @@ class World:
         return self.chsk._endpoint if self._door is None else self._door
 
     def _pass_delay(self, seconds: float) -> None:
-        """Let pass what the network takes; nothing moves if it takes no time."""
+        """Advance by the network's delay; nothing moves if there is none."""
         if seconds:
             self.loop.advance(seconds)
 
@@ -297,7 +297,7 @@ class World:
         return str(int(self.now * 1000) * 1000 + self._count)
 
     def _admit(self, request: Request, *, is_upgrade: bool = False) -> Admission | Response:
-        """Let the endpoint check a request; hooks that wait get the time that they need."""
+        """Ask the endpoint to check a request; hooks that wait get the time that they need."""
         result = self.inside(lambda: self._endpoint.admit(request, is_upgrade=is_upgrade))
         if isawaitable(result):
             return self.run(_wait(result))
@@ -331,7 +331,7 @@ class Connect(Protocol):
 
 
 def _before(hook: Callable[[Request], Any] | None) -> Callable[[Request], Any]:
-    """Give a `user_id` hook: who the test says it is, else who the application's hook says."""
+    """Return a `user_id` hook: who the test says it is, else who the application's hook says."""
 
     def user_id(request: Request) -> Any:
         if UID in request.state:

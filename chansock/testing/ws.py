@@ -176,7 +176,7 @@ class WsClient(Client):
         return self._ask(wire.WS_PING, NO_DATA)
 
     def feed(self, *packets: bytes | str, is_text: bool | None = None) -> None:
-        """Let these messages come in, in one read; by default of the packer's own kind."""
+        """Feed these messages, in one read; by default of the packer's own kind."""
         if is_text is None:
             is_text = not self.world.packer.binary
         messages = [(as_bytes(packet), is_text) for packet in packets]

@@ -21,7 +21,7 @@ SECRET = (os.environ.get("CHAT_SECRET") or secrets.token_hex()).encode()
 
 
 def sign(name: str) -> str:
-    """Give the cookie's value: the name, percent-encoded, a dot, and a signature."""
+    """Return the cookie's value: the name, percent-encoded, a dot, and a signature."""
     quoted = quote(name, safe="")
     return f"{quoted}.{hmac.digest(SECRET, quoted.encode(), 'sha256').hex()}"
 
@@ -48,7 +48,7 @@ def here() -> list[str]:
 
 
 def welcome(_request: chansock.Request) -> dict[str, Any]:
-    """Give what stands in each handshake, so that whoever comes (back) has missed nothing."""
+    """Return what stands in each handshake, so that whoever comes (back) has missed nothing."""
     return {"here": here(), "said": list(said)}
 
 

@@ -65,12 +65,12 @@ class Names:
         self._secret = secret
 
     def sign(self, name: str) -> str:
-        """Give the cookie's value: the name, percent-encoded, a dot, and its signature."""
+        """Return the cookie's value: the name, percent-encoded, a dot, and its signature."""
         quoted = quote(name, safe="")
         return f"{quoted}.{self._signature(quoted)}"
 
     def user_id(self, request: chansock.Request) -> str | None:
-        """Give the name in the request's cookie; None if there is none, or not one of ours."""
+        """Return the name in the request's cookie; None if there is none, or not one of ours."""
         quoted, _, given = request.cookies.get(COOKIE, "").rpartition(".")
         # As bytes: compare_digest takes no str that is not ASCII.
         if hmac.compare_digest(given.encode(), self._signature(quoted).encode()):
@@ -82,7 +82,7 @@ class Names:
 
 
 def clean_name(text: str) -> str:
-    """Give a name as it will be shown. Raises ValueError, in words for whoever typed it."""
+    """Return a name as it will be shown. Raises ValueError, in words for whoever typed it."""
     name = unicodedata.normalize("NFC", " ".join(text.split()))
     if not 1 <= len(name) <= MAX_NAME:
         raise ValueError(f"A name has 1 to {MAX_NAME} characters; this one has {len(name)}.")
@@ -132,7 +132,7 @@ class Lobby:
         self.chsk.on("chsk/uidport-close", self.look)
 
     def welcome(self, _request: chansock.Request) -> dict[str, Any]:
-        """Give what stands in each handshake, so that nobody has to ask for it."""
+        """Return what stands in each handshake, so that nobody has to ask for it."""
         limits = {"name": MAX_NAME, "text": MAX_TEXT}
         return {"people": self.people, "messages": list(self.said), "limits": limits}
 
@@ -231,7 +231,7 @@ class Door:
 
 
 def _is_from_our_page(request: chansock.Request) -> bool:
-    """Tell whether no browser says that this comes from elsewhere, as the channel does."""
+    """Return whether no browser says that this comes from elsewhere, as the channel does."""
     origins = request.headers.getall("origin")
     if origins:
         host = request.headers.get("host", "")
@@ -244,7 +244,7 @@ def _refuse(status: int, text: str, *fields: tuple[str, str]) -> chansock.Respon
 
 
 def find_secret() -> bytes:
-    """Give what signs the names: CHAT_SECRET, else a file of this user's own.
+    """Return what signs the names: CHAT_SECRET, else a file of this user's own.
 
     It is kept, so that a server that comes back still knows those who are there. Where
     no file can be trusted or made, it lasts as long as the process.

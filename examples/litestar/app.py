@@ -49,7 +49,7 @@ def here() -> list[str]:
 
 
 def welcome(_request: chansock.Request) -> dict[str, Any]:
-    """Give what stands in each handshake, so that whoever comes (back) has missed nothing."""
+    """Return what stands in each handshake, so that whoever comes (back) has missed nothing."""
     return {"here": here(), "said": list(said)}
 
 
