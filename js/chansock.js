@@ -319,7 +319,7 @@ const refuse = (message, position = pos, cause) => {
   throw Object.assign(new EdnError(`${message} at ${position}: ${near}`, { cause }), { position });
 };
 
-/** Give what `make` makes of the text at position; what it throws gets that position. */
+/** Return what `make` makes of the text at position; what it throws gets that position. */
 const attempt = (position, make) => {
   try {
     return make();
@@ -550,7 +550,7 @@ function readNumber(c) {
 const tooLong = (token) => expected(`at most ${MAX_DIGITS} digits`, token);
 const shortest = (n) => (Number.isSafeInteger(Number(n)) ? Number(n) : n);
 
-/** Give the number of a token that `readNumber` did not know at once. */
+/** Return the number of a token that `readNumber` did not know at once. */
 function numberOf(token) {
   const [all, sign, plain, octal, radix, digits] = INTEGER.exec(token) ?? [];
   if (all) {
@@ -841,7 +841,7 @@ const makeEdn = (options) => ({
 });
 
 /**
- * Give the seconds before attempt n, counted since the channel was last in health. The first is
+ * Return the seconds before attempt n, counted since the channel was last in health. The first is
  * made at once; the next two soon, for most outages are restarts; then 2 to 4 s, doubling up to
  * `cap`. Each is spread by chance, so that the clients of a server do not come back in step.
  */
@@ -1004,7 +1004,7 @@ const isLazy = (value) => value instanceof readBatch;
 const isHandshake = (packer, value) =>
   Array.isArray(value) && packer.name(value[0]) === "chsk/handshake";
 
-/** Give the url with these fields in its query besides; what is null is left out. */
+/** Return the url with these fields in its query besides; what is null is left out. */
 const withQuery = (url, fields) => {
   const at = new URL(url);
   for (const [key, value] of Object.entries(fields)) {
@@ -1036,7 +1036,7 @@ const pauses = []; // who waits for the event loop
 let channel;
 
 /**
- * Let the event loop run other tasks first. Browsers slow down timers, but not messages; Node
+ * Wait until the event loop has run other tasks. Browsers slow down timers, but not messages; Node
  * delivers up to 1000 messages in one task, but has setImmediate.
  */
 const breathe = () =>
@@ -1174,7 +1174,7 @@ const abortable = (promise, signal) =>
 
 const isHidden = () => !!globalThis.document?.hidden;
 
-/** Give the value of a reply, or throw what it stands for by its name. */
+/** Return the value of a reply, or throw what it stands for by its name. */
 const readReply = (value, packer) => {
   const name = packer.name(value);
   if (name === "chsk/error") throw new ReplyError("the server's handler failed (:chsk/error)");
@@ -1198,7 +1198,8 @@ const unreadable = ({ opened }, { message }, code) =>
  * `{type, opened, ended, start, isAlive, hasRoom, buffered, send, tick, check, leave, end}`.
  * `start(timeout)` gives a promise of the reason of its end; `end(reason)` ends it; `check()`
  * finds out whether it is alive; `leave(isKept)` frees what would keep a page out of the back-forward
- * cache, and ends a WebSocket if the page is kept there; `send({fragment, until, wantsReply, signal})` sends an encoded event, if `hasRoom()`.
+ * cache, and ends a WebSocket if the page is kept there; `send({fragment, until, wantsReply, signal})`
+ * sends an encoded event, if `hasRoom()`.
  * It calls its `owner`: `perform(link, job, size)` with a generator for what came in, run in
  * order; from there `opened(link, handshake)`, and `took(link, value, cbId)`, a generator too.
  * Besides `lost(reason)` (a reply may have been), `flush()` (there is room again), `isEvent`,
@@ -1999,7 +2000,7 @@ class Client {
     this.#change({ retryAt: null });
   }
 
-  /** Say how long to wait before attempt n: our rule, or the application's. */
+  /** Return how long to wait before attempt n: our rule, or the application's. */
   #backoff(n) {
     if (n < 2) return 0;
     const { backoff, maxBackoff } = this.#options;
@@ -2366,7 +2367,7 @@ const guard = (call, ...args) => {
   }
 };
 
-/** Give the URL of the channel; undefined for a path where there is no page, as on a server. */
+/** Return the URL of the channel; undefined for a path where there is no page, as on a server. */
 const baseOf = (url) => {
   const page = globalThis.location?.href;
   if ((!page || page === "about:blank") && /^[/.]/.test(url)) return undefined;

@@ -56,7 +56,7 @@ class Reader {
     throw Object.assign(error, { position });
   }
 
-  /** Give what `make` makes of the bytes at position; what it throws gets that position. */
+  /** Return what `make` makes of the bytes at position; what it throws gets that position. */
   #attempt(position, make) {
     try {
       return make();
@@ -282,7 +282,7 @@ export function read(source) {
 
 // -- writing --
 
-/** Give what a key is written as, since a reader numbers it by that. */
+/** Return what a key is written as, since a reader numbers it by that. */
 const standIn = (key) => {
   if (key instanceof String) return `${key}`;
   const hasOwn = [Decimal, Keyword, UUID, Date].some((type) => key instanceof type);
