@@ -1068,8 +1068,13 @@ const readBody = async ({ body }, limit, isBytes) => {
   const decoder = new TextDecoder();
   let text = "";
   let size = 0;
+  let until = performance.now() + SLICE;
   const reader = body?.getReader();
   while (reader && size <= limit) {
+    if (performance.now() > until) {
+      await breathe(); // a body may come byte by byte
+      until = performance.now() + SLICE;
+    }
     const { done, value } = await reader.read();
     if (done) break;
     size += value.length;

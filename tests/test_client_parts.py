@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import http.cookiejar
+import os
 import random
 import sys
 import time
@@ -14,7 +15,10 @@ import urllib.request
 from collections import Counter
 from email.message import Message
 from fractions import Fraction
+from pathlib import Path
+from unittest.mock import Mock
 
+import peer
 import pytest
 
 from chansock import packers
@@ -41,6 +45,7 @@ from chansock.client.packets import (
 )
 from chansock.client.socket import WsLink
 from chansock.client.state import Reason, close_reason, http_reason, said
+from chansock.client.websocket import WebSocket
 from chansock.errors import PacketError
 from chansock.values import Keyword
 
@@ -515,6 +520,49 @@ def test_a_server_that_pings_and_does_not_read_makes_no_pongs_pile_up():
         link.set_room(False)
         link.set_room(True)
         assert sent == [b"99"]
+
+    asyncio.run(main())
+
+
+UPGRADED = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: %s\r\n\r\n"
+)
+
+
+def resident():
+    """Give the bytes of memory that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_a_websocket_that_ends_holds_nothing_of_a_message_without_an_end(is_lost):
+    fragment = peer.frame(peer.CONTINUATION, b"x" * (1 << 20), fin=False, mask=False)
+
+    async def main():
+        sockets = []
+        before = resident()
+        for _ in range(8):
+            listener, transport = Mock(), Mock()
+            transport.is_closing.return_value = False
+            key = "AAAAAAAAAAAAAAAAAAAAAA=="
+            limits = {"max_empty_fragments": 1, "max_backlog_bytes": 1}
+            ws = WebSocket(listener, b"", key, int, max_message_bytes=1 << 24, **limits)
+            ws.connection_made(transport)
+            ws.data_received(UPGRADED % peer.accept_of(key).encode())
+            ws.data_received(peer.frame(peer.TEXT, b"x", fin=False, mask=False))
+            for _ in range(12):
+                ws.data_received(fragment)
+                for _ in range(3):
+                    await asyncio.sleep(0)
+            if is_lost:
+                ws.connection_lost(None)
+            else:
+                ws.data_received(peer.frame(peer.TEXT, b"", mask=False))  # no continuation
+            assert listener.lost.called is is_lost
+            assert listener.failed.called is not is_lost
+            sockets.append(ws)
+        assert resident() - before < 40 << 20
 
     asyncio.run(main())
 

@@ -194,6 +194,7 @@ class WebSocket(asyncio.Protocol):
             text = "connection closed instead of an answer to the upgrade"
             self._fail_upgrade(exc if isinstance(exc, OSError) else ConnectionError(text))
         elif self._due is None:
+            self._forget()
             self._listener.lost()
 
     # reading
@@ -223,12 +224,18 @@ class WebSocket(asyncio.Protocol):
                 break
         del data[:at]
         if self._is_spent:
-            data.clear()
+            self._forget()
         elif has_more and data and self._is_reading and self._due is None:
             self._due = self._loop.call_soon(self._turn)
         self._pause_or_resume()
         if self._is_lost and self._due is None:
+            self._forget()
             self._listener.lost()
+
+    def _forget(self) -> None:
+        """Free what came and is no whole message: the socket may take seconds to close."""
+        self._data.clear()
+        self._parser = Parser(0, False)
 
     def _deliver(
         self, what: tuple[str, bytes] | tuple[str, bytes, bool] | tuple[str, int, str]

@@ -257,6 +257,30 @@ describe("a body", () => {
     assert.ok(response.body.locked && held() < 2 ** 21, `${held()} bytes are held`);
   });
 
+  it("in many pieces leaves the loop to others meanwhile", async () => {
+    let most = 0;
+    let turn = 0;
+    await new Promise((done) => {
+      let left = 100_000;
+      const piece = new Uint8Array([120]);
+      const pull = (to) => {
+        turn++;
+        if (left--) to.enqueue(piece);
+        else done();
+      };
+      const endless = new Response(new ReadableStream({ pull }, { highWaterMark: 0 }));
+      connect({ transport: "ajax", fetch: async () => endless });
+      const look = () => {
+        most = Math.max(most, turn);
+        turn = 0;
+        if (left > 0) setImmediate(look);
+      };
+      look();
+    });
+    most = Math.max(most, turn);
+    assert.ok(most < 50_000, `${most} pieces in one turn of the loop`);
+  });
+
   it("may come in the middle of a character", async () => {
     peer.onGet = ({ query, response }) => {
       if (!query.has("handshake?")) return;

@@ -6,9 +6,9 @@ Exit code 1 if a rule was broken: a client's memory, what it asks a server that 
 how long it keeps its loop busy, and how soon it is open once the server is right again.
 
 Memory is the peak of the whole process, above what it held when it was first open. Node runs with
-small spaces for new and old objects: with those of its defaults V8 lets 100 MiB of garbage lie
-around before it looks for any, whatever the client holds. How long a loop is busy is CPU time of
-its thread: the machine may run others meanwhile.
+small spaces for new and old objects, so that V8 looks for garbage early: with its defaults an
+endless body took 76 MiB, so 41, of which the client held 16 both times. How long a loop is busy is
+CPU time of its thread: the machine may run others meanwhile.
 """
 
 from __future__ import annotations
