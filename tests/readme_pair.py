@@ -17,7 +17,7 @@ from pathlib import Path
 
 PORT = "8000"  # as README has it
 START_LIMIT = 15.0
-RUN_LIMIT = 30.0
+RUN_LIMIT = 120.0
 
 
 def programs(readme: str) -> dict[str, str]:

@@ -666,7 +666,7 @@ def gunicorn(folder: Path, *options: str) -> subprocess.Popen[str]:
 @pytest.mark.slow
 def test_several_workers_of_gunicorn_are_refused(tmp_path: Path) -> None:
     process = gunicorn(tmp_path, "--workers", "2", "--bind", "127.0.0.1:0")
-    _, said = process.communicate(timeout=20)
+    _, said = process.communicate(timeout=60)
     assert process.returncode != 0
     assert "ConfigError: expected 1 worker process, got 2" in said
 

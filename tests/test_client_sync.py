@@ -26,7 +26,7 @@ from chansock import connect_sync
 from chansock.testing import serve_in_thread
 
 ROOT = Path(__file__).parent.parent
-LIMIT = 20.0
+LIMIT = 60.0
 
 CLOSES_SOON = chansock.ClientConfig(close_timeout=1)
 

@@ -16,7 +16,7 @@ import chansock
 
 pytestmark = pytest.mark.slow
 
-LIMIT = 20.0
+LIMIT = 60.0
 
 
 @pytest.fixture(scope="module")

@@ -55,7 +55,7 @@ def serving(command: str, folder: Path, page: str = PAGE) -> Iterator[int]:
         yield port
     finally:
         process.terminate()
-        _, said = process.communicate(timeout=20)
+        _, said = process.communicate(timeout=60)
         print(said.decode())
 
 

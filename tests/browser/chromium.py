@@ -39,6 +39,7 @@ FLAGS = (
     "--use-mock-keychain",
     "--remote-debugging-port=0",
 )
+PATIENCE = 120.0  # seconds until a page that does nothing is given up: a busy machine is slow
 OFFLINE = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
 # What Chromium itself says of a request that fails.
 NETWORK = ("error: Failed to load resource: net::", "error: WebSocket connection to ")
@@ -105,6 +106,7 @@ class Chromium:
 
     def __init__(self, group: int, context: BrowserContext, session: CDPSession) -> None:
         self._group = group
+        context.set_default_timeout(PATIENCE * 1000)
         self._context = context
         self._session = session
         self._opening = asyncio.Lock()  # one at a time, so that a page is the one asked for

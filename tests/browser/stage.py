@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium import Chromium, Tab, launch
-from playwright.async_api import Playwright, async_playwright
+from chromium import PATIENCE, Chromium, Tab, launch
+from playwright.async_api import Playwright, async_playwright, expect
 from proxy import Proxy
 from server import App, Example, Server
 
@@ -131,6 +131,7 @@ class Stage:
         self._played: dict[Key, asyncio.Task[Any]] = {}
 
     def __enter__(self) -> Stage:
+        expect.set_options(timeout=PATIENCE * 1000)
         self._runner.__enter__()
         try:
             self._runner.run(self._open())

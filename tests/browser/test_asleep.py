@@ -71,7 +71,7 @@ def test_a_page_thawed_after_a_restart_doubles_no_number(frozen_over_a_restart: 
 
 @scenario("ws", "ajax", lasts=5)
 async def page_cached(scene: Scene, transport: str) -> Break:
-    """The user follows a link, is gone for all others, and comes back to the page as it was left."""
+    """The user follows a link, is gone for others, and comes back to the page as it was left."""
     # With an interval as usual, a ping would find that nobody is there.
     server = await scene.server(grace_ws=1.0, grace_ajax=1.0, ws_ping_interval=600)
     tab = await scene.tab(server.port, transport=transport, user="ada")
