@@ -49,7 +49,7 @@ def here() -> list[str]:
 
 
 def welcome(_request: chansock.Request) -> dict[str, Any]:
-    """Return what stands in each handshake, so that whoever comes (back) has missed nothing."""
+    """Return the handshake data: a client that comes back has missed nothing."""
     return {"here": here(), "said": list(said)}
 
 

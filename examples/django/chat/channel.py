@@ -11,7 +11,7 @@ from chat.models import Message
 
 @database
 async def welcome(request: chansock.Request) -> dict[str, Any]:
-    """Return what stands in each handshake, so that whoever comes (back) has missed nothing."""
+    """Return the handshake data: a client that comes back has missed nothing."""
     last = Message.objects.select_related("author").order_by("-pk")[:50]
     return {
         "here": await here(),
