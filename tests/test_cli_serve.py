@@ -374,7 +374,7 @@ def test_a_watcher_that_is_killed_leaves_no_server(
     program, url, _ = reloading
     handshake(url)
     program.kill()
-    program.communicate(timeout=20)  # to the end of both
+    program.communicate(timeout=60)  # to the end of both
     with pytest.raises(OSError):
         handshake(url)
 

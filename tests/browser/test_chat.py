@@ -39,8 +39,8 @@ class Lobby:
         await self.page.goto(f"http://127.0.0.1:{port}/")
 
     async def is_open(self, transport: str) -> None:
-        await expect(self.state).to_have_attribute("data-type", transport, timeout=15_000)
-        await expect(self.state).to_have_attribute("data-open", "true", timeout=15_000)
+        await expect(self.state).to_have_attribute("data-type", transport, timeout=60_000)
+        await expect(self.state).to_have_attribute("data-open", "true", timeout=60_000)
 
     async def choose(self, transport: str) -> None:
         await self.page.locator("#transport select").select_option(transport)
@@ -96,7 +96,7 @@ async def talk(scene: Scene) -> Seen:
     seen.what["with ada"] = await ada.messages.all_text_contents()
     seen.what["with bob"] = await bob.messages.all_text_contents()
     await bob.tab.close()
-    await expect(ada.person("bob")).to_have_count(0, timeout=15_000)
+    await expect(ada.person("bob")).to_have_count(0, timeout=60_000)
     await expect(ada.person("ada")).to_have_count(1)
     seen.complaints = ada.tab.complaints + bob.tab.complaints
     return seen

@@ -45,7 +45,7 @@ class Project(Server):
 
 async def _texts(page: Page, what: str, count: int) -> list[str]:
     items = page.locator(what)
-    await expect(items).to_have_count(count, timeout=20_000)
+    await expect(items).to_have_count(count, timeout=60_000)
     return await items.all_text_contents()
 
 
@@ -86,7 +86,7 @@ async def signed_up(scene: Scene) -> Seen:
         await other.page.goto(f"{at}/?transport={WAYS[name]}")
         await expect(other.page.locator("#state")).to_have_text(f"Connected by {WAYS[name]}")
         await tab.page.locator("#logout").click()
-        await expect(other.page.locator("#state")).to_have_text("Signed out", timeout=20_000)
+        await expect(other.page.locator("#state")).to_have_text("Signed out", timeout=60_000)
         seen.others.append(await other.page.locator("#state").text_content() or "")
     return seen
 

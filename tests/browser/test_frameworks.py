@@ -25,7 +25,7 @@ class Seen:
 
 
 async def _is_open(page: Page, name: str) -> None:
-    await expect(page.locator("#state")).to_have_text(f"Connected by {WAYS[name]}", timeout=20_000)
+    await expect(page.locator("#state")).to_have_text(f"Connected by {WAYS[name]}", timeout=60_000)
 
 
 async def _say(page: Page, text: str) -> None:
@@ -36,7 +36,7 @@ async def _say(page: Page, text: str) -> None:
 
 async def _texts(page: Page, what: str, count: int) -> list[str]:
     items = page.locator(what)
-    await expect(items).to_have_count(count, timeout=20_000)
+    await expect(items).to_have_count(count, timeout=60_000)
     return await items.all_text_contents()
 
 
