@@ -1,4 +1,4 @@
-"""Builds one extension per .pyx of chansock/_fast; everything else is in pyproject.toml."""
+"""Builds one extension for each .pyx below chansock/_fast; everything else is in pyproject.toml."""
 
 import os
 from pathlib import Path
@@ -16,13 +16,17 @@ if COMPILE and not os.environ.get("CHANSOCK_DEBUG"):
 
 extensions = [
     Extension(
-        "chansock._fast." + path.stem,
+        ".".join(path.relative_to(HERE).with_suffix("").parts),
         [path.relative_to(HERE).as_posix()],
+        include_dirs=["chansock/_fast"],  # headers are named with their folder
         extra_compile_args=COMPILE,
         # This file too: a change of its flags builds everything anew.
-        depends=["setup.py", *(header.relative_to(HERE).as_posix() for header in FAST.glob("*.h"))],
+        depends=[
+            "setup.py",
+            *(header.relative_to(HERE).as_posix() for header in FAST.rglob("*.h")),
+        ],
     )
-    for path in sorted(FAST.glob("*.pyx"))
+    for path in sorted(FAST.rglob("*.pyx"))
 ]
 
 setup(

@@ -23,7 +23,7 @@ from aiohttp import web
 
 from chansock._core import browser, http1, processes
 from chansock._core.forwarded import scheme_of
-from chansock._fast.connection import Protocol
+from chansock._fast.events.server_protocol import Protocol
 from chansock.answers import answer
 from chansock.channel import ChannelSocket
 from chansock.clock import LoopClock

@@ -13,9 +13,9 @@ from typing import Any, Final, Self, TypeAlias
 from chansock._core import http1
 from chansock._core.endpoint import Admission, Endpoint
 from chansock._core.posts import STOPPING
-from chansock._fast.dispatch import Connection, is_awaitable
-from chansock._fast.fanout import Transport
-from chansock._fast.packet import Packet
+from chansock._fast.events.dispatch import Connection, is_awaitable
+from chansock._fast.events.packet import Packet
+from chansock._fast.io.transport import Transport
 from chansock.config import Config
 from chansock.request import Request, Response
 

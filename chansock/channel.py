@@ -21,10 +21,10 @@ from chansock._core.guard import Skip
 from chansock._core.handlers import ErrorHandler, Handled, Handlers, Middleware
 from chansock._core.hub import Hub
 from chansock._core.presence import Presence
-from chansock._fast.dispatch import Connection, Dispatch, EventMsg, Inbox
-from chansock._fast.fanout import Fanout, Fragment
-from chansock._fast.packet import Packet, adapt
-from chansock._fast.sweep import Sweep
+from chansock._fast.events.dispatch import Connection, Dispatch, EventMsg, Inbox
+from chansock._fast.events.fanout import Fanout, Fragment
+from chansock._fast.events.packet import Packet, adapt
+from chansock._fast.io.timers import Sweep
 from chansock.clock import Clock, LoopClock
 from chansock.config import Config
 from chansock.errors import ChannelClosed, ConfigError, InvalidEvent

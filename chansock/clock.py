@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
-from chansock._fast.tasks import Workers
+from chansock._fast.io.tasks import Workers
 
 __all__ = ["Clock", "LoopClock", "loop_factory"]
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar, overload
 from chansock._core.annotation import check_parameters, converter_for, name_of
 from chansock._core.event import check_handled_id
 from chansock._core.handlers import Handled, Handler, Middleware, check_registered_id, second
-from chansock._fast.dispatch import EventMsg
+from chansock._fast.events.dispatch import EventMsg
 from chansock.errors import ConfigError, InvalidEvent
 
 __all__ = ["Registry", "Router"]

@@ -21,8 +21,8 @@ from ssl import SSLContext
 from typing import Any, Final
 
 from chansock._core import http1
-from chansock._fast.connection import Service
-from chansock._fast.epoll import IS_AVAILABLE, Acceptor, Poller
+from chansock._fast.events.server_protocol import Service
+from chansock._fast.io.epoll import IS_AVAILABLE, Acceptor, Poller
 from chansock.channel import ChannelSocket
 from chansock.clock import LoopClock, loop_factory
 from chansock.config import Config

@@ -19,9 +19,9 @@ from typing import Any, Final, TypeAlias
 from chansock._core import http1
 from chansock._core.extensions import Extensions
 from chansock._core.forwarded import Proxies
-from chansock._fast.connection import Protocol, Service
-from chansock._fast.epoll import IS_AVAILABLE, Poller
-from chansock._fast.socket import is_direct
+from chansock._fast.events.server_protocol import Protocol, Service
+from chansock._fast.io.epoll import IS_AVAILABLE, Poller
+from chansock._fast.io.socket import is_direct
 from chansock.channel import ChannelSocket
 from chansock.request import Request, Response
 

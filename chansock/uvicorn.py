@@ -34,7 +34,7 @@ from uvicorn.server import ServerState
 from chansock._core import http1, processes
 from chansock._core.forwarded import client_of, scheme_of
 from chansock._core.log_limit import LogLimit
-from chansock._fast.connection import Protocol, Service
+from chansock._fast.events.server_protocol import Protocol, Service
 from chansock.channel import ChannelSocket
 from chansock.request import Request, Response
 from chansock.sockets import Takeover, forwarded, protocol_factory, service_of

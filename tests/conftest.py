@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from servers import SERVERS, Served, started
 
-from chansock._fast.epoll import IS_AVAILABLE
+from chansock._fast.io.epoll import IS_AVAILABLE
 
 try:
     import uvloop
@@ -49,7 +49,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(params=["asyncio", "uvloop", "epoll"])
 def loop_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Name a loop whose own transports serve; or uvloop with those of `_fast/epoll`."""
+    """Name a loop whose own transports serve; or uvloop with those of `_fast/io/epoll`."""
     if request.param != "asyncio" and uvloop is None:
         pytest.skip("uvloop is not installed")
     if request.param == "epoll" and not IS_AVAILABLE:

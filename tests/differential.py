@@ -30,7 +30,7 @@ import pydantic
 from dist_content import ROOT
 
 from chansock import EncodeError, packers
-from chansock._fast.packet import adapt
+from chansock._fast.events.packet import adapt
 from chansock.client.packets import Events, Reply, read_event, read_packet
 from chansock.errors import PacketError
 from chansock.values import (

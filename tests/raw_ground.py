@@ -14,12 +14,13 @@ from typing import Any
 from chansock import packers
 from chansock._core import http1, wire
 from chansock._core.extensions import Extensions
-from chansock._fast.connection import Protocol, Service
-from chansock._fast.dispatch import Connection, Dispatch, Inbox, Route
-from chansock._fast.fanout import Fanout, Outbox, Transport
-from chansock._fast.frames import frame
-from chansock._fast.packet import Packet
-from chansock._fast.sweep import Sweep
+from chansock._fast.events.dispatch import Connection, Dispatch, Inbox, Route
+from chansock._fast.events.fanout import Fanout, Outbox
+from chansock._fast.events.packet import Packet
+from chansock._fast.events.server_protocol import Protocol, Service
+from chansock._fast.io.timers import Sweep
+from chansock._fast.io.transport import Transport
+from chansock._fast.ws.frames import frame
 from chansock.clock import LoopClock
 from chansock.config import Config
 from chansock.request import Request, Response

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from echoing import client
 from raw_ground import BINARY, CLOSE, KEY, PING, PONG, TEXT
 
-from chansock._fast.frames import frame
+from chansock._fast.ws.frames import frame
 
 LIMIT = 70_000
 MAX_EMPTY = 10

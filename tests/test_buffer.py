@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chansock._fast.buffer import Span, WriteBuffer
+from chansock._fast.io.buffer import Span, WriteBuffer
 
 
 def test_a_buffer_owns_nothing_until_something_is_put() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sente_script import turn_until, until
 
-from chansock._fast.dispatch import LATER
+from chansock._fast.events.dispatch import LATER
 from chansock.channel import ChannelSocket
 from chansock.client import ClientConfig, Event, connect
 from chansock.config import Config

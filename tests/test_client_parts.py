@@ -23,7 +23,7 @@ import pytest
 
 from chansock import packers
 from chansock._core.log_limit import LogLimit, call_later
-from chansock._fast.packet import adapt
+from chansock._fast.events.packet import adapt
 from chansock.client.address import Address, Attempt, encode_pairs
 from chansock.client.backoff import Backoff, delay, restart_delay
 from chansock.client.batches import LARGE, unpack

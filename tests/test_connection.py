@@ -28,8 +28,8 @@ from raw_ground import (
     on_ground,
 )
 
-from chansock._fast.frames import close_payload, frame
-from chansock._fast.packet import Packet
+from chansock._fast.events.packet import Packet
+from chansock._fast.ws.frames import close_payload, frame
 
 
 @on_ground()

@@ -19,9 +19,9 @@ from raw_ground import (
     on_ground,
 )
 
-from chansock._fast.dispatch import Connection
-from chansock._fast.fanout import Transport
-from chansock._fast.packet import Packet
+from chansock._fast.events.dispatch import Connection
+from chansock._fast.events.packet import Packet
+from chansock._fast.io.transport import Transport
 from chansock.request import Request, Response
 
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 
-from chansock._fast import deflate as room
-from chansock._fast.deflate import Deflate
-from chansock._fast.packet import Packet
+from chansock._fast.events.packet import Packet
+from chansock._fast.ws import deflate as room
+from chansock._fast.ws.deflate import Deflate
 from chansock.errors import FrameError
 
 LIMIT = 1 << 20

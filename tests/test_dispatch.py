@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from chansock import ALL, LATER, ChannelClosed, ChannelSocket, Config, InvalidEvent, Keyword
-from chansock._fast.fanout import Fragment
+from chansock._fast.events.fanout import Fragment
 from chansock.errors import ReplyError
 from chansock.packers import EDN
 from chansock.testing import World, user_id

@@ -14,7 +14,7 @@ from echoing import Fed, client, echoing, frames_of
 from raw_ground import BINARY, CLOSE, GET, PING, PONG, TEXT, UPGRADE, Run
 from websockets.sync.client import connect
 
-from chansock._fast.frames import close_payload, frame
+from chansock._fast.ws.frames import close_payload, frame
 from chansock.config import Compression
 
 LARGE = 4 << 20

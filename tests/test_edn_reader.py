@@ -15,7 +15,7 @@ from edn_corpus import cases, recorded, text_of, tree
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chansock._fast.edn_reader import Reader
+from chansock._fast.edn.reader import Reader
 from chansock.errors import ConfigError, EdnDecodeError
 from chansock.values import (
     FrozenDict,

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chansock._fast.edn_reader import Reader
-from chansock._fast.edn_writer import Writer
+from chansock._fast.edn.reader import Reader
+from chansock._fast.edn.writer import Writer
 from chansock.errors import EncodeError
 from chansock.values import Keyword, StrDict, Symbol, Tagged
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chansock._fast.edn_reader import Reader
-from chansock._fast.edn_writer import dumps
+from chansock._fast.edn.reader import Reader
+from chansock._fast.edn.writer import dumps
 from chansock.errors import EdnDecodeError
 from chansock.values import Char, List, StrDict, Symbol, Tagged
 

@@ -9,7 +9,7 @@ import pytest
 from edn_completion import completion, state
 from edn_corpus import cases, text_of
 
-from chansock._fast.packet import EdnPacker
+from chansock._fast.events.packet import EdnPacker
 from chansock.edn import EdnDecodeError, EdnTruncated, loads, read_one
 from chansock.errors import PacketError
 

@@ -22,8 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chansock import edn
-from chansock._fast.edn_reader import Reader
-from chansock._fast.edn_writer import Writer
+from chansock._fast.edn.reader import Reader
+from chansock._fast.edn.writer import Writer
 from chansock.errors import ConfigError, EdnDecodeError, EncodeError
 from chansock.packers import EDN
 from chansock.values import (

@@ -1,4 +1,4 @@
-"""What of `_fast/epoll` the other suites do not see: they run on it as on the loops' own
+"""What of `_fast/io/epoll` the other suites do not see: they run on it as on the loops' own
 transports (conftest's `loop_kind`). Here is what only a system that runs short shows."""
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from raw import Run
 from raw_ground import TEXT, UPGRADE
 
 from chansock import ALL, ChannelSocket, Config, Request, Response, serve
-from chansock._fast.epoll import IS_AVAILABLE
+from chansock._fast.io.epoll import IS_AVAILABLE
 from chansock.server import EpollServer, create_server
 from chansock.sockets import ServerProtocol
 from chansock.testing.echo import service

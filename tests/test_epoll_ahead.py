@@ -1,4 +1,4 @@
-"""Several connections that are ready at once: `_fast/epoll` reads all of them, then serves them,
+"""Several connections that are ready at once: `_fast/io/epoll` reads all of them, then serves them,
 then sends what they made. To each of them that must look as if it were alone."""
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from echoing import client, echoing, frames_of
 from raw_ground import CLOSE, PING, PONG, TEXT, UPGRADE
 
 from chansock import ChannelSocket, Config, EventMsg, serve
-from chansock._fast.epoll import IS_AVAILABLE
+from chansock._fast.io.epoll import IS_AVAILABLE
 
 pytestmark = pytest.mark.skipif(not IS_AVAILABLE, reason="there is no epoll on this system")
 

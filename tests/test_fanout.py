@@ -1,4 +1,4 @@
-"""chansock._fast.fanout: outboxes over shared nodes, the flush, and what is counted."""
+"""chansock._fast.events.fanout: outboxes over shared nodes, the flush, and what is counted."""
 
 import itertools
 import threading
@@ -12,9 +12,10 @@ from hand_clock import HandClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chansock._fast.fanout import Fanout, Fragment, Outbox, Transport
-from chansock._fast.packet import Packet
-from chansock._fast.sweep import Sweep
+from chansock._fast.events.fanout import Fanout, Fragment, Outbox
+from chansock._fast.events.packet import Packet
+from chansock._fast.io.timers import Sweep
+from chansock._fast.io.transport import Transport
 from chansock.packers import EDN
 
 

@@ -18,7 +18,7 @@ from websockets.exceptions import ProtocolError
 from websockets.frames import Close, Opcode
 from websockets.frames import Frame as TheirFrame
 
-from chansock._fast.frames import Parser, close_payload, frame
+from chansock._fast.ws.frames import Parser, close_payload, frame
 from chansock.errors import FrameError
 
 LIMIT = 1 << 20

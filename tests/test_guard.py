@@ -14,7 +14,7 @@ from sente_app import RECORDED
 
 from chansock._core import guard
 from chansock._core.endpoint import Admission
-from chansock._fast.request import site_of
+from chansock._fast.http.request import site_of
 from chansock.channel import ChannelSocket
 from chansock.config import Config
 from chansock.request import Request, Response

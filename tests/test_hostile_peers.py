@@ -8,7 +8,7 @@ import pytest
 from echoing import Fed, client, echoing, frames_of
 from raw_ground import BINARY, CLOSE, PING, PONG, TEXT, Run
 
-from chansock._fast.frames import close_payload
+from chansock._fast.ws.frames import close_payload
 
 
 def test_who_pings_and_does_not_read_makes_no_pile_of_pongs(run: Run) -> None:

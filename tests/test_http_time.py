@@ -10,8 +10,8 @@ from http_cases import MALFORMED
 from raw_ground import Door, Socket
 
 from chansock._core import http1
-from chansock._fast.connection import Service
-from chansock._fast.sweep import Sweep
+from chansock._fast.events.server_protocol import Service
+from chansock._fast.io.timers import Sweep
 from chansock.config import Config
 from chansock.request import Response
 

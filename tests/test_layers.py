@@ -28,9 +28,9 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "clock",
         "stats",
         "_core.log_limit",
-        "_fast.head",
-        "_fast.request",
-        "_fast.tasks",
+        "_fast.http.head",
+        "_fast.http.request",
+        "_fast.io.tasks",
     ),
     ("_fast",),
     (
@@ -63,31 +63,37 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("", "__main__", "cli", "testing"),
 )
 ACYCLIC = {0, 2, 3, 4, 6}
-ENGINE = (  # each stage may import those before it, and its own without a cycle
-    (
-        "brackets",
-        "buffer",
-        "borrowed",
-        "flag",
-        "sweep",
-        "incoming",
-        "head",
-        "request",
-        "steps",
-        "tasks",
+# A wing of the engine, and those that it may import.
+WINGS: dict[str, set[str]] = {
+    "io": set(),
+    "http": {"io"},
+    "ws": {"io"},
+    "edn": {"io"},
+    "msgpack": {"io", "edn"},
+    "events": {"io", "http", "ws", "edn", "msgpack"},
+}
+# Within a wing, each stage may import those before it, and its own without a cycle.
+STAGES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "io": (
+        ("cpython_api", "flag", "buffer", "transport", "timers", "incoming", "steps", "tasks"),
+        ("socket", "epoll"),
     ),
-    ("edn_source", "edn_keys", "edn_tokens", "edn_strings", "edn_numbers", "edn_literals"),
-    ("edn_forms", "edn_reader"),
-    ("edn_spelling", "edn_names", "edn_records", "edn_walk", "edn_writer"),
-    ("msgpack_spelling", "msgpack_keys", "msgpack_writer"),
-    ("msgpack_extensions", "msgpack_reader"),
-    ("frames", "deflate", "request_reader", "accept"),
-    ("packet",),
-    ("msgpack_packet",),
-    ("fanout", "weight"),
-    ("dispatch",),
-    ("socket", "epoll", "connection", "echo"),
-)
+    "http": (("head", "request"), ("request_reader",)),
+    "ws": (("frames", "deflate", "accept"),),
+    "edn": (
+        ("source", "keys", "tokens", "strings", "numbers", "literals"),
+        ("parser", "reader"),
+        ("scalars", "names", "records", "encode_state", "writer"),
+    ),
+    "msgpack": (("scalars", "keys", "writer"), ("extensions", "reader")),
+    "events": (
+        ("weight", "brackets", "packet"),
+        ("msgpack_packet",),
+        ("fanout",),
+        ("dispatch",),
+        ("server_protocol", "echo"),
+    ),
+}
 EDGE_USES_EDGE = {("django", "asgi")}
 CLIENT_ROWS = 2  # the client knows no server: words, engine, codecs
 
@@ -115,7 +121,8 @@ OPTIONAL = {  # may be imported in a function
 
 # Upward, where a stub alone does it: nothing is imported, and users see the type.
 TYPED = {
-    (".pyi", "_fast.dispatch", "channel"),  # `msg.chsk`
+    (".pyi", "_fast.events.dispatch", "channel"),  # `msg.chsk`
+    (".pyi", "_fast.io.transport", "_fast.events.packet"),  # what `write` takes
 }
 MAX_LINES = {".py": 400, ".pyi": 400, ".pyx": 600, ".pxd": 400}
 
@@ -130,7 +137,7 @@ class Import:
 
 
 def modules(package: Path) -> dict[str, list[Path]]:
-    """Map each module to its sources: `_fast.frames` to frames.pyx, .pxd and .pyi."""
+    """Map each module to its sources: `_fast.ws.frames` to frames.pyx, .pxd and .pyi."""
     found: dict[str, list[Path]] = {}
     for path in sorted(package.rglob("*")):
         if path.suffix in MAX_LINES:
@@ -226,12 +233,17 @@ def place(module: str) -> tuple[int, str] | None:
     return best
 
 
-def stage(module: str) -> int | None:
-    """Where a room stands within the engine; the package itself before all."""
-    name = module.removeprefix("_fast").removeprefix(".")
+def is_engine(module: str) -> bool:
+    return module == "_fast" or module.startswith("_fast.")
+
+
+def stage(module: str) -> tuple[str, int] | None:
+    """The wing of a module of the engine, and its stage there; a package itself before all."""
+    wing, _, name = module.removeprefix("_fast").removeprefix(".").partition(".")
     if not name:
-        return -1
-    return next((i for i, rooms in enumerate(ENGINE) if name in rooms), None)
+        return (wing, -1) if not wing or wing in WINGS else None
+    stages = STAGES.get(wing, ())
+    return next(((wing, i) for i, rooms in enumerate(stages) if name in rooms), None)
 
 
 def resolve(target: str, known: dict[str, list[Path]]) -> str | None:
@@ -251,7 +263,7 @@ def violations(package: Path) -> list[str]:
     edges: dict[str, set[str]] = {module: set() for module in known}
     for module, paths in known.items():
         here = place(module)
-        if here is None or (here[1] == "_fast" and stage(module) is None):
+        if here is None or (is_engine(module) and stage(module) is None):
             found.append(f"chansock.{module} has no place in the table of layers")
             continue
         for path in paths:
@@ -264,7 +276,7 @@ def violations(package: Path) -> list[str]:
                 if reached is None:
                     if outside in OWN_MODULE and here[1] != OWN_MODULE[outside]:
                         found.append(f"{where} imports {outside} outside of its own module")
-                    if outside in NOT_IN_THE_ENGINE and here[0] == 1:
+                    if outside in NOT_IN_THE_ENGINE and is_engine(module):
                         found.append(
                             f"{where} imports {outside}; the engine is handed what it uses"
                         )
@@ -283,9 +295,13 @@ def is_allowed(module: str, reached: str) -> bool:
     mine, theirs = place(module), place(reached)
     if mine is None or theirs is None:
         return False
-    if mine[1] == theirs[1] == "_fast":
+    if is_engine(module) and is_engine(reached):
         before, after = stage(reached), stage(module)
-        return before is not None and after is not None and before <= after
+        if before is None or after is None:
+            return False
+        if before[0] != after[0]:
+            return before[0] in WINGS.get(after[0], ())
+        return before[1] <= after[1]
     if mine[1] == theirs[1]:
         return True  # rooms of one package; a cycle among them is found apart
     if mine[1] == "client" and theirs[0] > CLIENT_ROWS:
@@ -347,24 +363,40 @@ def test_an_import_of_the_package_itself_is_upward(tmp_path: Path) -> None:
 
 def test_an_upward_cimport_is_caught(tmp_path: Path) -> None:
     files = {
-        "_fast/buffer.pyx": '"""from chansock._fast.frames cimport Parser"""\n',
-        "_fast/frames.pyx": "from chansock._fast.buffer cimport (\n    Span,\n    Tail,\n)\n",
-        "_fast/packet.pxd": "from chansock._fast.dispatch cimport Inbox\n",
-        "_fast/dispatch.pyx": "from libc.string cimport memcpy\n",
-        "_fast/dispatch.pyi": "from chansock._core.hub import Hub\n",
+        "_fast/io/buffer.pyx": '"""from chansock._fast.ws.frames cimport Parser"""\n',
+        "_fast/ws/frames.pyx": "from chansock._fast.io.buffer cimport (\n    Span,\n    Tail,\n)\n",
+        "_fast/events/packet.pxd": "from chansock._fast.events.dispatch cimport Inbox\n",
+        "_fast/events/dispatch.pyx": "from libc.string cimport memcpy\n",
+        "_fast/events/dispatch.pyi": "from chansock._core.hub import Hub\n",
         "_core/hub.py": "",
     }
     assert sorted(planted(tmp_path, files)) == [
-        "chansock/_fast/dispatch.pyi:1 imports chansock._core.hub, which is no lower layer",
-        "chansock/_fast/packet.pxd:1 imports chansock._fast.dispatch, which is no lower layer",
+        "chansock/_fast/events/dispatch.pyi:1 imports chansock._core.hub, which is no lower layer",
+        "chansock/_fast/events/packet.pxd:1 imports chansock._fast.events.dispatch, "
+        "which is no lower layer",
+    ]
+
+
+def test_an_import_of_a_wing_that_is_not_below_is_caught(tmp_path: Path) -> None:
+    files = {
+        "_fast/io/socket.pyx": "from chansock._fast.http cimport head\n",
+        "_fast/http/head.pyx": "from chansock._fast.io.buffer cimport Span\n",
+        "_fast/io/buffer.pyx": "",
+        "_fast/edn/tokens.pyx": "from chansock._fast.ws.frames import frame\n",
+        "_fast/ws/frames.pyx": "",
+    }
+    assert sorted(planted(tmp_path, files)) == [
+        "chansock/_fast/edn/tokens.pyx:1 imports chansock._fast.ws.frames, which is no lower layer",
+        "chansock/_fast/io/socket.pyx:1 imports chansock._fast.http.head, which is no lower layer",
     ]
 
 
 def test_a_framework_in_the_engine_is_caught(tmp_path: Path) -> None:
-    files = {"_fast/connection.pyx": "import httptools\n\nimport uvloop\n"}
+    files = {"_fast/events/server_protocol.pyx": "import httptools\n\nimport uvloop\n"}
     (found,) = planted(tmp_path, files)
     assert found == (
-        "chansock/_fast/connection.pyx:3 imports uvloop; the engine is handed what it uses"
+        "chansock/_fast/events/server_protocol.pyx:3 imports uvloop; "
+        "the engine is handed what it uses"
     )
 
 
@@ -415,17 +447,17 @@ def test_an_import_inside_a_function_is_caught(tmp_path: Path) -> None:
     text = "def run():\n    import uvloop\n    import json\n"
     files = {
         "server.py": text,
-        "_fast/sweep.pyx": "cdef int go(int n) except -1:\n    import json\n",
+        "_fast/io/timers.pyx": "cdef int go(int n) except -1:\n    import json\n",
     }
     assert sorted(planted(tmp_path, files)) == [
-        "chansock/_fast/sweep.pyx:2 imports json inside a function",
+        "chansock/_fast/io/timers.pyx:2 imports json inside a function",
         "chansock/server.py:3 imports json inside a function",
     ]
 
 
 def test_a_module_without_a_place_is_caught(tmp_path: Path) -> None:
-    assert planted(tmp_path, {"util.py": "", "_fast/misc.pyx": ""}) == [
-        "chansock._fast.misc has no place in the table of layers",
+    assert planted(tmp_path, {"util.py": "", "_fast/io/misc.pyx": ""}) == [
+        "chansock._fast.io.misc has no place in the table of layers",
         "chansock.util has no place in the table of layers",
     ]
 

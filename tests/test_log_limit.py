@@ -24,7 +24,7 @@ from chansock import BadData, ChannelSocket, Config, Request
 from chansock._core import log_limit as module
 from chansock._core.forwarded import Proxies
 from chansock._core.log_limit import BURST, MAX_KINDS, MAX_LINE, PERIOD, LogLimit, call_later
-from chansock._fast.sweep import Sweep
+from chansock._fast.io.timers import Sweep
 from chansock.client import connect
 from chansock.client.threads import Caller
 from chansock.testing import RecordingTransport, World, user_id

@@ -32,7 +32,7 @@ from model import Line, Model
 from chansock import ALL, ANONYMOUS, LATER, ChannelSocket, Config, HandshakeRefused
 from chansock._core import log_limit
 from chansock._core.endpoint import Admission
-from chansock._fast.dispatch import Connection
+from chansock._fast.events.dispatch import Connection
 from chansock.packers import EDN
 from chansock.request import Response
 from chansock.target import ClientTarget

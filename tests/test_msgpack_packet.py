@@ -15,8 +15,8 @@ import pytest
 import websockets
 
 import chansock
-from chansock._fast.msgpack_packet import MessagePackPacker
-from chansock._fast.packet import adapt
+from chansock._fast.events.msgpack_packet import MessagePackPacker
+from chansock._fast.events.packet import adapt
 from chansock.errors import EncodeError, PacketError
 from chansock.packers import MessagePack
 from chansock.values import Char, Keyword, StrDict, Symbol

@@ -198,9 +198,9 @@ def test_the_sdist_carries_what_builds_and_tests_it(tree: Path) -> None:
 
 @pytest.mark.slow
 def test_the_wheel_carries_modules_stubs_and_no_sources(tree: Path) -> None:
-    built = tree / "lib" / "chansock" / "_fast"
-    built.mkdir(parents=True)
-    for module in (tree / "chansock" / "_fast").glob("*" + EXT_SUFFIX):
+    for module in (tree / "chansock" / "_fast").rglob("*" + EXT_SUFFIX):
+        built = tree / "lib" / module.relative_to(tree)
+        built.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(module, built)
     build(tree, "build", "--build-lib", "lib", "bdist_wheel", "--dist-dir", "dist")
     (wheel,) = (tree / "dist").iterdir()
@@ -262,7 +262,7 @@ def run_with_fixtures(tree: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads ELF")
 def test_the_modules_have_no_debug_information() -> None:
-    built = sorted((ROOT / "chansock" / "_fast").glob("*" + EXT_SUFFIX))
+    built = sorted((ROOT / "chansock" / "_fast").rglob("*" + EXT_SUFFIX))
     if not built or os.environ.get("CHANSOCK_DEBUG"):
         pytest.skip("nothing was built here, or with CHANSOCK_DEBUG")
     for module in built:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from chansock._fast.packet import EdnPacker, ForeignPacker, Packer, Packet, adapt
+from chansock._fast.events.packet import EdnPacker, ForeignPacker, Packer, Packet, adapt
 from chansock.errors import ConfigError, EncodeError, PacketError
 from chansock.packers import EDN
 from chansock.values import Keyword, List, StrDict, Tagged

@@ -49,8 +49,9 @@ def build(folder: Path) -> None:
     compiler = os.environ.get("CC") or sysconfig.get_config_var("CC").split()[0]
     include = sysconfig.get_paths()["include"]
     options = ["-O0", "-w", "-fno-strict-aliasing", "-DCHANSOCK_PORTABLE", f"-I{include}"]
+    options.append(f"-I{package / '_fast'}")
     subprocess.run(
-        [sys.executable, "-m", "cython", "-3", *sorted(package.glob("_fast/edn_*.pyx"))]
+        [sys.executable, "-m", "cython", "-3", *sorted(package.glob("_fast/edn/*.pyx"))]
         + [f"-X{name}=False" for name in ("boundscheck", "wraparound", "initializedcheck")],
         cwd=folder,
         check=True,
@@ -62,7 +63,7 @@ def build(folder: Path) -> None:
         subprocess.run(command, check=True)
 
     with ThreadPoolExecutor(2) as pool:
-        list(pool.map(compile_one, package.glob("_fast/edn_*.c")))
+        list(pool.map(compile_one, package.glob("_fast/edn/*.c")))
 
 
 def answers(folder: Path, where: Path) -> list[str]:

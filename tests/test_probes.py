@@ -13,7 +13,7 @@ from recorded_servers import PROBES, probed
 from timed_replay import SocketLoop
 
 import chansock
-from chansock._fast.epoll import IS_AVAILABLE
+from chansock._fast.io.epoll import IS_AVAILABLE
 
 DOCS = Path(__file__).parents[1] / "docs" / "sente.md"
 ROWS = {case: ours for rows in DIFFERENCES.values() for case, ours in rows.items()}

@@ -16,7 +16,7 @@ from same import Mismatch
 from timed_replay import SocketLoop, TimedReplay
 
 import chansock
-from chansock._fast.epoll import IS_AVAILABLE
+from chansock._fast.io.epoll import IS_AVAILABLE
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 

@@ -290,7 +290,7 @@ TURKISH = f"""
 import locale
 locale.setlocale(locale.LC_CTYPE, "")
 from chansock._core.http1 import judge_head
-from chansock._fast.request_reader import RequestReader
+from chansock._fast.http.request_reader import RequestReader
 from chansock.request import Headers
 assert RequestReader(judge_head, 9999, 99, 99).read({SHOUTED!r})[0] == "head"
 assert Headers({SHOUTED!r})["x-real-ip"] == "1"

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from chansock._core import http1
 from chansock._core.http1 import judge_head
-from chansock._fast.head import unquote_form
-from chansock._fast.request_reader import RequestReader
+from chansock._fast.http.head import unquote_form
+from chansock._fast.http.request_reader import RequestReader
 from chansock.request import Request
 
 GET = b"GET /chsk?a=1 HTTP/1.1\r\nHost: h\r\n\r\n"

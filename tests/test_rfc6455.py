@@ -16,7 +16,7 @@ from echoing import Fed, client, echoing, frames_of
 from raw_ground import BINARY, CLOSE, PING, PONG, TEXT, Run
 from rfc6455 import FAILED, LIMIT, MAX_EMPTY, RULES, Answer
 
-from chansock._fast.frames import Parser, close_payload
+from chansock._fast.ws.frames import Parser, close_payload
 from chansock.errors import FrameError
 
 SETTINGS: Any = {

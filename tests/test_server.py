@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from chansock._fast.dispatch import LATER, EventMsg
+from chansock._fast.events.dispatch import LATER, EventMsg
 from chansock.channel import ChannelSocket
 from chansock.config import Config
 from chansock.errors import ConfigError

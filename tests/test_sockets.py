@@ -17,8 +17,8 @@ import uvloop
 from echoing import client
 from raw_ground import TEXT, TLS, UPGRADE, server_tls
 
-from chansock._fast.connection import Service
-from chansock._fast.epoll import IS_AVAILABLE
+from chansock._fast.events.server_protocol import Service
+from chansock._fast.io.epoll import IS_AVAILABLE
 from chansock.config import Config
 from chansock.sockets import UNSENT, ServerProtocol, Takeover
 from chansock.testing.echo import service

@@ -1,8 +1,8 @@
-"""chansock._fast.sweep: what is due when, with a clock turned by hand."""
+"""chansock._fast.io.timers: what is due when, with a clock turned by hand."""
 
 from hand_clock import HandClock
 
-from chansock._fast.sweep import Sweep
+from chansock._fast.io.timers import Sweep
 
 
 def test_entries_run_in_order_of_due_time_whatever_the_order_of_entering():

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from raw import Run
 
-from chansock._fast.tasks import NOT_BEGUN, WAITS, Workers
+from chansock._fast.io.tasks import NOT_BEGUN, WAITS, Workers
 from chansock.clock import LoopClock
 
 VAR: contextvars.ContextVar[str] = contextvars.ContextVar("var", default="unset")

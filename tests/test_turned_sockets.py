@@ -8,7 +8,7 @@ import pytest
 from sente_app import serving
 from timed_replay import SocketLoop
 
-from chansock._fast.epoll import IS_AVAILABLE
+from chansock._fast.io.epoll import IS_AVAILABLE
 
 
 @pytest.mark.parametrize("uses_epoll", [False, IS_AVAILABLE])

@@ -544,7 +544,7 @@ def test_a_type_checker_knows_the_data(tmp_path: Path) -> None:
     assert [re.sub(r"builtins\.|\"", "", line) for line in found[:3]] == [
         "note: Revealed type is checked.Say",
         "note: Revealed type is Any",
-        "note: Revealed type is def (msg: chansock._fast.dispatch.EventMsg[checked.Say]) -> "
+        "note: Revealed type is def (msg: chansock._fast.events.dispatch.EventMsg[checked.Say]) -> "
         "typing.Coroutine[Any, Any, str]",
     ]
     assert [line.partition(" ")[0] for line in found[3:] if line] == ["error:"], done.stdout

@@ -30,7 +30,7 @@ from uvicorn import Config, Server
 
 import chansock
 from chansock import ChannelSocket
-from chansock._fast.epoll import IS_AVAILABLE
+from chansock._fast.io.epoll import IS_AVAILABLE
 from chansock.uvicorn import WebSocketProtocol
 
 pytestmark = pytest.mark.slow  # each test starts a server

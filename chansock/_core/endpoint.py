@@ -24,13 +24,13 @@ from chansock._core import browser, guard, http1, wire
 from chansock._core.hub import Hub
 from chansock._core.posts import OTHER_PROCESS, STOPPING, PostOrder, Posts, Refusal
 from chansock._core.session import Session
-from chansock._fast.dispatch import Connection, Dispatch, Inbox, is_awaitable
-from chansock._fast.fanout import Transport
-from chansock._fast.incoming import Incoming
-from chansock._fast.packet import Packer, Packet
-from chansock._fast.request import Admission, site_of
-from chansock._fast.steps import start
-from chansock._fast.sweep import Sweep
+from chansock._fast.events.dispatch import Connection, Dispatch, Inbox, is_awaitable
+from chansock._fast.events.packet import Packer, Packet
+from chansock._fast.http.request import Admission, site_of
+from chansock._fast.io.incoming import Incoming
+from chansock._fast.io.steps import start
+from chansock._fast.io.timers import Sweep
+from chansock._fast.io.transport import Transport
 from chansock.config import Config
 from chansock.errors import ConfigError
 from chansock.request import Request, Response

@@ -17,7 +17,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Any, Final, TypeAlias
 
 from chansock._core.log_limit import LogLimit
-from chansock._fast.request_reader import is_host
+from chansock._fast.http.request_reader import is_host
 from chansock.request import Headers, Request
 
 __all__ = ["Proxies", "client_of", "scheme_of"]

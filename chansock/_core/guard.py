@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Final, TypeAlias, final
 
 from chansock._core import subprotocol
-from chansock._fast.request_reader import is_host
+from chansock._fast.http.request_reader import is_host
 from chansock.request import Request, is_token
 
 __all__ = [

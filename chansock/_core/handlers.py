@@ -20,7 +20,7 @@ from chansock._core.annotation import name_of
 from chansock._core.conversion import Converter
 from chansock._core.event import check_handled_id
 from chansock._core.log_limit import LogLimit
-from chansock._fast.dispatch import EventMsg, Route, is_awaitable
+from chansock._fast.events.dispatch import EventMsg, Route, is_awaitable
 from chansock.errors import BadData, ChannelClosed, InvalidEvent
 from chansock.values import Keyword
 

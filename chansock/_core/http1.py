@@ -23,8 +23,8 @@ from httptools import (
 )
 
 from chansock._core import subprotocol
-from chansock._fast.accept import accept_key, switch
-from chansock._fast.packet import Packet
+from chansock._fast.events.packet import Packet
+from chansock._fast.ws.accept import accept_key, switch
 from chansock.errors import ConfigError
 from chansock.request import Request, Response, is_token
 

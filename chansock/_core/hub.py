@@ -2,8 +2,9 @@
 
 A session opens, may be displaced by a newer connection, may go away and return within its
 grace period, and finally ends; presence follows. Queued events live in the session's Outbox
-(`_fast/fanout`), timers in the sweep. The hub does not check requests, encode values, or touch
-sockets. It is a little past 400 lines because all of that is one state of a session.
+(`_fast/events/fanout`), timers in `_fast/io/timers`. The hub does not check requests, encode
+values, or touch sockets. It is a little past 400 lines because all of that is one state of a
+session.
 """
 
 from __future__ import annotations
@@ -14,10 +15,10 @@ from typing import Final
 
 from chansock._core.presence import Presence
 from chansock._core.session import Displaced, Session
-from chansock._fast.dispatch import Connection
-from chansock._fast.fanout import Fanout
-from chansock._fast.packet import Packet
-from chansock._fast.sweep import Sweep
+from chansock._fast.events.dispatch import Connection
+from chansock._fast.events.fanout import Fanout
+from chansock._fast.events.packet import Packet
+from chansock._fast.io.timers import Sweep
 from chansock.config import Config
 from chansock.target import ALL, ANONYMOUS, ClientTarget, Target, UserId
 

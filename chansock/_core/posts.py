@@ -26,10 +26,10 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 from chansock._core import http1, wire
-from chansock._fast.dispatch import Connection, Dispatch
-from chansock._fast.head import unquote_form
-from chansock._fast.packet import Packer, Packet
-from chansock._fast.sweep import Entry, Sweep
+from chansock._fast.events.dispatch import Connection, Dispatch
+from chansock._fast.events.packet import Packer, Packet
+from chansock._fast.http.head import unquote_form
+from chansock._fast.io.timers import Entry, Sweep
 from chansock.config import Config
 from chansock.errors import PacketError
 from chansock.request import Request, Response

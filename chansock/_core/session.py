@@ -10,9 +10,9 @@ import logging
 from collections.abc import Callable
 
 from chansock._core.posts import PostOrder
-from chansock._fast.dispatch import Connection, Inbox
-from chansock._fast.fanout import Fanout, Outbox
-from chansock._fast.sweep import Entry
+from chansock._fast.events.dispatch import Connection, Inbox
+from chansock._fast.events.fanout import Fanout, Outbox
+from chansock._fast.io.timers import Entry
 from chansock.target import UserId
 
 __all__ = ["Displaced", "Session"]

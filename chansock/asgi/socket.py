@@ -14,9 +14,9 @@ from contextlib import suppress
 from typing import Any, Final
 
 from chansock._core.endpoint import Endpoint
-from chansock._fast.dispatch import Connection
-from chansock._fast.fanout import Transport
-from chansock._fast.packet import Packet
+from chansock._fast.events.dispatch import Connection
+from chansock._fast.events.packet import Packet
+from chansock._fast.io.transport import Transport
 from chansock.asgi.scope import Receive, Send
 from chansock.config import Config
 

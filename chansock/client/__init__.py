@@ -16,7 +16,7 @@ from dataclasses import fields
 from typing import Final, Never
 
 from chansock import packers
-from chansock._fast.packet import adapt
+from chansock._fast.events.packet import adapt
 from chansock.client import backoff as backoffs
 from chansock.client.address import Pairs, TokenPlace
 from chansock.client.client import Client, Transport

@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from chansock._fast.edn_reader import Reader
-from chansock._fast.packet import EdnPacker, Packer
+from chansock._fast.edn.reader import Reader
+from chansock._fast.events.packet import EdnPacker, Packer
 from chansock.client.packets import Events, Inbound, read_packet
 from chansock.errors import EdnDecodeError, PacketError
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from chansock._core.log_limit import LogLimit, call_later
-from chansock._fast.packet import Packer
+from chansock._fast.events.packet import Packer
 from chansock.client.config import ClientConfig
 from chansock.client.packets import Handshake, Inbound
 from chansock.client.state import Reason, TransportType

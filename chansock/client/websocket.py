@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, cast
 
-from chansock._fast.frames import Parser, close_payload, frame
+from chansock._fast.ws.frames import Parser, close_payload, frame
 from chansock.client.http import MAX_HEAD_BYTES, BadResponse, Response, ResponseReader
 from chansock.errors import FrameError
 

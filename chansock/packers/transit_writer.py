@@ -17,9 +17,9 @@ from typing import Any, ClassVar, Final
 from uuid import UUID
 
 from chansock import edn
-from chansock._fast.edn_names import TextKey
-from chansock._fast.edn_records import plain
-from chansock._fast.edn_spelling import shown
+from chansock._fast.edn.names import TextKey
+from chansock._fast.edn.records import plain
+from chansock._fast.edn.scalars import shown
 from chansock.errors import EncodeError
 from chansock.packers.json_text import (
     DEEPEST,

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from chansock._core.endpoint import Admission
 from chansock._core.event import check_id
-from chansock._fast.dispatch import Connection
+from chansock._fast.events.dispatch import Connection
 from chansock.errors import HandshakeRefused
 from chansock.request import Request, Response
 from chansock.testing.client import (

@@ -16,9 +16,9 @@ from typing import Final
 
 from chansock._core import http1
 from chansock._core.extensions import Extensions
-from chansock._fast.connection import Protocol, Service
-from chansock._fast.echo import Echo
-from chansock._fast.sweep import Sweep
+from chansock._fast.events.echo import Echo
+from chansock._fast.events.server_protocol import Protocol, Service
+from chansock._fast.io.timers import Sweep
 from chansock.clock import LoopClock, loop_factory
 from chansock.config import Compression, Config
 from chansock.request import Request, Response

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from chansock._fast.fanout import Transport
-from chansock._fast.packet import Packet
+from chansock._fast.events.packet import Packet
+from chansock._fast.io.transport import Transport
 from chansock.request import Response
 
 __all__ = ["RecordingTransport"]

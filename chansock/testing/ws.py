@@ -12,7 +12,7 @@ from typing import Any
 
 from chansock._core import wire
 from chansock._core.event import check_id
-from chansock._fast.dispatch import Connection
+from chansock._fast.events.dispatch import Connection
 from chansock.errors import ChannelClosed, HandshakeRefused
 from chansock.request import Request, Response
 from chansock.testing.client import Client, Handshake, Reply, as_bytes, is_handshake, text_of

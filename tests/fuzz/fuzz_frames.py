@@ -14,7 +14,7 @@ from typing import Any
 from recording import load
 from their_frames import theirs
 
-from chansock._fast.frames import Parser, close_payload, frame, is_close_code
+from chansock._fast.ws.frames import Parser, close_payload, frame, is_close_code
 from chansock.errors import FrameError
 from fuzz.draw import Draw, pieces_of
 

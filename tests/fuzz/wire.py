@@ -17,7 +17,7 @@ import chansock
 from chansock import ChannelSocket, Config
 from chansock._core import http1
 from chansock._core.forwarded import Proxies
-from chansock._fast.connection import Protocol, Service
+from chansock._fast.events.server_protocol import Protocol, Service
 from chansock.clock import LoopClock
 from chansock.errors import EncodeError
 from chansock.request import Request, Response
