@@ -24,7 +24,7 @@ from chansock._core.presence import Presence
 from chansock._fast.events.dispatch import Connection, Dispatch, EventMsg, Inbox
 from chansock._fast.events.fanout import Fanout, Fragment
 from chansock._fast.events.packet import Packet, adapt
-from chansock._fast.io.timers import Sweep
+from chansock._fast.io.timers import TimerQueue
 from chansock.clock import Clock, LoopClock
 from chansock.config import Config
 from chansock.errors import ChannelClosed, ConfigError, InvalidEvent
@@ -242,9 +242,9 @@ class ChannelSocket(Registry):
         return self._started().clock
 
     @property
-    def _sweep(self) -> Sweep:
+    def _timers(self) -> TimerQueue:
         """What is due when, for edges. Raises ChannelClosed before the start."""
-        return self._started().sweep
+        return self._started().timers
 
     @property
     def is_started(self) -> bool:
@@ -320,7 +320,7 @@ class ChannelSocket(Registry):
                 await core.clock.stop(timeout)
         finally:
             self._handlers.stop()
-            core.sweep.log_limit.close()
+            core.timers.log_limit.close()
             core.is_finished = True
 
 
@@ -337,12 +337,12 @@ class _Core:
         self.news = asyncio.Event()
         self._handlers = handlers
         self.clock = clock
-        self.sweep = Sweep(clock)
-        handlers.start(self.sweep.log_limit)
+        self.timers = TimerQueue(clock)
+        handlers.start(self.timers.log_limit)
         self.presence_inbox = Inbox()
         self.fanout = Fanout(
             clock,
-            self.sweep,
+            self.timers,
             packer,
             max_bytes=config.max_backlog_bytes,
             max_events=config.max_backlog_events,
@@ -365,7 +365,7 @@ class _Core:
         )
         self.hub = Hub(
             config,
-            self.sweep,
+            self.timers,
             self.fanout,
             chsk.connected,
             self._announce,
@@ -379,7 +379,7 @@ class _Core:
             packer,
             self.hub,
             self.dispatch,
-            self.sweep,
+            self.timers,
             untold=lambda: self.presence_inbox.events,
             takes_anonymous=chsk._takes_anonymous,
         )
@@ -416,5 +416,5 @@ class _Core:
             refused=dict(self.endpoint.refused),
             closed=dict(hub.closed_by_code),
             waiting_bytes=fanout.waiting,
-            lag=self.sweep.lag,
+            lag=self.timers.lag,
         )

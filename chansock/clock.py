@@ -29,7 +29,7 @@ class Clock(Protocol):
         """Call at the end of this turn of the loop, in the order asked."""
 
     def wake(self, when: float, call: Callable[[], object], /) -> None:
-        """Call once at `when`; replaces the wake asked for before. One user: the sweep."""
+        """Call once at `when`; replaces the wake asked for before. One user: the timer queue."""
 
     def start(self, coro: Coroutine[Any, Any, Any], /) -> None:
         """Run a coroutine as a task of its own, kept until it is done."""

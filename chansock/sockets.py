@@ -75,7 +75,7 @@ def service_of(
     return Service(
         chsk._endpoint,
         chsk._clock,
-        chsk._sweep,
+        chsk._timers,
         chsk.config,
         path=path,
         fallback=fallback,
@@ -94,7 +94,7 @@ def forwarded(chsk: ChannelSocket, *, is_unix: bool) -> Callable[[Request], obje
     trusted, fields = chsk.config.trusted_proxies, chsk.config.trusted_headers
     if not (trusted or is_unix):
         return None
-    return Proxies(trusted, fields, lambda: chsk._sweep.log_limit, is_unix=is_unix).apply
+    return Proxies(trusted, fields, lambda: chsk._timers.log_limit, is_unix=is_unix).apply
 
 
 def bound_unsent(fd: int) -> None:

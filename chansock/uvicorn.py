@@ -275,7 +275,7 @@ class _Shared:
 
     def log_limit(self, path: str) -> LogLimit:
         """Return that of the channel at `path`, for lines that a peer can cause."""
-        return self.channels[path]._sweep.log_limit
+        return self.channels[path]._timers.log_limit
 
     def service(self, path: str, *, is_unix: bool) -> Service:
         """Return what the connections to one channel share."""

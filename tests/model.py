@@ -61,7 +61,7 @@ class Line:
     is_one_too_many: bool = False  # closed since newer ones displaced it and each other
     has_ended: bool = False
     gaps: int = 0  # of its session when it opened
-    is_behind: bool = False  # a socket: its session was cut since polls displaced it
+    has_gap: bool = False  # a socket: its session was cut since polls displaced it
 
     @property
     def can_take(self) -> bool:
@@ -82,7 +82,7 @@ class Session:
     grace: dict[str, Any] = field(default_factory=dict)  # kind -> timer
     shown: set[str] = field(default_factory=set)  # in presence, by kind
     was_answered: bool = False
-    is_behind: bool = False  # cut since its last Ajax handshake
+    has_gap: bool = False  # cut since its last Ajax handshake
     # replies that went along with the one that was displaced last, and took nothing
     moved: tuple[Line | None, list[Item]] = (None, [])
     gaps: int = 0  # how often events of it were lost
@@ -180,7 +180,7 @@ class Model:
         if session.was_answered:  # what the last poll got may not have arrived
             session.was_answered = False
             self.cut += 1
-        session.is_behind = False
+        session.has_gap = False
         if session.poll is None:
             self.start_grace(session, "ajax")
 
@@ -193,7 +193,7 @@ class Model:
         if session.poll is None and "ajax" not in session.grace:
             self.handshake(uid, client_id)
             return "handshake"
-        if session.is_behind:
+        if session.has_gap:
             return "503"
         session.was_answered = False
         self.displace(session)
@@ -212,7 +212,7 @@ class Model:
     def refused(self, line: Line) -> None:
         """A poll was not parked: while it came, its session was cut."""
         session = line.session
-        assert session.is_behind and line.is_cut and not line.own
+        assert session.has_gap and line.is_cut and not line.own
         line.has_ended = True
         line.due.cancel()
         session.poll = None
@@ -323,7 +323,7 @@ class Model:
         is_open = session.ws is not None and not session.ws.is_cut
         if kind == "ajax" and is_open and session.current is None:
             # The polls that displaced this socket are gone, so it is the newest again.
-            if session.ws.is_behind:
+            if session.ws.has_gap:
                 self.close(session.ws, 1013)  # else it had a gap
             else:
                 self.reinstate(session, session.ws)
@@ -415,9 +415,9 @@ class Model:
         self.reply_lost += len(replies(box))
         box[:] = events(box)[count:]
         if box is session.box:
-            session.is_behind = True
+            session.has_gap = True
             if session.ws is not None and session.ws is not session.current:
-                session.ws.is_behind = True
+                session.ws.has_gap = True
         session.gaps += count > 0
         if line is None:
             return

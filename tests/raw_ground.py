@@ -18,7 +18,7 @@ from chansock._fast.events.dispatch import Connection, Dispatch, Inbox, Route
 from chansock._fast.events.fanout import Fanout, Outbox
 from chansock._fast.events.packet import Packet
 from chansock._fast.events.server_protocol import Protocol, Service
-from chansock._fast.io.timers import Sweep
+from chansock._fast.io.timers import TimerQueue
 from chansock._fast.io.transport import Transport
 from chansock._fast.ws.frames import frame
 from chansock.clock import LoopClock
@@ -60,11 +60,11 @@ class Admission:
 class Door:
     """A stub endpoint: admits all that comes, echoes events, and notes what it is told."""
 
-    def __init__(self, clock: LoopClock, sweep: Sweep, config: Config) -> None:
+    def __init__(self, clock: LoopClock, timers: TimerQueue, config: Config) -> None:
         packer = packers.EDN()
         self.fanout = Fanout(
             clock,
-            sweep,
+            timers,
             packer,
             max_bytes=1 << 30,
             max_events=1 << 30,
@@ -240,12 +240,12 @@ async def ground(
     loop = asyncio.get_running_loop()
     config = Config(**{"handshake_timeout": SLOW, "body_timeout": SLOW, **settings})
     clock = LoopClock(loop)
-    sweep = Sweep(clock)
-    door = Door(clock, sweep, config)
+    timers = TimerQueue(clock)
+    door = Door(clock, timers, config)
     service = Service(
         door,
         clock,
-        sweep,
+        timers,
         config,
         path="/chsk",
         fallback=fallback,

@@ -116,7 +116,7 @@ def test_a_broken_frame_closes_with_its_code(run: Run, caplog: pytest.LogCapture
             await place.gone()
             assert place.door.told.empty()
 
-    with caplog.at_level(logging.INFO, "chansock.connection"):
+    with caplog.at_level(logging.INFO, "chansock.server_protocol"):
         run(main())
     assert [record.message.split()[0] for record in caplog.records] == ["ws_frame_error"] * 3
 

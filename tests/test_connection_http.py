@@ -298,7 +298,7 @@ def test_an_endpoint_that_raises_is_a_500(run: Run, caplog: pytest.LogCaptureFix
                 client = await place.client(data)
                 assert (await client.eof()).startswith(b"HTTP/1.1 500 ")
 
-    with caplog.at_level(logging.ERROR, "chansock.connection"):
+    with caplog.at_level(logging.ERROR, "chansock.server_protocol"):
         run(main())
     assert [record.message.split()[0] for record in caplog.records] == ["connection_error"] * 4
 
@@ -328,7 +328,7 @@ def test_a_fallback_answers_other_paths(run: Run, caplog: pytest.LogCaptureFixtu
                 client = await place.client(GET % path)
                 assert (await client.eof()).startswith(b"HTTP/1.1 500 ")
 
-    with caplog.at_level(logging.ERROR, "chansock.connection"):
+    with caplog.at_level(logging.ERROR, "chansock.server_protocol"):
         run(main())
     assert len(caplog.records) == 2
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from chansock._fast.events.fanout import Fanout, Fragment, Outbox
 from chansock._fast.events.packet import Packet
-from chansock._fast.io.timers import Sweep
+from chansock._fast.io.timers import TimerQueue
 from chansock._fast.io.transport import Transport
 from chansock.packers import EDN
 
@@ -59,7 +59,9 @@ class Ground:
         }
         self.clock = HandClock()
         self.packer = EDN()
-        self.fanout = Fanout(self.clock, Sweep(self.clock), self.packer, **{**settings, **changes})
+        self.fanout = Fanout(
+            self.clock, TimerQueue(self.clock), self.packer, **{**settings, **changes}
+        )
 
     def box(self, kind: str | None = "ws") -> tuple[Outbox, Recorder]:
         box, recorder = Outbox(self.fanout), Recorder(kind or "ws")

@@ -11,7 +11,7 @@ from raw_ground import Door, Socket
 
 from chansock._core import http1
 from chansock._fast.events.server_protocol import Service
-from chansock._fast.io.timers import Sweep
+from chansock._fast.io.timers import TimerQueue
 from chansock.config import Config
 from chansock.request import Response
 
@@ -72,10 +72,10 @@ class Place:
     def __init__(self, **settings: Any) -> None:
         self.clock = HandClock()
         config = Config(**settings)
-        sweep = Sweep(self.clock)
-        self.door = Door(self.clock, sweep, config)  # type: ignore[arg-type]
+        timers = TimerQueue(self.clock)
+        self.door = Door(self.clock, timers, config)  # type: ignore[arg-type]
         self.service = Service(
-            self.door, self.clock, sweep, config, path="/chsk", fallback=None, http1=http1
+            self.door, self.clock, timers, config, path="/chsk", fallback=None, http1=http1
         )
         self.wire = Memory()
         self.protocol = Socket(self.service)

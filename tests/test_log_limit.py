@@ -24,7 +24,7 @@ from chansock import BadData, ChannelSocket, Config, Request
 from chansock._core import log_limit as module
 from chansock._core.forwarded import Proxies
 from chansock._core.log_limit import BURST, MAX_KINDS, MAX_LINE, PERIOD, LogLimit, call_later
-from chansock._fast.io.timers import Sweep
+from chansock._fast.io.timers import TimerQueue
 from chansock.client import connect
 from chansock.client.threads import Caller
 from chansock.testing import RecordingTransport, World, user_id
@@ -39,7 +39,7 @@ class Ground:
 
     def __init__(self) -> None:
         self.clock = HandClock()
-        self.limit = Sweep(self.clock).log_limit
+        self.limit = TimerQueue(self.clock).log_limit
 
 
 @pytest.fixture
@@ -350,12 +350,12 @@ def proxied(world: World, number: int) -> None:
         "GET", "/", [("Host", "h"), ("X-Forwarded-For", "10.0.0.1.2")], client=("10.0.0.1", 1)
     )
     Proxies(
-        ("10.0.0.1",), ("Forwarded", "X-Forwarded-For"), lambda: world.chsk._sweep.log_limit
+        ("10.0.0.1",), ("Forwarded", "X-Forwarded-For"), lambda: world.chsk._timers.log_limit
     ).apply(request)
 
 
 def due(world: World, number: int) -> None:
-    world.inside(lambda: world.chsk._sweep.enter(0.0, hook, None))
+    world.inside(lambda: world.chsk._timers.schedule(0.0, hook, None))
     world.advance(0.01)
 
 

@@ -29,7 +29,7 @@ from chansock._fast.events.packet import Packer, Packet
 from chansock._fast.http.request import Admission, site_of
 from chansock._fast.io.incoming import Incoming
 from chansock._fast.io.steps import start
-from chansock._fast.io.timers import Sweep
+from chansock._fast.io.timers import TimerQueue
 from chansock._fast.io.transport import Transport
 from chansock.config import Config
 from chansock.errors import ConfigError
@@ -86,7 +86,7 @@ class Endpoint:
         packer: Packer,
         hub: Hub,
         dispatch: Dispatch,
-        sweep: Sweep,
+        timers: TimerQueue,
         untold: Callable[[], int],
         *,
         takes_anonymous: bool = True,
@@ -94,7 +94,7 @@ class Endpoint:
         self._config = config
         self._untold = untold  # how many came or went whose presence handler has not run yet
         self._takes_anonymous = takes_anonymous
-        self.log_limit = sweep.log_limit
+        self.log_limit = timers.log_limit
         self.hooks = hooks  # the test kit puts its own `user_id` before the application's
         self._packer = packer
         self._hub = hub
@@ -107,7 +107,7 @@ class Endpoint:
         self._stray_inboxes: WeakValueDictionary[tuple[UserId | None, str], Inbox] = (
             WeakValueDictionary()
         )
-        self._posts = Posts(config, packer, dispatch, sweep, self.refuse)
+        self._posts = Posts(config, packer, dispatch, timers, self.refuse)
         self.is_stopping = False
         self._is_stopped = False
         self.incoming = Incoming(config.max_total_incoming_bytes)  # shared with the edges
@@ -354,7 +354,7 @@ class Endpoint:
             return None
         session.polled = number
         connection = self._connection(admission, transport, session, session.inbox)
-        if session.is_behind or not hub.park(session, connection):
+        if session.has_gap or not hub.park(session, connection):
             # Cut between two polls, maybe, where no 1013 could tell it: a gap lies at a break.
             transport.refuse(Response(503, "too far behind"))
             return None

@@ -18,7 +18,7 @@ from chansock._core.session import Displaced, Session
 from chansock._fast.events.dispatch import Connection
 from chansock._fast.events.fanout import Fanout
 from chansock._fast.events.packet import Packet
-from chansock._fast.io.timers import Sweep
+from chansock._fast.io.timers import TimerQueue
 from chansock.config import Config
 from chansock.target import ALL, ANONYMOUS, ClientTarget, Target, UserId
 
@@ -39,7 +39,7 @@ class Hub:
     def __init__(
         self,
         config: Config,
-        sweep: Sweep,
+        timers: TimerQueue,
         fanout: Fanout,
         presence: Presence,
         announce: Callable[[bool, UserId | None, Connection], None],
@@ -50,7 +50,7 @@ class Hub:
     ) -> None:
         self.strays = strays
         self._config = config
-        self._sweep, self._log_limit = sweep, sweep.log_limit
+        self._timers, self._log_limit = timers, timers.log_limit
         self._fanout = fanout
         self._presence = presence
         self._announce = announce
@@ -150,7 +150,7 @@ class Hub:
         self.connections.add(connection)
         session.attach(connection.transport, handshake)
         if session.grace_ws is not None:
-            self._sweep.cancel(session.grace_ws)
+            self._timers.cancel(session.grace_ws)
             session.grace_ws = None
         connection.transport.heard = False  # silence is counted from here, not from its request
         self._watch(connection)
@@ -165,7 +165,7 @@ class Hub:
             # The client asks anew instead of for more: it never saw the last answer.
             session.was_answered = False
             self.cut += 1
-        session.is_behind = False
+        session.has_gap = False
         if session.poll is None:
             self._start_grace_ajax(session)
 
@@ -178,13 +178,15 @@ class Hub:
         session.was_answered = False
         if session.current is not None:
             self._displace(session, session.current)
-        if session.is_behind:
+        if session.has_gap:
             return False
         session.poll = session.current = connection
         self.connections.add(connection)
-        self._sweep.cancel(session.grace_ajax)
+        self._timers.cancel(session.grace_ajax)
         session.grace_ajax = None
-        connection.timer = self._sweep.enter(self._config.poll_timeout, self._poll_due, connection)
+        connection.timer = self._timers.schedule(
+            self._config.poll_timeout, self._poll_due, connection
+        )
         session.attach(connection.transport)
         if not session.is_ajax:
             session.is_ajax = True
@@ -227,7 +229,7 @@ class Hub:
         if connection not in self.connections:
             return
         self.connections.discard(connection)
-        self._sweep.cancel(connection.timer)
+        self._timers.cancel(connection.timer)
         connection.timer = None
         self._fanout.ended(connection.transport)
         session: Session = connection.session
@@ -243,7 +245,9 @@ class Hub:
             self.cut += code == 1006
             if session.ws is connection:
                 session.ws = None
-                session.grace_ws = self._sweep.enter(self._config.grace_ws, self._ws_gone, session)
+                session.grace_ws = self._timers.schedule(
+                    self._config.grace_ws, self._ws_gone, session
+                )
                 self._went(session, connection)
         elif session.poll is connection:
             session.poll = None
@@ -262,8 +266,10 @@ class Hub:
             self._end_if_gone(session)
 
     def _start_grace_ajax(self, session: Session) -> None:
-        self._sweep.cancel(session.grace_ajax)
-        session.grace_ajax = self._sweep.enter(self._config.grace_ajax, self._ajax_gone, session)
+        self._timers.cancel(session.grace_ajax)
+        session.grace_ajax = self._timers.schedule(
+            self._config.grace_ajax, self._ajax_gone, session
+        )
 
     # -- coming and going
 
@@ -355,7 +361,7 @@ class Hub:
         self.closed(connection, 1000)
 
     def _watch(self, connection: Connection) -> None:
-        connection.timer = self._sweep.enter(
+        connection.timer = self._timers.schedule(
             self._config.ws_ping_interval, self._on_silence, connection
         )
 
@@ -376,15 +382,15 @@ class Hub:
         if timeout is None:
             self._watch(connection)
         else:
-            connection.timer = self._sweep.enter(timeout, self._pong_due, connection)
+            connection.timer = self._timers.schedule(timeout, self._pong_due, connection)
 
     def _pong_due(self, connection: Connection) -> None:
         if self._was_heard(connection):
             self._watch(connection)
             return
-        if self._sweep.is_late:
+        if self._timers.is_late:
             # We were late ourselves: what the client sent may not be read yet.
-            connection.timer = self._sweep.enter(self._sweep.lag, self._pong_due, connection)
+            connection.timer = self._timers.schedule(self._timers.lag, self._pong_due, connection)
             return
         connection.timer = None
         uid, client = connection.uid, connection.client_id[:8]

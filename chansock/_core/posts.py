@@ -29,7 +29,7 @@ from chansock._core import http1, wire
 from chansock._fast.events.dispatch import Connection, Dispatch
 from chansock._fast.events.packet import Packer, Packet
 from chansock._fast.http.head import unquote_form
-from chansock._fast.io.timers import Entry, Sweep
+from chansock._fast.io.timers import Entry, TimerQueue
 from chansock.config import Config
 from chansock.errors import PacketError
 from chansock.request import Request, Response
@@ -130,13 +130,13 @@ class Posts:
         config: Config,
         packer: Packer,
         dispatch: Dispatch,
-        sweep: Sweep,
+        timers: TimerQueue,
         refuse: Refuse,
     ) -> None:
         self._config = config
         self._packer = packer
         self._dispatch = dispatch
-        self._sweep = sweep
+        self._timers = timers
         self._refuse = refuse
         self._dummy = Packet(packer.packet(wire.DUMMY_CB_200, None), packer.binary)
         self._timeout = Packet(packer.packet(wire.TIMEOUT, None), packer.binary)
@@ -275,11 +275,11 @@ class Posts:
             order.pass_by(post.number)
             self._hand_on(post)
         if not order.waiting:
-            self._sweep.cancel(order.timer)
+            self._timers.cancel(order.timer)
             order.timer = None
         elif order.next in order.waiting:
-            self._sweep.cancel(order.timer)
-            order.timer = self._sweep.enter(0.0, self._turn_came, order)
+            self._timers.cancel(order.timer)
+            order.timer = self._timers.schedule(0.0, self._turn_came, order)
 
     def _turn_came(self, order: PostOrder) -> None:
         order.timer = None
@@ -288,7 +288,7 @@ class Posts:
             self._wait_for_order(order)
 
     def _wait_for_order(self, order: PostOrder) -> None:
-        order.timer = self._sweep.enter(self._config.post_order_wait, self._order_due, order)
+        order.timer = self._timers.schedule(self._config.post_order_wait, self._order_due, order)
 
     def _order_due(self, order: PostOrder) -> None:
         order.skip()
@@ -314,12 +314,12 @@ class Posts:
         connection.let_go()
         if post.order is not None:
             post.order.stalled.pop(post.number, None)
-        self._sweep.cancel(connection.timer)
+        self._timers.cancel(connection.timer)
         connection.timer = None
         if connection.is_answered:
             return
         if connection.wants_reply:
-            connection.timer = self._sweep.enter(
+            connection.timer = self._timers.schedule(
                 self._config.poll_timeout, self._reply_due, connection
             )
         else:
@@ -338,7 +338,7 @@ class Posts:
 
     def _bound_wait(self, post: Post) -> None:
         if post.connection.timer is None:
-            post.connection.timer = self._sweep.enter(
+            post.connection.timer = self._timers.schedule(
                 self._config.poll_timeout, self._no_room, post
             )
 

@@ -35,7 +35,7 @@ class Session(Outbox):
         "grace_ws",
         "inbox",
         "is_ajax",
-        "is_behind",
+        "has_gap",
         "is_gone",
         "is_ws",
         "is_ws_behind",
@@ -70,7 +70,7 @@ class Session(Outbox):
         self.grace_ajax: Entry | None = None
         self.is_ws = False  # counted in presence
         self.is_ajax = False
-        self.is_behind = False  # cut since its last Ajax handshake
+        self.has_gap = False  # cut since its last Ajax handshake
         self.is_ws_behind = False  # the same since polls displaced its socket
         self.is_gone = False  # nothing is sent to it; it is kept for its displaced connections
         self.polled = ""  # the number of its newest poll, if it has one
@@ -95,12 +95,12 @@ class Session(Outbox):
 
     def was_cut(self, reason: str, events: int) -> None:
         """Told by the fanout: too much waited, the outbox is empty, the socket closes 1013."""
-        self.is_behind = True
+        self.has_gap = True
         self.is_ws_behind |= self.ws is not None and self.ws is not self.current
         if self.current is not None:
             self.current.outbox = None
             self.current = None
-        log_limit, kind = self.fanout.sweep.log_limit, f"session_cut reason={reason}"
+        log_limit, kind = self.fanout.timers.log_limit, f"session_cut reason={reason}"
         text = "session_cut reason=%s events=%d of %r"
         log_limit.warning(log, text, reason, events, self, kind=kind)
 
@@ -119,7 +119,7 @@ class Displaced(Outbox):
     def was_cut(self, reason: str, events: int) -> None:
         """Told by the fanout: too much waited, the outbox is empty, the socket closes 1013."""
         self.connection.outbox = None
-        log_limit, kind = self.fanout.sweep.log_limit, f"displaced_cut reason={reason}"
+        log_limit, kind = self.fanout.timers.log_limit, f"displaced_cut reason={reason}"
         log_limit.warning(log, "displaced_cut reason=%s of %r", reason, self, kind=kind)
 
     def __repr__(self) -> str:

@@ -18,7 +18,7 @@ from chansock._core import http1
 from chansock._core.extensions import Extensions
 from chansock._fast.events.echo import Echo
 from chansock._fast.events.server_protocol import Protocol, Service
-from chansock._fast.io.timers import Sweep
+from chansock._fast.io.timers import TimerQueue
 from chansock.clock import LoopClock, loop_factory
 from chansock.config import Compression, Config
 from chansock.request import Request, Response
@@ -78,7 +78,7 @@ def service(loop: asyncio.AbstractEventLoop, config: Config | None = None) -> Se
     return Service(
         EchoEndpoint(),
         clock,
-        Sweep(clock),
+        TimerQueue(clock),
         config,
         path=None,
         fallback=None,

@@ -187,11 +187,11 @@ class Server:
         self._add_handlers(self.chsk)
         self.inside(self.chsk._start, LoopClock(self.loop))
         fields = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded")
-        proxies = Proxies(("192.0.2.0/24",), fields, lambda: self.chsk._sweep.log_limit)
+        proxies = Proxies(("192.0.2.0/24",), fields, lambda: self.chsk._timers.log_limit)
         self.service = Service(
             self.chsk._endpoint,
             self.chsk._clock,
-            self.chsk._sweep,
+            self.chsk._timers,
             self.chsk.config,
             path="/chsk",
             fallback=_fallback,

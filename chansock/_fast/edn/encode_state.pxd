@@ -4,7 +4,7 @@
 from libc.stdint cimport uint8_t
 from libc.stdlib cimport free
 
-from chansock._fast.edn.scalars cimport Sheet, drop_sheet, open_sheet
+from chansock._fast.edn.scalars cimport OutputBuffer, drop_output, open_output
 
 
 # How many collections stand around a value that is packed. An event's data counts those of a
@@ -14,7 +14,7 @@ cdef enum:
     IN_BATCH = 3
 
 
-# Where on the sheet the text of a key or member lies.
+# Where on the output buffer the text of a key or member lies.
 cdef struct Mark:
     Py_ssize_t start
     Py_ssize_t size
@@ -22,8 +22,8 @@ cdef struct Mark:
 
 # It lies on the caller's stack. Values are borrowed PyObject*; what may call Python code holds
 # them first.
-cdef struct Walk:
-    Sheet sheet
+cdef struct EncodeState:
+    OutputBuffer output
     int depth               # those of the packet around the value count, as they do in a reader
     int max_depth
     bint is_careful         # the keys of each map are looked at before it is written
@@ -34,8 +34,8 @@ cdef struct Walk:
     Py_ssize_t marks_room
 
 # `depth`: how many collections of its packet stand around the value.
-cdef inline void open_walk(
-        Walk* w, int depth, int max_depth, uint8_t* memory, Py_ssize_t size) noexcept:
+cdef inline void open_state(
+        EncodeState* w, int depth, int max_depth, uint8_t* memory, Py_ssize_t size) noexcept:
     w.depth = depth
     w.is_careful = False
     w.hops = 0
@@ -43,37 +43,37 @@ cdef inline void open_walk(
     w.converted = 0
     w.marks = NULL
     w.marked = w.marks_room = 0
-    open_sheet(&w.sheet, memory, size)
+    open_output(&w.output, memory, size)
 
-# Let go of what an error has left; of a walk that succeeded only the marks.
-cdef inline void drop_walk(Walk* w) noexcept:
+# Let go of what an error has left; of an encoding that succeeded only the marks.
+cdef inline void drop_state(EncodeState* w) noexcept:
     free(w.marks)
     w.marks = NULL
-    drop_sheet(&w.sheet)
+    drop_output(&w.output)
 
-cdef inline void drop_marks(Walk* w) noexcept:
+cdef inline void drop_marks(EncodeState* w) noexcept:
     free(w.marks)
     w.marks = NULL
 
 # Into a collection that is not empty; raises at max_depth. Its end: w.depth -= 1.
-cdef inline int enter(Walk* w) except -1:
+cdef inline int enter(EncodeState* w) except -1:
     if w.depth >= w.max_depth:
         too_deep(w)
     w.depth += 1
     return 0
 
-cdef int too_deep(Walk* w) except -1
+cdef int too_deep(EncodeState* w) except -1
 
 # Into what stands for another value, by default= or as an Enum's value; raises if `value` came
 # by too many. Its end: w.hops -= 1.
-cdef int hop(Walk* w, object value) except -1
+cdef int hop(EncodeState* w, object value) except -1
 
-cdef int mark(Walk* w, const uint8_t* start, const uint8_t* end) except -1
+cdef int mark(EncodeState* w, const uint8_t* start, const uint8_t* end) except -1
 # The first text that is there twice, among those marked from `marked` on and those in `names`.
-cdef bytes twin(Walk* w, Py_ssize_t marked, list names)
+cdef bytes find_duplicate(EncodeState* w, Py_ssize_t marked, list names)
 
 # The instant in UTC, counted as converted if it was not; None: it has no time zone.
-cdef object in_utc(Walk* w, object moment)
+cdef object in_utc(EncodeState* w, object moment)
 
 # One step of a path, `[3]`, `["user"]`, and its place at the front, on the way out.
 cdef str step(object key)

@@ -13,11 +13,11 @@ from chansock.errors import EncodeError
 import_datetime()
 
 
-cdef int too_deep(Walk* w) except -1:
+cdef int too_deep(EncodeState* w) except -1:
     raise EncodeError(f"expected at most {w.max_depth} forms around a form, got more")
 
 
-cdef int hop(Walk* w, object value) except -1:
+cdef int hop(EncodeState* w, object value) except -1:
     w.converted += 1
     w.hops += 1
     if w.hops > w.max_depth:
@@ -28,7 +28,7 @@ cdef int hop(Walk* w, object value) except -1:
 
 # -- keys --
 
-cdef int mark(Walk* w, const uint8_t* start, const uint8_t* end) except -1:
+cdef int mark(EncodeState* w, const uint8_t* start, const uint8_t* end) except -1:
     cdef void* grown
     if w.marked == w.marks_room:
         w.marks_room = max(16, 2 * w.marks_room)
@@ -36,13 +36,13 @@ cdef int mark(Walk* w, const uint8_t* start, const uint8_t* end) except -1:
         if grown is NULL:
             raise MemoryError
         w.marks = <Mark*>grown
-    w.marks[w.marked].start = start - w.sheet.start
+    w.marks[w.marked].start = start - w.output.start
     w.marks[w.marked].size = end - start
     w.marked += 1
     return 0
 
 
-cdef bytes twin(Walk* w, Py_ssize_t marked, list names):
+cdef bytes find_duplicate(EncodeState* w, Py_ssize_t marked, list names):
     # Two keys that differ in Python may be one when written: an Enum and its value, two NaN.
     # Only texts of one length are compared: so a byte is looked at as often as the texts around
     # it double, not once for each level that it is deep.
@@ -57,7 +57,7 @@ cdef bytes twin(Walk* w, Py_ssize_t marked, list names):
     for k in range(marked, w.marked):
         if sizes[w.marks[k].size] > 1:
             names.append(PyBytes_FromStringAndSize(
-                <char*>w.sheet.start + w.marks[k].start, w.marks[k].size))
+                <char*>w.output.start + w.marks[k].start, w.marks[k].size))
     for text in names:
         if text in texts:
             return text
@@ -67,7 +67,7 @@ cdef bytes twin(Walk* w, Py_ssize_t marked, list names):
 
 # -- instants --
 
-cdef object in_utc(Walk* w, object moment):
+cdef object in_utc(EncodeState* w, object moment):
     if datetime_tzinfo(moment) is get_utc():
         return moment
     if moment.utcoffset() is None:

@@ -1,5 +1,5 @@
 # Which keys and members a map or set may have: they can be hashed, and a peer can make
-# neither a crowd of one hash nor comparisons that take long.
+# neither many keys of one hash nor comparisons that take long.
 
 cimport cython
 from libc.stdint cimport uint8_t
@@ -8,7 +8,7 @@ from chansock._fast.edn.source cimport Source
 
 
 @cython.final
-cdef class Crowd:
+cdef class CollisionLimit:
     # Of the keys of one map or the members of one set.
     cdef int others         # those whose hash a peer can choose at will
     cdef dict counts        # hash -> keys; None until it is needed
@@ -16,10 +16,10 @@ cdef class Crowd:
 
 # One more key that is no str, read from `at` to s.pos; `container` has those before it.
 # `collisions`: s.collisions before it was read; `hashed`: the container will be hashed, too.
-# Returns the crowd, which is None as long as no key needs one.
-cdef Crowd admit(
-    Source* s, const uint8_t* at, Crowd crowd, object container, object key,
+# Returns the limit, which is None as long as no key needs one.
+cdef CollisionLimit limit_collisions(
+    Source* s, const uint8_t* at, CollisionLimit limit, object container, object key,
     Py_ssize_t collisions, bint hashed)
 
 # One more ratio in a key or member, which begins at `at`.
-cdef int admit_ratio(Source* s, const uint8_t* at) except -1
+cdef int limit_ratio(Source* s, const uint8_t* at) except -1

@@ -1,5 +1,5 @@
 # Which keys and members a map or set may have: they can be hashed, and a peer can make
-# neither a crowd of one hash nor comparisons that take long.
+# neither many keys of one hash nor comparisons that take long.
 #
 # Python keys its hash for str alone. So keys of one hash are counted, and there may be 32.
 # Two that have one hash are compared, which takes as long as they are, but up to the product
@@ -27,7 +27,7 @@ cdef enum:
 
 
 @cython.final
-cdef class Crowd:
+cdef class CollisionLimit:
     pass
 
 
@@ -46,36 +46,36 @@ cdef inline bint _is_small(object key) noexcept:
     return not overflow and -(1LL << 60) < value < (1LL << 60)
 
 
-cdef Crowd admit(
-        Source* s, const uint8_t* at, Crowd crowd, object container, object key,
+cdef CollisionLimit limit_collisions(
+        Source* s, const uint8_t* at, CollisionLimit limit, object container, object key,
         Py_ssize_t collisions, bint hashed):
     cdef bint is_crowded = s.collisions != collisions
     cdef Py_ssize_t size = s.pos - at
     cdef int before
     cdef Py_hash_t mark = 0
-    if _is_keyed(key) or crowd is None and not hashed and _is_small(key):
-        return crowd
-    if crowd is None and hashed and len(container) == 0 and type(key) is FrozenDict:
+    if _is_keyed(key) or limit is None and not hashed and _is_small(key):
+        return limit
+    if limit is None and hashed and len(container) == 0 and type(key) is FrozenDict:
         return None     # it has its hash, and is alone so far; the next one counts it, too
     try:
         mark = hash(key)
     except (TypeError, RecursionError) as error:    # what a reader function made
         fail(s, at, f"expected a key or member that can be hashed, got {error}")
-    if crowd is None and hashed and len(container) == 0:
+    if limit is None and hashed and len(container) == 0:
         return None     # as above
-    if crowd is None:
-        crowd = Crowd.__new__(Crowd)
+    if limit is None:
+        limit = CollisionLimit.__new__(CollisionLimit)
     if not _is_small(key):
-        crowd.others += 1
-    if crowd.counts is None:
+        limit.others += 1
+    if limit.counts is None:
         # what is not hashed itself need not know of a few that meet in it
-        if not (hashed or is_crowded or crowd.others >= MOST_OF_ONE_HASH):
-            return crowd
-        crowd.counts = {}
+        if not (hashed or is_crowded or limit.others >= MOST_OF_ONE_HASH):
+            return limit
+        limit.counts = {}
         for earlier in container:
             if not _is_keyed(earlier):
-                _count(crowd, hash(earlier))
-    before = _count(crowd, mark)
+                _count(limit, hash(earlier))
+    before = _count(limit, mark)
     if before >= MOST_OF_ONE_HASH:
         fail(s, at, f"expected at most {MOST_OF_ONE_HASH} keys of one hash, got more")
     if before:
@@ -85,10 +85,10 @@ cdef Crowd admit(
             if s.work > WORK_FREE + <double>WORK_PER_BYTE * (s.end - s.start):
                 fail(s, at, "expected keys that are soon told apart, got many of one hash, "
                             "which have members of one hash")
-    return crowd
+    return limit
 
 
-cdef int admit_ratio(Source* s, const uint8_t* at) except -1:
+cdef int limit_ratio(Source* s, const uint8_t* at) except -1:
     cdef Py_ssize_t most = RATIOS_FREE + (s.end - s.start) // BYTES_PER_RATIO
     s.ratios += 1
     if s.ratios > most:
@@ -96,8 +96,8 @@ cdef int admit_ratio(Source* s, const uint8_t* at) except -1:
     return 0
 
 
-cdef int _count(Crowd crowd, object mark) except -1:
+cdef int _count(CollisionLimit limit, object mark) except -1:
     # How many of this hash there were before.
-    cdef int before = crowd.counts.get(mark, 0)
-    crowd.counts[mark] = before + 1
+    cdef int before = limit.counts.get(mark, 0)
+    limit.counts[mark] = before + 1
     return before

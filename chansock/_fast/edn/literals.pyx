@@ -7,7 +7,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint64_t
 
 from chansock._fast.io.cpython_api cimport PyUnicode_DATA
-from chansock._fast.edn.source cimport Source, digit_of, open_source, owned
+from chansock._fast.edn.source cimport Source, digit_of, open_source, steal_ref
 from chansock._fast.edn.strings cimport read_string
 
 from chansock.errors import EdnDecodeError
@@ -138,7 +138,7 @@ cdef bint begins(Source* s, const uint8_t* quote, bint is_instant) except -1:
         whole = text[:len(text) - short] + b'"'
         open_source(&other, <const uint8_t*><const char*>whole, len(whole), s)
         try:
-            found = <str>owned(read_string(&other, False))
+            found = <str>steal_ref(read_string(&other, False))
         except EdnDecodeError:
             continue
         if other.pos == other.end:

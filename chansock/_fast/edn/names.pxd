@@ -4,7 +4,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t
 
 from chansock._fast.io.cpython_api cimport hash_of_text
-from chansock._fast.edn.scalars cimport Sheet
+from chansock._fast.edn.scalars cimport OutputBuffer
 
 cdef enum:
     SETS = 1024
@@ -41,6 +41,6 @@ cdef bint has_text_keys(dict value) except -1
 cdef int refuse_keyword(object name, bint is_key, str trouble) except -1
 
 # As those of scalars.
-cdef uint8_t* write_keyword(Sheet* sheet, uint8_t* at, object name, bint is_key) except NULL
-cdef uint8_t* write_symbol(Sheet* sheet, uint8_t* at, object name) except NULL
-cdef uint8_t* write_tag(Sheet* sheet, uint8_t* at, object tag) except NULL
+cdef uint8_t* write_keyword(OutputBuffer* output, uint8_t* at, object name, bint is_key) except NULL
+cdef uint8_t* write_symbol(OutputBuffer* output, uint8_t* at, object name) except NULL
+cdef uint8_t* write_tag(OutputBuffer* output, uint8_t* at, object tag) except NULL

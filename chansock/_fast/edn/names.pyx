@@ -8,7 +8,7 @@ from libc.string cimport memcmp, memcpy
 
 from chansock._fast.io.cpython_api cimport PyUnicode_DATA, PyUnicode_GET_LENGTH, is_ascii
 from chansock._fast.edn.source cimport IN_TOKEN, KIND, is_high_blank
-from chansock._fast.edn.scalars cimport CHSK_READY, Sheet, shown_value, write_text
+from chansock._fast.edn.scalars cimport CHSK_READY, OutputBuffer, shown_value, write_text
 from chansock._fast.edn.tokens cimport fault_text, is_plain, name_fault
 
 from chansock.errors import EncodeError
@@ -147,7 +147,8 @@ cdef int refuse_keyword(object name, bint is_key, str trouble) except -1:
     raise EncodeError(f"expected {what}, got {shown_value(name)}: {trouble}")
 
 
-cdef uint8_t* write_keyword(Sheet* sheet, uint8_t* at, object name, bint is_key) except NULL:
+cdef uint8_t* write_keyword(
+        OutputBuffer* output, uint8_t* at, object name, bint is_key) except NULL:
     cdef Known* entry
     cdef str trouble = keyword_trouble(name)
     if trouble is not None:
@@ -158,19 +159,19 @@ cdef uint8_t* write_keyword(Sheet* sheet, uint8_t* at, object name, bint is_key)
             memcpy(at, entry.text + 2, LONGEST_TEXT)
             return at + entry.size - 3
     at[0] = c':'
-    return write_text(sheet, at + 1, name)
+    return write_text(output, at + 1, name)
 
 
-cdef uint8_t* write_symbol(Sheet* sheet, uint8_t* at, object name) except NULL:
+cdef uint8_t* write_symbol(OutputBuffer* output, uint8_t* at, object name) except NULL:
     cdef str trouble
     CHSK_READY(name)
     trouble = _name_trouble(name, True)
     if trouble is not None:
         raise EncodeError(f"expected a symbol's name, got {shown_value(name)}: {trouble}")
-    return write_text(sheet, at, name)
+    return write_text(output, at, name)
 
 
-cdef uint8_t* write_tag(Sheet* sheet, uint8_t* at, object tag) except NULL:
+cdef uint8_t* write_tag(OutputBuffer* output, uint8_t* at, object tag) except NULL:
     # With its `#`. Clojure's reader wants a Latin-1 letter first.
     cdef str trouble
     if not isinstance(tag, str):
@@ -182,7 +183,7 @@ cdef uint8_t* write_tag(Sheet* sheet, uint8_t* at, object tag) except NULL:
     if trouble is not None:
         raise EncodeError(f"expected a tag, got {shown_value(tag)}: {trouble}")
     at[0] = c'#'
-    return write_text(sheet, at + 1, tag)
+    return write_text(output, at + 1, tag)
 
 
 # -- keys that are text --

@@ -11,7 +11,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint64_t
 
 from chansock._fast.edn.source cimport (
-    BLANK, ENDS, HIGH, KIND, Source, begins_one, code_point, cut, digit_of, fail, given,
+    BLANK, ENDS, HIGH, KIND, Source, begins_one, code_point, cut, digit_of, fail, new_ref,
     is_delimited, is_high_blank, is_partial, may_be_blank, not_utf8, open_source, shown)
 from chansock._fast.edn.tokens cimport token_end
 
@@ -193,7 +193,7 @@ cdef PyObject* _number(Source* s) except NULL:
             cut(s, start, "expected a number, got " + shown(s, start))
         fail(s, start, "expected a number, got " + shown(s, start))
     s.pos = end
-    return given(value)
+    return new_ref(value)
 
 
 cdef object _value(Source* s, const uint8_t* start, const uint8_t* end):

@@ -16,12 +16,12 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memcmp
 
 from chansock._fast.io.cpython_api cimport PyDict_GET_SIZE, PyDict_Next, Py_TYPE
-from chansock._fast.edn.keys cimport Crowd, admit, admit_ratio
+from chansock._fast.edn.keys cimport CollisionLimit, limit_collisions, limit_ratio
 from chansock._fast.edn.literals cimport begins, instant, uuid_of
 from chansock._fast.edn.numbers cimport read_number, read_symbolic
 from chansock._fast.edn.source cimport (
-    BLANK, HIGH, IN_TOKEN, KIND, Source, begins_one, code_point, cut, drop_source, fail, given,
-    is_delimited, is_partial, not_utf8, open_source, owned, push, release, shown, skip_blank,
+    BLANK, HIGH, IN_TOKEN, KIND, Source, begins_one, code_point, cut, drop_source, fail, new_ref,
+    is_delimited, is_partial, not_utf8, open_source, steal_ref, push, decref, shown, skip_blank,
     unlikely)
 from chansock._fast.edn.strings cimport read_character, read_string
 from chansock._fast.edn.tokens cimport (
@@ -59,7 +59,7 @@ cdef PyTypeObject* FRACTION = <PyTypeObject*>Fraction
 
 
 cdef object read_form(Source* s, int c):
-    return owned(_form(s, c, False))
+    return steal_ref(_form(s, c, False))
 
 
 cdef int read_event(Source* s, int c, PyObject** parts) except -1:
@@ -77,10 +77,10 @@ cdef int read_event(Source* s, int c, PyObject** parts) except -1:
     _rest(s, start, close, False)
     while s.count > behind + 1:
         s.count -= 1
-        release(s.items[s.count])
-    parts[0] = s.items[base] if s.count > base else given(None)
-    parts[1] = s.items[base + 1] if size == 2 else given(None)
-    parts[2] = s.items[behind] if s.count > behind else given(None)
+        decref(s.items[s.count])
+    parts[0] = s.items[base] if s.count > base else new_ref(None)
+    parts[1] = s.items[base + 1] if size == 2 else new_ref(None)
+    parts[2] = s.items[behind] if s.count > behind else new_ref(None)
     s.count = base
     return <int>size
 
@@ -124,7 +124,7 @@ cdef int _discard(Source* s) except -1:
             s.pos += 2
             continue
         s.discards += 1
-        release(_form(s, c, False))
+        decref(_form(s, c, False))
         s.discards -= 1
         pending -= 1
     return 0
@@ -148,26 +148,26 @@ cdef PyObject* _form(Source* s, int c, bint hashed) except NULL:
     elif c == c'n':
         if s.end - p >= 3 and p[1] == c'i' and p[2] == c'l' and is_delimited(s, p + 3):
             s.pos = p + 3
-            return given(None)
+            return new_ref(None)
     elif c == c't':
         if s.end - p >= 4 and memcmp(p, b"true", 4) == 0 and is_delimited(s, p + 4):
             s.pos = p + 4
-            return given(True)
+            return new_ref(True)
     elif c == c'f':
         if s.end - p >= 5 and memcmp(p, b"false", 5) == 0 and is_delimited(s, p + 5):
             s.pos = p + 5
-            return given(False)
+            return new_ref(False)
     elif c == c'-' or c == c'+':
         if p + 1 < s.end and c'0' <= p[1] <= c'9':
             return _hashed_number(s) if hashed else read_number(s)
     elif c == c'(':
         return _list(s, hashed)
     elif c == c'#':
-        return given(_dispatch(s, hashed))
+        return new_ref(_dispatch(s, hashed))
     elif c == c'\\':
         return read_character(s)
     elif c == c'^':
-        return given(_with_metadata(s, hashed))
+        return new_ref(_with_metadata(s, hashed))
     elif c == c')' or c == c']' or c == c'}':
         fail(s, s.pos, f"expected a form, got a {chr(c)!r} that nothing opened")
     return read_symbol(s)
@@ -178,7 +178,7 @@ cdef PyObject* _hashed_number(Source* s) except NULL:
     cdef PyObject* value = read_number(s)
     if Py_TYPE(value) == FRACTION:
         push(s, value)      # so that an error drops it
-        admit_ratio(s, at)
+        limit_ratio(s, at)
         s.count -= 1
     return value
 
@@ -201,7 +201,7 @@ cdef object _next(Source* s, const uint8_t* owner, bint hashed):
         cut(s, owner, f"expected a form after {shown(s, owner)}, got the end")
     if c == c')' or c == c']' or c == c'}':
         fail(s, owner, f"expected a form after {shown(s, owner)}, got {shown(s, s.pos)}")
-    return owned(_form(s, c, hashed))
+    return steal_ref(_form(s, c, hashed))
 
 
 # -- collections --
@@ -279,7 +279,7 @@ cdef object _set(Source* s, bint hashed):
     cdef const uint8_t* start = s.pos - 1       # at the `#`
     cdef const uint8_t* at
     cdef set result = set()
-    cdef Crowd crowd = None
+    cdef CollisionLimit limit = None
     cdef Py_ssize_t many = 0, collisions
     cdef int c
     _enter(s, c'}')
@@ -291,9 +291,9 @@ cdef object _set(Source* s, bint hashed):
             _unclosed(s, start, c, c'}')
         at = s.pos
         collisions = s.collisions
-        member = owned(_form(s, c, True))
+        member = steal_ref(_form(s, c, True))
         try:
-            crowd = admit(s, at, crowd, result, member, collisions, hashed)
+            limit = limit_collisions(s, at, limit, result, member, collisions, hashed)
             result.add(member)
             many += 1
             if len(result) != many:
@@ -316,7 +316,7 @@ cdef PyObject* _map(Source* s, bint hashed, PyObject* namespace) except NULL:
     cdef Py_ssize_t many = 0, base = s.count
     cdef bint as_text = s.keyword_keys      # keyword keys become plain text
     cdef bint has_text = False              # a string is among the keys: a StrDict
-    cdef bint has_crowd = False             # it lies behind the map
+    cdef bint has_limit = False             # it lies behind the map
     cdef int c, status
     push(s, new_dict())
     _enter(s, c'}')
@@ -338,7 +338,7 @@ cdef PyObject* _map(Source* s, bint hashed, PyObject* namespace) except NULL:
         else:
             if c < 0 or c == c')' or c == c']':
                 _unclosed(s, start, c, c'}')
-            has_crowd = _push_other_key(s, c, base, namespace, as_text, has_crowd, hashed)
+            has_limit = _push_other_key(s, c, base, namespace, as_text, has_limit, hashed)
             key = s.items[s.count - 1]
             if as_text and c != c':' and PyUnicode_CheckExact(key):
                 as_text = False
@@ -355,17 +355,17 @@ cdef PyObject* _map(Source* s, bint hashed, PyObject* namespace) except NULL:
         if unlikely(value is NULL):
             _blame_key(s, at, base, key)
         status = put(s.items[base], key, value)
-        release(value)
+        decref(value)
         s.count -= 1
-        release(key)
+        decref(key)
         many += 1
         if unlikely(status < 0 or PyDict_GET_SIZE(s.items[base]) != many):
             _not_put(s, at, status)
     s.pos += 1
     s.depth -= 1
-    if has_crowd:
+    if has_limit:
         s.count -= 1
-        release(s.items[s.count])
+        decref(s.items[s.count])
     if hashed:
         freeze(s, base, start, has_text)
     s.count -= 1
@@ -431,7 +431,7 @@ cdef object _namespaced_map(Source* s, bint hashed):
         cut(s, start, "expected a map after its namespace, got the end")
     if c != c'{':
         fail(s, start, "expected a map after its namespace, got " + shown(s, s.pos))
-    return owned(_map(s, hashed, <PyObject*>namespace))
+    return steal_ref(_map(s, hashed, <PyObject*>namespace))
 
 
 cdef object _tagged(Source* s, bint hashed):
@@ -546,25 +546,25 @@ cdef int _refuse_constant(
 
 cdef bint _push_other_key(
         Source* s, int c, Py_ssize_t base, PyObject* namespace, bint as_text,
-        bint has_crowd, bint hashed) except -1:
-    # A key that is neither string nor plain keyword, and below it the crowd, if there is one.
+        bint has_limit, bint hashed) except -1:
+    # A key that is neither string nor plain keyword, and below it the limit, if there is one.
     cdef const uint8_t* at = s.pos
     cdef Py_ssize_t collisions = s.collisions
-    cdef Crowd crowd = <Crowd>s.items[base + 1] if has_crowd else None
+    cdef CollisionLimit limit = <CollisionLimit>s.items[base + 1] if has_limit else None
     if namespace is not NULL and c == c':':
-        key = qualified(owned(read_keyword(s, False)), <str>namespace, as_text)
+        key = qualified(steal_ref(read_keyword(s, False)), <str>namespace, as_text)
     else:
-        key = owned(_form(s, c, True))
+        key = steal_ref(_form(s, c, True))
         if namespace is not NULL and type(key) is Symbol:
             key = qualified(key, <str>namespace, False)
     try:
-        crowd = admit(s, at, crowd, <object>s.items[base], key, collisions, hashed)
+        limit = limit_collisions(s, at, limit, <object>s.items[base], key, collisions, hashed)
     except EdnDecodeError as error:
         _refuse_last(s, at, error)
-    if crowd is not None and not has_crowd:
-        push(s, given(crowd))
-    push(s, given(key))
-    return crowd is not None
+    if limit is not None and not has_limit:
+        push(s, new_ref(limit))
+    push(s, new_ref(key))
+    return limit is not None
 
 
 cdef int with_text(Source* s, Py_ssize_t base) except -1:
@@ -573,8 +573,8 @@ cdef int with_text(Source* s, Py_ssize_t base) except -1:
     cdef object result = StrDict()
     for key, value in (<dict>plain).items():
         result[Keyword(key) if type(key) is str else key] = value
-    release(s.items[base])
-    s.items[base] = given(result)
+    decref(s.items[base])
+    s.items[base] = new_ref(result)
     return 0
 
 
@@ -602,7 +602,7 @@ cdef object _frozen(object plain, bint has_text):
     while PyDict_Next(<PyObject*>plain, &place, &key, &value):
         total += hash((<object>key, <object>value))     # as in FrozenDict.__init__
     if type(plain) is not kind:
-        result = owned(new_of(kind, ()))
+        result = steal_ref(new_of(kind, ()))
         merge(result, plain, True)
     PyObject_GenericSetAttr(result, "_hash", hash((FrozenDict, len(result), total)))
     return result
@@ -614,8 +614,8 @@ cdef int freeze(Source* s, Py_ssize_t base, const uint8_t* start, bint has_text)
         result = _frozen(plain, has_text)
     except (TypeError, RecursionError) as error:    # what a reader function made
         fail(s, start, f"expected a map that can be hashed, got {error}")
-    release(s.items[base])
-    s.items[base] = given(result)
+    decref(s.items[base])
+    s.items[base] = new_ref(result)
     return 0
 
 
@@ -670,7 +670,7 @@ cdef bint _can_change(Source* s, const uint8_t* at) except -1:
         open_source(&other, <const uint8_t*><const char*>more, len(more), s)
         other.discards = 1      # no reader function is called
         try:
-            owned(_form(&other, other.pos[0], True))
+            steal_ref(_form(&other, other.pos[0], True))
             if other.pos == other.end - 1:
                 return True
         except EdnDecodeError:

@@ -10,7 +10,7 @@ from libc.string cimport memcmp
 
 from chansock._fast.edn.parser cimport read_event, read_form, skip
 from chansock._fast.edn.source cimport (
-    PyObject, Source, cut, drop_source, fail, given, open_source, shown)
+    PyObject, Source, cut, drop_source, fail, new_ref, open_source, shown)
 
 from chansock.errors import ConfigError
 from chansock.values import List
@@ -64,9 +64,9 @@ cdef class Reader:
         elif not isinstance(form, (list, List)):
             return NO_PAIR
         length[0] = 0
-        parts[0] = given(form[0] if form else None)
-        parts[1] = given(None)
-        parts[2] = given(form[1] if len(form) > 1 else None)
+        parts[0] = new_ref(form[0] if form else None)
+        parts[1] = new_ref(None)
+        parts[2] = new_ref(form[1] if len(form) > 1 else None)
         return PAIR
 
     cdef object read_from(

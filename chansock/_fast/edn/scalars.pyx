@@ -1,5 +1,5 @@
 # One value to its edn spelling: strings, characters, numbers, #inst, #uuid; as Clojure's pr-str
-# spells it. And the sheet that it is put on. No collection, no name.
+# spells it. And the output buffer that it is put on. No collection, no name.
 
 import sys
 from uuid import UUID
@@ -55,60 +55,60 @@ cdef dict CHARACTERS = {
 }
 
 
-# -- the sheet --
+# -- the output buffer --
 
-cdef uint8_t* grow(Sheet* sheet, uint8_t* at, Py_ssize_t count) except NULL:
+cdef uint8_t* grow(OutputBuffer* output, uint8_t* at, Py_ssize_t count) except NULL:
     # By leaps, so that a text of n bytes is copied O(n) in all.
-    cdef Py_ssize_t used = at - sheet.start, wanted
-    cdef Py_ssize_t capacity = max(sheet.end - sheet.start + MARGIN, SMALLEST_STORE)
+    cdef Py_ssize_t used = at - output.start, wanted
+    cdef Py_ssize_t capacity = max(output.end - output.start + MARGIN, SMALLEST_STORE)
     if count > PY_SSIZE_T_MAX // 8 - used:
         raise MemoryError(f"expected a text under 2^60 bytes, got {count} more")
     wanted = used + count + MARGIN
     while capacity < wanted:
         capacity *= 4 if capacity < LEAP else 2
-    if sheet.store is NULL:
+    if output.store is NULL:
         store = PyBytes_FromStringAndSize(NULL, capacity)
-        memcpy(PyBytes_AS_STRING(store), sheet.start, <size_t>used)
+        memcpy(PyBytes_AS_STRING(store), output.start, <size_t>used)
         Py_INCREF(store)
-        sheet.store = <PyObject*>store
+        output.store = <PyObject*>store
     else:
-        _PyBytes_Resize(&sheet.store, capacity)     # frees it and sets NULL where it fails
-    sheet.start = <uint8_t*>PyBytes_AS_STRING(<object>sheet.store)
-    sheet.end = sheet.start + capacity - MARGIN
-    return sheet.start + used
+        _PyBytes_Resize(&output.store, capacity)     # frees it and sets NULL where it fails
+    output.start = <uint8_t*>PyBytes_AS_STRING(<object>output.store)
+    output.end = output.start + capacity - MARGIN
+    return output.start + used
 
 
-cdef bytes close_sheet(Sheet* sheet, uint8_t* at):
-    cdef PyObject* store = sheet.store
+cdef bytes close_output(OutputBuffer* output, uint8_t* at):
+    cdef PyObject* store = output.store
     cdef bytes text
     if store is NULL:
-        return PyBytes_FromStringAndSize(<char*>sheet.start, at - sheet.start)
-    sheet.store = NULL
-    _PyBytes_Resize(&store, at - sheet.start)
+        return PyBytes_FromStringAndSize(<char*>output.start, at - output.start)
+    output.store = NULL
+    _PyBytes_Resize(&store, at - output.start)
     text = <bytes>store
     Py_XDECREF(store)
     return text
 
 
-cdef void drop_sheet(Sheet* sheet) noexcept:
-    Py_XDECREF(sheet.store)
-    sheet.store = NULL
+cdef void drop_output(OutputBuffer* output) noexcept:
+    Py_XDECREF(output.store)
+    output.store = NULL
 
 
-cdef inline uint8_t* _plain(Sheet* sheet, uint8_t* at, const void* text, Py_ssize_t size) \
+cdef inline uint8_t* _plain(OutputBuffer* output, uint8_t* at, const void* text, Py_ssize_t size) \
         except NULL:
-    at = room(sheet, at, size)
+    at = room(output, at, size)
     memcpy(at, text, <size_t>size)
     return at + size
 
 
-cdef uint8_t* write_text(Sheet* sheet, uint8_t* at, object name) except NULL:
+cdef uint8_t* write_text(OutputBuffer* output, uint8_t* at, object name) except NULL:
     cdef Py_ssize_t size = 0
     cdef const char* data
     if PyUnicode_IS_ASCII(name):
-        return _plain(sheet, at, PyUnicode_DATA(name), PyUnicode_GET_LENGTH(name))
+        return _plain(output, at, PyUnicode_DATA(name), PyUnicode_GET_LENGTH(name))
     data = PyUnicode_AsUTF8AndSize(name, &size)
-    return _plain(sheet, at, data, size)
+    return _plain(output, at, data, size)
 
 
 # -- for messages --
@@ -134,7 +134,7 @@ def shown(value):
 
 # -- strings and characters --
 
-cdef uint8_t* write_string(Sheet* sheet, uint8_t* at, object text) except NULL:
+cdef uint8_t* write_string(OutputBuffer* output, uint8_t* at, object text) except NULL:
     cdef Py_ssize_t size, part
     cdef const uint8_t* data
     cdef int width
@@ -143,15 +143,15 @@ cdef uint8_t* write_string(Sheet* sheet, uint8_t* at, object text) except NULL:
     data = <const uint8_t*>PyUnicode_DATA(text)
     width = 0 if PyUnicode_IS_COMPACT_ASCII(text) else PyUnicode_KIND(text)
     at[0] = c'"'
-    at = room(sheet, at + 1, size)
+    at = room(output, at + 1, size)
     while size:
         part = min(size, CHUNK)
         if width == 0:
-            at = room(sheet, at, part * 2)
+            at = room(output, at, part * 2)
             at = chansock_escape(at, data, part)
             data += part
         else:
-            at = room(sheet, at, part * 6)
+            at = room(output, at, part * 6)
             at = chansock_escape_wide(at, data, width, part)
             data += part * width
         size -= part
@@ -159,7 +159,7 @@ cdef uint8_t* write_string(Sheet* sheet, uint8_t* at, object text) except NULL:
     return at + 1
 
 
-cdef uint8_t* write_character(Sheet* sheet, uint8_t* at, object value) except NULL:
+cdef uint8_t* write_character(OutputBuffer* output, uint8_t* at, object value) except NULL:
     cdef uint32_t point
     cdef bytes name
     CHSK_READY(value)
@@ -168,19 +168,19 @@ cdef uint8_t* write_character(Sheet* sheet, uint8_t* at, object value) except NU
         if point <= 0xFFFF and not 0xD800 <= point <= 0xDFFF:
             if value in CHARACTERS:
                 name = CHARACTERS[value]
-                return _plain(sheet, at, <char*>name, len(name))
+                return _plain(output, at, <char*>name, len(name))
             at[0] = c'\\'
-            return write_text(sheet, at + 1, value)
+            return write_text(output, at + 1, value)
     raise EncodeError(f"expected a Char of one UTF-16 unit, got {shown_value(value)}")
 
 
 # -- numbers --
 
-cdef uint8_t* write_int(Sheet* sheet, uint8_t* at, object value) except NULL:
+cdef uint8_t* write_int(OutputBuffer* output, uint8_t* at, object value) except NULL:
     cdef int overflow = 0
     cdef int64_t small = PyLong_AsLongLongAndOverflow(value, &overflow)
     if overflow:
-        at = write_text(sheet, at, _digits(value))
+        at = write_text(output, at, _digits(value))
         at[0] = c'N'
         return at + 1
     if small < 0:
@@ -203,13 +203,13 @@ cdef str _digits(object value):
     raise EncodeError(f"expected an integer of at most {most} digits, got {shown_value(value)}")
 
 
-cdef uint8_t* write_float(Sheet* sheet, uint8_t* at, double value) except NULL:
+cdef uint8_t* write_float(OutputBuffer* output, uint8_t* at, double value) except NULL:
     # Python's digits (the shortest that read back) in the layout of Double.toString.
     cdef char* text
     if value != value:
-        return _plain(sheet, at, b"##NaN", 5)
+        return _plain(output, at, b"##NaN", 5)
     if value - value != 0:
-        return _plain(sheet, at, b"##Inf", 5) if value > 0 else _plain(sheet, at, b"##-Inf", 6)
+        return _plain(output, at, b"##Inf", 5) if value > 0 else _plain(output, at, b"##-Inf", 6)
     text = PyOS_double_to_string(value, c'r', 0, 0, NULL)
     try:
         if -1e-300 < value < 1e-300 and value != 0 and text[1 + (value < 0)] == c'e':
@@ -282,7 +282,7 @@ cdef uint8_t* _lay_out(uint8_t* at, const char* text) noexcept:
     return chansock_put_uint(at, <uint64_t>abs(exponent))
 
 
-cdef uint8_t* write_decimal(Sheet* sheet, uint8_t* at, object value) except NULL:
+cdef uint8_t* write_decimal(OutputBuffer* output, uint8_t* at, object value) except NULL:
     cdef str text
     if not value:
         value = value.copy_abs()    # java.math.BigDecimal has no -0
@@ -290,15 +290,15 @@ cdef uint8_t* write_decimal(Sheet* sheet, uint8_t* at, object value) except NULL
     if "E" in text and abs(<object>value.as_tuple().exponent) > MAX_SCALE:
         raise EncodeError(
             f"expected a decimal with an exponent of 32 bits, got {shown_value(value)}")
-    at = write_text(sheet, at, text)
+    at = write_text(output, at, text)
     at[0] = c'M'
     return at + 1
 
 
-cdef uint8_t* write_fraction(Sheet* sheet, uint8_t* at, object value) except NULL:
-    at = write_text(sheet, at, _digits(value.numerator))
+cdef uint8_t* write_fraction(OutputBuffer* output, uint8_t* at, object value) except NULL:
+    at = write_text(output, at, _digits(value.numerator))
     at[0] = c'/'
-    return write_text(sheet, at + 1, _digits(value.denominator))
+    return write_text(output, at + 1, _digits(value.denominator))
 
 
 # -- #inst and #uuid --
@@ -312,7 +312,7 @@ cdef inline uint8_t* _padded(uint8_t* at, int value, int width, uint8_t behind) 
     return at + width + 1
 
 
-cdef uint8_t* write_instant(Sheet* sheet, uint8_t* at, object moment) except NULL:
+cdef uint8_t* write_instant(OutputBuffer* output, uint8_t* at, object moment) except NULL:
     # Milliseconds as Clojure writes them; six digits if there are more.
     cdef int micro = datetime_microsecond(moment)
     memcpy(at, b'#inst "', 7)
@@ -327,8 +327,8 @@ cdef uint8_t* write_instant(Sheet* sheet, uint8_t* at, object moment) except NUL
     return at + 6
 
 
-cdef uint8_t* write_uuid(Sheet* sheet, uint8_t* at, object value) except NULL:
+cdef uint8_t* write_uuid(OutputBuffer* output, uint8_t* at, object value) except NULL:
     memcpy(at, b'#uuid "', 7)
-    at = write_text(sheet, at + 7, UUID.__str__(value))
+    at = write_text(output, at + 7, UUID.__str__(value))
     at[0] = c'"'
     return at + 1

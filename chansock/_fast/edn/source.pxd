@@ -18,8 +18,8 @@ cdef extern from *:
     bint unlikely(bint condition) noexcept
 
 cdef extern from "Python.h":
-    void take "Py_INCREF"(PyObject* borrowed) noexcept
-    void release "Py_DECREF"(PyObject* owned) noexcept
+    void incref "Py_INCREF"(PyObject* borrowed) noexcept
+    void decref "Py_DECREF"(PyObject* owned) noexcept
 
 
 # A name in the cache of tokens.
@@ -58,15 +58,15 @@ cdef struct Source:
     PyObject* room[64]
 
 
-cdef inline object owned(PyObject* reference):
+cdef inline object steal_ref(PyObject* reference):
     # The object whose reference is handed over.
     cdef object value = <object>reference
-    release(reference)
+    decref(reference)
     return value
 
-cdef inline PyObject* given(object value) noexcept:
+cdef inline PyObject* new_ref(object value) noexcept:
     # A reference of the caller's own.
-    take(<PyObject*>value)
+    incref(<PyObject*>value)
     return <PyObject*>value
 
 # A read of these bytes with the options of `like`, or the default ones if it is NULL.

@@ -47,7 +47,7 @@ cdef void open_source(
 cdef void drop_source(Source* s) noexcept:
     while s.count:
         s.count -= 1
-        release(s.items[s.count])
+        decref(s.items[s.count])
     if s.items != s.room:
         PyMem_Free(s.items)
         s.items = s.room
@@ -63,7 +63,7 @@ cdef int grow(Source* s, PyObject* reference) except -1:
     else:
         items = <PyObject**>PyMem_Realloc(s.items, size)
     if items is NULL:
-        release(reference)
+        decref(reference)
         raise MemoryError("no memory for the members of a collection")
     s.items = items
     s.capacity *= 2

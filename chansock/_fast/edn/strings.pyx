@@ -7,7 +7,7 @@ from libc.string cimport memchr, memcpy
 
 from chansock._fast.io.cpython_api cimport PyUnicode_DATA
 from chansock._fast.edn.source cimport (
-    BLANK, ENDS, KIND, Source, begins_one, code_point, cut, digit_of, fail, given,
+    BLANK, ENDS, KIND, Source, begins_one, code_point, cut, digit_of, fail, new_ref,
     is_delimited, is_high_blank, is_partial, is_wide_digit, may_be_blank, not_utf8, shown, text_of)
 from chansock._fast.edn.tokens cimport cached_text, token_end
 
@@ -134,7 +134,7 @@ cdef PyObject* _past_ascii(
     cdef uint8_t* bytes
     if escapes == 0:
         s.pos = last + 1
-        return given(text_of(s, first, last))
+        return new_ref(text_of(s, first, last))
     bytes = <uint8_t*>PyMem_Malloc(<size_t>(last - first))
     if bytes is NULL:
         raise MemoryError("no memory for a string")
@@ -146,7 +146,7 @@ cdef PyObject* _past_ascii(
     finally:
         PyMem_Free(bytes)
     s.pos = last + 1
-    return given(text)
+    return new_ref(text)
 
 
 cdef PyObject* _with_codes(
@@ -234,7 +234,7 @@ cdef PyObject* read_character(Source* s) except NULL:
         cut(s, start, "expected a character after the backslash, got the end")
     if first[0] < 0x80 and is_delimited(s, first + 1):
         s.pos = first + 1
-        return given(ASCII_CHARS[first[0]])
+        return new_ref(ASCII_CHARS[first[0]])
     point = code_point(first, s.end, &width)
     if point < 0 and first[0] < 0xF0:
         not_utf8(s, first)
@@ -253,7 +253,7 @@ cdef PyObject* read_character(Source* s) except NULL:
     if point < 0 or is_partial(end, s.end):
         fail(s, start, "expected a character, got " + shown(s, start))
     s.pos = end
-    return given(Char(chr(point)))
+    return new_ref(Char(chr(point)))
 
 
 cdef int _named(str text):

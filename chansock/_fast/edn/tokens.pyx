@@ -6,8 +6,8 @@ from libc.string cimport memchr, memcmp, memcpy
 
 from chansock._fast.io.cpython_api cimport PyUnicode_DATA
 from chansock._fast.edn.source cimport (
-    HIGH, IN_TOKEN, KIND, NEVER, Name, Source, code_point, cut, fail, given, is_delimited,
-    is_high_blank, is_partial, is_wide_digit, may_be_blank, not_utf8, shown, take, text_of,
+    HIGH, IN_TOKEN, KIND, NEVER, Name, Source, code_point, cut, fail, new_ref, is_delimited,
+    is_high_blank, is_partial, is_wide_digit, may_be_blank, not_utf8, shown, incref, text_of,
     unlikely)
 
 from chansock.values import Keyword, Symbol
@@ -25,7 +25,7 @@ cdef extern from "edn/scan.h":
 cdef extern from "Python.h":
     PyObject* new_text "PyUnicode_New"(Py_ssize_t size, Py_UCS4 most) except NULL
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
-    void release_any "Py_XDECREF"(PyObject* owned) noexcept
+    void xdecref "Py_XDECREF"(PyObject* owned) noexcept
 
 
 # -- rules of names --
@@ -237,18 +237,18 @@ cdef int _store(
     else:
         old_text = name.text
         old_keyword = name.keyword
-    take(<PyObject*>text)
+    incref(<PyObject*>text)
     name.text = <PyObject*>text
     name.keyword = NULL
     if keyword is not None:
-        take(<PyObject*>keyword)
+        incref(<PyObject*>keyword)
         name.keyword = <PyObject*>keyword
     name.low = low
     name.high = high
     name.size = size
     name.bytes = data
-    release_any(old_text)
-    release_any(old_keyword)
+    xdecref(old_text)
+    xdecref(old_keyword)
     return 0
 
 
@@ -256,7 +256,7 @@ cdef int _store(
 
 cdef inline PyObject* _part(Name* name, bint as_text) noexcept:
     cdef PyObject* part = name.text if as_text else name.keyword
-    take(part)
+    incref(part)
     return part
 
 
@@ -313,7 +313,7 @@ cdef PyObject* _new_keyword(Source* s, bint as_text) except NULL:
         name = _find(s, first, size, &low, &high)
         _store(name, low, high, text, keyword)
     s.pos = p
-    return given(text if as_text else keyword)
+    return new_ref(text if as_text else keyword)
 
 
 cdef Name* plain_name(Source* s, const uint8_t* first, Py_ssize_t size) except? NULL:
@@ -340,7 +340,7 @@ cdef PyObject* cached_text(
     if is_cached:
         name = _find(s, first, size, &low, &high)
         if name is not NULL:
-            take(name.text)
+            incref(name.text)
             return name.text
     text = new_text(size, 127)
     memcpy(PyUnicode_DATA(text), first, <size_t>size)
@@ -367,12 +367,12 @@ cdef PyObject* read_symbol(Source* s) except NULL:
         fail(s, s.pos, "expected a number in ASCII digits, got " + shown(s, s.pos))
     name = read_name(s, "a form")
     if name == "nil":
-        return given(None)
+        return new_ref(None)
     if name == "true":
-        return given(True)
+        return new_ref(True)
     if name == "false":
-        return given(False)
-    return given(Symbol(name))
+        return new_ref(False)
+    return new_ref(Symbol(name))
 
 
 cdef object qualified(object name, str namespace, bint as_text):

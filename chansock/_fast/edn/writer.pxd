@@ -6,7 +6,7 @@ from libc.stdint cimport uint8_t
 
 from chansock._fast.io.buffer cimport WriteBuffer
 from chansock._fast.edn.records cimport Shape
-from chansock._fast.edn.encode_state cimport Walk
+from chansock._fast.edn.encode_state cimport EncodeState
 
 
 @cython.final
@@ -30,30 +30,30 @@ cdef class Writer:
         bint is_careful)
     cdef bytes _put_alone(self, object value, int place, bint is_careful)
 
-    # All take `at`, at most at the sheet's end, and return the place behind what they put.
-    cdef uint8_t* _value(self, Walk* w, uint8_t* at, PyObject* value) except NULL
+    # All take `at`, at most at the output's end, and return the place behind what they put.
+    cdef uint8_t* _value(self, EncodeState* w, uint8_t* at, PyObject* value) except NULL
     cdef uint8_t* _map(
-        self, Walk* w, uint8_t* at, PyObject* value, bint keyword_keys) except NULL
+        self, EncodeState* w, uint8_t* at, PyObject* value, bint keyword_keys) except NULL
     cdef uint8_t* _members(
-        self, Walk* w, uint8_t* at, PyObject* members, uint8_t close) except NULL
+        self, EncodeState* w, uint8_t* at, PyObject* members, uint8_t close) except NULL
 
     # What may call Python code, and so holds what it writes.
     cdef uint8_t* _entry(
-        self, Walk* w, uint8_t* at, PyObject* key_, PyObject* item_, int key_place,
+        self, EncodeState* w, uint8_t* at, PyObject* key_, PyObject* item_, int key_place,
         Py_ssize_t* converted) except NULL
     cdef uint8_t* _member(
-        self, Walk* w, uint8_t* at, PyObject* member_, Py_ssize_t index) except NULL
-    cdef uint8_t* _key(self, Walk* w, uint8_t* at, object key, bint keyword_keys) except NULL
-    cdef uint8_t* _set(self, Walk* w, uint8_t* at, object members) except NULL
-    cdef uint8_t* _tagged(self, Walk* w, uint8_t* at, object value) except NULL
-    cdef uint8_t* _other(self, Walk* w, uint8_t* at, object value, int place) except NULL
+        self, EncodeState* w, uint8_t* at, PyObject* member_, Py_ssize_t index) except NULL
+    cdef uint8_t* _key(self, EncodeState* w, uint8_t* at, object key, bint keyword_keys) except NULL
+    cdef uint8_t* _set(self, EncodeState* w, uint8_t* at, object members) except NULL
+    cdef uint8_t* _tagged(self, EncodeState* w, uint8_t* at, object value) except NULL
+    cdef uint8_t* _other(self, EncodeState* w, uint8_t* at, object value, int place) except NULL
     cdef uint8_t* _based(
-        self, Walk* w, uint8_t* at, object value, Shape shape, int place) except NULL
-    cdef uint8_t* _float(self, Walk* w, uint8_t* at, double value) except NULL
-    cdef uint8_t* _uuid(self, Walk* w, uint8_t* at, object value) except NULL
-    cdef uint8_t* _moment(self, Walk* w, uint8_t* at, object value, int place) except NULL
+        self, EncodeState* w, uint8_t* at, object value, Shape shape, int place) except NULL
+    cdef uint8_t* _float(self, EncodeState* w, uint8_t* at, double value) except NULL
+    cdef uint8_t* _uuid(self, EncodeState* w, uint8_t* at, object value) except NULL
+    cdef uint8_t* _moment(self, EncodeState* w, uint8_t* at, object value, int place) except NULL
     cdef uint8_t* _convert(
-        self, Walk* w, uint8_t* at, object value, int place, str expected) except NULL
-    cdef uint8_t* _again(self, Walk* w, uint8_t* at, object value, int place) except NULL
+        self, EncodeState* w, uint8_t* at, object value, int place, str expected) except NULL
+    cdef uint8_t* _again(self, EncodeState* w, uint8_t* at, object value, int place) except NULL
 
-    cdef int _distinct(self, Walk* w, Py_ssize_t marked, object keys, int place) except -1
+    cdef int _distinct(self, EncodeState* w, Py_ssize_t marked, object keys, int place) except -1

@@ -24,11 +24,11 @@ from chansock._fast.edn.names cimport (
     LONGEST_TEXT, Known, has_text_keys, known, write_keyword, write_symbol, write_tag)
 from chansock._fast.edn.records cimport Shape, shape_of
 from chansock._fast.edn.scalars cimport (
-    close_sheet, grow, shown_value, write_character, write_decimal, write_float,
+    close_output, grow, shown_value, write_character, write_decimal, write_float,
     write_fraction, write_instant, write_int, write_string, write_uuid)
 from chansock._fast.edn.encode_state cimport (
-    IN_BATCH, IN_PACKET, Walk, drop_marks, drop_walk, enter, hop, in_utc, lengthen, mark,
-    open_walk, step, twin)
+    IN_BATCH, IN_PACKET, EncodeState, drop_marks, drop_state, enter, hop, in_utc, lengthen, mark,
+    open_state, step, find_duplicate)
 
 from chansock._fast.edn.names import TextKey
 from chansock.errors import ConfigError, EncodeError
@@ -162,8 +162,8 @@ cdef class Writer:
     cdef bytes _put_alone(self, object value, int place, bint is_careful):
         cdef uint8_t[ROOM] memory
         cdef uint8_t* at = memory
-        cdef Walk w
-        open_walk(&w, 0, self.max_depth, memory, ROOM)
+        cdef EncodeState w
+        open_state(&w, 0, self.max_depth, memory, ROOM)
         w.is_careful = is_careful
         try:
             if place == VALUE:
@@ -172,14 +172,14 @@ cdef class Writer:
                 at = self._key(&w, at, value, place == KEYWORD_KEY)
         except TextKey:
             at = NULL
-            drop_walk(&w)
+            drop_state(&w)
         except BaseException:
-            drop_walk(&w)
+            drop_state(&w)
             raise
         if at is NULL:
             return self._put_alone(value, place, True)
         drop_marks(&w)
-        return close_sheet(&w.sheet, at)
+        return close_output(&w.output, at)
 
     cdef bytes put_pair(
             self, object first, object second, bint is_named, bint has_second, WriteBuffer out):
@@ -190,15 +190,15 @@ cdef class Writer:
             bint is_careful):
         cdef uint8_t[ROOM] memory
         cdef uint8_t* at = memory
-        cdef Walk w
-        open_walk(&w, IN_BATCH if is_named else IN_PACKET, self.max_depth, memory, ROOM)
+        cdef EncodeState w
+        open_state(&w, IN_BATCH if is_named else IN_PACKET, self.max_depth, memory, ROOM)
         w.is_careful = is_careful
         at[0] = c'['
         try:
             if is_named:
                 if not isinstance(first, str):
                     raise EncodeError(f"expected a keyword's name, got {shown_value(first)}")
-                at = write_keyword(&w.sheet, at + 1, first, False)
+                at = write_keyword(&w.output, at + 1, first, False)
             else:
                 at = self._value(&w, at + 1, <PyObject*>first)
             if has_second:
@@ -206,47 +206,47 @@ cdef class Writer:
                 at = self._value(&w, at + 1, <PyObject*>second)
         except TextKey:
             at = NULL
-            drop_walk(&w)
+            drop_state(&w)
         except BaseException:
-            drop_walk(&w)
+            drop_state(&w)
             raise
         if at is NULL:
             return self._put_pair(first, second, is_named, has_second, out, True)
         drop_marks(&w)
         at[0] = c']'
-        if out is None or w.sheet.store is not NULL:
-            return close_sheet(&w.sheet, at + 1)
+        if out is None or w.output.store is not NULL:
+            return close_output(&w.output, at + 1)
         out.cut(0)
         out.put(memory, at + 1 - memory)
         return None
 
-    cdef uint8_t* _value(self, Walk* w, uint8_t* at, PyObject* value) except NULL:
+    cdef uint8_t* _value(self, EncodeState* w, uint8_t* at, PyObject* value) except NULL:
         cdef PyTypeObject* kind = Py_TYPE(value)
         cdef uint8_t* behind
-        if at > w.sheet.end:
-            at = grow(&w.sheet, at, 0)
+        if at > w.output.end:
+            at = grow(&w.output, at, 0)
         if kind == &PyDict_Type:
             return self._map(w, at, value, self.keyword_keys)
         if kind == &PyList_Type or kind == &PyTuple_Type:
             at[0] = c'['
             return self._members(w, at + 1, value, c']')
-        behind = _leaf(w.sheet.end, at, value)
+        behind = _leaf(w.output.end, at, value)
         if behind is not NULL:
             return behind
         if kind == &PyUnicode_Type:
-            return write_string(&w.sheet, at, <object>value)
+            return write_string(&w.output, at, <object>value)
         if kind == &PyLong_Type:
-            return write_int(&w.sheet, at, <object>value)
+            return write_int(&w.output, at, <object>value)
         if kind == &PyFloat_Type:
             return self._float(w, at, PyFloat_AS_DOUBLE(value))
         if kind == KEYWORD:
-            return write_keyword(&w.sheet, at, <object>value, False)
+            return write_keyword(&w.output, at, <object>value, False)
         if kind == STR_DICT:
             return self._map(w, at, value, False)
         return self._other(w, at, <object>value, VALUE)
 
     cdef uint8_t* _map(
-            self, Walk* w, uint8_t* at, PyObject* value, bint keyword_keys) except NULL:
+            self, EncodeState* w, uint8_t* at, PyObject* value, bint keyword_keys) except NULL:
         # Nothing is held while leaves are written: they cannot change the map.
         cdef Py_ssize_t place = 0, converted = 0, size = PyDict_GET_SIZE(value), left = size
         cdef Py_ssize_t marked = w.marked
@@ -265,8 +265,8 @@ cdef class Writer:
         if size:
             enter(w)
         while PyDict_Next(value, &place, &key, &item):
-            if at > w.sheet.end:
-                at = grow(&w.sheet, at, 0)
+            if at > w.output.end:
+                at = grow(&w.output, at, 0)
             kind = Py_TYPE(key)
             entry = NULL
             if (kind == &PyUnicode_Type and keyword_keys) or kind == KEYWORD:
@@ -274,7 +274,7 @@ cdef class Writer:
             if entry is not NULL and entry.size:
                 memcpy(at, entry.text + skip, LONGEST_TEXT)
                 at += <int>entry.size - skip
-                behind = _leaf(w.sheet.end, at, item)
+                behind = _leaf(w.output.end, at, item)
                 if behind is NULL:
                     behind = self._entry(w, at, key, item, VALUE, &converted)
             else:
@@ -287,8 +287,8 @@ cdef class Writer:
                 break
         if left:
             raise RuntimeError("expected a dict to stay as it is while it is written")
-        if at > w.sheet.end:
-            at = grow(&w.sheet, at, 0)
+        if at > w.output.end:
+            at = grow(&w.output, at, 0)
         if size:
             if converted and size > 1:
                 self._distinct(w, marked, <object>value, key_place)
@@ -298,18 +298,18 @@ cdef class Writer:
         return at + 1
 
     cdef uint8_t* _entry(
-            self, Walk* w, uint8_t* at, PyObject* key_, PyObject* item_, int key_place,
+            self, EncodeState* w, uint8_t* at, PyObject* key_, PyObject* item_, int key_place,
             Py_ssize_t* converted) except NULL:
         # What may call Python code. key_place VALUE: the key is written already.
         cdef object key = <object>key_, item = <object>item_    # held
         cdef Py_ssize_t before = w.converted, start
         try:
             if key_place != VALUE:
-                start = at - w.sheet.start
+                start = at - w.output.start
                 at = self._key(w, at, key, key_place == KEYWORD_KEY)
                 converted[0] += w.converted - before
                 if not _is_name(key):
-                    mark(w, w.sheet.start + start, at)
+                    mark(w, w.output.start + start, at)
                 at[0] = c' '
                 at += 1
             return self._value(w, at, <PyObject*>item)
@@ -317,25 +317,26 @@ cdef class Writer:
             lengthen(error, step(key))
             raise
 
-    cdef uint8_t* _key(self, Walk* w, uint8_t* at, object key, bint keyword_keys) except NULL:
+    cdef uint8_t* _key(
+            self, EncodeState* w, uint8_t* at, object key, bint keyword_keys) except NULL:
         cdef object kind = type(key)
         if kind is str:
             if not keyword_keys:
-                return write_string(&w.sheet, at, key)
+                return write_string(&w.output, at, key)
             try:
-                return write_keyword(&w.sheet, at, key, True)
+                return write_keyword(&w.output, at, key, True)
             except EncodeError:
                 if w.is_careful:
                     raise
             raise TextKey
         if kind is Keyword:
-            return write_keyword(&w.sheet, at, key, True)
+            return write_keyword(&w.output, at, key, True)
         if kind is int or kind is tuple:
             return self._value(w, at, <PyObject*>key)
         return self._other(w, at, key, KEYWORD_KEY if keyword_keys else STRING_KEY)
 
     cdef uint8_t* _members(
-            self, Walk* w, uint8_t* at, PyObject* members, uint8_t close) except NULL:
+            self, EncodeState* w, uint8_t* at, PyObject* members, uint8_t close) except NULL:
         # Behind the opening bracket: forms with a space between. Of a list or a tuple.
         cdef Py_ssize_t i, size = PySequence_Fast_GET_SIZE(members)
         cdef PyObject* member
@@ -343,26 +344,26 @@ cdef class Writer:
         if size:
             enter(w)
             for i in range(size):
-                if at > w.sheet.end:
-                    at = grow(&w.sheet, at, 0)
+                if at > w.output.end:
+                    at = grow(&w.output, at, 0)
                 if i:
                     at[0] = c' '
                     at += 1
                 member = PySequence_Fast_GET_ITEM(members, i)
-                behind = _leaf(w.sheet.end, at, member)
+                behind = _leaf(w.output.end, at, member)
                 if behind is NULL:
                     behind = self._member(w, at, member, i)
                     if PySequence_Fast_GET_SIZE(members) != size:
                         raise RuntimeError("expected a list to stay as it is while it is written")
                 at = behind
-            if at > w.sheet.end:
-                at = grow(&w.sheet, at, 0)
+            if at > w.output.end:
+                at = grow(&w.output, at, 0)
             w.depth -= 1
         at[0] = close
         return at + 1
 
     cdef uint8_t* _member(
-            self, Walk* w, uint8_t* at, PyObject* member_, Py_ssize_t index) except NULL:
+            self, EncodeState* w, uint8_t* at, PyObject* member_, Py_ssize_t index) except NULL:
         cdef object member = <object>member_    # held
         try:
             return self._value(w, at, <PyObject*>member)
@@ -370,7 +371,7 @@ cdef class Writer:
             lengthen(error, f"[{index}]")
             raise
 
-    cdef uint8_t* _set(self, Walk* w, uint8_t* at, object members) except NULL:
+    cdef uint8_t* _set(self, EncodeState* w, uint8_t* at, object members) except NULL:
         cdef Py_ssize_t converted = w.converted, marked = w.marked, start
         cdef bint is_first = True
         cdef object member = None
@@ -384,9 +385,9 @@ cdef class Writer:
                         at[0] = c' '
                         at += 1
                     is_first = False
-                    start = at - w.sheet.start
+                    start = at - w.output.start
                     at = self._value(w, at, <PyObject*>member)
-                    mark(w, w.sheet.start + start, at)
+                    mark(w, w.output.start + start, at)
             except EncodeError as error:
                 lengthen(error, step(member))
                 raise
@@ -394,13 +395,13 @@ cdef class Writer:
                 self._distinct(w, marked, (), VALUE)
             w.marked = marked
             w.depth -= 1
-        if at > w.sheet.end:
-            at = grow(&w.sheet, at, 0)
+        if at > w.output.end:
+            at = grow(&w.output, at, 0)
         at[0] = c'}'
         return at + 1
 
-    cdef uint8_t* _tagged(self, Walk* w, uint8_t* at, object value) except NULL:
-        at = write_tag(&w.sheet, at, value.tag)
+    cdef uint8_t* _tagged(self, EncodeState* w, uint8_t* at, object value) except NULL:
+        at = write_tag(&w.output, at, value.tag)
         at[0] = c' '
         enter(w)
         held = value.value
@@ -408,9 +409,9 @@ cdef class Writer:
         w.depth -= 1
         return at
 
-    cdef int _distinct(self, Walk* w, Py_ssize_t marked, object keys, int place) except -1:
+    cdef int _distinct(self, EncodeState* w, Py_ssize_t marked, object keys, int place) except -1:
         # The keys and members that are marked, and the names, which are not.
-        cdef bytes text = twin(
+        cdef bytes text = find_duplicate(
             w, marked, [self._alone(key, place) for key in keys if _is_name(key)])
         if text is not None:
             raise EncodeError(
@@ -420,15 +421,15 @@ cdef class Writer:
 
     # -- the rarer types --
 
-    cdef uint8_t* _other(self, Walk* w, uint8_t* at, object value, int place) except NULL:
+    cdef uint8_t* _other(self, EncodeState* w, uint8_t* at, object value, int place) except NULL:
         cdef object kind = type(value)
         cdef Shape shape
         if kind is float or value is None or kind is bool:
             return self._value(w, at, <PyObject*>value)
         if kind is Symbol:
-            return write_symbol(&w.sheet, at, value)
+            return write_symbol(&w.output, at, value)
         if kind is Char:
-            return write_character(&w.sheet, at, value)
+            return write_character(&w.output, at, value)
         if kind is List:
             at[0] = c'('
             return self._members(w, at + 1, <PyObject*>value, c')')
@@ -451,11 +452,11 @@ cdef class Writer:
         if shape.kind == records.DECIMAL:
             if not value.is_finite():
                 return self._convert(w, at, value, place, "a finite Decimal")
-            return write_decimal(&w.sheet, at, value)
+            return write_decimal(&w.output, at, value)
         if shape.kind == records.RATIO:
             if value.denominator == 1:
-                return write_int(&w.sheet, at, value.numerator)
-            return write_fraction(&w.sheet, at, value)
+                return write_int(&w.output, at, value.numerator)
+            return write_fraction(&w.output, at, value)
         if shape.kind == records.UNKNOWN:
             return self._convert(
                 w, at, value, place,
@@ -465,17 +466,17 @@ cdef class Writer:
         return self._based(w, at, value, shape, place)
 
     cdef uint8_t* _based(
-            self, Walk* w, uint8_t* at, object value, Shape shape, int place) except NULL:
+            self, EncodeState* w, uint8_t* at, object value, Shape shape, int place) except NULL:
         # A subclass as its base, an Enum as its value, a record as the map of its fields.
         cdef int kind = shape.kind
         if kind == records.ENUM:
             return self._again(w, at, value.value, place)
         if kind == records.TEXT:
             if place == KEYWORD_KEY:
-                return write_keyword(&w.sheet, at, value, True)
-            return write_string(&w.sheet, at, value)
+                return write_keyword(&w.output, at, value, True)
+            return write_string(&w.output, at, value)
         if kind == records.WHOLE:
-            return write_int(&w.sheet, at, value)
+            return write_int(&w.output, at, value)
         if kind == records.REAL:
             return self._float(w, at, <double>value)
         if kind == records.MAP or kind == records.STRING_MAP:
@@ -496,30 +497,30 @@ cdef class Writer:
             return self._again(w, at, value, place)
         return self._map(w, at, <PyObject*>value, True)     # field names, whatever keys= says
 
-    cdef uint8_t* _float(self, Walk* w, uint8_t* at, double value) except NULL:
+    cdef uint8_t* _float(self, EncodeState* w, uint8_t* at, double value) except NULL:
         w.converted += value != value   # two NaN are one in edn, inside a tuple too
-        return write_float(&w.sheet, at, value)
+        return write_float(&w.output, at, value)
 
-    cdef uint8_t* _uuid(self, Walk* w, uint8_t* at, object value) except NULL:
+    cdef uint8_t* _uuid(self, EncodeState* w, uint8_t* at, object value) except NULL:
         enter(w)      # the string behind the tag counts, as in the reader
         w.depth -= 1
-        return write_uuid(&w.sheet, at, value)
+        return write_uuid(&w.output, at, value)
 
-    cdef uint8_t* _moment(self, Walk* w, uint8_t* at, object value, int place) except NULL:
+    cdef uint8_t* _moment(self, EncodeState* w, uint8_t* at, object value, int place) except NULL:
         enter(w)      # as of a UUID
         w.depth -= 1
         moment = in_utc(w, value)
         if moment is None:
             return self._convert(w, at, value, place, "a datetime with a time zone")
-        return write_instant(&w.sheet, at, moment)
+        return write_instant(&w.output, at, moment)
 
     cdef uint8_t* _convert(
-            self, Walk* w, uint8_t* at, object value, int place, str expected) except NULL:
+            self, EncodeState* w, uint8_t* at, object value, int place, str expected) except NULL:
         if self.default is None:
             raise EncodeError(f"expected {expected}, got {shown_value(value)}")
         return self._again(w, at, self.default(value), place)
 
-    cdef uint8_t* _again(self, Walk* w, uint8_t* at, object value, int place) except NULL:
+    cdef uint8_t* _again(self, EncodeState* w, uint8_t* at, object value, int place) except NULL:
         # What stands for another value.
         hop(w, value)
         if place == VALUE:

@@ -56,7 +56,7 @@ cdef class Connection(Link):
     cdef readonly object request
     cdef readonly object uid
     cdef readonly str client_id
-    cdef public object timer            # its entry in the sweep
+    cdef public object timer            # its entry in the timer queue
     cdef readonly flag is_post
     cdef readonly flag is_answered      # a POST: its response is written
     cdef public flag is_ending          # nothing more is taken: its listener stops

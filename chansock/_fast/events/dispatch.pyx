@@ -14,7 +14,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t
 from chansock._fast.io.buffer cimport WriteBuffer
-from chansock._fast.edn.source cimport owned
+from chansock._fast.edn.source cimport steal_ref
 from chansock._fast.events.fanout cimport Fanout, Outbox
 from chansock._fast.io.transport cimport Link, Transport
 from chansock._fast.events.packet cimport Packet, Packer, unpack_message
@@ -174,7 +174,7 @@ cdef class Connection(Link):
         except PacketError as error:
             return self.refuse_packet(error)
         msg = dispatch.event(
-            self, length, owned(parts[0]), owned(parts[1]), owned(parts[2]), None
+            self, length, steal_ref(parts[0]), steal_ref(parts[1]), steal_ref(parts[2]), None
         )
         if msg is not None:
             msg.size = size
@@ -198,7 +198,7 @@ cdef class Connection(Link):
             length = unpack_message(dispatch.packer, data, size, is_text, parts)
         except PacketError as error:
             return self.refuse_packet(error)
-        event_id, value, cb_id = owned(parts[0]), owned(parts[1]), owned(parts[2])
+        event_id, value, cb_id = steal_ref(parts[0]), steal_ref(parts[1]), steal_ref(parts[2])
         held = dispatch.weigh(value, cb_id)
         if self.is_post:
             # Its answer depends on what it holds, so it is decoded at once. If that is too much,
@@ -319,7 +319,7 @@ cdef class Connection(Link):
         self.dispatch.posts.discard(self)
         self.dispatch.strays.discard(self)
         self.let_go()
-        self.dispatch.fanout.sweep.cancel(self.timer)
+        self.dispatch.fanout.timers.cancel(self.timer)
         self.asked = self.timer = None
         if asked is not None and asked.is_later:
             self.dispatch.done(asked)
@@ -331,7 +331,7 @@ cdef class Connection(Link):
 
     def _complain(self, int what, str log_id not None, str expected not None, got):
         # Once for each connection and kind of fault, the rest as a number: see log_limit.
-        log_limit = self.dispatch.fanout.sweep.log_limit
+        log_limit = self.dispatch.fanout.timers.log_limit
         if self.has_complained & what:
             return log_limit.count(log_id)
         self.has_complained |= what
@@ -659,7 +659,8 @@ cdef class Dispatch:
                 msg.is_text, parts
             )
             is_event = self.event(
-                msg.connection, length, owned(parts[0]), owned(parts[1]), owned(parts[2]), msg
+                msg.connection, length, steal_ref(parts[0]), steal_ref(parts[1]),
+                steal_ref(parts[2]), msg
             ) is not None
         except PacketError as error:
             msg.connection.refuse_packet(error)

@@ -20,7 +20,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
 from chansock._fast.io.buffer cimport WriteBuffer
 from chansock._fast.events.packet cimport Packet, Packer
-from chansock._fast.io.timers cimport Sweep, Entry
+from chansock._fast.io.timers cimport TimerQueue, Entry
 from chansock._fast.io.transport cimport Transport
 
 
@@ -94,7 +94,7 @@ cdef class Outbox:
 cdef class Fanout:
     # handed
     cdef object clock
-    cdef readonly Sweep sweep
+    cdef readonly TimerQueue timers
     cdef Packer packer
     cdef Py_ssize_t max_bytes
     cdef Py_ssize_t max_events

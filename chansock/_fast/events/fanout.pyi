@@ -2,7 +2,7 @@ from collections.abc import Hashable, Iterator
 from typing import Any, final
 
 from chansock._fast.events.packet import Packer, Packet
-from chansock._fast.io.timers import Sweep
+from chansock._fast.io.timers import TimerQueue
 from chansock._fast.io.transport import Transport
 from chansock.clock import Clock
 
@@ -34,7 +34,7 @@ class Outbox:
 
 @final
 class Fanout:
-    sweep: Sweep
+    timers: TimerQueue
     sent: int
     written: int
     replaced: int
@@ -45,7 +45,7 @@ class Fanout:
     def __init__(
         self,
         clock: Clock,
-        sweep: Sweep,
+        timers: TimerQueue,
         packer: Packer,
         *,
         max_bytes: int,

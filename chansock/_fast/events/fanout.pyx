@@ -14,7 +14,7 @@ from cpython.ref cimport Py_REFCNT
 from libc.stdint cimport uint8_t
 from chansock._fast.io.buffer cimport WriteBuffer, exact
 from chansock._fast.events.packet cimport Packet, Packer
-from chansock._fast.io.timers cimport Sweep
+from chansock._fast.io.timers cimport TimerQueue
 
 import logging
 
@@ -182,7 +182,7 @@ cdef class Outbox:
             fanout.dirty.append(self)
         else:
             if not late:
-                fanout.sweep.enter(delay, fanout.flush_late, late)
+                fanout.timers.schedule(delay, fanout.flush_late, late)
             late.append(self)
         return 0
 
@@ -274,7 +274,7 @@ cdef class Outbox:
         try:
             is_taken = transport.write(fanout.packets(node))
         except Exception:
-            fanout.sweep.log_limit.exception(log, "write_error transport=%r", transport)
+            fanout.timers.log_limit.exception(log, "write_error transport=%r", transport)
         if not is_taken:
             # Closed under us: what was not taken waits for the session's next connection.
             self.tail = fanout.joined(node, self.tail)
@@ -393,12 +393,12 @@ cdef class Fanout:
     """
 
     def __cinit__(
-        self, clock, Sweep sweep not None, Packer packer not None, *,
+        self, clock, TimerQueue timers not None, Packer packer not None, *,
         Py_ssize_t max_bytes, Py_ssize_t max_events, Py_ssize_t max_total,
         double delay_ws, double delay_ajax,
     ):
         self.clock = clock
-        self.sweep = sweep
+        self.timers = timers
         self.packer = packer
         self.max_bytes = max_bytes
         self.max_events = max_events
@@ -598,7 +598,7 @@ cdef class Fanout:
                 self.clock.soon(self.flush_turn)
 
     def flush_late(self, list late not None):
-        """Write what was gathered for a flush delay; the sweep calls it."""
+        """Write what was gathered for a flush delay; the timer queue calls it."""
         cdef bint is_due = bool(self.dirty)
         self.dirty.extend(late)
         late.clear()

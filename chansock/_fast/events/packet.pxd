@@ -9,7 +9,7 @@ from chansock._fast.io.cpython_api cimport Py_False
 from chansock._fast.io.buffer cimport Span, WriteBuffer
 from chansock._fast.ws.deflate cimport Deflate
 from chansock._fast.edn.reader cimport Reader
-from chansock._fast.edn.source cimport given, release
+from chansock._fast.edn.source cimport new_ref, decref
 from chansock._fast.edn.writer cimport Writer
 
 
@@ -64,8 +64,8 @@ cdef int take_apart(PyObject** parts) except -1
 # A callback id that is false asks for no reply.
 cdef inline int none_if_false(PyObject** cb_id) noexcept:
     if cb_id[0] == Py_False:
-        release(cb_id[0])
-        cb_id[0] = given(None)
+        decref(cb_id[0])
+        cb_id[0] = new_ref(None)
     return 0
 
 

@@ -12,7 +12,7 @@ from chansock._fast.ws cimport frames
 from chansock._fast.io.buffer cimport Span, WriteBuffer
 from chansock._fast.ws.deflate cimport Deflate
 from chansock._fast.edn.reader cimport NO_FORM, NO_PAIR, Found, Reader
-from chansock._fast.edn.source cimport given, owned, release
+from chansock._fast.edn.source cimport new_ref, steal_ref, decref
 from chansock._fast.edn.writer cimport Writer
 
 from chansock.errors import EdnDecodeError, PacketError
@@ -116,7 +116,7 @@ cdef class Packer:
             length = self.unpack_event(<const uint8_t*>memory.buf, memory.len, parts)
         finally:
             PyBuffer_Release(&memory)
-        value, data, cb_id = owned(parts[0]), owned(parts[1]), owned(parts[2])
+        value, data, cb_id = steal_ref(parts[0]), steal_ref(parts[1]), steal_ref(parts[2])
         return [value, data][:length] if length else value, cb_id
 
 
@@ -206,7 +206,7 @@ cdef class EdnPacker(Packer):
         cdef Found found
         cdef int length = 0
         if size == 0:
-            parts[0], parts[1], parts[2] = given(None), given(None), given(None)
+            parts[0], parts[1], parts[2] = new_ref(None), new_ref(None), new_ref(None)
             return 0
         try:
             found = self.reader.read_pair(data, size, &length, parts)
@@ -263,7 +263,7 @@ cdef class ForeignPacker(Packer):
         if span.exports:
             # what was kept shows other messages later on
             raise PacketError(f"expected {self.packer!r} to copy what it keeps, got an open view")
-        parts[0], parts[1], parts[2] = given(value), given(None), given(asked)
+        parts[0], parts[1], parts[2] = new_ref(value), new_ref(None), new_ref(asked)
         none_if_false(&parts[2])
         return take_apart(parts)
 
@@ -273,11 +273,11 @@ cdef int take_apart(PyObject** parts) except -1:
     cdef Py_ssize_t size = len(<list>value) if type(value) is list else 0
     if not 1 <= size <= 2 or type((<list>value)[0]) is not Keyword:
         return 0
-    release(parts[0])
-    parts[0] = given((<list>value)[0])
+    decref(parts[0])
+    parts[0] = new_ref((<list>value)[0])
     if size == 2:
-        release(parts[1])
-        parts[1] = given((<list>value)[1])
+        decref(parts[1])
+        parts[1] = new_ref((<list>value)[1])
     return <int>size
 
 

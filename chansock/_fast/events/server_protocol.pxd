@@ -17,7 +17,7 @@ from chansock._fast.io.incoming cimport Incoming, Share
 from chansock._fast.http.request cimport Request
 from chansock._fast.http.request_reader cimport RequestReader
 from chansock._fast.io.socket cimport Memory, Socket
-from chansock._fast.io.timers cimport Entry, Sweep
+from chansock._fast.io.timers cimport Entry, TimerQueue
 
 
 cdef enum:
@@ -36,7 +36,7 @@ cdef class Service:
     cdef readonly object endpoint
     cdef readonly object clock
     cdef object config
-    cdef Sweep sweep
+    cdef TimerQueue timers
     cdef str path                   # None: every path is the endpoint's
     cdef bytes plain_path           # the same, if nobody need escape anything in it; or None
     cdef object fallback            # call(request) -> Response, None or an awaitable; or None

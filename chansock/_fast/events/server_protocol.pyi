@@ -7,7 +7,7 @@ from typing_extensions import disjoint_base
 
 from chansock._fast.io.incoming import Incoming
 from chansock._fast.io.socket import Socket
-from chansock._fast.io.timers import Sweep
+from chansock._fast.io.timers import TimerQueue
 from chansock._fast.io.transport import Transport
 from chansock.clock import Clock
 from chansock.config import Config
@@ -22,7 +22,7 @@ class Service:
         cls,
         endpoint: Any,
         clock: Clock,
-        sweep: Sweep,
+        timers: TimerQueue,
         config: Config,
         *,
         path: str | None,

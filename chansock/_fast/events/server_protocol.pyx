@@ -30,7 +30,7 @@ from chansock.request import Response
 cdef extern from "io/epoll.h":
     int64_t tick "chansock_tick" ()         # milliseconds, in steps of 1 to 10
 
-log = logging.getLogger("chansock.connection")
+log = logging.getLogger("chansock.server_protocol")
 
 cdef str BUSY = "expected less under way: see max_total_incoming_bytes"
 cdef str FULL = "expected fewer connections: see max_connections"
@@ -62,7 +62,7 @@ cdef double STOP_LINGER = 0.5
 cdef class Service:
     """What all connections of one listener share, and the list of them.
 
-    `endpoint` is the door to the core, `sweep` runs the time-outs, `fallback(request)`
+    `endpoint` is the door to the core, `timers` runs the time-outs, `fallback(request)`
     answers other paths than `path` (None: 404), of which there are none if `path` is None;
     `http1` is the module that words answers, `forwarded(request, protocol)` says first who asked,
     where proxies are believed; `extensions` agrees with a client on those of its WebSocket
@@ -73,13 +73,13 @@ cdef class Service:
     """
 
     def __cinit__(
-        self, endpoint, clock, Sweep sweep not None, config, *, str path, fallback,
+        self, endpoint, clock, TimerQueue timers not None, config, *, str path, fallback,
         http1, forwarded=None, extensions=None, answered=None, bint is_single=False,
         gone=None, Incoming incoming=None
     ):
         self.endpoint = endpoint
         self.clock = clock
-        self.sweep = sweep
+        self.timers = timers
         self.config = config
         self.path = path
         self.plain_path = None
@@ -295,7 +295,7 @@ cdef class Protocol(Socket):
         self.fd = -1
         self.state = GONE
         self.is_awaiting = False        # what a hook or the fallback gives comes too late
-        self.transport = self.reader = self.pending = self.message = self.reply = None
+        self.asyncio_transport = self.reader = self.pending = self.message = self.reply = None
         self.asked = None
         if reply is not None:
             reply.protocol = None
@@ -307,7 +307,7 @@ cdef class Protocol(Socket):
         try:
             self._end_link(self.close_code or 1006)
         except Exception:
-            self.service.sweep.log_limit.exception(log, "closed_error")
+            self.service.timers.log_limit.exception(log, "closed_error")
 
     def resume_writing(self):
         """Note that the transport holds nothing any more, and go on."""
@@ -339,7 +339,7 @@ cdef class Protocol(Socket):
         except Exception:
             self._failed()
         finally:
-            self.memory.gatherer = NULL     # borrowed: another one may come to lie there
+            self.memory.owner = NULL     # borrowed: another one may come to lie there
         return 0
 
     cdef int _consume(self, uint8_t* data, Py_ssize_t size) except -1:
@@ -398,7 +398,7 @@ cdef class Protocol(Socket):
             held += self.parser.capacity
         if self.message is not None:
             held += PyBytes_GET_SIZE(self.message)
-        if held and self.transport is not None:
+        if held and self.asyncio_transport is not None:
             if self.share is None:
                 self.share = incoming.enter(self.service.cut, self)
             if self.share.size != held:
@@ -418,7 +418,7 @@ cdef class Protocol(Socket):
 
     cdef int _go_on(self) except -1:
         """See to it that what waits is taken: in the next turn, for our caller may be the hub."""
-        if self.is_running or self.is_due or self.transport is None:
+        if self.is_running or self.is_due or self.asyncio_transport is None:
             return 0
         if self.stored or self.is_paused or self.message is not None:
             self.is_due = True
@@ -429,14 +429,14 @@ cdef class Protocol(Socket):
         """Take what waits, as far as a turn goes; the service calls it."""
         self.is_due = False
         self.work = 0
-        if self.transport is None:
+        if self.asyncio_transport is None:
             return
         try:
             self._continue()
         except Exception:
             self._failed()
         finally:
-            self.memory.gatherer = NULL
+            self.memory.owner = NULL
 
     cdef int _continue(self) except -1:
         cdef bytes message
@@ -475,7 +475,7 @@ cdef class Protocol(Socket):
 
     def peer(self):
         """Return the peer's (host, port); None for a Unix socket, and when it is gone."""
-        return None if self.transport is None else client_of(self.transport)
+        return None if self.asyncio_transport is None else client_of(self.asyncio_transport)
 
     # -- a Transport
 
@@ -578,7 +578,7 @@ cdef class Protocol(Socket):
         cdef Service service = self.service
         cdef object method, is_upgrade, switch
         cdef Request request = request_of(
-            reader.head, self.transport, "https" if self.is_tls else "http"
+            reader.head, self.asyncio_transport, "https" if self.is_tls else "http"
         )
         if self.is_tls:
             request.client = self.peer()    # what lies below TLS forgets it
@@ -781,7 +781,7 @@ cdef class Protocol(Socket):
                 elif frame.kind == frames.PING:
                     self._ping_came(&frame)
         except FrameError as error:
-            self.service.sweep.log_limit.warning(
+            self.service.timers.log_limit.warning(
                 log, "ws_frame_error peer=%r %s", self.peer(), error
             )
             self._last_word(error.close_code, error.message)
@@ -883,7 +883,7 @@ cdef class Protocol(Socket):
             self._hang_up(False)
         elif self.state <= READING:
             self._refuse_early(503, "the server is stopping", "stopping")
-        elif self.state >= DRAINING and self.transport is not None and not self.has_backlog:
+        elif self.state >= DRAINING and self.asyncio_transport is not None and not self.has_backlog:
             self._arm(self._patience())     # its last word is on its way already
 
     def cut(self):
@@ -917,21 +917,21 @@ cdef class Protocol(Socket):
         """Bound the time that the present state may last."""
         self._disarm()
         self.is_put_off = False
-        self.entry = self.service.sweep.enter(delay, self.service.expire, self)
+        self.entry = self.service.timers.schedule(delay, self.service.expire, self)
         return 0
 
     cdef int _disarm(self) except -1:
         if self.entry is not None:
-            self.service.sweep.cancel(self.entry)
+            self.service.timers.cancel(self.entry)
             self.entry = None
         return 0
 
     def expired(self):
-        """End a state that lasted too long; the sweep calls it."""
+        """End a state that lasted too long; the timer queue calls it."""
         self.entry = None
-        if self.service.sweep.is_late and not self.is_put_off:
+        if self.service.timers.is_late and not self.is_put_off:
             # We were late ourselves: what the peer sent in time may not be read yet.
-            self._arm(self.service.sweep.lag)
+            self._arm(self.service.timers.lag)
             self.is_put_off = True
             return
         if self.state == FRAMES or self.reply is not None:
@@ -962,9 +962,9 @@ cdef class Protocol(Socket):
 
     cdef int _drain(self) except -1:
         """Say no more, and read until the peer ends: an RST would overtake our last word."""
-        if self.transport is None or self.state >= DRAINING:
+        if self.asyncio_transport is None or self.state >= DRAINING:
             return 0
-        if not self.transport.can_write_eof():
+        if not self.asyncio_transport.can_write_eof():
             return self._hang_up(False)
         self.state = DRAINING
         self.reader = None
@@ -972,7 +972,7 @@ cdef class Protocol(Socket):
         self.is_stalled = False
         self.fd = -1
         try:
-            self.transport.write_eof()
+            self.asyncio_transport.write_eof()
         except OSError:
             return self._hang_up(True)      # the peer has left already
         self._arm(self._patience())
@@ -982,18 +982,18 @@ cdef class Protocol(Socket):
         """Close the transport: after what it holds, or at once."""
         self.fd = -1
         self.state = GONE
-        if self.transport is not None:
+        if self.asyncio_transport is not None:
             if at_once:
-                self.transport.abort()
+                self.asyncio_transport.abort()
             else:
                 # What the peer never takes must not hold the connection for ever.
                 self._arm(self._patience())
-                self.transport.close()
+                self.asyncio_transport.close()
         return 0
 
     def _failed(self):
         # Our own fault: it costs this connection, and the peer is told.
-        log_limit = self.service.sweep.log_limit
+        log_limit = self.service.timers.log_limit
         log_limit.exception(log, "connection_error state=%d peer=%r", self.state, self.peer())
         try:
             if self.state == FRAMES and self.link is None and self.pending is not None:

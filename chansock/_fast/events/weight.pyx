@@ -73,7 +73,7 @@ cdef object size_of_frozenset = frozenset.__sizeof__, size_of_decimal = Decimal.
 cdef tuple RECORD_MARKS = ("__dataclass_fields__", "__struct_fields__", "__pydantic_fields__")
 
 
-cdef struct Walk:
+cdef struct Traversal:
     Py_ssize_t total
     Py_ssize_t most
     PyObject* found             # borrowed: a list of containers whose content is still to count
@@ -84,7 +84,7 @@ cdef struct Walk:
 
 cdef Py_ssize_t weight(object value, Py_ssize_t most) except -1:
     cdef list found = []
-    cdef Walk walk
+    cdef Traversal walk
     cdef object container
     walk.total = 0
     walk.most = most
@@ -106,7 +106,7 @@ def weigh(value, Py_ssize_t most=(1 << 62)):
 
 cdef int add(PyObject* value, void* arg) noexcept:
     """Count one object, and note it if it contains others. 1: that is enough, end the walk."""
-    cdef Walk* walk = <Walk*>arg
+    cdef Traversal* walk = <Traversal*>arg
     if PyUnicode_Check(value):
         walk.total += size_of_text(value)
     elif Py_TYPE(value) is &PyLong_Type and is_small(value):
@@ -122,7 +122,7 @@ cdef int add(PyObject* value, void* arg) noexcept:
     return walk.total > walk.most
 
 
-cdef int add_other(PyObject* value, Walk* walk) except -1:
+cdef int add_other(PyObject* value, Traversal* walk) except -1:
     cdef bint is_container = True
     if PyList_Check(value):
         walk.total += size_of_list(value)
@@ -152,7 +152,7 @@ cdef int add_other(PyObject* value, Walk* walk) except -1:
     return 0
 
 
-cdef int add_items(PyObject* items, Walk* walk) except -1:
+cdef int add_items(PyObject* items, Traversal* walk) except -1:
     cdef Py_ssize_t place = 0
     cdef PyObject* key
     cdef PyObject* item

@@ -31,10 +31,10 @@ cdef class Memory:
 
     # What one read makes, until its end; and whose it is (borrowed: looked at, not into)
     cdef WriteBuffer gathered
-    cdef PyObject* gatherer
+    cdef PyObject* owner
     # Of several reads: what was made before the last of them, by whom, and whether it is to wait
-    cdef Py_ssize_t begun           # bytes of it; those of the gatherer lie behind
-    cdef list late                  # of Socket
+    cdef Py_ssize_t base            # bytes of it; those of the owner lie behind
+    cdef list deferred              # of Socket
     cdef bint puts_off
 
     # Large stores of frames that are done with, owned
@@ -52,7 +52,7 @@ cdef class Memory:
 cdef class Socket(Transport):
     # The transport
     cdef Memory memory
-    cdef object transport           # asyncio's; None: not connected
+    cdef object asyncio_transport   # None: not connected
     cdef int fd                     # -1: no send(2) here (TLS, an odd transport, closing, gone)
     cdef flag shares                # the transport is epoll's, and has write_rest
     cdef flag is_tls
@@ -98,7 +98,7 @@ cdef class Socket(Transport):
 
     # Put aside until the end of a read, which must call end_gathering. 0: broken.
     cdef inline bint is_gathering(self) noexcept:
-        return self.memory.gatherer == <PyObject*>self
+        return self.memory.owner == <PyObject*>self
     cdef int gather(
         self, const uint8_t* head, Py_ssize_t head_size, const uint8_t* data, Py_ssize_t size
     ) except -1

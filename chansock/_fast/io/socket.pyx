@@ -84,7 +84,7 @@ cdef class Memory:
     def __cinit__(self, Py_ssize_t least=0):
         self.size = self.most = max(<Py_ssize_t>READ_SIZE, least)
         self.window = Window()
-        self.late = []
+        self.deferred = []
         self.gathered = WriteBuffer()
         self.buffer = <uint8_t*>malloc(self.size)
         self.scratch = <uint8_t*>malloc(SCRATCH_SIZE)
@@ -142,16 +142,16 @@ cdef class Memory:
 
     cdef int send_put_off(self) except -1:
         """Send what sockets have made while they were told to put it off, each its own."""
-        cdef list late = self.late
+        cdef list deferred = self.deferred
         cdef Socket socket
-        late.reverse()
-        while late:
-            socket = late.pop()         # what is left still knows where its bytes lie
+        deferred.reverse()
+        while deferred:
+            socket = deferred.pop()     # what is left still knows where its bytes lie
             try:
                 socket.send_put_off()
             except Exception:
                 socket.broken()         # something is missing now: nothing may follow it
-        self.begun = 0
+        self.base = 0
         self.gathered.cut(0)
         return 0
 
@@ -179,7 +179,7 @@ cdef class Socket(Transport):
 
     cdef int meet(self, object transport) except -1:
         """Take the transport, and its file descriptor where that may be used."""
-        self.transport = transport
+        self.asyncio_transport = transport
         if _is_direct(type(transport)):
             sock = transport.get_extra_info("socket")
             if sock is not None:
@@ -241,7 +241,7 @@ cdef class Socket(Transport):
         """Take what somebody else has read for it."""
         cdef uint8_t* place
         cdef Py_ssize_t room, at = 0, size = PyBytes_GET_SIZE(data)
-        while at < size and self.transport is not None:
+        while at < size and self.asyncio_transport is not None:
             self.room(&place, &room)
             room = min(room, size - at)
             memcpy(place, PyBytes_AS_STRING(data) + at, room)
@@ -303,23 +303,23 @@ cdef class Socket(Transport):
         return 0
 
     cdef int pause(self) except -1:
-        if not self.is_paused and self.transport is not None:
+        if not self.is_paused and self.asyncio_transport is not None:
             self.is_paused = True
-            self.transport.pause_reading()
+            self.asyncio_transport.pause_reading()
         return 0
 
     cdef int resume(self) except -1:
-        if self.is_paused and self.transport is not None:
+        if self.is_paused and self.asyncio_transport is not None:
             self.is_paused = False
-            self.transport.resume_reading()
+            self.asyncio_transport.resume_reading()
         return 0
 
     # -- writing
 
     cpdef Py_ssize_t backlog(self):
-        if self.transport is None or not (self.has_backlog or self.fd < 0):
+        if self.asyncio_transport is None or not (self.has_backlog or self.fd < 0):
             return 0
-        return self.transport.get_write_buffer_size()
+        return self.asyncio_transport.get_write_buffer_size()
 
     def pause_writing(self):
         """Note that the transport holds bytes."""
@@ -335,7 +335,7 @@ cdef class Socket(Transport):
         `whole` is the object whose content data is, or None.
         """
         cdef Py_ssize_t sent = 0
-        if self.transport is None or (self.put_off and not self.send_put_off()):
+        if self.asyncio_transport is None or (self.put_off and not self.send_put_off()):
             return 0
         if self.fd >= 0 and not self.has_backlog:
             sent = c_send(self.fd, data, size)
@@ -346,11 +346,11 @@ cdef class Socket(Transport):
                 return 0
             if whole is not None and self.shares and size - sent >= sent:
                 # Many may wait for the rest of the same frame: none of them has a copy.
-                self.transport.write_rest(whole, sent)
+                self.asyncio_transport.write_rest(whole, sent)
                 return 1
         if sent or whole is None:
             whole = PyBytes_FromStringAndSize(<const char*>data + sent, size - sent)
-        self.transport.write(whole)
+        self.asyncio_transport.write(whole)
         return 1
 
     cdef int send_pair(
@@ -359,7 +359,7 @@ cdef class Socket(Transport):
         cdef Py_ssize_t sent = 0
         cdef iovec[2] parts
         cdef msghdr message
-        if self.transport is None or (self.put_off and not self.send_put_off()):
+        if self.asyncio_transport is None or (self.put_off and not self.send_put_off()):
             return 0
         if self.fd >= 0 and not self.has_backlog:
             memset(&message, 0, sizeof(message))
@@ -373,12 +373,14 @@ cdef class Socket(Transport):
             if sent < 0:
                 return 0
         if sent < head_size:
-            self.transport.write(
+            self.asyncio_transport.write(
                 PyBytes_FromStringAndSize(<const char*>head + sent, head_size - sent)
             )
             sent = head_size
         sent -= head_size
-        self.transport.write(PyBytes_FromStringAndSize(<const char*>data + sent, size - sent))
+        self.asyncio_transport.write(
+            PyBytes_FromStringAndSize(<const char*>data + sent, size - sent)
+        )
         return 1
 
     cdef Py_ssize_t _sent_in_part(self, Py_ssize_t sent) except -2:
@@ -389,7 +391,7 @@ cdef class Socket(Transport):
                 return -1
             sent = 0
         # From here the transport's two calls mean the same as ours.
-        self.transport.set_write_buffer_limits(0)
+        self.asyncio_transport.set_write_buffer_limits(0)
         return sent
 
     cdef int send_bytes(self, bytes data) except -1:
@@ -419,50 +421,50 @@ cdef class Socket(Transport):
         cdef WriteBuffer out = memory.gathered
         cdef int is_open
         if not self.is_gathering():
-            out.cut(memory.begun)       # what one that broke in its read has left
-            if memory.begun > MAX_GATHERED // 2:
+            out.cut(memory.base)        # what one that broke in its read has left
+            if memory.base > MAX_GATHERED // 2:
                 memory.send_put_off()
-            memory.gatherer = <PyObject*>self
+            memory.owner = <PyObject*>self
         elif out.size + size > MAX_GATHERED:
             if not self.send_gathered():
                 return 0
-            memory.gatherer = <PyObject*>self
+            memory.owner = <PyObject*>self
         out.put(head, head_size)
         if size <= MAX_COPIED:
             if size:
                 out.put(data, size)
             return 1
-        memory.gatherer = NULL
-        is_open = self.send_pair(out.data + memory.begun, out.size - memory.begun, data, size)
-        out.cut(memory.begun)
+        memory.owner = NULL
+        is_open = self.send_pair(out.data + memory.base, out.size - memory.base, data, size)
+        out.cut(memory.base)
         return is_open
 
     cdef int send_gathered(self) except -1:
         """Send what was put aside. 0: broken."""
         cdef Memory memory = self.memory
-        cdef Py_ssize_t size = memory.gathered.size - memory.begun
-        memory.gatherer = NULL
-        memory.gathered.cut(memory.begun)
-        return self.send(memory.gathered.data + memory.begun, size, None) if size else 1
+        cdef Py_ssize_t size = memory.gathered.size - memory.base
+        memory.owner = NULL
+        memory.gathered.cut(memory.base)
+        return self.send(memory.gathered.data + memory.base, size, None) if size else 1
 
     cdef bytes take_gathered(self):
         """Give what was put aside; to be sent with more."""
         cdef Memory memory = self.memory
-        cdef Py_ssize_t size = memory.gathered.size - memory.begun
-        memory.gatherer = NULL
-        memory.gathered.cut(memory.begun)
-        return PyBytes_FromStringAndSize(<char*>memory.gathered.data + memory.begun, size)
+        cdef Py_ssize_t size = memory.gathered.size - memory.base
+        memory.owner = NULL
+        memory.gathered.cut(memory.base)
+        return PyBytes_FromStringAndSize(<char*>memory.gathered.data + memory.base, size)
 
     cdef int end_gathering(self) except -1:
         """Send what was put aside, or leave it where it is until others have been read too."""
         cdef Memory memory = self.memory
         if not memory.puts_off:
             return self.send_gathered()
-        memory.gatherer = NULL
-        self.put_off_at = memory.begun
-        self.put_off = memory.gathered.size - memory.begun
-        memory.begun = memory.gathered.size
-        memory.late.append(self)
+        memory.owner = NULL
+        self.put_off_at = memory.base
+        self.put_off = memory.gathered.size - memory.base
+        memory.base = memory.gathered.size
+        memory.deferred.append(self)
         return 1
 
     cdef int send_put_off(self) except -1:
@@ -481,7 +483,8 @@ cdef class Socket(Transport):
         cdef unsigned int size = sizeof(info)
         cdef Py_ssize_t waiting = self.backlog()
         cdef int fd = -1
-        sock = None if self.transport is None else self.transport.get_extra_info("socket")
+        transport = self.asyncio_transport
+        sock = None if transport is None else transport.get_extra_info("socket")
         if IS_LINUX and sock is not None:
             fd = sock.fileno()
         if (
@@ -495,5 +498,5 @@ cdef class Socket(Transport):
 
     cdef int broken(self) except -1:
         self.fd = -1
-        self.transport.abort()
+        self.asyncio_transport.abort()
         return 0

@@ -19,7 +19,7 @@ cdef class Queue:
     cdef Entry last
 
 
-cdef class Sweep:
+cdef class TimerQueue:
     cdef object clock
     cdef list queues
     cdef double planned             # when the clock will wake us; < 0: it will not
@@ -28,7 +28,7 @@ cdef class Sweep:
     cdef readonly bint is_late      # and that is more than a loop's ordinary noise
     cdef readonly object log_limit  # for whatever the channel's peers can cause
 
-    cpdef Entry enter(self, double delay, object call, object arg)
+    cpdef Entry schedule(self, double delay, object call, object arg)
     cpdef cancel(self, Entry entry)
     cdef int _plan(self) except -1
     cdef Entry _first_due(self, double now)

@@ -14,7 +14,7 @@ class Queue:
     def __new__(cls, delay: float) -> Queue: ...
 
 @final
-class Sweep:
+class TimerQueue:
     lag: float
     is_late: bool
     log_limit: LogLimit

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""What is due when: keep-alive, grace, polls and time-outs as one sweep.
+"""What is due when: keep-alive, grace, polls, and time-outs in one queue.
 
 Every delay is one of a few settings, so entries with the same delay stand in one
 queue in the order in which they become due: entering, leaving and looking are O(1),
@@ -12,7 +12,7 @@ import logging
 
 from chansock._core.log_limit import LogLimit
 
-log = logging.getLogger("chansock.sweep")
+log = logging.getLogger("chansock.timers")
 
 cdef double NOISE = 0.05        # seconds
 
@@ -23,7 +23,7 @@ cdef enum:
 @cython.final
 @cython.freelist(64)            # a connection has some one after the other, few for long
 cdef class Entry:
-    """Something that becomes due once; `Sweep.enter` gives it, for `cancel`."""
+    """Something that becomes due once; `TimerQueue.schedule` gives it, for `cancel`."""
 
 
 @cython.final
@@ -49,12 +49,12 @@ cdef int _unlink(Entry entry) except -1:
 
 
 @cython.final
-cdef class Sweep:
+cdef class TimerQueue:
     """Runs each entry once after its delay, in order of due time.
 
     `clock` is a chansock.clock.Clock; this is the one user of its `wake`.
     An entry that raises is logged and harms no other. Of many that are due, each turn of the
-    loop runs a slice. `log_limit` limits the log lines of the channel that this sweep serves;
+    loop runs a slice. `log_limit` limits the log lines of the channel that this queue serves;
     the counts of what it leaves out are due here too.
     """
 
@@ -65,7 +65,7 @@ cdef class Sweep:
         self.lag = 0.0
         self.log_limit = LogLimit(clock.now, self.enter)
 
-    cpdef Entry enter(self, double delay, object call, object arg):
+    cpdef Entry schedule(self, double delay, object call, object arg):
         """Call `call(arg)` once, `delay` seconds from now."""
         cdef Queue queue = None
         cdef Queue candidate

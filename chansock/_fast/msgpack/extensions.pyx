@@ -11,7 +11,7 @@ from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from chansock._fast.edn.literals cimport uuid_of
-from chansock._fast.edn.source cimport Source, fail, owned
+from chansock._fast.edn.source cimport Source, fail, steal_ref
 from chansock._fast.edn.scalars cimport shown_value
 from chansock._fast.msgpack.scalars cimport (
     CACHED_KEY, CHARACTER, DOUBLES, FLOATS, INSTANT, INTS, SYMBOL, UUID_TEXT)
@@ -44,9 +44,9 @@ cdef PyObject* decoded(Source* s, const uint8_t* p, Py_ssize_t size) except NULL
 cdef object read_extension(
         Source* s, const uint8_t* at, int kind, const uint8_t* p, Py_ssize_t size, bint hashed):
     if kind == SYMBOL:
-        return Symbol(owned(decoded(s, p, size)))
+        return Symbol(steal_ref(decoded(s, p, size)))
     if kind == UUID_TEXT:
-        text = owned(decoded(s, p, size))
+        text = steal_ref(decoded(s, p, size))
         value = uuid_of(text)
         if value is None:
             fail(s, at, f"expected a UUID, got {shown_value(text)}")
@@ -54,7 +54,7 @@ cdef object read_extension(
     if kind == INSTANT:
         return _instant(s, at, p, size)
     if kind == CHARACTER:
-        text = owned(decoded(s, p, size))
+        text = steal_ref(decoded(s, p, size))
         if len(text) != 1 or ord(text) > 0xFFFF:
             fail(s, at, f"expected one UTF-16 unit in a character, got {shown_value(text)}")
         return Char(text)

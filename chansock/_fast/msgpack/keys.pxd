@@ -3,7 +3,7 @@
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint16_t
 
-from chansock._fast.edn.encode_state cimport Walk
+from chansock._fast.edn.encode_state cimport EncodeState
 
 
 # The map keys of a packet that were written as keywords or strings: where one comes again, its
@@ -21,7 +21,7 @@ cdef struct Keys:
 
 # One write under way.
 cdef struct Write:
-    Walk walk
+    EncodeState state
     Keys* keys              # NULL: no key refers to another
 
 

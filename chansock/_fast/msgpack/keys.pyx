@@ -7,7 +7,7 @@ from libc.string cimport memcmp, memcpy, memset
 from chansock._fast.io.cpython_api cimport (
     PyUnicode_DATA, PyUnicode_GET_LENGTH, PyUnicode_IS_COMPACT_ASCII, hash_of_text)
 from chansock._fast.edn.names cimport Known, known
-from chansock._fast.edn.source cimport release, take
+from chansock._fast.edn.source cimport decref, incref
 from chansock._fast.msgpack.scalars cimport (
     CACHED_KEY, KEYWORD, put_known, write_string, write_text)
 
@@ -64,7 +64,7 @@ cdef void _learn(Keys* keys, PyObject* name, bint is_string) noexcept:
     if number == 0:
         memset(keys.heads, 0, sizeof(keys.heads))
         keys.before = 0
-    take(name)
+    incref(name)
     keys.names[number] = name
     keys.is_string[number] = is_string
     keys.chained[number] = keys.heads[bucket]
@@ -110,9 +110,9 @@ cdef uint8_t* write_key(Write* w, uint8_t* at, object name, bint is_string) exce
     behind = put_key(w, at, <PyObject*>name, is_string)
     if behind is NULL:
         if is_string:
-            behind = write_string(&w.walk.sheet, at, name)
+            behind = write_string(&w.state.output, at, name)
         else:
-            behind = write_text(&w.walk.sheet, at, KEYWORD, name)
+            behind = write_text(&w.state.output, at, KEYWORD, name)
         if w.keys is not NULL:
             _learn(w.keys, <PyObject*>name, is_string)
     return behind
@@ -135,4 +135,4 @@ cdef void let_in(Write* w, bint was_off) noexcept:
 cdef void forget_keys(Keys* keys) noexcept:
     while keys.count:
         keys.count -= 1
-        release(keys.names[keys.count])
+        decref(keys.names[keys.count])

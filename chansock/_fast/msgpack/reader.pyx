@@ -12,11 +12,11 @@ from libc.string cimport memcpy
 
 from chansock._fast.io.cpython_api cimport PyDict_GET_SIZE, PyUnicode_DATA, Py_TYPE
 from chansock._fast.edn.parser cimport freeze, new_frozen, with_text
-from chansock._fast.edn.keys cimport Crowd, admit, admit_ratio
+from chansock._fast.edn.keys cimport CollisionLimit, limit_collisions, limit_ratio
 from chansock._fast.edn.names cimport keyword_trouble
 from chansock._fast.edn.numbers cimport ratio_of
 from chansock._fast.edn.source cimport (
-    Name, Source, fail, given, owned, push, release, take, unlikely)
+    Name, Source, fail, new_ref, steal_ref, push, decref, incref, unlikely)
 from chansock._fast.edn.scalars cimport shown_value
 from chansock._fast.edn.tokens cimport cached_text, plain_name
 from chansock._fast.msgpack.extensions cimport decoded, read_extension
@@ -80,9 +80,9 @@ cdef int read_envelope(Source* s, PyObject** parts) except -1:
         return _envelope(&r, parts)
     finally:
         for i in range(r.keys.count):
-            release(r.keys.plain[i])
+            decref(r.keys.plain[i])
             if r.keys.keyword[i] is not NULL:
-                release(r.keys.keyword[i])
+                decref(r.keys.keyword[i])
 
 
 cdef int _envelope(Read* r, PyObject** parts) except -1:
@@ -97,7 +97,7 @@ cdef int _envelope(Read* r, PyObject** parts) except -1:
     else:
         left = _array_size(s)
         if left < 0:
-            value = owned(_value(r, False))
+            value = steal_ref(_value(r, False))
             return fail(
                 s, start, f"expected a packet `[value cb-id]`, got {shown_value(value)}")
     s.depth = 1
@@ -122,10 +122,10 @@ cdef int _envelope(Read* r, PyObject** parts) except -1:
         push(s, _value(r, False))
         if i:
             s.count -= 1
-            release(s.items[s.count])
-    parts[0] = s.items[base] if s.count > base else given(None)
-    parts[1] = s.items[base + 1] if size == 2 else given(None)
-    parts[2] = s.items[behind] if s.count > behind else given(None)
+            decref(s.items[s.count])
+    parts[0] = s.items[base] if s.count > base else new_ref(None)
+    parts[1] = s.items[base + 1] if size == 2 else new_ref(None)
+    parts[2] = s.items[behind] if s.count > behind else new_ref(None)
     s.count = base
     s.depth = 0
     return <int>size
@@ -193,11 +193,11 @@ cdef PyObject* _value(Read* r, bint hashed) except NULL:
         return new_int(<int8_t>c)
     if c >= 0xC0:
         if c == 0xC0:
-            return given(None)
+            return new_ref(None)
         elif c == 0xC2:
-            return given(False)
+            return new_ref(False)
         elif c == 0xC3:
-            return given(True)
+            return new_ref(True)
         elif c == 0xCB:
             return new_float(chansock_double(_take(s, at, 8)))
         elif c == 0xD9:
@@ -233,7 +233,7 @@ cdef PyObject* _value(Read* r, bint hashed) except NULL:
         elif c == 0xDF:
             return _map(r, at, _length(s, at, 4), hashed)
         elif 0xC4 <= c <= 0xC6:
-            return given(_bytes(s, at, _length(s, at, 1 << (c - 0xC4))))
+            return new_ref(_bytes(s, at, _length(s, at, 1 << (c - 0xC4))))
         elif c == 0xC1:
             fail(s, at, "expected a value, got the byte 0xc1, which MessagePack never uses")
         return _extension(r, at, _extension_size(s, at, c), hashed)
@@ -306,7 +306,7 @@ cdef PyObject* _map(Read* r, const uint8_t* start, Py_ssize_t size, bint hashed)
     cdef bint as_text = s.keyword_keys      # keyword keys become plain text
     cdef bint has_text = False              # a string is among the keys: a StrDict
     cdef bint is_string
-    cdef Crowd crowd = None
+    cdef CollisionLimit limit = None
     _announced(s, start, size, 2)
     push(s, new_frozen() if hashed and size else new_dict())
     if size:
@@ -319,7 +319,8 @@ cdef PyObject* _map(Read* r, const uint8_t* start, Py_ssize_t size, bint hashed)
             collisions = s.collisions
             key = _value(r, True)
             push(s, key)
-            crowd = admit(s, at, crowd, <object>s.items[base], <object>key, collisions, hashed)
+            limit = limit_collisions(
+                s, at, limit, <object>s.items[base], <object>key, collisions, hashed)
         else:
             push(s, key)
             if is_string and as_text:
@@ -328,13 +329,13 @@ cdef PyObject* _map(Read* r, const uint8_t* start, Py_ssize_t size, bint hashed)
                 with_text(s, base)
         value = _value(r, hashed)
         if unlikely(put(s.items[base], key, value) < 0):
-            release(value)
+            decref(value)
             _not_put(s, at)
-        release(value)
+        decref(value)
         if unlikely(PyDict_GET_SIZE(s.items[base]) != many):
             fail(s, at, f"expected distinct keys in a map, got {shown_value(<object>key)} again")
         s.count -= 1
-        release(key)
+        decref(key)
     if size:
         s.depth -= 1
     if hashed:
@@ -367,9 +368,9 @@ cdef inline PyObject* _name(Read* r, bint as_text, bint* is_string) except? NULL
             fail(s, at, f"expected one of {r.keys.count} cached keys, got {i}")
         is_string[0] = r.keys.keyword[i] is NULL
         if as_text or is_string[0]:
-            take(r.keys.plain[i])
+            incref(r.keys.plain[i])
             return r.keys.plain[i]
-        take(r.keys.keyword[i])
+        incref(r.keys.keyword[i])
         return r.keys.keyword[i]
     if 0xD4 <= c <= 0xD8 and s.end - at >= 2 and at[1] == KEYWORD:
         s.pos += 2
@@ -395,20 +396,20 @@ cdef PyObject* _keyword_key(
     if name is not NULL:
         plain = name.text
         keyword = name.keyword
-        take(plain)
-        take(keyword)
+        incref(plain)
+        incref(keyword)
     else:
-        text = owned(decoded(s, p, size))
-        keyword = given(Keyword(text))
+        text = steal_ref(decoded(s, p, size))
+        keyword = new_ref(Keyword(text))
         # one that a plain str can't be written as says what it is
-        plain = given(text if keyword_trouble(text) is None else <object>keyword)
+        plain = new_ref(text if keyword_trouble(text) is None else <object>keyword)
     if r.keys.count < MOST_KEYS:
         r.keys.plain[r.keys.count] = plain
         r.keys.keyword[r.keys.count] = keyword
         r.keys.count += 1
-        take(plain if as_text else keyword)
+        incref(plain if as_text else keyword)
     else:
-        release(keyword if as_text else plain)
+        decref(keyword if as_text else plain)
     return plain if as_text else keyword
 
 
@@ -442,7 +443,7 @@ cdef PyObject* _string_key(Read* r, const uint8_t* at, int c) except NULL:
         r.keys.plain[r.keys.count] = key
         r.keys.keyword[r.keys.count] = NULL
         r.keys.count += 1
-        take(key)
+        incref(key)
     return key
 
 
@@ -463,9 +464,9 @@ cdef PyObject* _extension(Read* r, const uint8_t* at, Py_ssize_t size, bint hash
     if kind == KEYWORD:
         name = plain_name(s, p, size)
         if name is not NULL:
-            take(name.keyword)
+            incref(name.keyword)
             return name.keyword
-        return given(Keyword(owned(decoded(s, p, size))))
+        return new_ref(Keyword(steal_ref(decoded(s, p, size))))
     if kind == SET or kind == RATIO:
         end = s.end
         s.pos = p
@@ -474,15 +475,15 @@ cdef PyObject* _extension(Read* r, const uint8_t* at, Py_ssize_t size, bint hash
         if s.pos != s.end:
             fail(s, s.pos, f"expected the end of an extension, got {s.end - s.pos} bytes more")
         s.end = end
-        return given(value)
-    return given(read_extension(s, at, kind, p, size, hashed))
+        return new_ref(value)
+    return new_ref(read_extension(s, at, kind, p, size, hashed))
 
 
 cdef object _set(Read* r, const uint8_t* start, bint hashed):
     cdef Source* s = r.s
     cdef const uint8_t* at
     cdef set result = set()
-    cdef Crowd crowd = None
+    cdef CollisionLimit limit = None
     cdef Py_ssize_t many, collisions, size = _array_size(s)
     if size < 0:
         fail(s, start, "expected an array in a set, got "
@@ -492,8 +493,8 @@ cdef object _set(Read* r, const uint8_t* start, bint hashed):
     for many in range(1, size + 1):
         at = s.pos
         collisions = s.collisions
-        member = owned(_value(r, True))
-        crowd = admit(s, at, crowd, result, member, collisions, hashed)
+        member = steal_ref(_value(r, True))
+        limit = limit_collisions(s, at, limit, result, member, collisions, hashed)
         try:
             result.add(member)
         except RecursionError as error:     # members as deep as the limit allows, compared
@@ -507,7 +508,7 @@ cdef object _set(Read* r, const uint8_t* start, bint hashed):
 
 cdef object _ratio(Read* r, const uint8_t* at, bint hashed):
     if hashed:
-        admit_ratio(r.s, at)
+        limit_ratio(r.s, at)
     top = _integer(r)
     bottom = _integer(r)
     if bottom <= 0:     # so that its reduced form has no more bits than it has here
@@ -520,4 +521,4 @@ cdef object _integer(Read* r):
     cdef int c = s.pos[0] if s.pos < s.end else 0
     if 0x80 <= c <= 0xCB or 0xD4 <= c <= 0xDF:
         fail(s, s.pos, f"expected two integers in a ratio, got the byte {c:#04x}")
-    return owned(_value(r, True))
+    return steal_ref(_value(r, True))

@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
 from chansock._fast.edn.names cimport LONGEST_TEXT, Known
-from chansock._fast.edn.scalars cimport Sheet
+from chansock._fast.edn.scalars cimport OutputBuffer
 
 cdef extern from "msgpack/msgpack.h":
     uint8_t* put_extension_head "chansock_put_extension_head"(
@@ -30,14 +30,14 @@ cdef inline uint8_t* put_known(uint8_t* at, Known* entry) noexcept:
     memcpy(at, entry.text + 3, LONGEST_TEXT)
     return at + size
 
-# As those of edn_spelling: at most at the sheet's end, then in the margin.
-cdef uint8_t* write_string(Sheet* sheet, uint8_t* at, object text) except NULL
-cdef uint8_t* write_bytes(Sheet* sheet, uint8_t* at, bytes data) except NULL
-cdef uint8_t* write_extension(Sheet* sheet, uint8_t* at, int kind, bytes data) except NULL
-cdef uint8_t* write_text(Sheet* sheet, uint8_t* at, int kind, object text) except NULL
+# As those of edn_spelling: at most at the output's end, then in the margin.
+cdef uint8_t* write_string(OutputBuffer* output, uint8_t* at, object text) except NULL
+cdef uint8_t* write_bytes(OutputBuffer* output, uint8_t* at, bytes data) except NULL
+cdef uint8_t* write_extension(OutputBuffer* output, uint8_t* at, int kind, bytes data) except NULL
+cdef uint8_t* write_text(OutputBuffer* output, uint8_t* at, int kind, object text) except NULL
 # Of a str or a Keyword. It may have any name; only those that edn has are known.
-cdef uint8_t* write_keyword(Sheet* sheet, uint8_t* at, object name) except NULL
-cdef uint8_t* write_character(Sheet* sheet, uint8_t* at, object value) except NULL
+cdef uint8_t* write_keyword(OutputBuffer* output, uint8_t* at, object name) except NULL
+cdef uint8_t* write_character(OutputBuffer* output, uint8_t* at, object value) except NULL
 # At most nine bytes; NULL: the integer has more than 64 bits.
 cdef uint8_t* write_int(uint8_t* at, object value) except? NULL
 

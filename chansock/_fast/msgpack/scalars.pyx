@@ -8,7 +8,7 @@ from libc.string cimport memcpy
 from chansock._fast.io.cpython_api cimport (
     PyLong_AsLongLongAndOverflow, PyUnicode_DATA, PyUnicode_GET_LENGTH)
 from chansock._fast.edn.names cimport Known, keyword_trouble, known
-from chansock._fast.edn.scalars cimport CHSK_READY, Sheet, room, shown_value
+from chansock._fast.edn.scalars cimport CHSK_READY, OutputBuffer, room, shown_value
 
 from chansock.errors import EncodeError
 
@@ -42,7 +42,7 @@ cdef int check_size(Py_ssize_t size) except -1:
     return 0
 
 
-cdef uint8_t* write_string(Sheet* sheet, uint8_t* at, object text) except NULL:
+cdef uint8_t* write_string(OutputBuffer* output, uint8_t* at, object text) except NULL:
     cdef Py_ssize_t size
     cdef const void* data
     cdef bytes encoded
@@ -55,45 +55,45 @@ cdef uint8_t* write_string(Sheet* sheet, uint8_t* at, object text) except NULL:
         size = PyBytes_GET_SIZE(encoded)
         data = PyBytes_AS_STRING(encoded)
     check_size(size)
-    at = room(sheet, at, size)
+    at = room(output, at, size)
     at = chansock_put_text_head(at, size)
     memcpy(at, data, <size_t>size)
     return at + size
 
 
-cdef uint8_t* write_bytes(Sheet* sheet, uint8_t* at, bytes data) except NULL:
+cdef uint8_t* write_bytes(OutputBuffer* output, uint8_t* at, bytes data) except NULL:
     cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
     check_size(size)
-    at = chansock_put_data_head(room(sheet, at, size), size, 0xC4)
+    at = chansock_put_data_head(room(output, at, size), size, 0xC4)
     memcpy(at, PyBytes_AS_STRING(data), <size_t>size)
     return at + size
 
 
-cdef uint8_t* write_extension(Sheet* sheet, uint8_t* at, int kind, bytes data) except NULL:
+cdef uint8_t* write_extension(OutputBuffer* output, uint8_t* at, int kind, bytes data) except NULL:
     cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
     check_size(size)
-    at = chansock_put_extension_head(room(sheet, at, size), size, <uint8_t>kind)
+    at = chansock_put_extension_head(room(output, at, size), size, <uint8_t>kind)
     memcpy(at, PyBytes_AS_STRING(data), <size_t>size)
     return at + size
 
 
-cdef uint8_t* write_text(Sheet* sheet, uint8_t* at, int kind, object text) except NULL:
-    return write_extension(sheet, at, kind, _utf8(text))
+cdef uint8_t* write_text(OutputBuffer* output, uint8_t* at, int kind, object text) except NULL:
+    return write_extension(output, at, kind, _utf8(text))
 
 
-cdef uint8_t* write_keyword(Sheet* sheet, uint8_t* at, object name) except NULL:
+cdef uint8_t* write_keyword(OutputBuffer* output, uint8_t* at, object name) except NULL:
     cdef Known* entry
     keyword_trouble(name)
     entry = known(<PyObject*>name)
     if entry is not NULL and entry.size:
         return put_known(at, entry)
-    return write_text(sheet, at, 0, name)
+    return write_text(output, at, 0, name)
 
 
-cdef uint8_t* write_character(Sheet* sheet, uint8_t* at, object value) except NULL:
+cdef uint8_t* write_character(OutputBuffer* output, uint8_t* at, object value) except NULL:
     if len(value) != 1 or ord(value) > 0xFFFF:
         raise EncodeError(f"expected a Char of one UTF-16 unit, got {shown_value(value)}")
-    return write_text(sheet, at, 2, value)
+    return write_text(output, at, 2, value)
 
 
 cdef uint8_t* write_int(uint8_t* at, object value) except? NULL:

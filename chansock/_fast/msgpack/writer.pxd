@@ -28,7 +28,7 @@ cdef class MessagePackWriter:
     cdef bytes _put_packet(
         self, object value, object cb_id, WriteBuffer out, bint is_careful)
 
-    # All take `at`, at most at the sheet's end, and return the place behind what they put.
+    # All take `at`, at most at the output's end, and return the place behind what they put.
     cdef uint8_t* _value(self, Write* w, uint8_t* at, PyObject* value) except NULL
     cdef uint8_t* _map(
         self, Write* w, uint8_t* at, PyObject* value, bint keyword_keys) except NULL

@@ -26,10 +26,10 @@ from chansock._fast.io.buffer cimport WriteBuffer
 from chansock._fast.edn.names cimport (
     Known, has_text_keys, keyword_trouble, known, refuse_keyword)
 from chansock._fast.edn.records cimport Shape, shape_of
-from chansock._fast.edn.scalars cimport close_sheet, grow, room, shown_value
+from chansock._fast.edn.scalars cimport close_output, grow, room, shown_value
 from chansock._fast.edn.encode_state cimport (
-    IN_BATCH, IN_PACKET, drop_marks, drop_walk, enter, hop, in_utc, lengthen, mark, open_walk,
-    step, twin)
+    IN_BATCH, IN_PACKET, drop_marks, drop_state, enter, hop, in_utc, lengthen, mark, open_state,
+    step, find_duplicate)
 from chansock._fast.msgpack.keys cimport (
     Keys, Write, forget_keys, keep_out, let_in, put_key, write_key)
 from chansock._fast.msgpack.scalars cimport (
@@ -124,7 +124,7 @@ cdef inline bint _is_name(object key) noexcept:
 
 cdef void _open(
         Write* w, int depth, int max_depth, uint8_t* memory, Keys* keys) noexcept:
-    open_walk(&w.walk, depth, max_depth, memory, ROOM)
+    open_state(&w.state, depth, max_depth, memory, ROOM)
     w.keys = keys
     if keys is not NULL:
         keys.count = 0
@@ -147,14 +147,14 @@ cdef class MessagePackWriter:
         cdef uint8_t* at = memory
         cdef Write w
         _open(&w, 0, self.max_depth, memory, NULL)
-        w.walk.is_careful = True
+        w.state.is_careful = True
         try:
             at = self._key(&w, at, value, place == KEYWORD_KEY)
         except BaseException:
-            drop_walk(&w.walk)
+            drop_state(&w.state)
             raise
-        drop_marks(&w.walk)
-        return close_sheet(&w.walk.sheet, at)
+        drop_marks(&w.state)
+        return close_output(&w.state.output, at)
 
     cdef bytes put_event(self, object name, object data, bint has_data):
         return self._put_event(name, data, has_data, False)
@@ -172,22 +172,22 @@ cdef class MessagePackWriter:
                 refuse_keyword(name, False, trouble)
             name = str.__str__(name)
         _open(&w, IN_BATCH, self.max_depth, memory, NULL)
-        w.walk.is_careful = is_careful
+        w.state.is_careful = is_careful
         at[0] = 0x91 + has_data
         try:
-            at = write_keyword(&w.walk.sheet, at + 1, name)
+            at = write_keyword(&w.state.output, at + 1, name)
             if has_data:
                 at = self._value(&w, at, <PyObject*>data)
         except TextKey:
             at = NULL
-            drop_walk(&w.walk)
+            drop_state(&w.state)
         except BaseException:
-            drop_walk(&w.walk)
+            drop_state(&w.state)
             raise
         if at is NULL:
             return self._put_event(name, data, has_data, True)
-        drop_marks(&w.walk)
-        return close_sheet(&w.walk.sheet, at)
+        drop_marks(&w.state)
+        return close_output(&w.state.output, at)
 
     cdef bytes put_packet(self, object value, object cb_id, WriteBuffer out):
         return self._put_packet(value, cb_id, out, False)
@@ -199,7 +199,7 @@ cdef class MessagePackWriter:
         cdef Write w
         cdef Keys keys
         _open(&w, IN_PACKET, self.max_depth, memory, &keys)
-        w.walk.is_careful = is_careful
+        w.state.is_careful = is_careful
         at[0] = 0x92
         try:
             at = self._value(&w, at + 1, <PyObject*>value)
@@ -207,17 +207,17 @@ cdef class MessagePackWriter:
         except TextKey:
             at = NULL
             forget_keys(&keys)
-            drop_walk(&w.walk)
+            drop_state(&w.state)
         except BaseException:
             forget_keys(&keys)
-            drop_walk(&w.walk)
+            drop_state(&w.state)
             raise
         if at is NULL:
             return self._put_packet(value, cb_id, out, True)
         forget_keys(&keys)
-        drop_marks(&w.walk)
-        if out is None or w.walk.sheet.store is not NULL:
-            return close_sheet(&w.walk.sheet, at)
+        drop_marks(&w.state)
+        if out is None or w.state.output.store is not NULL:
+            return close_output(&w.state.output, at)
         out.cut(0)
         out.put(memory, at - memory)
         return None
@@ -225,24 +225,24 @@ cdef class MessagePackWriter:
     cdef uint8_t* _value(self, Write* w, uint8_t* at, PyObject* value) except NULL:
         cdef PyTypeObject* kind = Py_TYPE(value)
         cdef uint8_t* behind
-        if at > w.walk.sheet.end:
-            at = grow(&w.walk.sheet, at, 0)
+        if at > w.state.output.end:
+            at = grow(&w.state.output, at, 0)
         if kind == &PyDict_Type:
             return self._map(w, at, value, self.keyword_keys)
         if kind == &PyList_Type or kind == &PyTuple_Type:
             return self._members(w, at, value)
-        behind = _leaf(w.walk.sheet.end, at, value)
+        behind = _leaf(w.state.output.end, at, value)
         if behind is not NULL:
             return behind
         if kind == &PyUnicode_Type:
-            return write_string(&w.walk.sheet, at, <object>value)
+            return write_string(&w.state.output, at, <object>value)
         if kind == &PyLong_Type:
             return self._whole(w, at, <object>value, VALUE)
         if kind == &PyFloat_Type:
-            w.walk.converted += 1   # two NaN are one to JavaScript, inside a tuple too
+            w.state.converted += 1   # two NaN are one to JavaScript, inside a tuple too
             return put_float(at, PyFloat_AS_DOUBLE(value))
         if kind == KEYWORD_TYPE:
-            return write_keyword(&w.walk.sheet, at, <object>value)
+            return write_keyword(&w.state.output, at, <object>value)
         if kind == STR_DICT:
             return self._map(w, at, value, False)
         return self._other(w, at, <object>value, VALUE)
@@ -251,29 +251,29 @@ cdef class MessagePackWriter:
             self, Write* w, uint8_t* at, PyObject* value, bint keyword_keys) except NULL:
         # Nothing is held while leaves are written: they cannot change the map.
         cdef Py_ssize_t place = 0, converted = 0, size = PyDict_GET_SIZE(value), left = size
-        cdef Py_ssize_t marked = w.walk.marked
+        cdef Py_ssize_t marked = w.state.marked
         cdef PyObject* key = NULL
         cdef PyObject* item = NULL
         cdef PyTypeObject* kind
         cdef uint8_t* behind
         cdef int key_place
-        if w.walk.is_careful and keyword_keys:
+        if w.state.is_careful and keyword_keys:
             keyword_keys = not has_text_keys(<dict>value)
         key_place = KEYWORD_KEY if keyword_keys else STRING_KEY
         check_size(size)
         at = put_head(at, size, 0x80, 0xDE)
         if size:
-            enter(&w.walk)
+            enter(&w.state)
         while PyDict_Next(value, &place, &key, &item):
-            if at > w.walk.sheet.end:
-                at = grow(&w.walk.sheet, at, 0)
+            if at > w.state.output.end:
+                at = grow(&w.state.output, at, 0)
             kind = Py_TYPE(key)
             behind = NULL
             if kind == &PyUnicode_Type or kind == KEYWORD_TYPE:
                 behind = put_key(w, at, key, kind == &PyUnicode_Type and not keyword_keys)
             if behind is not NULL:
                 at = behind
-                behind = _leaf(w.walk.sheet.end, at, item)
+                behind = _leaf(w.state.output.end, at, item)
                 if behind is NULL:
                     behind = self._entry(w, at, key, item, VALUE, &converted)
             else:
@@ -284,13 +284,13 @@ cdef class MessagePackWriter:
                 break
         if left:
             raise RuntimeError("expected a dict to stay as it is while it is written")
-        if at > w.walk.sheet.end:
-            at = grow(&w.walk.sheet, at, 0)
+        if at > w.state.output.end:
+            at = grow(&w.state.output, at, 0)
         if size:
             if converted and size > 1:
                 self._distinct(w, marked, <object>value, key_place)
-            w.walk.marked = marked
-            w.walk.depth -= 1
+            w.state.marked = marked
+            w.state.depth -= 1
         return at
 
     cdef uint8_t* _entry(
@@ -298,18 +298,18 @@ cdef class MessagePackWriter:
             Py_ssize_t* converted) except NULL:
         # What may call Python code. key_place VALUE: the key is written already.
         cdef object key = <object>key_, item = <object>item_    # held
-        cdef Py_ssize_t before = w.walk.converted, start
+        cdef Py_ssize_t before = w.state.converted, start
         cdef bint was_off
         try:
             if key_place != VALUE and _is_name(key):
                 at = self._key(w, at, key, key_place == KEYWORD_KEY)
             elif key_place != VALUE:
-                start = at - w.walk.sheet.start
+                start = at - w.state.output.start
                 was_off = keep_out(w)
                 at = self._key(w, at, key, key_place == KEYWORD_KEY)
                 let_in(w, was_off)
-                converted[0] += w.walk.converted - before
-                mark(&w.walk, w.walk.sheet.start + start, at)
+                converted[0] += w.state.converted - before
+                mark(&w.state, w.state.output.start + start, at)
             return self._value(w, at, <PyObject*>item)
         except EncodeError as error:
             lengthen(error, step(key))
@@ -322,7 +322,7 @@ cdef class MessagePackWriter:
             if keyword_keys:
                 trouble = keyword_trouble(key)
                 if trouble is not None:
-                    if not w.walk.is_careful:
+                    if not w.state.is_careful:
                         raise TextKey
                     refuse_keyword(key, True, trouble)
             return write_key(w, at, key, not keyword_keys)
@@ -341,20 +341,20 @@ cdef class MessagePackWriter:
         check_size(size)
         at = put_head(at, size, 0x90, 0xDC)
         if size:
-            enter(&w.walk)
+            enter(&w.state)
             for i in range(size):
-                if at > w.walk.sheet.end:
-                    at = grow(&w.walk.sheet, at, 0)
+                if at > w.state.output.end:
+                    at = grow(&w.state.output, at, 0)
                 member = PySequence_Fast_GET_ITEM(members, i)
-                behind = _leaf(w.walk.sheet.end, at, member)
+                behind = _leaf(w.state.output.end, at, member)
                 if behind is NULL:
                     behind = self._member(w, at, member, i)
                     if PySequence_Fast_GET_SIZE(members) != size:
                         raise RuntimeError("expected a list to stay as it is while it is written")
                 at = behind
-            if at > w.walk.sheet.end:
-                at = grow(&w.walk.sheet, at, 0)
-            w.walk.depth -= 1
+            if at > w.state.output.end:
+                at = grow(&w.state.output, at, 0)
+            w.state.depth -= 1
         return at
 
     cdef uint8_t* _member(
@@ -368,45 +368,45 @@ cdef class MessagePackWriter:
 
     cdef uint8_t* _set(self, Write* w, uint8_t* at, object members) except NULL:
         # An extension that holds an array. How long it is shows when it is written.
-        cdef Py_ssize_t start = at - w.walk.sheet.start, marked = w.walk.marked, first, size
-        cdef Py_ssize_t converted = w.walk.converted, head, left = len(members)
+        cdef Py_ssize_t start = at - w.state.output.start, marked = w.state.marked, first, size
+        cdef Py_ssize_t converted = w.state.converted, head, left = len(members)
         cdef uint8_t[8] memory
         cdef bint was_off = keep_out(w)
         cdef object member = None
         check_size(left)
         at = put_head(at + 3, left, 0x90, 0xDC)
         if left:
-            enter(&w.walk)
+            enter(&w.state)
             try:
                 for member in members:
-                    first = at - w.walk.sheet.start
+                    first = at - w.state.output.start
                     at = self._value(w, at, <PyObject*>member)
-                    mark(&w.walk, w.walk.sheet.start + first, at)
+                    mark(&w.state, w.state.output.start + first, at)
                     left -= 1
             except EncodeError as error:
                 lengthen(error, step(member))
                 raise
             if left:
                 raise RuntimeError("expected a set to stay as it is while it is written")
-            if w.walk.converted != converted and len(members) > 1:
+            if w.state.converted != converted and len(members) > 1:
                 self._distinct(w, marked, (), VALUE)
-            w.walk.marked = marked
-            w.walk.depth -= 1
+            w.state.marked = marked
+            w.state.depth -= 1
         let_in(w, was_off)
-        size = at - w.walk.sheet.start - start - 3
+        size = at - w.state.output.start - start - 3
         check_size(size)
-        at = room(&w.walk.sheet, at, 0)
+        at = room(&w.state.output, at, 0)
         head = put_extension_head(memory, size, SET) - memory
         if head != 3:
-            memmove(w.walk.sheet.start + start + head, w.walk.sheet.start + start + 3,
+            memmove(w.state.output.start + start + head, w.state.output.start + start + 3,
                     <size_t>size)
-        memcpy(w.walk.sheet.start + start, memory, <size_t>head)
+        memcpy(w.state.output.start + start, memory, <size_t>head)
         return at + head - 3
 
     cdef int _distinct(self, Write* w, Py_ssize_t marked, object keys, int place) except -1:
         # The keys and members that are marked, and the names, which are not.
-        cdef bytes text = twin(
-            &w.walk, marked, [self._alone(key, place) for key in keys if _is_name(key)])
+        cdef bytes text = find_duplicate(
+            &w.state, marked, [self._alone(key, place) for key in keys if _is_name(key)])
         if text is not None:
             raise EncodeError(f"expected distinct keys or members, got {text[:40]!r} again")
         return 0
@@ -419,9 +419,9 @@ cdef class MessagePackWriter:
         if kind is float or value is None or kind is bool:
             return self._value(w, at, <PyObject*>value)
         if kind is Symbol:
-            return write_text(&w.walk.sheet, at, SYMBOL, value)
+            return write_text(&w.state.output, at, SYMBOL, value)
         if kind is Char:
-            return write_character(&w.walk.sheet, at, value)
+            return write_character(&w.state.output, at, value)
         if kind is List:
             return self._members(w, at, <PyObject*>value)
         if kind is set or kind is frozenset:
@@ -431,14 +431,14 @@ cdef class MessagePackWriter:
         if kind is StrDict or kind is FrozenStrDict:
             return self._map(w, at, <PyObject*>value, False)
         if kind is UUID:
-            return write_text(&w.walk.sheet, at, UUID_TEXT, UUID.__str__(value))
+            return write_text(&w.state.output, at, UUID_TEXT, UUID.__str__(value))
         if kind is datetime:
             return self._moment(w, at, value, place)
         if kind is bytes:
-            return write_bytes(&w.walk.sheet, at, value)
+            return write_bytes(&w.state.output, at, value)
         if isinstance(value, (bytes, bytearray, memoryview)):
-            w.walk.converted += 1
-            return write_bytes(&w.walk.sheet, at, bytes(value))
+            w.state.converted += 1
+            return write_bytes(&w.state.output, at, bytes(value))
         if isinstance(value, array):
             return self._numbers(w, at, value, place)
         shape = shape_of(kind)
@@ -447,7 +447,7 @@ cdef class MessagePackWriter:
             return self._convert(w, at, value, place, "a value that MessagePack has a form for")
         if shape.kind == records.RATIO:
             return self._ratio(w, at, value, place)
-        w.walk.converted += 1
+        w.state.converted += 1
         return self._based(w, at, value, shape, place)
 
     cdef uint8_t* _based(
@@ -459,7 +459,7 @@ cdef class MessagePackWriter:
         if kind == records.TEXT:
             value = str.__str__(value)
             if place == VALUE:
-                return write_string(&w.walk.sheet, at, value)
+                return write_string(&w.state.output, at, value)
             return self._key(w, at, value, place == KEYWORD_KEY)
         if kind == records.WHOLE:
             return self._whole(w, at, value, place)
@@ -476,7 +476,7 @@ cdef class MessagePackWriter:
         if kind == records.MOMENT:
             return self._moment(w, at, value, place)
         if kind == records.UUID_VALUE:
-            return write_text(&w.walk.sheet, at, UUID_TEXT, UUID.__str__(value))
+            return write_text(&w.state.output, at, UUID_TEXT, UUID.__str__(value))
         value = shape.fields(value)
         if shape.is_root:
             return self._again(w, at, value, place)
@@ -504,7 +504,7 @@ cdef class MessagePackWriter:
 
     cdef uint8_t* _moment(self, Write* w, uint8_t* at, object value, int place) except NULL:
         cdef int64_t seconds
-        moment = in_utc(&w.walk, value)
+        moment = in_utc(&w.state, value)
         if moment is None:
             return self._convert(w, at, value, place, "a datetime with a time zone")
         seconds = (<int64_t>datetime.toordinal(moment) - DAY_OF_1970) * 86400
@@ -522,7 +522,7 @@ cdef class MessagePackWriter:
         if sys.byteorder == "little":
             value = array(code, value)
             value.byteswap()
-        return write_extension(&w.walk.sheet, at, ARRAYS[code], value.tobytes())
+        return write_extension(&w.state.output, at, ARRAYS[code], value.tobytes())
 
     cdef uint8_t* _convert(
             self, Write* w, uint8_t* at, object value, int place, str expected) except NULL:
@@ -532,10 +532,10 @@ cdef class MessagePackWriter:
 
     cdef uint8_t* _again(self, Write* w, uint8_t* at, object value, int place) except NULL:
         # What stands for another value.
-        hop(&w.walk, value)
+        hop(&w.state, value)
         if place == VALUE:
             at = self._value(w, at, <PyObject*>value)
         else:
             at = self._key(w, at, value, place == KEYWORD_KEY)
-        w.walk.hops -= 1
+        w.state.hops -= 1
         return at
