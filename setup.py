@@ -1,4 +1,8 @@
-"""Builds one extension for each .pyx below chansock/_fast; everything else is in pyproject.toml."""
+"""Builds one extension for each .pyx below chansock/_fast; everything else is in pyproject.toml.
+
+A .pyx may include parts, .pxi files. cythonize follows `include` as it follows `cimport`: a change
+of a part builds each extension that includes it anew.
+"""
 
 import os
 from pathlib import Path

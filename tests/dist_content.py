@@ -42,8 +42,8 @@ def wheel_faults(wheel: Path) -> list[str]:
     """List what is missing from a wheel, and what does not belong there.
 
     Expected are .py, .pyi, py.typed, one .so for each .pyx, the browser's client, pytest's
-    plugin and the metadata; no .pyx, .pxd, .c or .h, nothing of the tests, no debug information,
-    and at most MAX_WHEEL bytes.
+    plugin and the metadata; no .pyx, .pxd, .pxi, .c or .h, nothing of the tests, no debug
+    information, and at most MAX_WHEEL bytes.
     """
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if not name.endswith("/")}
@@ -59,7 +59,7 @@ def wheel_faults(wheel: Path) -> list[str]:
     faults += [
         f"{wheel.name}: {name} is a source"
         for name in names
-        if name.endswith((".pyx", ".pxd", ".c"))
+        if name.endswith((".pyx", ".pxd", ".pxi", ".c", ".h"))
     ]
     faults += [f"{wheel.name}: {name} has {found[0]}" for name, found in debug.items() if found]
     if (size := wheel.stat().st_size) > MAX_WHEEL:
@@ -87,7 +87,7 @@ def sdist_faults(sdist: Path) -> list[str]:
     with tarfile.open(sdist) as archive:
         names = {member.name.partition("/")[2] for member in archive if member.isfile()}
     package = {name for name in names if name.startswith("chansock/")}
-    expected = sources(".py", ".pyi", ".pyx", ".pxd", ".h", ".typed")
+    expected = sources(".py", ".pyi", ".pyx", ".pxd", ".pxi", ".h", ".typed")
     faults = _differences(sdist.name, expected, package)
     needed = {"pyproject.toml", "setup.py", "README.md", "LICENSE", "CHANGELOG.md"}
     tested = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "examples").rglob("*.*")]

@@ -81,7 +81,8 @@ def make_environment(folder: Path) -> Path:
     """Make an environment with chansock, and with all that ours has; give its Python."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     (site,) = folder.glob("lib/python*/site-packages")
-    no_source = shutil.ignore_patterns("__pycache__", "*.so", "*.pyx", "*.pxd", "*.c", "*.h")
+    sources = ("*.pyx", "*.pxd", "*.pxi", "*.c", "*.h")
+    no_source = shutil.ignore_patterns("__pycache__", "*.so", *sources)
     shutil.copytree(ROOT / "chansock", site / "chansock", ignore=no_source)
     shutil.copy(ROOT / "pytest_chansock.py", site)
     (site / "others.pth").write_text(sysconfig.get_path("purelib"), encoding="utf-8")

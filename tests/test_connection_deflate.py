@@ -17,7 +17,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
 from chansock import ALL, ChannelSocket, Compression, Config, serve
-from chansock._fast.ws import deflate as room
+from chansock._fast.ws import frames as room
 
 OFFER = "permessage-deflate; client_max_window_bits"  # Chromium's
 LONG = "so long, " * 100

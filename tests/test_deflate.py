@@ -14,8 +14,8 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 
 from chansock._fast.events.packet import Packet
-from chansock._fast.ws import deflate as room
-from chansock._fast.ws.deflate import Deflate
+from chansock._fast.ws import frames as room
+from chansock._fast.ws.frames import Deflate
 from chansock.errors import FrameError
 
 LIMIT = 1 << 20

@@ -11,7 +11,7 @@ from websockets.headers import build_extension, parse_extension
 
 from chansock import Compression, Config, Request, Response
 from chansock._core.extensions import Extensions
-from chansock._fast.ws.deflate import Deflate
+from chansock._fast.ws.frames import Deflate
 
 DEFLATE = "permessage-deflate"
 SERVER = "server_no_context_takeover"

@@ -15,7 +15,7 @@ from turned import ON_LINUX, SlowPacker
 
 from chansock import LATER, ChannelSocket, Config, EventMsg, Keyword
 from chansock._core.posts import Post
-from chansock._fast.events.weight import weigh
+from chansock._fast.events.dispatch import weigh
 from chansock.errors import HandshakeRefused
 from chansock.packers import EDN, Gzip, MessagePack
 from chansock.testing import World, user_id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chansock._fast.io.incoming import Incoming
+from chansock._fast.io.transport import Incoming
 
 
 def shares(incoming: Incoming, *sizes: int) -> tuple[list[Any], list[int]]:

@@ -8,6 +8,7 @@ nothing needs to be built; `import`, `from`, `cimport`, and the stubs count alik
 from __future__ import annotations
 
 import ast
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,7 +29,6 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "clock",
         "stats",
         "_core.log_limit",
-        "_fast.http.head",
         "_fast.http.request",
         "_fast.io.tasks",
     ),
@@ -75,25 +75,16 @@ WINGS: dict[str, set[str]] = {
 # Within a wing, each stage may import those before it, and its own without a cycle.
 STAGES: dict[str, tuple[tuple[str, ...], ...]] = {
     "io": (
-        ("cpython_api", "flag", "buffer", "transport", "timers", "incoming", "steps", "tasks"),
+        ("cpython_api", "flag", "buffer", "transport", "timers", "tasks"),
         ("socket", "epoll"),
     ),
-    "http": (("head", "request"), ("request_reader",)),
-    "ws": (("frames", "deflate", "accept"),),
-    "edn": (
-        ("source", "keys", "tokens", "strings", "numbers", "literals"),
-        ("parser", "reader"),
-        ("scalars", "names", "records", "encode_state", "writer"),
-    ),
-    "msgpack": (("scalars", "keys", "writer"), ("extensions", "reader")),
-    "events": (
-        ("weight", "brackets", "packet"),
-        ("msgpack_packet",),
-        ("fanout",),
-        ("dispatch",),
-        ("server_protocol", "echo"),
-    ),
+    "http": (("request",), ("request_reader",)),
+    "ws": (("frames",),),
+    "edn": (("reader",), ("writer",)),
+    "msgpack": (("writer",), ("reader",)),
+    "events": (("packet",), ("msgpack_packet",), ("fanout",), ("dispatch",), ("server_protocol",)),
 }
+MAX_EXTENSIONS = 18  # each costs time to build, to link, and to import
 EDGE_USES_EDGE = {("django", "asgi")}
 CLIENT_ROWS = 2  # the client knows no server: words, engine, codecs
 
@@ -124,7 +115,7 @@ TYPED = {
     (".pyi", "_fast.events.dispatch", "channel"),  # `msg.chsk`
     (".pyi", "_fast.io.transport", "_fast.events.packet"),  # what `write` takes
 }
-MAX_LINES = {".py": 400, ".pyi": 400, ".pyx": 600, ".pxd": 400}
+MAX_LINES = {".py": 400, ".pyi": 400, ".pyx": 600, ".pxi": 600, ".pxd": 400}
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,19 +128,45 @@ class Import:
 
 
 def modules(package: Path) -> dict[str, list[Path]]:
-    """Map each module to its sources: `_fast.ws.frames` to frames.pyx, .pxd and .pyi."""
+    """Map each module to its sources: `_fast.ws.frames` to frames.pyx, .pxd, .pyi, and its parts.
+
+    A part is a .pxi that a .pyx includes; a part that nothing includes counts as a module.
+    """
     found: dict[str, list[Path]] = {}
+    owners: dict[Path, list[str]] = {}
     for path in sorted(package.rglob("*")):
         if path.suffix in MAX_LINES:
-            parts = path.relative_to(package).with_suffix("").parts
-            if parts[-1] == "__init__":
-                parts = parts[:-1]
-            found.setdefault(".".join(parts), []).append(path)
+            module = module_of(path, package)
+            if path.suffix == ".pyx":
+                for part, _ in includes(path):
+                    owners.setdefault(part, []).append(module)
+            if path.suffix != ".pxi":
+                found.setdefault(module, []).append(path)
+    for path in sorted(package.rglob("*.pxi")):
+        for module in owners.get(path, [module_of(path, package)]):
+            found.setdefault(module, []).append(path)
     return found
+
+
+def module_of(path: Path, package: Path) -> str:
+    parts = path.relative_to(package).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def includes(path: Path) -> Iterator[tuple[Path, int]]:
+    """The parts that a .pyx includes, and where."""
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+        if match := re.match(r'include "(.+)"$', line):
+            yield Path(os.path.normpath(path.parent / match[1])), number
 
 
 def imports(module: str, path: Path) -> Iterator[Import]:
     text = path.read_text(encoding="utf-8")
+    if path.suffix == ".pyx":
+        for part, line in includes(path):  # a wing includes parts of its own, or of a lower wing
+            if part.parent != path.parent:
+                wing = f"chansock._fast.{part.parent.name}"
+                yield Import(module, wing, line, in_function=False, is_typing=False)
     read = python_imports if path.suffix in {".py", ".pyi"} else cython_imports
     for base, level, names, line, in_function, is_typing in read(text):
         prefix = ""
@@ -379,15 +396,47 @@ def test_an_upward_cimport_is_caught(tmp_path: Path) -> None:
 
 def test_an_import_of_a_wing_that_is_not_below_is_caught(tmp_path: Path) -> None:
     files = {
-        "_fast/io/socket.pyx": "from chansock._fast.http cimport head\n",
-        "_fast/http/head.pyx": "from chansock._fast.io.buffer cimport Span\n",
+        "_fast/io/socket.pyx": "from chansock._fast.http cimport request\n",
+        "_fast/http/request.pyx": "from chansock._fast.io.buffer cimport Span\n",
         "_fast/io/buffer.pyx": "",
-        "_fast/edn/tokens.pyx": "from chansock._fast.ws.frames import frame\n",
+        "_fast/edn/reader.pyx": "from chansock._fast.ws.frames import frame\n",
         "_fast/ws/frames.pyx": "",
     }
     assert sorted(planted(tmp_path, files)) == [
-        "chansock/_fast/edn/tokens.pyx:1 imports chansock._fast.ws.frames, which is no lower layer",
-        "chansock/_fast/io/socket.pyx:1 imports chansock._fast.http.head, which is no lower layer",
+        "chansock/_fast/edn/reader.pyx:1 imports chansock._fast.ws.frames, which is no lower layer",
+        "chansock/_fast/io/socket.pyx:1 imports chansock._fast.http.request, "
+        "which is no lower layer",
+    ]
+
+
+def test_a_part_has_the_place_of_the_modules_that_include_it(tmp_path: Path) -> None:
+    files = {
+        "_fast/io/buffer.pyx": 'include "spans.pxi"\n',
+        "_fast/io/spans.pxi": "from chansock._fast.ws.frames cimport Parser\n",
+        "_fast/ws/frames.pyx": 'include "accept.pxi"\n',
+        "_fast/ws/accept.pxi": "from chansock._fast.io.buffer cimport Span\n",
+    }
+    assert planted(tmp_path, files) == [
+        "chansock/_fast/io/spans.pxi:1 imports chansock._fast.ws.frames, which is no lower layer"
+    ]
+
+
+def test_a_part_of_a_wing_that_is_not_below_is_caught(tmp_path: Path) -> None:
+    files = {
+        "_fast/edn/__init__.py": "",
+        "_fast/edn/writer.pyx": 'include "values.pxi"\n',
+        "_fast/edn/values.pxi": "",
+        "_fast/msgpack/writer.pyx": 'include "../edn/values.pxi"\n',
+        "_fast/io/socket.pyx": 'include "../edn/values.pxi"\n',
+    }
+    assert planted(tmp_path, files) == [
+        "chansock/_fast/io/socket.pyx:1 imports chansock._fast.edn, which is no lower layer"
+    ]
+
+
+def test_a_part_that_nothing_includes_is_caught(tmp_path: Path) -> None:
+    assert planted(tmp_path, {"_fast/edn/misc.pxi": ""}) == [
+        "chansock._fast.edn.misc has no place in the table of layers"
     ]
 
 
@@ -474,3 +523,30 @@ def test_a_long_file_says_in_its_header_why() -> None:
             if len(lines) > limit and not re.search(rf"past {limit} lines", header):
                 long.append(f"{path.relative_to(ROOT)} has {len(lines)} lines, expected {limit}")
     assert long == []
+
+
+def test_the_engine_has_at_most_18_extension_modules() -> None:
+    assert len(list((PACKAGE / "_fast").rglob("*.pyx"))) <= MAX_EXTENSIONS
+
+
+def test_the_wings_of_the_engine_are_those_of_the_documentation() -> None:
+    text = (ROOT / "docs" / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    engine = text.partition("### The engine")[2]
+    diagram, _, rest = engine.partition("```mermaid")[2].partition("```")
+    drawn: dict[str, set[str]] = {}
+    for wing, names in re.findall(r'(\w+)\["\w+/<br>(.+)"\]', diagram):
+        drawn[wing] = set(names.split(", "))
+    # What every wing uses for its declarations is not drawn.
+    assert drawn == {
+        wing: {name for stage in stages for name in stage} - {"cpython_api", "flag"}
+        for wing, stages in STAGES.items()
+    }
+    arrows: dict[str, set[str]] = {wing: set() for wing in WINGS}
+    for above, below in re.findall(r"^ *([\w& ]+) --> ([\w& ]+)$", diagram, re.MULTILINE):
+        for wing in above.split(" & "):
+            arrows[wing] |= set(below.strip().split(" & "))
+    assert arrows == WINGS
+    table = set(re.findall(r"`_fast/(\w+)/(\w+)`", rest))
+    assert table == {
+        (wing, name) for wing, stages in STAGES.items() for stage in stages for name in stage
+    }

@@ -6,7 +6,7 @@ from collections.abc import Generator
 
 import pytest
 
-from chansock._fast.io.steps import start
+from chansock._fast.io.tasks import start
 
 
 def steps(*waits: str) -> Generator[str, str, str]:

@@ -53,7 +53,7 @@ def test_entry_that_raises_is_logged_and_harms_no_other(caplog):
     timers.schedule(1.0, ran.append, "next")
     clock.advance(1.0)
     assert ran == ["next"]
-    assert "sweep_error" in caplog.text
+    assert "timer_error" in caplog.text
 
 
 def test_one_wake_is_asked_for_however_much_waits():

@@ -1,4 +1,4 @@
-"""chansock._fast.events.weight: what a decoded value holds, as sys.getsizeof counts it."""
+"""chansock._fast.events.dispatch: what a decoded value holds, as sys.getsizeof counts it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from uuid import UUID
 import pytest
 
 from chansock import Keyword
-from chansock._fast.events.weight import weigh
+from chansock._fast.events.dispatch import weigh
 from chansock.packers import EDN, JSON, MessagePack, Transit
 
 

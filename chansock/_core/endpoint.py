@@ -27,10 +27,9 @@ from chansock._core.session import Session
 from chansock._fast.events.dispatch import Connection, Dispatch, Inbox, is_awaitable
 from chansock._fast.events.packet import Packer, Packet
 from chansock._fast.http.request import Admission, site_of
-from chansock._fast.io.incoming import Incoming
-from chansock._fast.io.steps import start
+from chansock._fast.io.tasks import start
 from chansock._fast.io.timers import TimerQueue
-from chansock._fast.io.transport import Transport
+from chansock._fast.io.transport import Incoming, Transport
 from chansock.config import Config
 from chansock.errors import ConfigError
 from chansock.request import Request, Response

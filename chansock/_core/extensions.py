@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final, TypeAlias
 
-from chansock._fast.ws.deflate import Deflate
+from chansock._fast.ws.frames import Deflate
 from chansock.config import Compression, Config
 from chansock.request import Request, Response, is_token
 

@@ -24,7 +24,7 @@ from httptools import (
 
 from chansock._core import subprotocol
 from chansock._fast.events.packet import Packet
-from chansock._fast.ws.accept import accept_key, switch
+from chansock._fast.ws.frames import accept_key, switch
 from chansock.errors import ConfigError
 from chansock.request import Request, Response, is_token
 

@@ -28,7 +28,7 @@ from typing import Any, Final, TypeAlias
 from chansock._core import http1, wire
 from chansock._fast.events.dispatch import Connection, Dispatch
 from chansock._fast.events.packet import Packer, Packet
-from chansock._fast.http.head import unquote_form
+from chansock._fast.http.request import unquote_form
 from chansock._fast.io.timers import Entry, TimerQueue
 from chansock.config import Config
 from chansock.errors import PacketError

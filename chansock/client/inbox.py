@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 from chansock._core.log_limit import LogLimit
-from chansock._fast.events.weight import weigh
+from chansock._fast.events.dispatch import weigh
 from chansock.client.handlers import Handler, Handlers, close_unstarted
 from chansock.client.packets import Event, read_event
 from chansock.client.websocket import SLICE

@@ -17,9 +17,7 @@ from typing import Any, ClassVar, Final
 from uuid import UUID
 
 from chansock import edn
-from chansock._fast.edn.names import TextKey
-from chansock._fast.edn.records import plain
-from chansock._fast.edn.scalars import shown
+from chansock._fast.edn.writer import TextKey, plain, shown
 from chansock.errors import EncodeError
 from chansock.packers.json_text import (
     DEEPEST,

@@ -16,8 +16,7 @@ from typing import Final
 
 from chansock._core import http1
 from chansock._core.extensions import Extensions
-from chansock._fast.events.echo import Echo
-from chansock._fast.events.server_protocol import Protocol, Service
+from chansock._fast.events.server_protocol import Echo, Protocol, Service
 from chansock._fast.io.timers import TimerQueue
 from chansock.clock import LoopClock, loop_factory
 from chansock.config import Compression, Config

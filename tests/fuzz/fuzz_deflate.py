@@ -16,7 +16,7 @@ from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFact
 from websockets.headers import parse_extension
 
 from chansock._core.extensions import Extensions
-from chansock._fast.ws.deflate import Deflate
+from chansock._fast.ws.frames import Deflate
 from chansock.config import Compression, Config
 from chansock.errors import FrameError
 from chansock.request import Request, Response

@@ -20,7 +20,7 @@ from chansock._core import guard, http1
 from chansock._core.forwarded import Proxies
 from chansock._core.http1 import judge_head
 from chansock._core.log_limit import LogLimit, call_later
-from chansock._fast.http.head import unquote_form
+from chansock._fast.http.request import unquote_form
 from chansock._fast.http.request_reader import RequestReader
 from chansock._fast.ws.frames import Parser, close_payload, frame
 from chansock.request import Request, Response

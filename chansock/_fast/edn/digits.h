@@ -100,7 +100,7 @@ chansock_put_uint(uint8_t *at, uint64_t n)
 
 /* The highest bits of power * n, with the lowest bit of the result set if anything is lost. */
 static inline uint64_t
-chansock_scale(chansock_power power, uint64_t n)
+chansock_scale_power(chansock_power power, uint64_t n)
 {
     unsigned __int128 low = (unsigned __int128)power.low * n;
     unsigned __int128 high = (unsigned __int128)power.high * n + (uint64_t)(low >> 64);
@@ -122,9 +122,9 @@ chansock_shortest(uint64_t bits, int *power)
     int shift = q + (-k * 1741647 >> 19) + 1;
     chansock_power g = chansock_powers[-k - CHANSOCK_LEAST_POWER];
     uint64_t is_odd = c & 1;
-    uint64_t lower = chansock_scale(g, (4 * c - 2 + (uint64_t)is_narrow) << shift) + is_odd;
-    uint64_t middle = chansock_scale(g, (4 * c) << shift);
-    uint64_t upper = chansock_scale(g, (4 * c + 2) << shift) - is_odd;
+    uint64_t lower = chansock_scale_power(g, (4 * c - 2 + (uint64_t)is_narrow) << shift) + is_odd;
+    uint64_t middle = chansock_scale_power(g, (4 * c) << shift);
+    uint64_t upper = chansock_scale_power(g, (4 * c + 2) << shift) - is_odd;
     uint64_t s = middle / 4, coarse = s / 10 * 10;
     int is_in, is_next_in;
 

@@ -22,7 +22,7 @@
 #endif
 #endif
 
-/* What stands behind the backslash; 0: the character stands as it is. */
+/* The character behind the backslash; 0: the character needs no escape. */
 static const uint8_t chansock_escapes[128] = {
     ['"'] = '"', ['\\'] = '\\', ['\n'] = 'n', ['\t'] = 't', ['\r'] = 'r', ['\f'] = 'f',
     ['\b'] = 'b',

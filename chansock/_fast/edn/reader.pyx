@@ -1,22 +1,38 @@
-# edn text to Python values, straight from borrowed memory: the options of a read, and what
-# may be around the one form. Knows nothing of packets.
+# edn text to Python values, straight from borrowed memory. It knows nothing of packets.
+#
+# This file holds the options of a read, what may surround the one form, and the functions for
+# Python. Its parts, each of which uses only those before it:
+#
+#   source    the state of a read, code points, errors
+#   tokens    keywords and symbols
+#   strings   strings and characters
+#   numbers   numbers
+#   literals  the text of #inst and #uuid
+#   keys      the limits on keys and members
+#   parser    collections, tags, metadata
 
 cimport cython
 from cpython.buffer cimport PyBUF_FULL_RO, PyBuffer_IsContiguous, PyBuffer_Release, \
     PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
 from libc.string cimport memcmp
 
-from chansock._fast.edn.parser cimport read_event, read_form, skip
-from chansock._fast.edn.source cimport (
-    PyObject, Source, cut, drop_source, fail, new_ref, open_source, shown)
+from chansock._fast.io.cpython_api cimport new_ref
 
 from chansock.errors import ConfigError
 from chansock.values import List
 
+include "source.pxi"
+include "tokens.pxi"
+include "strings.pxi"
+include "numbers.pxi"
+include "literals.pxi"
+include "keys.pxi"
+include "parser.pxi"
+
 cdef enum:
-    MAX_DEPTH = 500     # Clojure's own readers overflow their stack soon after 600
     DEEPEST = 2000      # a level costs up to 700 bytes of C stack
 
 

@@ -2,16 +2,15 @@
 #
 #   take -> unpack -> event -> route -> handler -> reply -> outbox
 #
-# A client's events are handled one at a time. While a handler waits, what follows waits in the
-# inbox, as bytes, and one task (drain) works it off: a packet is decoded when it is its turn.
+# A client's events are handled one at a time. While a handler waits, the packets behind it wait in
+# the inbox, as bytes. One task (drain) handles them: a packet is decoded when its turn comes.
 #
 #   take --room?--> put_off -> queue -> decode -> event ...    behind a handler that waits
 #      \--no--> the edge keeps it, and reads no more
 #
-# What an inbox holds is counted: packets by their bytes, and the value of an event whose handler
-# waits by its weight. Past max_bytes nothing more is taken or decoded, but one value is always
-# decoded if no other is held: so max_bytes and one value is the most that a session can hold.
-# Nothing here knows users, hooks or presence.
+# An inbox counts packets by their bytes, and the value of an event whose handler waits by its
+# weight. Past max_bytes no more is taken or decoded, but one value is always decoded if no other is
+# held. So a session can hold at most max_bytes and one value. No users, no hooks, no presence here.
 
 from libc.stdint cimport int64_t, uint8_t
 from chansock._fast.io.buffer cimport WriteBuffer
@@ -31,23 +30,23 @@ cdef class Route:
 
 
 cdef class Inbox:
-    # What a session sent and no handler has finished.
+    # A session's events that no handler has finished.
     cdef readonly int events            # that wait or are handled
     cdef readonly int unfinished        # events whose handlers are still to return
     cdef readonly Py_ssize_t nbytes     # packets as bytes, values by their weight
     cdef object queue                   # deque of EventMsg behind the handler that waits; or None
-    cdef dict stalled                   # what is called once there is room, in order; or None
+    cdef dict stalled                   # calls to make once there is room, in order; or None
     cdef flag is_running                # a handler waits
     cdef flag is_full                   # the queue waits for room to decode its next packet
     cdef flag is_resuming
-    cdef flag is_due                    # stands in Dispatch.due
+    cdef flag is_due                    # is in Dispatch.due
     cdef public Py_ssize_t waiting      # bytes of POSTs that wait outside, for order or room
-    cdef list settling                  # what is called once there are none; or None
-    cdef object __weakref__             # of those that belong to no session
+    cdef list settling                  # calls to make once there are none; or None
+    cdef object __weakref__             # for inboxes that belong to no session
 
 
 cdef class Connection(Link):
-    # One live socket or poll of a session, or one POST (Endpoint.open and post give it).
+    # One live socket or poll of a session, or one POST (Endpoint.open and post return it).
     cdef Dispatch dispatch
     cdef readonly Transport transport
     cdef public Outbox outbox           # where its replies go; None: closed, or a POST
@@ -59,13 +58,13 @@ cdef class Connection(Link):
     cdef public object timer            # its entry in the timer queue
     cdef readonly flag is_post
     cdef readonly flag is_answered      # a POST: its response is written
-    cdef public flag is_ending          # nothing more is taken: its listener stops
-    cdef uint8_t has_complained         # bits: which faults of it are logged already
+    cdef public flag is_ending          # its listener stops: nothing more is taken
+    cdef uint8_t has_complained         # bits: which of its faults are logged already
     cdef EventMsg asked                 # a POST: the event that its response waits for
-    cdef readonly bytes packet          # a POST: what waits for its order or for room; or None
-    cdef Py_ssize_t needs               # a POST without room: the room that its value takes
+    cdef readonly bytes packet          # a POST's, while it waits for its turn or for room; or None
+    cdef Py_ssize_t needs               # bytes of room that the value of a waiting POST takes
 
-    # take and cork are Link's. Junk is taken: a PacketError never comes out of a socket's.
+    # take and cork are Link's. Junk counts as taken: a socket's take raises no PacketError.
     cdef int take_behind(self, const uint8_t* data, Py_ssize_t size, bint is_text) except -1
     cdef int no_room(self) except -1
     cdef int refuse_packet(self, error) except -1
@@ -75,7 +74,7 @@ cdef class Connection(Link):
 
 cdef class EventMsg:
     cdef readonly object id             # Keyword
-    cdef public object data             # as decoded, until its handler's type makes another of it
+    cdef public object data             # as decoded, until it is converted for its handler
     cdef Connection connection
     cdef object cb_id                   # None: no reply is wanted (but a POST's is True)
     cdef Route route
@@ -95,7 +94,7 @@ cdef class EventMsg:
 
 
 cdef class Dispatch:
-    # handed
+    # from the caller
     cdef object clock
     cdef object begin                   # the clock's
     cdef Fanout fanout
@@ -103,16 +102,16 @@ cdef class Dispatch:
     cdef readonly object sender         # the ChannelSocket, as msg.chsk
     cdef dict routes                    # event id -> Route; no id in chsk/
     cdef dict own_routes                # the same for chsk/*
-    cdef object unclaimed               # call(msg) -> bool: somebody will take it
-    cdef object failed                  # call(msg, exception) -> what to answer, or None
+    cdef object unclaimed               # call(msg) -> bool: an iterator will take it
+    cdef object failed                  # call(msg, exception) -> the reply, or None
     cdef Py_ssize_t max_events
     cdef Py_ssize_t max_bytes
     cdef unsigned long thread           # the loop's
     cdef public bint is_stopping        # nothing more is taken
-    cdef readonly bint is_stopped       # and nobody is there to be answered
+    cdef readonly bint is_stopped       # and no replies are sent any more
     cdef Py_ssize_t unfinished          # of all inboxes
-    cdef list settling                  # what is called once there are none; or None
-    # Packets that wait are decoded for a few milliseconds in a turn of the loop
+    cdef list settling                  # calls to make once there are none; or None
+    # Packets that wait are decoded for a few milliseconds in each turn of the loop
     cdef int64_t spent                  # milliseconds since the last pause
     cdef readonly bint is_spent         # no more of them in this turn
     cdef object due                     # deque of inboxes that go on in later turns, and contexts

@@ -1,12 +1,13 @@
 # cython: language_level=3
 """From a packet to an event to a handler to a reply, once per event.
 
-What is checked once per received event (envelope, event shape, namespaced id, the
-`chsk` namespace) is checked here. The rules for what is sent live in `_core/event`,
-the grammar's constants in `_core/wire`, which hands them down. No user, no hook, no
-presence, no socket: a Transport is told to read or not, and an Outbox gets the replies.
+The checks of each received event are here: envelope, event shape, namespaced id, the `chsk`
+namespace. The rules for sent events live in `_core/event`, the grammar's constants in `_core/wire`,
+which the caller passes. No user, no hook, no presence, no socket: the dispatch tells a Transport
+whether to read, and puts replies into an Outbox.
 
-It is a little past 600 lines: an event, its room in the inbox and its handler share one state.
+It is a little past 600 lines: an event, its room in the inbox, and its handler share one state. Its
+part `weight`: what a decoded value holds in memory.
 """
 
 cimport cython
@@ -14,11 +15,10 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t
 from chansock._fast.io.buffer cimport WriteBuffer
-from chansock._fast.edn.source cimport steal_ref
-from chansock._fast.events.fanout cimport Fanout, Outbox
+from chansock._fast.io.cpython_api cimport steal_ref
 from chansock._fast.io.transport cimport Link, Transport
+from chansock._fast.events.fanout cimport Fanout, Outbox
 from chansock._fast.events.packet cimport Packet, Packer, unpack_message
-from chansock._fast.events.weight cimport weight
 
 import logging
 from asyncio import CancelledError
@@ -46,25 +46,27 @@ cdef extern from *:
 cdef extern from "io/epoll.h":
     int64_t cpu_time "chansock_cpu_time" ()  # microseconds
 
+include "weight.pxi"
+
 log = logging.getLogger("chansock.dispatch")
 cdef object NOT_BEGUN = tasks.NOT_BEGUN, WAITS = tasks.WAITS
 
 
 cpdef bint is_awaitable(object value) noexcept:
-    """Tell whether value can be awaited."""
+    """Return whether value can be awaited."""
     return chansock_is_awaitable(value)
 
 
 cdef enum:
-    # What an event counts besides what it holds: its EventMsg, its place, the head of its bytes.
+    # Bytes that an event counts besides its value: its EventMsg, its place, the head of its bytes.
     AROUND = 192
-    # A packet of at most this size is decoded at once, also behind a handler that waits: it may
-    # be a ping, whose client waits for the pong; Sente's takes 5 s without one for a break.
+    # A packet of at most this size is decoded at once, even behind a handler that waits: it may be
+    # a ping, whose client waits for the pong. Sente's client reconnects after 5 s without one.
     MAX_PING = 128
     MAX_PING_WEIGHT = 16384     # of its value: more than any of edn's in 128 bytes
     MAX_SPENT = 10_000          # microseconds of decoding what waits, until others have their turn
 
-# What is logged once for each connection.
+# Faults that are logged once for each connection.
 cdef enum:
     BAD_PACKET = 1
     BAD_EVENT = 2
@@ -73,7 +75,7 @@ cdef enum:
 
 @cython.final
 cdef class Later:
-    """What a handler returns if it replies later, by `msg.reply(value)`.
+    """The type of LATER, which a handler returns if it replies later, by `msg.reply(value)`.
 
         @chsk.on("export/start")
         def start(msg):
@@ -90,7 +92,7 @@ LATER = Later()
 
 @cython.final
 cdef class Route:
-    """One handler: `handler(msg)`, and whether it may overlap with what follows."""
+    """One handler: `handler(msg)`, and whether it may overlap with the next events."""
 
     def __cinit__(self, handler, bint is_parallel=False):
         self.handler = handler
@@ -99,27 +101,27 @@ cdef class Route:
 
 @cython.final
 cdef class Inbox:
-    """What a session sent and no handler has finished, in events and in bytes that they hold."""
+    """A session's events that no handler has finished, and the bytes that they hold."""
 
     def when_room(self, call):
-        """Call once when something was finished, in the order asked."""
+        """Call `call` once when an event is finished, in the order of these calls."""
         if self.stalled is None:
             self.stalled = {}
         self.stalled[call] = None
 
     def forget(self, call):
-        """Do not call any more."""
+        """Cancel `when_room(call)`."""
         if self.stalled is not None:
             self.stalled.pop(call, None)
             self.stalled = self.stalled or None
 
     @property
     def stalled_count(self):
-        """How many wait for room."""
+        """The number of callers that wait for room."""
         return 0 if self.stalled is None else len(self.stalled)
 
     def resume(self, Dispatch dispatch not None):
-        """Try those again that found no room, as far as a turn goes; the dispatch calls it."""
+        """Call those that wait for room, as far as a turn allows; the dispatch calls this."""
         cdef list calls = list(self.stalled or ())
         cdef Py_ssize_t done = 0
         self.stalled = None
@@ -131,7 +133,7 @@ cdef class Inbox:
                 done += 1
                 call()
         finally:
-            if done < len(calls):       # one may have raised: those behind it are not forgotten
+            if done < len(calls):       # one may have raised: keep those behind it
                 self.stalled = {**dict.fromkeys(calls[done:]), **(self.stalled or {})}
                 if dispatch.is_spent:
                     dispatch.wait_for_turn(self)
@@ -160,7 +162,7 @@ cdef class Connection(Link):
         cdef EventMsg msg
         cdef PyObject* parts[3]
         cdef int length
-        # FIFO: what waits for room already goes first, even if there is room by now.
+        # FIFO: earlier waiters go first, even if there is room by now.
         if dispatch.is_stopping or self.is_ending or inbox.stalled is not None or (
             inbox.events and (
                 inbox.events >= dispatch.max_events or inbox.nbytes + size > dispatch.max_bytes
@@ -182,7 +184,7 @@ cdef class Connection(Link):
         return 1
 
     cdef int take_behind(self, const uint8_t* data, Py_ssize_t size, bint is_text) except -1:
-        """Take a message behind a handler that waits: as bytes, unless it has to be decoded."""
+        # Take a message behind a handler that waits: as bytes, unless it has to be decoded.
         cdef Dispatch dispatch = self.dispatch
         cdef Inbox inbox = self.inbox
         cdef Py_ssize_t room = dispatch.max_bytes - inbox.nbytes
@@ -201,8 +203,8 @@ cdef class Connection(Link):
         event_id, value, cb_id = steal_ref(parts[0]), steal_ref(parts[1]), steal_ref(parts[2])
         held = dispatch.weigh(value, cb_id)
         if self.is_post:
-            # Its answer depends on what it holds, so it is decoded at once. If that is too much,
-            # it waits as bytes until there is room for its value, which is known by then.
+            # The answer to a POST depends on its value, so it is decoded at once. If the value is
+            # too large, the packet waits as bytes until there is room for the value.
             if length and held > room:
                 self.needs = held
                 return self.no_room()
@@ -216,7 +218,7 @@ cdef class Connection(Link):
         return 1
 
     cdef int no_room(self) except -1:
-        # The dispatch calls `read_on`; a POST is tried again by `_core/posts`.
+        # The dispatch calls `read_on`; `_core/posts` tries a POST again.
         if not (self.is_post or self.is_ending):
             self.inbox.when_room(self.read_on)
         return 0
@@ -229,11 +231,11 @@ cdef class Connection(Link):
         return 1
 
     def read_on(self):
-        """Ask the edge for what had no room. The peer was silent because we did not read it."""
+        """Read on: the edge passes the message again that had no room."""
         if self.dispatch.is_stopping:
-            self.inbox.when_room(self.read_on)      # it still counts as alive
+            self.inbox.when_room(self.read_on)
             return
-        self.transport.heard = True
+        self.transport.heard = True     # it was silent only because it was not read
         self.transport.set_reading(True)
 
     def leave(self):
@@ -241,26 +243,26 @@ cdef class Connection(Link):
         self.inbox.forget(self.read_on)
 
     def keep(self, bytes packet not None):
-        """Keep the packet of a POST until it is its turn, or there is room for it."""
+        """Keep the packet of a POST until its turn comes, or there is room for it."""
         self.packet = packet
         self.inbox.waiting += self.packet_bytes
 
     @property
     def packet_bytes(self):
-        """What the packet that is kept counts in inbox.waiting."""
+        """The bytes that the kept packet counts in inbox.waiting."""
         return 0 if self.packet is None else PyBytes_GET_SIZE(self.packet) + AROUND
 
     def let_go(self):
-        """Return the packet that was kept, and keep it no more; None: there is none."""
+        """Return the packet that was kept, and drop it here; None: there is none."""
         cdef bytes packet = self.packet
         self.inbox.waiting -= self.packet_bytes
         self.packet = None
         return packet
 
     def receive(self, view, bint is_text=True):
-        """Take one message from an edge in Python; False: no room, give it again later.
+        """Take one message from an edge in Python. False: no room, pass it again later.
 
-        Raises PacketError for a POST that is no packet; a socket's is dropped.
+        Raises PacketError if a POST is not a packet. A socket's message that is none is dropped.
         """
         cdef const uint8_t[::1] memory = view
         cdef Py_ssize_t size = memory.shape[0]
@@ -276,7 +278,7 @@ cdef class Connection(Link):
         return 0
 
     def corked(self):
-        """Send all that a read made, in one send; for edges in Python."""
+        """Send all replies of one read in one send; for edges in Python."""
         self.cork()
 
     cdef bint send_reply(self, WriteBuffer out, bytes whole) except -1:
@@ -291,7 +293,7 @@ cdef class Connection(Link):
             self.dispatch.fanout.reply_lost += 1
             return False
         if box is None:
-            # Sente's callback ids outlive the socket: the session's present one will do.
+            # Sente's callback ids outlive the socket: use the session's present one.
             other = self.session.ws
             if other is not None:
                 box = (<Connection?>other).outbox
@@ -302,7 +304,7 @@ cdef class Connection(Link):
         return True
 
     def put(self, Packet packet not None):
-        """Let a packet of the channel's own wait with what else goes to this connection."""
+        """Put a packet of the channel's own into the outbox of this connection."""
         if self.outbox is not None:
             self.outbox.put_packet(packet)
 
@@ -313,7 +315,7 @@ cdef class Connection(Link):
         return is_written
 
     def forget(self):
-        """Await no reply to a POST any more: it has its response, or its peer has gone."""
+        """Stop waiting for the reply to a POST: it has its response, or its peer has gone."""
         cdef EventMsg asked = self.asked
         self.is_answered = True
         self.dispatch.posts.discard(self)
@@ -326,11 +328,11 @@ cdef class Connection(Link):
 
     @property
     def wants_reply(self):
-        """Whether a POST still awaits its handler's reply."""
+        """True if a POST still waits for its handler's reply."""
         return self.asked is not None
 
     def _complain(self, int what, str log_id not None, str expected not None, got):
-        # Once for each connection and kind of fault, the rest as a number: see log_limit.
+        # Log once for each connection and kind of fault, the rest as a number: see log_limit.
         log_limit = self.dispatch.fanout.timers.log_limit
         if self.has_complained & what:
             return log_limit.count(log_id)
@@ -343,9 +345,9 @@ cdef class Connection(Link):
 cdef class EventMsg:
     """One event of a client, as a handler gets it.
 
-    `id` is a Keyword (a str), `data` what came with it or None, for EventMsg[T] made a T.
-    `uid` is None for an anonymous client; `client` is a target for `send` and `disconnect`:
-    this one session.
+    `id` is a Keyword (a str). `data` is the event's data or None, converted to T for EventMsg[T].
+    `uid` is None for an anonymous client. `client` is a target for `send` and `disconnect`: this
+    one session.
     """
 
     @classmethod
@@ -358,39 +360,39 @@ cdef class EventMsg:
 
     @property
     def uid(self):
-        """User id, or None."""
+        """The user id, or None."""
         return self.connection.uid
 
     @property
     def client_id(self):
-        """One tab or process; the bearer secret of an anonymous client."""
+        """The id of one tab or process; a secret if the client is anonymous."""
         return self.connection.client_id
 
     @property
     def client(self):
-        """Target that means this one session."""
+        """A target that means this one session."""
         return ClientTarget(self.connection.uid, self.connection.client_id)
 
     @property
     def request(self):
-        """HTTP request of the handshake; over Ajax the POST's own."""
+        """The HTTP request of the handshake; over Ajax the POST's own."""
         return self.connection.request
 
     @property
     def chsk(self):
-        """ChannelSocket that received it."""
+        """The ChannelSocket that received it."""
         return self.connection.dispatch.sender
 
     @property
     def wants_reply(self):
-        """Whether the client asked for a reply and has none yet."""
+        """True if the client requested a reply and has none yet."""
         return self.cb_id is not None and not self.is_replied
 
     cpdef reply(self, value=None):
         """Answer the event: `[value cb-id]`, over Ajax the POST's response `[value nil]`.
 
-        Returns False if none is wanted (any more) or nobody is there to get it. May be
-        called from any thread. Raises EncodeError if value cannot be written.
+        Returns False if the client wants no reply (any more), or is gone. May be called from any
+        thread. Raises EncodeError if value cannot be written.
         """
         cdef Dispatch dispatch = self.connection.dispatch
         cdef bint is_own = PyThread_get_thread_ident() == dispatch.thread
@@ -405,7 +407,7 @@ cdef class EventMsg:
             if dispatch.can_write(cb_id):
                 raise
             out = None
-        if self.is_replied:             # meanwhile, by what the packer called or another thread
+        if self.is_replied:             # by another thread, or by code that the packer called
             return False
         self.is_replied = True
         if is_own:
@@ -425,9 +427,9 @@ cdef class EventMsg:
         return is_sent
 
     def _release(self):
-        """Take no more room in the inbox: an iterator passes the event on.
+        """Free the event's room in the inbox: an iterator passes the event on.
 
-        If a reply is wanted, a stop still waits until there is one, or until `_let_end`.
+        If the client wants a reply, a stop still waits for it, or for `_let_end`.
         """
         self.is_read = True
         self.connection.dispatch.free(self)
@@ -435,7 +437,7 @@ cdef class EventMsg:
             self.connection.dispatch.ended(self)
 
     def _let_end(self):
-        """Do not make a stop wait for the reply to an event that an iterator passed on."""
+        """Stop waiting, in a stop, for the reply to an event that an iterator passed on."""
         self.connection.dispatch.ended(self)
 
     def __repr__(self):
@@ -444,13 +446,12 @@ cdef class EventMsg:
 
 @cython.final
 cdef class Dispatch:
-    """What turns the packets of all connections into events, and runs the handlers.
+    """Turns the packets of all connections into events, and runs the handlers.
 
-    `routes` and `own_routes` map an event id to its Route: the application's, and
-    those in the namespace `chsk`. `unclaimed(msg)` tells whether somebody will take
-    an event that has no handler; `failed(msg, exception)` is told of each handler that
-    raised, and gives the answer to who asked, None for the usual one. `wire` is the module
-    of the grammar's constants.
+    `routes` and `own_routes` map an event id to its Route: the application's, and those in the
+    namespace `chsk`. `unclaimed(msg)` returns whether an iterator will take an event that has no
+    handler. `failed(msg, exception)` is called for each handler that raised, and returns the reply
+    for the client, None for the usual one. `wire` is the module of the grammar's constants.
     """
 
     def __cinit__(
@@ -480,7 +481,7 @@ cdef class Dispatch:
         self.thread = PyThread_get_thread_ident()
 
     def is_own_thread(self):
-        """Whether the caller runs on the loop's thread."""
+        """Return whether the caller runs on the loop's thread."""
         return PyThread_get_thread_ident() == self.thread
 
     # -- a packet becomes an event
@@ -489,10 +490,8 @@ cdef class Dispatch:
         self, Connection connection, int length, object event_id, object data, object cb_id,
         EventMsg msg
     ):
-        """Make the message that a handler gets, of `msg` if that is not None.
-
-        Returns None if no handler is to see it.
-        """
+        # Return the message that a handler gets, made of `msg` if that is not None; or None if no
+        # handler gets one.
         cdef object route
         if length == 0:
             return self._bad_event(connection, event_id, cb_id)
@@ -539,7 +538,7 @@ cdef class Dispatch:
         self._refuse(connection, cb_id)
 
     def _refuse(self, Connection connection not None, cb_id, answer=None):
-        # Whoever asked is told that no handler has an answer, instead of waiting in vain.
+        # Answer that there is no handler, so that the client does not wait in vain.
         if cb_id is not None:
             answer = self.error if answer is None else answer
             self._reply(connection, answer, None if connection.is_post else cb_id)
@@ -554,7 +553,7 @@ cdef class Dispatch:
         connection.send_reply(self.written, payload)
 
     cdef bint can_write(self, object cb_id) except -1:
-        """Whether a reply can carry cb_id: some can be read and not written."""
+        # Return whether a reply can carry cb_id: some values can be read and not written.
         try:
             self.packer.packet(None, cb_id)
         except Exception:
@@ -562,14 +561,14 @@ cdef class Dispatch:
         return True
 
     cdef int lose_reply(self, Connection connection, object cb_id) except -1:
-        """Count a reply that cannot be sent, since the client gave no cb_id to be written."""
+        # Count a reply that cannot be sent, since the client's cb_id cannot be written.
         self.fanout.reply_lost += 1
         expected = "expected a callback id that can be written"
         connection._complain(BAD_EVENT, "bad_event", expected, cb_id)
         return 0
 
     def announce(self, event_id, uid, Connection connection not None, Inbox inbox):
-        """Run the handler of an event of our own, `[event_id uid]`, in the order told."""
+        """Run the handler of an event of our own, `[event_id uid]`, in the order of these calls."""
         cdef EventMsg msg
         cdef Route route = self.own_routes.get(event_id)
         if route is None:
@@ -593,15 +592,15 @@ cdef class Dispatch:
         return 0
 
     cdef int admit(self, EventMsg msg, Inbox inbox) except -1:
-        """Run the handler, or let the event wait for one that waits."""
+        # Run the handler, or queue the event behind a handler that waits.
         self.enter(msg, inbox)
         if inbox.is_running or inbox.queue is not None:
             return self.queue(msg, inbox)
         try:
             self.run(msg)
-        finally:                            # also behind what no handler may catch
+        finally:                            # also after an exception that no handler may catch
             if inbox.queue is not None and not inbox.is_running:
-                self.work_off(inbox)        # came within the handler's first step
+                self.work_off(inbox)        # arrived within the handler's first step
         return 0
 
     cdef int queue(self, EventMsg msg, Inbox inbox) except -1:
@@ -614,7 +613,7 @@ cdef class Dispatch:
     cdef int put_off(
         self, Connection connection, const uint8_t* data, Py_ssize_t size, bint is_text
     ) except -1:
-        """Let a packet wait as bytes for a handler that waits: its value may hold 70 times more."""
+        # Queue a packet as bytes behind a handler that waits: its value may hold 70 times more.
         cdef EventMsg msg = EventMsg.__new__(EventMsg)
         msg.connection = connection
         msg.packet = PyBytes_FromStringAndSize(<const char*>data, size)
@@ -625,8 +624,8 @@ cdef class Dispatch:
         return 1
 
     cdef EventMsg next_event(self, Inbox inbox):
-        """Take the next event out of the queue; None: there is none, or it waits for room or for
-        the next turn to be decoded."""
+        # Take the next event out of the queue; None: there is none, or decoding it has to wait for
+        # room or for the next turn.
         cdef EventMsg msg
         while inbox.queue:
             msg = inbox.queue[0]
@@ -646,7 +645,7 @@ cdef class Dispatch:
         return None
 
     cdef bint decode(self, EventMsg msg) except -1:
-        """Decode what waited as bytes. False: no handler is to see it, and it is done."""
+        # Decode a packet that waited as bytes. False: no handler gets it, and it is finished.
         cdef bytes packet = msg.packet
         cdef PyObject* parts[3]
         cdef int length
@@ -679,7 +678,7 @@ cdef class Dispatch:
         return held
 
     cdef int hold(self, EventMsg msg) except -1:
-        """Count what an event's value holds, from now on: its handler waits."""
+        # Count the memory of an event's value from now on: its handler waits.
         cdef Py_ssize_t held
         if msg.holds_room and not msg.is_weighed:
             held = self.weigh(msg.data, msg.cb_id)
@@ -689,7 +688,7 @@ cdef class Dispatch:
         return 0
 
     cdef int run(self, EventMsg msg) except -1:
-        """Run the handler; one that waits goes on in a task, and so does what follows it."""
+        # Run the handler; if it waits, it goes on in a task, and so do the events behind it.
         cdef object awaitable = self.step(msg)
         if awaitable is not None:
             msg.inbox.is_running = True
@@ -697,7 +696,7 @@ cdef class Dispatch:
         return 0
 
     cdef int _begin(self, EventMsg msg, object awaitable, object go_on) except -1:
-        # Of handlers that are coroutines most never wait, and those need no task.
+        # Most handlers that are coroutines never wait, and need no task.
         cdef object result
         cdef bint is_over = True
         try:
@@ -721,7 +720,7 @@ cdef class Dispatch:
         return 0
 
     cdef int work_off(self, Inbox inbox) except -1:
-        """Run what came behind a handler that is done."""
+        # Run the events behind a handler that has finished.
         cdef EventMsg msg
         try:
             while not inbox.is_running:
@@ -734,7 +733,7 @@ cdef class Dispatch:
                 inbox.queue = None      # an idle session owns no queue
                 self.queued.discard(inbox)
             elif not (inbox.is_running or inbox.is_full or inbox.is_due):
-                inbox.is_full = True    # what no handler may catch went through here
+                inbox.is_full = True    # an exception that no handler may catch passed here
                 self.resume_soon(inbox)
         return 0
 
@@ -745,7 +744,7 @@ cdef class Dispatch:
         return 0
 
     def resume(self, Inbox inbox not None):
-        """Go on with what had no room: first what waits in the inbox, then what is outside."""
+        """Handle events that had no room: first those in the inbox, then those outside."""
         try:
             if inbox.is_full:
                 inbox.is_full = False
@@ -755,7 +754,7 @@ cdef class Dispatch:
             inbox.resume(self)
 
     cdef int took_since(self, int64_t since) except -1:
-        """Count the time of decoding a packet that waited; what it costs, its bytes don't say."""
+        # Count the time that decoding a packet took: its size does not show its cost.
         self.spent += cpu_time() - since
         if self.spent > MAX_SPENT and not self.is_spent:
             self.is_spent = True
@@ -763,15 +762,15 @@ cdef class Dispatch:
         return 0
 
     cdef int wait_for_turn(self, Inbox inbox) except -1:
-        """Queue an inbox for one of the next turns, behind those that wait already."""
+        # Queue an inbox for one of the next turns, behind those that wait already.
         if not inbox.is_due:
             inbox.is_due = True
-            # What it calls sees the context variables of its own connection.
+            # The code that it calls sees the context variables of its own connection.
             self.due.append((inbox, copy_context()))
         return 0
 
     def go_on(self):
-        """Begin a turn: let inboxes go on, as far as it goes."""
+        """Begin a turn: handle the queued inboxes, as far as the turn allows."""
         cdef Inbox inbox
         self.is_spent = False
         self.spent = 0
@@ -788,7 +787,8 @@ cdef class Dispatch:
                 raise
 
     cdef object step(self, EventMsg msg):
-        """Call the handler and finish the event; what it waits for, if what follows must too."""
+        # Call the handler and finish the event; or return the awaitable that the handler waits for,
+        # if the next events must wait for it, too.
         cdef Route route = msg.route
         if route is None:
             if self.unclaimed(msg):
@@ -812,7 +812,7 @@ cdef class Dispatch:
         return result
 
     def leave_unclaimed(self, EventMsg msg not None):
-        """Count an event that nobody claims, and refuse it if the client wants a reply.
+        """Count an event that no handler takes, and refuse it if the client wants a reply.
 
         The answer is `[:chsk/error "unclaimed"]` if the client can read that.
         """
@@ -850,7 +850,7 @@ cdef class Dispatch:
         return 0
 
     cdef int done(self, EventMsg msg) except -1:
-        """Free the room of an event, which is finished."""
+        # Free the room of an event that is finished.
         self.free(msg)
         return self.ended(msg)
 
@@ -868,7 +868,7 @@ cdef class Dispatch:
     # -- the stop
 
     cdef inline int ended(self, EventMsg msg) except -1:
-        """Note that nothing of an event is left to do; LATER's reply is the application's."""
+        # Note that an event is finished; a reply after LATER is up to the application.
         if not msg.is_unfinished:
             return 0
         msg.is_unfinished = False
@@ -879,7 +879,7 @@ cdef class Dispatch:
         return 0
 
     cdef int settled(self, Inbox inbox) except -1:
-        """Schedule the calls of those that wait for the last event, if it has ended."""
+        # If the last event has ended, schedule the calls that wait for that.
         cdef list calls = []
         if inbox.unfinished == 0 and inbox.settling is not None:
             calls, inbox.settling = inbox.settling, None
@@ -890,10 +890,10 @@ cdef class Dispatch:
         return 0
 
     def settle(self, Inbox inbox, call):
-        """Call once when what the inbox took is finished, or with None what every inbox took.
+        """Call `call` once when all events of the inbox are finished; of None, of every inbox.
 
-        Returns False, and does not call, if that is so already. What is taken meanwhile is
-        waited for as well.
+        Returns False, and does not call, if they are finished already. Events that arrive
+        meanwhile delay the call as well.
         """
         if (self.unfinished if inbox is None else inbox.unfinished) == 0:
             return False
@@ -906,9 +906,9 @@ cdef class Dispatch:
         return True
 
     def stop(self):
-        """Take nothing more, and drop what waits behind handlers, also of clients that have left.
+        """Take no more events, and drop those that wait behind handlers, also of clients that left.
 
-        Returns the numbers of events that are dropped, and of those whose handlers still run.
+        Returns the number of events that are dropped, and of those whose handlers still run.
         """
         cdef Inbox inbox
         cdef EventMsg msg
@@ -941,7 +941,7 @@ async def alone(EventMsg msg, awaitable):
 
 
 async def drain(EventMsg msg, awaitable):
-    """Await a handler, then work off what came behind it, one at a time and in order."""
+    """Await a handler, then handle the events behind it, one at a time and in order."""
     cdef Dispatch dispatch = msg.connection.dispatch
     cdef Inbox inbox = msg.inbox
     try:
@@ -956,4 +956,4 @@ async def drain(EventMsg msg, awaitable):
             dispatch.hold(msg)
     finally:
         inbox.is_running = False
-        dispatch.work_off(inbox)    # what a cancelled handler, or a lack of room, leaves
+        dispatch.work_off(inbox)    # events that a canceled handler, or a lack of room, has left

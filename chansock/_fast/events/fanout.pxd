@@ -1,20 +1,20 @@
-# What waits for whom, and how it goes out.
+# Outboxes: the packets that wait for each session, and how they go out.
 #
-# An outbox is one pointer: the node whose path from the root is what waits, first to last.
-# Appending an event to a node gives the same child for everybody who stands there, so equal
-# histories share one node, and the batch with its frame is made once, at the node.
+# An outbox is one pointer to a node; the path from the root to the node holds the entries that
+# wait, first to last. All outboxes at a node that get the same event move to the same child. So
+# equal histories share one node, and the batch with its frame is made once, at the node.
 #
 #     root --e1--> n1 --e2--> n2          alice, bob: n2        carol (a reply between): n3
 #                   \--reply--> r --e2--> n3
 #
-# Parents are owned, children only remembered (a node dies with the last outbox that stands
-# at or behind it).
+# A node owns its parent, and only remembers its child: it is freed with the last outbox at or
+# behind it.
 #
-# Two sums are kept of what waits. `nbytes` is what one outbox has to be sent: the whole of its
-# path, for the limits of a session. `kept` is the memory that all paths take together: a node
-# counts once however many outboxes stand at or behind it, and so does an event in several
-# nodes. Only outboxes that can't be written to now are in it, so one that is drained at the end
-# of the turn pays nothing for it. No user, no policy, no loop.
+# There are two sums. `nbytes` is the size of one outbox, the whole of its path, for the limits of a
+# session. `kept` is the memory of all paths together: a node counts once, however many outboxes are
+# at or behind it, and so does an event in several nodes. `kept` includes only outboxes that cannot
+# be written to now, so an outbox that is written at the end of the turn costs no counting. No user,
+# no policy, no loop.
 
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
@@ -25,7 +25,7 @@ from chansock._fast.io.transport cimport Transport
 
 
 cdef enum:
-    # Bytes that count besides those of the event or reply itself, as the allocators round them:
+    # Bytes that count besides those of the event or reply, as the allocators round them:
     AROUND_NODE = 96                    # a node
     AROUND_BOX = 16                     # an outbox in the list of those for which something waits
     # a node, and the objects that hold the bytes of its event or reply
@@ -34,27 +34,27 @@ cdef enum:
 
 
 cdef class Fragment:
-    # One encoded event on its way to however many.
+    # One encoded event on its way to any number of clients.
     cdef bytes data
     cdef object key                     # of `latest`; None: no key
-    cdef bint is_exact                  # it waited once, and data has memory of its size
+    cdef bint is_exact                  # data has memory of exactly its size
     cdef int holders                    # nodes counted in fanout.kept that it is the entry of
 
 
 cdef class Node:
-    # what waits: the path from the root to here
+    # the entries that wait: the path from the root to here
     cdef Node parent
     cdef object entry                   # Fragment, or Packet (a reply); None at the root
-    cdef Py_ssize_t nbytes              # with what stands around each
+    cdef Py_ssize_t nbytes              # of the path, with the objects around each entry
     cdef int events
     cdef int replies
-    # outboxes that are counted up to this node, and children that are counted; 0: nobody waits
-    # for it, and it is not in fanout.kept
+    # outboxes that are counted up to this node, and children that are counted; 0: none waits, and
+    # the node is not in fanout.kept
     cdef int holders
     cdef uint8_t has_keys
     cdef uint8_t replaced               # an older event with the same key was taken out
-    # the newest child, and whose newest child this is: both borrowed, each cleared by the
-    # other's death
+    # the newest child, and the node whose newest child this is: both borrowed, each cleared when
+    # the other is freed
     cdef PyObject* follower
     cdef PyObject* precursor
     # the packets of the path, made when first written
@@ -62,17 +62,17 @@ cdef class Node:
 
 
 cdef class Outbox:
-    # what waits
+    # the packets that wait
     cdef Node tail
     cdef Node counted                   # the path up to here is in fanout.kept; None: nothing is
     cdef Py_ssize_t behind              # bytes in the transport, counted in fanout.taken
-    # where it goes
+    # where they go
     cdef readonly Fanout fanout
     cdef Transport transport            # None: away
     cdef uint8_t is_blocked             # the transport has a backlog: wait for drained()
-    cdef uint8_t is_dirty               # stands in a list of the fanout
+    cdef uint8_t is_dirty               # is in a list of the fanout
     cdef int index                      # in fanout.boxes; -1: of one displaced socket only
-    # where it stands in fanout.waiters: the list, and the index in it; 0: it doesn't
+    # its place in fanout.waiters: the list (0: none), and the index in it
     cdef uint8_t magnitude
     cdef int place
 
@@ -86,13 +86,13 @@ cdef class Outbox:
     cdef int count(self, Node tail) except -1
     cdef int rank(self, Py_ssize_t size) except -1
     cdef int overflow(self) except -1
-    # told by the fanout; a session overrides them
+    # called by the fanout; a session overrides them
     cpdef answered(self)                # the poll took a batch and is gone
     cpdef was_cut(self, str reason, Py_ssize_t events)
 
 
 cdef class Fanout:
-    # handed
+    # from the caller
     cdef object clock
     cdef readonly TimerQueue timers
     cdef Packer packer
@@ -102,22 +102,22 @@ cdef class Fanout:
     cdef double delay_ws
     cdef double delay_ajax
     cdef public Packet ping             # of the keep-alive: no reply where it is lost
-    # who is there
+    # all outboxes
     cdef Node root
     cdef list boxes                     # the outbox of every session
-    # Outboxes, of displaced sockets too, for which something is counted; by the number of bits
-    # of their nbytes, so that large ones are found without a look at others.
+    # Outboxes with counted bytes, of displaced sockets too, by the number of bits of their nbytes:
+    # so large ones are found without visiting others.
     cdef list waiters
     cdef dict closing                   # transports that were cut: bytes that they held then
     cdef bint is_cutting
-    # what is to be written: at the end of the turn, and after a delay
+    # outboxes to write: at the end of the turn, and after a delay
     cdef list dirty                     # not empty: a flush is to come
     cdef Py_ssize_t flushed             # of these, at the front
-    cdef list packed                    # nodes for which somebody waits, and that have packets
+    cdef list packed                    # nodes at which outboxes wait, and that have packets
     cdef list late_ws
     cdef list late_ajax
     # counted
-    # bytes that wait for somebody to write to, in outboxes; and for a peer, in transports
+    # bytes that wait in outboxes for a transport, and in transports for a peer
     cdef Py_ssize_t kept
     cdef Py_ssize_t taken
     cdef public Py_ssize_t sent

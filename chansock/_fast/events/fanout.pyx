@@ -1,10 +1,10 @@
 # cython: language_level=3
-"""What waits for whom, and how it goes out: transports, outboxes, one flush a turn.
+"""Outboxes: the packets that wait for each session, and one flush of them in each turn.
 
-The header (fanout.pxd) draws the tree of shared nodes. Everything here is bytes that were
-encoded elsewhere; there is no user, no policy and no loop. Counted here: sent, written,
-replaced and lost, so that sent = written + replaced + lost + what still waits. It is past 600
-lines because appending, writing and cutting all keep the same counts of the same tree.
+The header (fanout.pxd) draws the tree of shared nodes. Everything here is bytes that were encoded
+elsewhere. No user, no policy, no loop. Fanout counts events so that sent = written + replaced +
+lost + those that still wait. The file is past 600 lines because appending, writing, and cutting
+all keep the same counts of the same tree.
 """
 
 cimport cython
@@ -22,7 +22,7 @@ log = logging.getLogger("chansock.fanout")
 
 cdef enum:
     SLICE = 32              # outboxes written before others have their turn: some 0.1 ms
-    MAX_STEPS = 1 << 15     # nodes that a search for what to cut looks at in vain: below 5 ms
+    MAX_STEPS = 1 << 15     # nodes that a search for outboxes to cut visits in vain: below 5 ms
     MAX_PACKED = 8          # nodes that keep packets from one slice to the next
 
 
@@ -38,21 +38,20 @@ cdef class Fragment:
 
     @property
     def nbytes(self):
-        """What it counts while it waits: its bytes, and what stands around them."""
+        """The bytes that it counts while it waits: its own, and the objects around them."""
         return PyBytes_GET_SIZE(self.data) + AROUND_EVENT
 
 
 cdef inline Py_ssize_t _event_bytes(Fragment fragment) noexcept:
-    # What an event takes without its nodes.
+    # The memory of an event without its nodes.
     return PyBytes_GET_SIZE(fragment.data) + (AROUND_EVENT - AROUND_NODE)
 
 
 cdef Py_ssize_t _freed(Node node, int count, int* steps) noexcept:
-    """Estimate the bytes that cutting each of the `count` outboxes at a node frees.
-
-    Nodes that these alone hold count in full, but an event that stands in other nodes too as
-    its part. Of the nodes before, they have their part. After `steps` nodes: what waits for them.
-    """
+    # Estimate the bytes that cutting each of the `count` outboxes at a node frees. Nodes that only
+    # these outboxes hold count in full, but an event that other nodes hold, too, counts in part.
+    # Nodes that others hold, too, count in part. After `steps` nodes the estimate is the size of
+    # the whole path.
     cdef Fragment fragment
     cdef Py_ssize_t size = 0
     cdef Py_ssize_t most = node.nbytes // count
@@ -76,7 +75,7 @@ cdef Py_ssize_t _freed(Node node, int count, int* steps) noexcept:
 
 
 cdef int _magnitude(Py_ssize_t size) noexcept:
-    """Return how many bits a size has."""
+    # Return how many bits a size has.
     cdef int bits = 0
     while size > 0:
         size >>= 1
@@ -91,8 +90,8 @@ cdef int _put(list lists, int k, object item) except -1:
     return 0
 
 
-# No cycles: a node owns its parent and bytes. Without the collector's header a waiting
-# event costs 16 bytes less, and full collections need not walk them.
+# No cycles: a node owns its parent and bytes. Without the collector's header a waiting event costs
+# 16 bytes less, and full collections need not visit it.
 @cython.final
 @cython.no_gc
 @cython.freelist(256)
@@ -105,16 +104,16 @@ cdef class Node:
         if self.precursor != NULL:
             (<Node>self.precursor).follower = NULL
         self.parent = None
-        # A long path dies step by step here, not by recursion.
+        # Free a long path in a loop, not by recursion.
         while at is not None and Py_REFCNT(at) == 1:
             before = at.parent
             at.parent = None
             at = before
-            before = None       # or the next one would be held twice, and die by recursion
+            before = None       # else the next one would be freed by recursion
 
 
 cdef class Outbox:
-    """What waits for one session, or the replies for one displaced socket."""
+    """The packets that wait for one session, or the replies for one displaced socket."""
 
     def __cinit__(self, Fanout fanout not None, *args, **kwargs):
         self.fanout = fanout
@@ -146,7 +145,7 @@ cdef class Outbox:
         cdef Py_ssize_t size = out.size
         if whole is not None:
             data, size = <const uint8_t*>whole, len(whole)
-        # Nothing waits before it: an answer to what is being read needs no place in the tree.
+        # Nothing waits before it, so a reply made during a read needs no node in the tree.
         if (
             self.tail is self.fanout.root and self.transport is not None
             and not self.is_blocked
@@ -156,7 +155,7 @@ cdef class Outbox:
         return self.put_packet(Packet(out.take() if whole is None else whole, is_binary))
 
     cdef int put_packet(self, Packet packet) except -1:
-        # It is one client's own, so no other outbox will ask for this node.
+        # It belongs to one client, so no other outbox needs this node.
         self.tail = self.fanout.add(self.tail, packet)
         if self.fanout.is_too_much(self.tail, 0):
             self.overflow()
@@ -167,7 +166,7 @@ cdef class Outbox:
         return 0
 
     cdef int mark(self) except -1:
-        """See to it that what was appended goes out."""
+        # Schedule a flush.
         cdef Fanout fanout = self.fanout
         cdef double delay
         cdef list late
@@ -187,10 +186,10 @@ cdef class Outbox:
         return 0
 
     cdef int hold(self) except -1:
-        """Count what waits, here and in the transport: nobody can be written to now."""
+        # Count the bytes that wait, here and in the transport: it cannot be written to now.
         cdef Fanout fanout = self.fanout
         cdef Py_ssize_t behind = 0 if self.transport is None else self.transport.backlog()
-        # A transport keeps the whole of what is sent in part.
+        # A transport keeps the whole of a packet that is sent in part.
         fanout.taken -= self.behind
         self.behind = 0 if self.transport is None else max(behind, self.behind)
         fanout.taken += self.behind
@@ -208,7 +207,7 @@ cdef class Outbox:
         return 0
 
     cdef int count(self, Node tail) except -1:
-        """Count the path up to `tail` in fanout.kept, in place of the one that was counted."""
+        # Count the path up to `tail` in fanout.kept, in place of the one that was counted.
         cdef Fanout fanout
         cdef Node before
         if tail is self.fanout.root:
@@ -225,7 +224,7 @@ cdef class Outbox:
         return 0
 
     cdef int rank(self, Py_ssize_t size) except -1:
-        """Stand in the list of fanout.waiters that is for this size; 0: in none."""
+        # Move to the list in fanout.waiters for this size; 0: to none.
         cdef Fanout fanout = self.fanout
         cdef int magnitude = self.magnitude
         cdef list waiters
@@ -248,7 +247,7 @@ cdef class Outbox:
         return 0
 
     cdef int overflow(self) except -1:
-        """Too much waits: write it early if that can be done, else cut the session."""
+        # Too much waits: write it early if possible, else cut the session.
         cdef Py_ssize_t behind
         self.flush()
         behind = 0 if self.transport is None else self.transport.backlog()
@@ -257,7 +256,7 @@ cdef class Outbox:
         return 0
 
     def put(self, Packet packet not None):
-        """Let a packet that is one client's own wait in its place among the events."""
+        """Append a packet for this client alone, in its place among the events."""
         self.put_packet(packet)
 
     # -- what goes out
@@ -269,14 +268,14 @@ cdef class Outbox:
         cdef bint is_taken = False
         if node is fanout.root or transport is None or self.is_blocked:
             return 0
-        # Empty before the write, which may call drained() and so come here again.
+        # Empty the outbox before the write, which may call drained() and so this method again.
         self.tail = fanout.root
         try:
             is_taken = transport.write(fanout.packets(node))
         except Exception:
             fanout.timers.log_limit.exception(log, "write_error transport=%r", transport)
         if not is_taken:
-            # Closed under us: what was not taken waits for the session's next connection.
+            # The transport is closed: these packets wait for the session's next connection.
             self.tail = fanout.joined(node, self.tail)
             self.transport = None
             self.hold()
@@ -293,13 +292,13 @@ cdef class Outbox:
         return 0
 
     def flush_now(self):
-        """Write what waits at once, if there is somebody to write to."""
+        """Write the waiting packets at once, if there is a transport."""
         self.flush()
 
     def attach(self, Transport transport not None, Packet first=None):
-        """Write to `transport` from now on: `first` (the handshake), then what waits.
+        """Write to `transport` from now on: `first` (the handshake), then the waiting packets.
 
-        Returns False if the transport is closed already; nothing was taken then.
+        Returns False if the transport is closed already; nothing was written then.
         """
         cdef Fanout fanout = self.fanout
         cdef Node node = self.tail
@@ -307,8 +306,8 @@ cdef class Outbox:
         self.transport = transport
         fanout.taken -= self.behind
         self.behind = 0
-        self.is_blocked = transport.backlog() > 0   # a socket that was displaced may have one
-        self.is_dirty = False       # the list it stands in may have another's delay
+        self.is_blocked = transport.backlog() > 0   # a displaced socket may have one
+        self.is_dirty = False       # the list that holds it may have another delay
         if first is None:
             self.hold() if self.is_blocked else self.flush()
             return self.transport is not None or self.tail is fanout.root
@@ -328,10 +327,10 @@ cdef class Outbox:
         return True
 
     def detach(self, Outbox heir=None):
-        """Write to nobody: what comes waits.
+        """Write to no transport from now on: new packets wait.
 
-        Replies that were not written are for that socket alone: they go to `heir`, which
-        is its own outbox from now on, and are lost without one.
+        Replies that were not written belong to the old socket: they move to `heir`, its outbox from
+        now on. Without an heir they are lost.
         """
         self.transport = None
         self.is_blocked = False
@@ -344,7 +343,7 @@ cdef class Outbox:
         self.hold()
 
     def precede(self, Outbox other not None):
-        """Let what waits here wait in `other`, before what waits there."""
+        """Move the packets that wait here to `other`, in front of those that wait there."""
         other.tail = self.fanout.joined(self.tail, other.tail)
         self.tail = self.fanout.root
         self.release()
@@ -357,7 +356,7 @@ cdef class Outbox:
             self.flush()
 
     def drop(self, str reason not None):
-        """Empty the outbox; its events are counted as lost for `reason`. Gives their number."""
+        """Empty the outbox, count its events as lost for `reason`, and return their number."""
         cdef Fanout fanout = self.fanout
         cdef Node node = self.tail
         self.tail = fanout.root
@@ -369,19 +368,19 @@ cdef class Outbox:
         return node.events
 
     cpdef answered(self):
-        """Told when the poll took a batch: it is no connection any more."""
+        """Called when the poll has taken a batch: it is not a connection any more."""
 
     cpdef was_cut(self, str reason, Py_ssize_t events):
-        """Told when too much waited: the outbox was emptied and its socket closed."""
+        """Called when too much waited: the outbox was emptied and its socket closed."""
 
     @property
     def waiting_events(self):
-        """Events that wait."""
+        """The number of events that wait."""
         return self.tail.events
 
     @property
     def waiting_bytes(self):
-        """Bytes that wait, fragments and replies."""
+        """The bytes that wait, of fragments and replies."""
         return self.tail.nbytes
 
 
@@ -419,12 +418,12 @@ cdef class Fanout:
     # -- who is there
 
     def join(self, Outbox box not None):
-        """Make a session's outbox one of all."""
+        """Add a session's outbox."""
         box.index = <int>len(self.boxes)
         self.boxes.append(box)
 
     def leave(self, Outbox box not None):
-        """Take an outbox out of all; in O(1), so the order of `boxes` changes."""
+        """Remove an outbox, in O(1): the order of `boxes` changes."""
         cdef Outbox last = self.boxes.pop()
         if last is not box:
             self.boxes[box.index] = last
@@ -470,7 +469,7 @@ cdef class Fanout:
         return child
 
     cdef Node grow(self, Node node, Fragment fragment):
-        """Make the node behind `node` that `fragment` leads to, and remember it there."""
+        # Make the node that `fragment` leads to behind `node`, and remember it there.
         cdef Node child = None
         if fragment.key is not None and node.has_keys:
             child = self._replace(node, fragment)
@@ -483,8 +482,8 @@ cdef class Fanout:
         return child
 
     def _replace(self, Node node not None, Fragment fragment not None):
-        # The path without the older event of the same key, then the newer at its end;
-        # None if no such event waits. Nodes in front of the older one stay shared.
+        # Return the path without the older event of the same key, and with the newer one at its
+        # end; None if no such event waits. Nodes in front of the older one stay shared.
         cdef list behind = []
         cdef Node at = node
         while at is not self.root:
@@ -504,7 +503,7 @@ cdef class Fanout:
         return at
 
     cdef list entries(self, Node node):
-        """What stands on the path, first to last."""
+        # Return the entries of the path, first to last.
         cdef list found = []
         while node is not self.root:
             found.append(node.entry)
@@ -513,19 +512,19 @@ cdef class Fanout:
         return found
 
     cdef Node joined(self, Node node, Node behind):
-        """One path, then the other."""
+        # Return one path, then the other.
         for entry in self.entries(behind):
             node = self.add(node, entry)
         return node
 
     cdef Py_ssize_t replies(self, Node node) except -1:
-        """How many replies are on the path, without pings, which stand among them."""
+        # Return the number of replies on the path, without the pings among them.
         return sum(
             type(entry) is Packet and entry is not self.ping for entry in self.entries(node)
         )
 
     cdef Node part(self, Node node, bint of_events):
-        """The path with its events alone, or without them."""
+        # Return the path with its events alone, or without them.
         cdef Node kept = self.root
         for entry in self.entries(node):
             if (type(entry) is Fragment) == of_events:
@@ -535,7 +534,7 @@ cdef class Fanout:
     # -- what goes out
 
     cdef list packets(self, Node node):
-        """The packets of a path: a batch for each run of events, replies between."""
+        # Return the packets of a path: a batch for each run of events, replies between.
         cdef list run, packed
         cdef Packer packer = self.packer
         if node.packed is not None:
@@ -554,15 +553,15 @@ cdef class Fanout:
             packed.append(Packet(packer.batch(run), packer.binary))
         node.packed = packed
         if node.holders:
-            # Somebody else waits for it, maybe for long: its packets stay for this flush alone,
-            # or a path that others leave one after the other would hold packets at each node.
+            # Another outbox waits at this node, maybe for long. Keep its packets for this flush
+            # only: a path that outboxes leave one after the other would hold packets at each node.
             if not self.packed:
                 self.clock.soon(self.forget_packets)
             self.packed.append(node)
         return packed
 
     def forget_packets(self):
-        """Let go of the packets of nodes for which somebody waits; called at a turn's end."""
+        """Drop the packets of nodes at which outboxes wait; called at the end of a turn."""
         cdef Node node
         if self.dirty and len(self.packed) <= MAX_PACKED:
             self.clock.soon(self.forget_packets)    # the next slice of a broadcast needs them
@@ -572,15 +571,15 @@ cdef class Fanout:
         self.packed.clear()
 
     def flush_now(self):
-        """Write what waits for anybody, at once."""
+        """Write all waiting packets at once."""
         cdef Outbox box
         for box in list(self.boxes):
             box.flush()
 
     def flush_turn(self):
-        """Write what this turn made; the clock calls it at the turn's end.
+        """Write the packets of this turn; the clock calls this at the turn's end.
 
-        Of a broadcast to many a slice, and the next one after whatever else is due.
+        A broadcast to many is written in slices; other callbacks run between them.
         """
         cdef Outbox box
         cdef Py_ssize_t end = self.flushed + SLICE
@@ -591,14 +590,14 @@ cdef class Fanout:
                 box.is_dirty = False
                 box.flush()
         finally:
-            if 2 * self.flushed >= len(self.dirty):     # no sooner: the rest is moved
+            if 2 * self.flushed >= len(self.dirty):     # not sooner: the rest is moved
                 del self.dirty[:self.flushed]
                 self.flushed = 0
             if self.dirty:
                 self.clock.soon(self.flush_turn)
 
     def flush_late(self, list late not None):
-        """Write what was gathered for a flush delay; the timer queue calls it."""
+        """Write the packets of a flush delay; the timer queue calls this."""
         cdef bint is_due = bool(self.dirty)
         self.dirty.extend(late)
         late.clear()
@@ -624,20 +623,20 @@ cdef class Fanout:
             if behind:
                 self.closing[transport] = behind
                 self.taken += behind
-            transport.close(1013, "too far behind")     # it may have ended by that
+            transport.close(1013, "too far behind")     # it may end in this call
         return 0
 
     cpdef ended(self, Transport transport):
-        """Count no more what a transport held that was closed because too much waited."""
+        """Stop counting the bytes of a transport that was closed because too much waited."""
         self.taken -= self.closing.pop(transport, 0) if self.closing else 0
 
     @property
     def waiting(self):
-        """Bytes that wait where nobody can be written to now, and bytes that transports hold."""
+        """The bytes that wait where nothing can be written now, and those that transports hold."""
         return self.kept + self.taken
 
     cdef int keep(self, Node node) except -1:
-        """Count one more outbox up to `node`."""
+        # Count one more outbox up to `node`.
         cdef Fragment fragment
         while True:
             node.holders += 1
@@ -659,7 +658,7 @@ cdef class Fanout:
             node = node.parent
 
     cdef int let_go(self, Node node) except -1:
-        """Count one outbox less up to `node`."""
+        # Count one outbox less up to `node`.
         cdef Fragment fragment
         while True:
             node.holders -= 1
@@ -676,7 +675,7 @@ cdef class Fanout:
             node = node.parent
 
     cdef int make_room(self) except -1:
-        """Cut outboxes, now that more waits than max_total."""
+        # Cut outboxes, since more waits than max_total.
         if self.is_cutting:             # a transport that was closed came back here
             return 0
         self.is_cutting = True
@@ -688,19 +687,18 @@ cdef class Fanout:
         return 0
 
     cdef Py_ssize_t most_kept(self) noexcept:
-        # What transports leave of the limit, less a part that has to be filled before the next
-        # search: that costs less than filling it, for each outbox that it looks at counts. A
-        # larger part would take longer to free, 60 ms for an eighth of 256 MiB.
+        # Return the part of the limit that transports leave, less a part that has to fill up
+        # before the next search. Each outbox that the search visits counts, so the search costs
+        # less than filling that part. A larger part takes longer to free: 60 ms for an eighth of
+        # 256 MiB.
         cdef Py_ssize_t room = max(0, self.max_total - self.taken)
         return room - room // 32
 
     cdef int cut_largest(self) except -1:
-        """Cut outboxes down to `most_kept`, first those that free the most. Returns 0 if none is.
-
-        What waits for an outbox is the most that cutting it can free. So the search goes down
-        from the largest, and those that would free less come later. Outboxes at one node are
-        cut one after the other, since one alone frees next to nothing.
-        """
+        # Cut outboxes down to `most_kept`, first those that free the most. Return 0 if none is cut.
+        # Cutting an outbox frees at most its own bytes. So the search begins at the largest, and
+        # puts those that free less aside for later. Outboxes at one node are cut one after the
+        # other, since one alone frees next to nothing.
         cdef Py_ssize_t at
         cdef list waiters
         cdef Outbox box
@@ -719,7 +717,7 @@ cdef class Fanout:
             groups = {}
             at = len(waiters)
             while at > 0 and self.kept > self.most_kept():
-                # Backwards, for one that is cut leaves its place to the last.
+                # Backwards, since the last outbox moves to the place of one that is cut.
                 at = min(at, <Py_ssize_t>len(waiters)) - 1
                 if at < 0:
                     break
@@ -740,7 +738,7 @@ cdef class Fanout:
     cdef int weigh(
         self, Node node, object boxes, int number, int k, list weighed, int* steps
     ) except -1:
-        """Cut outboxes at a node if that frees about as much as k bits say, else put them aside."""
+        # Cut the outboxes at a node if that frees about as much as k bits say, else put them aside.
         cdef int left = steps[0]
         cdef int gain = _magnitude(_freed(node, number, &left))
         if gain >= k:
@@ -750,12 +748,12 @@ cdef class Fanout:
         return 0
 
     cdef int cut_all(self, object boxes) except -1:
-        """Cut one outbox, or as many of a list as it takes. Returns how many were not empty."""
+        # Cut one outbox, or as many of a list as needed. Return how many were not empty.
         cdef Outbox box
         cdef int count = 0
         for box in boxes if type(boxes) is list else (boxes,):
             if self.kept <= self.most_kept():
-                break                           # each frees a little, which may have been enough
+                break                           # each frees a little, which may be enough
             if box.tail is not self.root:       # else it is being written, or was just cut
                 self.cut(box, "budget")
                 count += 1

@@ -7,7 +7,7 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
 from chansock._fast.io.buffer cimport WriteBuffer
-from chansock._fast.edn.source cimport Source, drop_source, open_source
+from chansock._fast.edn.reader cimport Source, drop_source, open_source
 from chansock._fast.msgpack.reader cimport read_envelope
 from chansock._fast.msgpack.writer cimport MessagePackWriter
 from chansock._fast.events.packet cimport Packer, none_if_false, take_apart

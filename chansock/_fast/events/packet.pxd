@@ -5,11 +5,10 @@ cimport cython
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
 
-from chansock._fast.io.cpython_api cimport Py_False
+from chansock._fast.io.cpython_api cimport Py_False, decref, new_ref
 from chansock._fast.io.buffer cimport Span, WriteBuffer
-from chansock._fast.ws.deflate cimport Deflate
+from chansock._fast.ws.frames cimport Deflate
 from chansock._fast.edn.reader cimport Reader
-from chansock._fast.edn.source cimport new_ref, decref
 from chansock._fast.edn.writer cimport Writer
 
 
@@ -29,7 +28,7 @@ cdef class Packet:
     cdef readonly bint binary
 
     cpdef bytes frame(self)             # whole frame, cached: what a WebSocket gets
-    cpdef bytes deflated(self, Deflate deflate)     # the same for who agreed on RFC 7692
+    cpdef bytes deflated(self, Deflate deflate)     # the same for peers that agreed on RFC 7692
     cpdef bytes body(self)              # payload alone: what an Ajax response gets
 
 
@@ -42,23 +41,24 @@ cdef class Packer:
     cpdef bytes fragment(self, object event)
     cpdef bytes batch(self, list fragments)
     cpdef bytes packet(self, object value, object cb_id)
-    # packet, into `out` in place of what that holds; None. What is long is given instead.
+    # Put the packet into `out`, in place of what it holds, and return None. A long packet is
+    # returned instead.
     cdef bytes packet_into(self, object value, object cb_id, WriteBuffer out)
-    # The packet of an event, `[[:id data] cb-id]`: gives the event's size, 1 or 2, and as its
-    # parts the keyword, the data and the callback id; or 0, and the value that is no event as
-    # the first part. All three are the caller's; raises PacketError. The memory is borrowed
-    # until it returns.
+    # Read the packet of an event, `[[:id data] cb-id]`. Return the event's size, 1 or 2, and set
+    # its parts: the keyword, the data, the callback id. For any other value return 0; the value is
+    # then the first part. The caller owns all three. Raise PacketError. The memory is borrowed
+    # until the call returns.
     cdef int unpack_event(
         self, const uint8_t* data, Py_ssize_t size, PyObject** parts
     ) except -1
 
 
-# unpack_event of a message as it came, whatever it is.
+# Call unpack_event for a message as it arrived, whatever it is.
 cdef int unpack_message(
     Packer packer, const uint8_t* data, Py_ssize_t size, bint is_text, PyObject** parts
 ) except -1
 
-# Put the parts of an event in place of the list that holds them; gives its size, or 0.
+# Replace the list that holds the parts of an event by the parts. Return its size, or 0.
 cdef int take_apart(PyObject** parts) except -1
 
 # A callback id that is false asks for no reply.
@@ -82,5 +82,5 @@ cdef class ForeignPacker(Packer):
     cdef readonly object packer     # any object of the public Packer protocol
 
 
-# What the engine calls a packer by: itself if it is of the engine, else a ForeignPacker.
+# Return a packer that the engine can call: itself if it is of the engine, else a ForeignPacker.
 cpdef Packer adapt(object packer)

@@ -3,7 +3,7 @@ from typing import Any, Protocol, final
 
 from typing_extensions import Buffer, disjoint_base
 
-from chansock._fast.ws.deflate import Deflate
+from chansock._fast.ws.frames import Deflate
 
 class _Packer(Protocol):
     @property
@@ -55,3 +55,4 @@ class ForeignPacker(Packer):
     def packer(self) -> _Packer: ...
 
 def adapt(packer: _Packer) -> Packer: ...
+def deepest(view: Buffer) -> int: ...

@@ -1,5 +1,5 @@
-# One packet: its bytes, and the WebSocket frame around them, made once and cached;
-# and the C method table of a packer. No session, socket or clock here.
+# One packet: its bytes, and the WebSocket frame around them, made once and cached; the C method
+# table of a packer, and the packers of edn and of foreign objects. No session, socket, or clock.
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
@@ -8,11 +8,11 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
-from chansock._fast.ws cimport frames
 from chansock._fast.io.buffer cimport Span, WriteBuffer
-from chansock._fast.ws.deflate cimport Deflate
+from chansock._fast.io.cpython_api cimport decref, new_ref, steal_ref
+from chansock._fast.ws cimport frames
+from chansock._fast.ws.frames cimport Deflate
 from chansock._fast.edn.reader cimport NO_FORM, NO_PAIR, Found, Reader
-from chansock._fast.edn.source cimport new_ref, steal_ref, decref
 from chansock._fast.edn.writer cimport Writer
 
 from chansock.errors import EdnDecodeError, PacketError
@@ -53,9 +53,9 @@ cdef class Packet:
         return self.frame_bytes
 
     cpdef bytes deflated(self, Deflate deflate):
-        """Return the frame for who agreed on `deflate`, made once for each window.
+        """Return the frame for peers that agreed on `deflate`, made once for each window.
 
-        The plain one if the packet is short, or would not be shorter.
+        It is the plain frame if the packet is short, or if deflating does not make it shorter.
         """
         cdef bytes frame
         if self.size < deflate.threshold:
@@ -81,7 +81,7 @@ cdef class Packet:
 # -- packers --
 
 cdef class Packer:
-    """Values to packet bytes and back: what the engine needs of a packer."""
+    """Values to packet bytes and back: the methods that the engine calls."""
 
     cpdef bytes fragment(self, object event):
         """Return one event `(id,)` or `(id, data)`, encoded so that it can stand in any batch."""
@@ -92,7 +92,7 @@ cdef class Packer:
         raise NotImplementedError(f"{type(self).__name__}.batch")
 
     cpdef bytes packet(self, object value, object cb_id):
-        """Return the packet of one value; cb_id None: it answers nothing."""
+        """Return the packet of one value; cb_id None: it is not a reply."""
         raise NotImplementedError(f"{type(self).__name__}.packet")
 
     cdef bytes packet_into(self, object value, object cb_id, WriteBuffer out):
@@ -129,7 +129,7 @@ cdef int unpack_message(
     if not is_text or size < 2 or data[0] not in (c'+', c'-'):
         return packer.unpack_event(data, size, parts)
     # Sente's signs, in text alone: 1.17 wrote `+` before each packet, and reads packets
-    # without; up to 1.16 `-` stood before a value without a callback, and nothing else is read.
+    # without; up to 1.16 `-` preceded a value without a callback, and nothing else is read.
     if data[0] == c'+' and data[1] == c'[':
         return packer.unpack_event(data + 1, size - 1, parts)
     if data[0] == c'-' and data[1] == c'[':
@@ -142,9 +142,9 @@ cdef class EdnPacker(Packer):
     """Sente's edn packer: text, `[value cb-id]`.
 
     keys="keyword": a map's plain str keys are keywords; keys="string": strings.
-    tagged=True: an element whose tag nobody knows travels as a Tagged. By default it is
-    refused in both directions, as Sente's ends refuse it when they read.
-    default: given each value that edn has no form for, returns one that can be written.
+    tagged=True: an element with an unknown tag travels as a Tagged. By default it is refused in
+    both directions, as Sente's ends refuse it when they read.
+    default: called with each value that edn has no form for; returns one to write instead.
     """
 
     def __cinit__(self, keys="keyword", bint tagged=False, default=None):
@@ -294,7 +294,39 @@ cpdef Packer adapt(object packer):
 
 
 cdef str _shown(const uint8_t* data, Py_ssize_t size):
-    # The start of what came, by repr.
+    # Return the repr of the start of a message.
     cdef bytes start = PyBytes_FromStringAndSize(<const char*>data, min(size, 160))
     cdef str text = start.decode("utf-8", "replace")
     return repr(text) if len(text) <= 40 else repr(text[:40]) + "..."
+
+
+# -- JSON: only how deep a text nests; it has been parsed, so it is well formed --
+
+def deepest(view not None):
+    """Return the depth of the arrays and objects of a JSON text, in one pass over its bytes."""
+    cdef Py_buffer text
+    PyObject_GetBuffer(view, &text, PyBUF_SIMPLE)
+    cdef Py_ssize_t found = _deepest(<const uint8_t*>text.buf, text.len)
+    PyBuffer_Release(&text)
+    return found
+
+
+cdef Py_ssize_t _deepest(const uint8_t* text, Py_ssize_t size) noexcept nogil:
+    cdef Py_ssize_t at = 0, depth = 0, most = 0
+    cdef bint is_string = False
+    while at < size:
+        if is_string:
+            if text[at] == c'\\':
+                at += 1
+            elif text[at] == c'"':
+                is_string = False
+        elif text[at] == c'"':
+            is_string = True
+        elif text[at] == c'[' or text[at] == c'{':
+            depth += 1
+            if depth > most:
+                most = depth
+        elif text[at] == c']' or text[at] == c'}':
+            depth -= 1
+        at += 1
+    return most

@@ -2,22 +2,20 @@
 #
 #   READING --> HELD --answer--> IDLE --> READING ...          HTTP, one request at a time
 #                |---101--> FRAMES --close--> CLOSING          WebSocket
-#   any --> DRAINING --> GONE                                  said the last word; closed
+#   any --> DRAINING --> GONE                                  sent the last answer; closed
 #
 #   socket --> consume --> _read_http --> _request_came --> endpoint.admit --> _hold, _upgrade
 #                     \--> _read_frames --> link.take                 (C to C)
 #   hub --> Protocol.write, Reply.write --> socket.send
 
 from libc.stdint cimport int64_t, uint8_t
-from chansock._fast.ws.deflate cimport Deflate
-from chansock._fast.io.transport cimport Link, Transport
 from chansock._fast.io.flag cimport flag
-from chansock._fast.ws.frames cimport Frame, Parser
-from chansock._fast.io.incoming cimport Incoming, Share
-from chansock._fast.http.request cimport Request
-from chansock._fast.http.request_reader cimport RequestReader
 from chansock._fast.io.socket cimport Memory, Socket
 from chansock._fast.io.timers cimport Entry, TimerQueue
+from chansock._fast.io.transport cimport Incoming, Link, Share, Transport
+from chansock._fast.http.request cimport Request
+from chansock._fast.http.request_reader cimport RequestReader
+from chansock._fast.ws.frames cimport Deflate, Frame, Parser
 
 
 cdef enum:
@@ -27,41 +25,41 @@ cdef enum:
     HELD = 2                        # a request waits for its answer; what follows waits too
     FRAMES = 3                      # upgraded
     CLOSING = 4                     # our close frame is sent, the peer's is awaited
-    DRAINING = 5                    # the last word is sent; what comes is thrown away
+    DRAINING = 5                    # the last answer is sent; bytes that arrive are dropped
     GONE = 6                        # closed, or about to be
 
 
 cdef class Service:
-    # What it is for
+    # Its purpose
     cdef readonly object endpoint
     cdef readonly object clock
     cdef object config
     cdef TimerQueue timers
     cdef str path                   # None: every path is the endpoint's
-    cdef bytes plain_path           # the same, if nobody need escape anything in it; or None
+    cdef bytes plain_path           # the same, if nothing in it needs escapes; or None
     cdef object fallback            # call(request) -> Response, None or an awaitable; or None
     cdef object http1               # the module that words answers
-    cdef object forwarded           # call(request, protocol): sets who asked; or None
+    cdef object forwarded           # call(request, protocol): reads proxies' headers; or None
     cdef object extensions          # agree(request) -> Deflate, Response or None; or None
-    cdef object answered            # call(request, status) for each of the channel's; or None
-    cdef bint is_single             # nothing but one request is to come
+    cdef object answered            # call(request, status) after each answer to `path`; or None
+    cdef bint is_single             # each connection has one request
     cdef object gone                # call(protocol) when it has ended; or None
     cdef Memory memory
     cdef double handshake_timeout
     cdef Py_ssize_t max_body
-    cdef RequestReader spare        # one whose request is done with; or None
+    cdef RequestReader spare        # one whose request is finished; or None
     cdef public bint is_loopback    # listens on a loopback address only
     cdef object expire              # call(protocol): no connection has a bound method of it
-    cdef object cut                 # the same: it holds too much of what is not taken yet
-    cdef Incoming incoming          # what all connections of the channel hold of that
-    cdef Py_ssize_t max_sockets     # of the channel; past it no body is waited for; 0: no limit
+    cdef object cut                 # the same: it holds too many unhandled bytes
+    cdef Incoming incoming          # what all connections of the channel hold of them
+    cdef Py_ssize_t max_sockets     # of the channel; past it no body is read; 0: no limit
 
-    # Those that have more to be taken, each with its context; the first is the next
+    # Connections that have more to handle, each with its context; the first is the next
     cdef object due
     cdef bint is_due                # go_on will be called
     cdef Py_ssize_t spent           # work of all connections since it was
 
-    # Who is connected, for the stop; each knows its index
+    # All connections, for the stop; each knows its index
     cdef list protocols
     cdef object when_empty          # called once, when the last has gone
     cdef bint is_stopping
@@ -78,7 +76,7 @@ cdef class Service:
 
 
 cdef class Reply(Transport):
-    # One HTTP request's answer, as an ajax Transport. Of no use once answered.
+    # One HTTP request's answer, as an ajax Transport. It does nothing once answered.
     cdef Protocol protocol          # None: answered, or its connection is gone
     cdef int code                   # it was ended by close(code); 0: it was not
 
@@ -89,9 +87,9 @@ cdef class Protocol(Socket):
     cdef int state
     cdef int close_code             # of a WebSocket, sent by us, or received; 0: none yet
     cdef flag is_running            # within consume
-    cdef flag is_stalled            # told to read no more, or the dispatch had no room
-    cdef flag is_due                # stands in service.due
-    cdef flag is_put_off            # its time-out, for once, by the loop's own lag
+    cdef flag is_stalled            # set_reading(False), or the dispatch had no room
+    cdef flag is_due                # is in service.due
+    cdef flag is_put_off            # its time-out was put off once, since the loop was late
     cdef flag is_surplus            # one more than max_sockets: it has one request
     cdef flag is_awaiting           # a hook waits: nothing is read
     cdef flag keeps_alive
@@ -100,24 +98,24 @@ cdef class Protocol(Socket):
     cdef Entry entry                # how long this state may last
 
     # Flow
-    cdef bytes message              # a message that had no room; the store has what follows it
-    cdef Py_ssize_t work            # what this call of _consume took, as bytes of messages
+    cdef bytes message              # a message that had no room; the next bytes are in the store
+    cdef Py_ssize_t work            # that this call of _consume did, in bytes of messages
     cdef Py_ssize_t most            # that it may take
     cdef Share share                # of service.incoming; None: nothing is held
     cdef list pending               # a 101, pongs, a close frame: for the next send
 
     # HTTP
-    cdef RequestReader reader       # None: nothing of a request has come
+    cdef RequestReader reader       # None: nothing of a request has arrived
     cdef Reply reply                # to the request that waits for its answer
     cdef Py_ssize_t asked_size      # bytes of the request that it waits with
-    cdef int64_t had_taken          # by the peer, when the answer's time was last given
+    cdef int64_t had_taken          # bytes that the peer had taken when the timer was last set
     cdef Request asked              # whose answer carries the channel's fields; or None
 
     # WebSocket, and a parked poll or POST
     cdef Link link
     cdef Parser parser
-    cdef Deflate deflate            # what was agreed on, by many connections; None: no extension
-    cdef bytes window               # what the peer's next message may refer to; or None
+    cdef Deflate deflate            # as negotiated, shared by many connections; None: no extension
+    cdef bytes window               # bytes that the peer's next message may refer to; or None
 
     # A Transport
     cdef bytes _frame_of(self, object given)

@@ -5,10 +5,9 @@ from typing import Any, final
 
 from typing_extensions import disjoint_base
 
-from chansock._fast.io.incoming import Incoming
 from chansock._fast.io.socket import Socket
 from chansock._fast.io.timers import TimerQueue
-from chansock._fast.io.transport import Transport
+from chansock._fast.io.transport import Incoming, Link, Transport
 from chansock.clock import Clock
 from chansock.config import Config
 from chansock.request import Request
@@ -57,3 +56,8 @@ class Protocol(Socket):
     def expired(self) -> None: ...
     def go_on(self) -> None: ...
     def cut(self) -> None: ...
+
+@final
+class Echo(Link):
+    def __new__(cls, protocol: Protocol) -> Echo: ...
+    def drained(self) -> None: ...

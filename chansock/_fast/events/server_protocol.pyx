@@ -1,23 +1,22 @@
 # cython: language_level=3
 """The server's side of a TCP connection: HTTP first, WebSocket frames after an upgrade.
 
-Protocol gives requests to the endpoint and messages to the dispatch, and carries their
-answers. How bytes come and go is the business of socket, heads and bodies of
-request_reader, frames of frames, wording of http1, which is handed. No user, no event, no
-packer is known here. server_protocol.pxd draws the states. It is past 600 lines because HTTP
-and WebSocket share one state, one flow and one end, and all connections of a Service share
-the turns of its loop.
+Protocol passes requests to the endpoint and messages to the dispatch, and sends their answers. I/O
+lives in `io/socket`, request parsing in `http/request_reader`, framing in `ws/frames`; the caller
+passes `http1`, which words answers. No user, no event, no packer here. server_protocol.pxd draws
+the states. The file is past 600 lines because HTTP and WebSocket share one state, one flow, and one
+end, and all connections of a Service share the turns of its loop. Its part `echo`: a WebSocket that
+returns each message.
 """
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from chansock._fast.ws cimport accept, frames
+from chansock._fast.io.transport cimport Incoming
 from chansock._fast.http cimport request_reader
+from chansock._fast.http.request cimport Request, asks_for, client_of, field_value, request_of
+from chansock._fast.ws cimport frames
 from chansock._fast.events.dispatch cimport is_awaitable
-from chansock._fast.http.head cimport asks_for, value
-from chansock._fast.io.incoming cimport Incoming
 from chansock._fast.events.packet cimport Packet
-from chansock._fast.http.request cimport Request, client_of, request_of
 
 import logging
 from collections import deque
@@ -35,7 +34,7 @@ log = logging.getLogger("chansock.server_protocol")
 cdef str BUSY = "expected less under way: see max_total_incoming_bytes"
 cdef str FULL = "expected fewer connections: see max_connections"
 
-# A path that is spelled in one way only, but by who escapes more than he must.
+# Matches a path that has one spelling only, except for needless escapes.
 cdef object IS_PLAIN = pattern(r"[/A-Za-z0-9._~-]+").fullmatch
 
 cdef enum:
@@ -49,27 +48,28 @@ cdef enum:
     BYTE_WORK = 2               # that a byte of a message costs: from 1 to 30 ns to decode
     TICK_WORK = 250_000         # that a millisecond costs, where bytes say too little
     MAX_UNTIMED = 128           # bytes of a message that costs what its bytes do
-    SLACK = 64                  # sockets past max_connections that are still refused in words
+    SLACK = 64                  # sockets past max_connections that still get an answer
     MAX_PONGS = 1000            # gathered for one send; a read may hold 40 times as many pings
     FORM_SLACK = 4096           # of a percent-encoded body: the fields beside the packet
 
-# Seconds that a stop waits for a peer to take the last word and close. One that is there needs a
+# Seconds that a stop waits for a peer to read the last answer and close. A live peer needs one
 # round trip; it holds nothing of ours any more.
 cdef double STOP_LINGER = 0.5
 
 
 @cython.final
 cdef class Service:
-    """What all connections of one listener share, and the list of them.
+    """The list of a listener's connections, and the things that all of them share.
 
-    `endpoint` is the door to the core, `timers` runs the time-outs, `fallback(request)`
-    answers other paths than `path` (None: 404), of which there are none if `path` is None;
-    `http1` is the module that words answers, `forwarded(request, protocol)` says first who asked,
-    where proxies are believed; `extensions` agrees with a client on those of its WebSocket
-    (None: it has none). `answered(request, status)` is told what a request for `path` got;
-    with `is_single` each connection ends with its first answer, for the others are another's.
-    `gone(protocol)` is told of each that has ended. All services of one channel share
-    `incoming`, the bound of what is held before it is taken (None: one of its own).
+    `endpoint` is the core's Endpoint, and `timers` runs the time-outs. `fallback(request)` answers
+    paths other than `path` (None: 404); if `path` is None, there are no others. `http1` is the
+    module that words answers. `forwarded(request, protocol)` runs first and reads the headers of
+    trusted proxies. `extensions` negotiates the extensions of a WebSocket (None: there are none).
+    `answered(request, status)` is called after each answer to a request for `path`. With
+    `is_single`, each connection ends with its first answer, since another server handles the next
+    requests. `gone(protocol)` is called for each connection that has ended. All services of one
+    channel share `incoming`, which limits the bytes that are held and not handled yet (None: this
+    service has its own).
     """
 
     def __cinit__(
@@ -98,18 +98,19 @@ cdef class Service:
         self.incoming = Incoming(config.max_total_incoming_bytes) if incoming is None else incoming
         self.max_sockets = config.max_connections or 0
         self.due = deque()
-        # A head under way is copied to the front of the buffer: there must be room behind.
+        # An incomplete head is copied to the front of the buffer: there must be room behind it.
         self.memory = Memory(4 * <Py_ssize_t>config.max_head_bytes)
-        # A percent-encoded packet is up to three times as long.
+        # Percent-encoding makes a packet up to three times as long.
         self.max_body = 3 * <Py_ssize_t>config.max_message_bytes + FORM_SLACK
         self.handshake_timeout = config.handshake_timeout
 
     def __len__(self):
-        """Give the number of connections."""
+        """Return the number of connections."""
         return len(self.protocols)
 
     cdef RequestReader reader(self):
-        """Give the reader of one request: the spare one, since nearly all come in one read."""
+        # Return a reader for one request: the spare one, since nearly all requests arrive in one
+        # read.
         cdef RequestReader reader = self.spare
         self.spare = None
         if reader is None:
@@ -126,7 +127,7 @@ cdef class Service:
         return 0
 
     cdef int discard(self, Protocol protocol) except -1:
-        """Take a connection out, in O(1): the last one takes its place."""
+        # Remove a connection in O(1): the last one moves to its place.
         cdef Protocol last = self.protocols.pop()
         if last is not protocol:
             self.protocols[protocol.index] = last
@@ -144,14 +145,14 @@ cdef class Service:
         return self.max_sockets and self.incoming.sockets > self.max_sockets
 
     cdef bint is_crowded(self) noexcept:
-        # The last quarter is for connections that ask for something.
+        # The last quarter is for connections that send a request.
         return self.max_sockets and 4 * self.incoming.sockets > 3 * self.max_sockets
 
     # -- turns
 
     cdef int enter(self, Protocol protocol) except -1:
-        """Queue a connection for the next turn, behind those that wait already."""
-        # What it calls sees the context variables of its own connection.
+        # Queue a connection for the next turn, behind those that wait already. The code that it
+        # calls sees the context variables of its own connection.
         self.due.append((protocol, copy_context()))
         return self._begin_turn()
 
@@ -163,25 +164,24 @@ cdef class Service:
         return 0
 
     cdef Py_ssize_t burst(self, Py_ssize_t size) except -1:
-        """Return the work that a connection may do now, of which size bytes are there.
-
-        Each may do a little at once. One that has much waits where the turn is used up. After a
-        message that took more than two turns, all wait that have more than one short message.
-        """
+        # Return the work that a connection may do now; it has `size` bytes. Each connection may do
+        # a little at once. If the turn is used up, a connection with much to do waits. After a
+        # message that took more than two turns, each connection with more than one short message
+        # waits.
         cdef Py_ssize_t left = MAX_BURST - self.spent
         if left <= 0 and size > (LEAST_BURST if left > -MAX_BURST else MAX_UNTIMED):
             return 0
         return max(<Py_ssize_t>LEAST_BURST, left // (1 + <Py_ssize_t>len(self.due)))
 
     cdef int spend(self, Py_ssize_t work) except -1:
-        """Count work that was done. Much of it schedules the next turn, which counts from zero."""
+        # Count work that was done. Much work schedules the next turn, which counts from zero.
         self.spent += work
         if self.spent > MAX_BURST // 8:
             self._begin_turn()
         return 0
 
     def go_on(self):
-        """Begin a turn: let connections go on that have more to be taken, for one half of it."""
+        """Begin a turn: connections that have more to handle use one half of it."""
         cdef Protocol protocol
         cdef Py_ssize_t count = len(self.due)
         self.is_due = False
@@ -199,7 +199,8 @@ cdef class Service:
     # -- the end
 
     def stop(self, when_empty):
-        """Close sockets 1012, end what waits with 503; call when the last one has gone."""
+        """Close sockets with 1012, answer waiting requests with 503, and call `when_empty` once the
+        last connection has ended."""
         cdef Protocol protocol
         self.is_stopping = True
         self.when_empty = when_empty
@@ -220,8 +221,9 @@ cdef class Service:
 cdef class Reply(Transport):
     """The answer to one request, as an ajax transport: a parked poll, or a POST.
 
-    Takes one packet, or `refuse`, or `close`, whichever comes first; then the connection
-    takes its next request. Harmless after that, and when the connection is gone.
+    The first call of `write` (of one packet), `refuse`, or `close` answers the request; then the
+    connection handles its next one. Later calls do nothing, nor do calls on a connection that has
+    ended.
     """
 
     def __cinit__(self, Protocol protocol not None):
@@ -255,8 +257,9 @@ cdef class Reply(Transport):
 
 
 cdef class Protocol(Socket):
-    """One connection; an edge makes an asyncio protocol of it: asyncio asks for a subclass of
-    BufferedProtocol, uvloop for get_buffer on something that is no asyncio.Protocol."""
+    """One connection. An edge makes an asyncio protocol of it by a subclass: asyncio needs a
+    subclass of BufferedProtocol; uvloop needs get_buffer on a class that is not an
+    asyncio.Protocol."""
 
     data_received = None        # uvloop looks for it first: the AttributeError would cost 1 us
 
@@ -275,7 +278,7 @@ cdef class Protocol(Socket):
         self.meet(transport)
         service.add(self)
         if service.is_stopping:
-            self._hang_up(True)         # its TLS handshake was under way
+            self._hang_up(True)         # its TLS handshake was not complete
             return
         if service.is_full() and not service.is_single:
             self.is_surplus = True
@@ -286,15 +289,15 @@ cdef class Protocol(Socket):
         self._arm(service.handshake_timeout)
 
     def eof_received(self):
-        """Let the transport close: a peer that is done sending has left."""
+        """Return False, so that the transport closes: a peer that stops sending has left."""
         return False
 
     def connection_lost(self, exc):
-        """Forget everything and tell the endpoint; the fd is another's from now on."""
+        """Drop everything and inform the endpoint; the fd may belong to another from now on."""
         cdef Reply reply = self.reply
         self.fd = -1
         self.state = GONE
-        self.is_awaiting = False        # what a hook or the fallback gives comes too late
+        self.is_awaiting = False        # the result of a hook or of the fallback comes too late
         self.asyncio_transport = self.reader = self.pending = self.message = self.reply = None
         self.asked = None
         if reply is not None:
@@ -310,7 +313,7 @@ cdef class Protocol(Socket):
             self.service.timers.log_limit.exception(log, "closed_error")
 
     def resume_writing(self):
-        """Note that the transport holds nothing any more, and go on."""
+        """Note that the transport holds no bytes any more, and go on."""
         self.has_backlog = False
         try:
             if self.state == CLOSING:
@@ -326,12 +329,12 @@ cdef class Protocol(Socket):
     # -- flow
 
     cdef int consume(self, uint8_t* data, Py_ssize_t size) except -1:
-        """Take what can be taken of data. Nothing escapes: the loop would hang up."""
+        # Handle data as far as possible. No exception may leave: the loop would hang up.
         self.work = 0
         try:
             self._consume(data, size)
-            # The loop reads a socket up to 32 times, as long as it fills the buffer.
-            # uvloop's TLS does not, and loses what it has decrypted if the peer ends meanwhile.
+            # The loop reads a socket up to 32 times, as long as it fills the buffer. uvloop's TLS
+            # does not, and loses the bytes that it has decrypted if the peer ends meanwhile.
             if self.burst > MAX_BURST and not self.is_tls:
                 self.burst = 0
                 self.pause()
@@ -339,18 +342,18 @@ cdef class Protocol(Socket):
         except Exception:
             self._failed()
         finally:
-            self.memory.owner = NULL     # borrowed: another one may come to lie there
+            self.memory.owner = NULL     # borrowed: another object may get this address
         return 0
 
     cdef int _consume(self, uint8_t* data, Py_ssize_t size) except -1:
-        """Take what can be taken, keep the rest, send all that this made in one send."""
+        # Handle what can be handled, keep the rest, and send all replies in one send.
         cdef Py_ssize_t at = 0
         cdef Py_ssize_t whole = 0
         cdef Py_ssize_t used
         self.is_running = True
         if self.is_tls and self.state == FRAMES:
-            # uvloop's TLS loses what it has decrypted if the peer ends while reading is paused:
-            # so only a read of thousands of frames is not taken whole.
+            # uvloop's TLS loses the bytes that it has decrypted if the peer ends while reading is
+            # paused. So only a read of thousands of frames is interrupted.
             self.most = TLS_BURST
         else:
             self.most = self.service.burst(size)
@@ -359,11 +362,11 @@ cdef class Protocol(Socket):
                 if self.state == FRAMES or self.state == CLOSING:
                     used = self._read_frames(data + at, size - at, &whole)
                 elif self.state == HELD or (self.state <= READING and self.has_backlog):
-                    break               # one request at a time, and its answer is taken first
+                    break               # one request at a time; its answer comes first
                 elif self.state <= READING:
                     used = self._read_http(data + at, size - at)
                 else:
-                    used = size - at    # nobody listens any more
+                    used = size - at    # the endpoint is gone
                 at += used
                 if used == 0:
                     break
@@ -389,7 +392,8 @@ cdef class Protocol(Socket):
         return 0
 
     cdef int _note_held(self) except -1:
-        """Count what is held and not taken yet; if all hold too much, the largest are cut."""
+        # Count the bytes that are held and not handled yet. If all connections together hold too
+        # much, `incoming` cuts the largest.
         cdef Incoming incoming = self.service.incoming
         cdef Py_ssize_t held = self.touched + self.asked_size
         if self.reader is not None:
@@ -412,12 +416,12 @@ cdef class Protocol(Socket):
         if self.is_stalled or self.is_awaiting:
             return False
         if self.state == HELD:
-            # Reading goes on, so that a peer that leaves is noticed at once.
+            # Reading goes on, so the end of the peer is noticed at once.
             return self.stored <= MAX_WAITING
         return self.state > READING or not self.has_backlog
 
     cdef int _go_on(self) except -1:
-        """See to it that what waits is taken: in the next turn, for our caller may be the hub."""
+        # Handle the bytes that wait in the next turn, not now: the hub may be the caller.
         if self.is_running or self.is_due or self.asyncio_transport is None:
             return 0
         if self.stored or self.is_paused or self.message is not None:
@@ -426,7 +430,7 @@ cdef class Protocol(Socket):
         return 0
 
     def go_on(self):
-        """Take what waits, as far as a turn goes; the service calls it."""
+        """Handle bytes that wait, as far as a turn allows; the service calls this."""
         self.is_due = False
         self.work = 0
         if self.asyncio_transport is None:
@@ -463,7 +467,7 @@ cdef class Protocol(Socket):
         return 1
 
     cdef int _flush(self) except -1:
-        """Send what is pending, behind any backlog. 0: broken."""
+        # Send pending bytes, behind any backlog. 0: broken.
         cdef list pieces = self.pending
         if self.is_gathering():
             return self.send_gathered()
@@ -491,7 +495,7 @@ cdef class Protocol(Socket):
         return self.send_all(pieces)
 
     cdef int gather_reply(self, const uint8_t* payload, Py_ssize_t size, bint is_binary) except -1:
-        """Put a reply aside, in the midst of a read; a peer that has gone lost it."""
+        # Put a reply aside until the end of the read. If the peer has gone, the reply is lost.
         cdef uint8_t[10] head
         cdef bytes piece
         if (
@@ -524,13 +528,13 @@ cdef class Protocol(Socket):
         if not self._flush():
             return
         self._await_close()
-        # Whoever was not read is read again: the peer's close frame has to be found.
+        # Read the peer again if reading was paused: its close frame has to be found.
         self.message = None
         self.is_stalled = False
         self._go_on()
 
     cdef int _await_close(self) except -1:
-        """Give the peer its time to answer our close frame, once it can have read that."""
+        # Wait a limited time for the peer's close frame, from when the peer can have read ours.
         config = self.service.config
         return self._arm(config.stop_timeout if self.has_backlog else config.close_timeout)
 
@@ -581,7 +585,7 @@ cdef class Protocol(Socket):
             reader.head, self.asyncio_transport, "https" if self.is_tls else "http"
         )
         if self.is_tls:
-            request.client = self.peer()    # what lies below TLS forgets it
+            request.client = self.peer()    # the transport below TLS forgets it
         self.state = HELD
         self._disarm()
         method = request.method
@@ -617,14 +621,17 @@ cdef class Protocol(Socket):
         return 0
 
     cdef object _check_upgrade(self, object request, bytes key):
-        """Give the 101, with what was agreed on, or the Response that refuses."""
+        # Return the 101, with what was agreed on, or the Response that refuses.
         cdef Service service = self.service
         cdef object agreed = None, switch
-        # Without a key something is wrong, and that is said in words.
-        switch = service.http1.check_upgrade(request) if key is None else accept.switch(key)
+        # Without a key the handshake is wrong: http1 finds out why.
+        if key is None:
+            switch = service.http1.check_upgrade(request)
+        else:
+            switch = frames.switch(key)
         if isinstance(switch, Response):
             return switch
-        if value(request.head, "sec-websocket-protocol", None) is not None:
+        if field_value(request.head, "sec-websocket-protocol", None) is not None:
             switch = service.http1.with_subprotocol(switch, request)
         if service.extensions is not None:
             agreed = service.extensions.agree(request)
@@ -636,8 +643,8 @@ cdef class Protocol(Socket):
         return switch
 
     cdef int _settle(self, object result, bytes body, bytes switch) except -1:
-        """Go on with what the endpoint or the fallback (then body is None) gave, or will give;
-        while it waits, nothing is read."""
+        # Go on with the result, or the awaitable, of the endpoint or of the fallback (then body is
+        # None). While it waits, nothing is read.
         if is_awaitable(result):
             if body is not None:
                 self._arm(self.service.handshake_timeout)
@@ -662,7 +669,7 @@ cdef class Protocol(Socket):
     async def _await(self, awaitable, bytes body, bytes switch):
         try:
             result = await awaitable
-            if self.is_awaiting:        # else the peer has left, or was told 503
+            if self.is_awaiting:        # else the peer has left, or got 503
                 self.is_awaiting = False
                 self.asked_size = 0
                 self._settle(result, body, switch)
@@ -671,7 +678,7 @@ cdef class Protocol(Socket):
             self._failed()
 
     cdef int _hold(self, object admission, bytes body) except -1:
-        """Let a poll park, or a POST wait for its reply."""
+        # Park a poll, or wait for the reply to a POST.
         cdef Reply reply = Reply(self)
         cdef Link link
         endpoint = self.service.endpoint
@@ -687,7 +694,7 @@ cdef class Protocol(Socket):
         return 0
 
     cdef int _upgrade(self, bytes switch, object admission) except -1:
-        """Become a WebSocket: the 101 and the handshake go out in one send."""
+        # Become a WebSocket: send the 101 and the handshake in one send.
         if switch is None:
             raise TypeError("expected an admission for a poll or a POST, got one for a WebSocket")
         self._put(switch)
@@ -705,7 +712,7 @@ cdef class Protocol(Socket):
         return 0
 
     cdef int _answer(self, object response) except -1:
-        """Answer the request; then take the next one, or let the peer go. 0: broken."""
+        # Answer the request; then handle the next one, or end the connection. 0: broken.
         cdef Reply reply = self.reply
         self.keeps_alive = self.keeps_alive and not self.service.is_stopping
         self._put(self.service.http1.render(
@@ -722,7 +729,7 @@ cdef class Protocol(Socket):
         if reply is not None:
             reply.protocol = None
         if not self._flush():
-            self.link = link        # for connection_lost to tell of
+            self.link = link        # so that connection_lost ends it
             return 0
         self.had_taken = 0
         if self.keeps_alive:
@@ -734,12 +741,12 @@ cdef class Protocol(Socket):
         return 1
 
     cdef int _refuse(self, int status, str why, str reason="http") except -1:
-        """Answer with one line, and let the peer go."""
+        # Answer with one line, and end the connection.
         self.keeps_alive = False
         return self._answer(self.service.endpoint.refuse(reason, status, why))
 
     cdef int _refuse_early(self, int status, str why, str reason="http") except -1:
-        """Refuse a request that is not whole; if its head is, a page may still read why."""
+        # Refuse a request that is not complete. If its head is, a page may still read why.
         cdef bytes head = self.reader.head
         request = Request(head or b"")
         self.reader = None
@@ -771,7 +778,7 @@ cdef class Protocol(Socket):
                 elif frame.kind == frames.CLOSE:
                     self._close_came(&frame)
                 elif self.state == CLOSING:
-                    pass                # we said goodbye: nothing is taken any more
+                    pass                # our close frame is sent: nothing is handled any more
                 elif frame.kind == frames.MESSAGE:
                     self.work += BYTE_WORK * frame.size
                     if frame.is_deflated:
@@ -789,7 +796,7 @@ cdef class Protocol(Socket):
         return at
 
     cdef int _take(self, const uint8_t* data, Py_ssize_t size, bint is_text) except -1:
-        """Give a message to the dispatch; what has no room waits here, and so does the peer."""
+        # Pass a message to the dispatch. If there is no room, it waits here, and so does the peer.
         cdef int64_t since = tick() if size > MAX_UNTIMED else 0
         if self.link.take(data, size, is_text) == 0:
             self.message = PyBytes_FromStringAndSize(<const char*>data, size)
@@ -801,16 +808,16 @@ cdef class Protocol(Socket):
         return 0
 
     cdef int _took_since(self, int64_t since) except -1:
-        """Count the time that a message or a request took as work; nearly always none."""
+        # Count the time that a message or a request took as work; nearly always none.
         cdef Py_ssize_t work = TICK_WORK * <Py_ssize_t>(tick() - since)
         if self.is_tls and self.state == FRAMES:
-            self.service.spend(work)    # its own read is taken whole all the same
+            self.service.spend(work)    # its own read is still handled to the end
         else:
             self.work += work
         return 0
 
     cdef int _take_deflated(self, frames.Frame* frame) except -1:
-        """Inflate a message first, and keep what the peer's next one may refer to."""
+        # Inflate a message, and keep the bytes that the peer's next one may refer to.
         cdef bytes message = self.deflate.inflate(
             frame.data, frame.size, frame.is_text, self.window
         )
@@ -821,7 +828,7 @@ cdef class Protocol(Socket):
         )
 
     cdef int _ping_came(self, frames.Frame* frame) except -1:
-        """Answer a ping, at the end of the read; of many that nobody reads, the last one."""
+        # Answer a ping at the end of the read; of many that the peer does not read, only the last.
         if self.has_backlog:
             self.pending = None
         elif self.pending is not None and len(self.pending) >= MAX_PONGS and not self._flush():
@@ -831,12 +838,12 @@ cdef class Protocol(Socket):
         ))
 
     cdef int _close_came(self, frames.Frame* frame) except -1:
-        """Answer a close frame with its own code and reason, and hang up."""
+        # Answer a close frame with its own code and reason, and hang up.
         cdef bytes payload = b""
         if self.state == FRAMES:
             if frame.code != frames.NO_STATUS:
                 payload = PyBytes_FromStringAndSize(<char*>frame.data - 2, frame.size + 2)
-            self.link.cork()            # the replies to what came before it
+            self.link.cork()            # sends the replies to messages before it
             self.close_code = frame.code
             self._put(frames.frame(frames.CLOSE, payload))
             self._flush()
@@ -844,7 +851,7 @@ cdef class Protocol(Socket):
         return self._end_link(self.close_code)
 
     def _last_word(self, int code, str reason not None):
-        # Close a WebSocket whose bytes can be read no further, after all replies.
+        # Close a WebSocket after all replies: its bytes cannot be read any further.
         if self.state == FRAMES:
             if self.link is not None:
                 self.link.cork()
@@ -857,7 +864,7 @@ cdef class Protocol(Socket):
     # -- the end
 
     def shutdown(self):
-        """End the connection because the server stops, once what was taken from it is handled
+        """End the connection because the server stops: once its messages and requests are handled
         and answered, or after stop_timeout."""
         if (
             self.link is not None and (self.state == FRAMES or self.reply is not None)
@@ -868,8 +875,8 @@ cdef class Protocol(Socket):
             self._shut_down()
 
     def _shut_down(self):
-        # A socket closes 1012, behind all that waits for it; what waits for its answer gets 503,
-        # and a peer that asked for nothing no word.
+        # A socket closes with 1012, behind all that waits for it. A request that waits for its
+        # answer gets 503. A connection without a request gets no answer.
         if self.state == FRAMES:
             if self.link is not None:
                 self.service.endpoint.drained(self.link)    # behind a backlog, if there is one
@@ -884,10 +891,10 @@ cdef class Protocol(Socket):
         elif self.state <= READING:
             self._refuse_early(503, "the server is stopping", "stopping")
         elif self.state >= DRAINING and self.asyncio_transport is not None and not self.has_backlog:
-            self._arm(self._patience())     # its last word is on its way already
+            self._arm(self._patience())     # its last answer is sent already
 
     def cut(self):
-        """End a connection that holds too much of what is not taken yet; `incoming` calls it."""
+        """End a connection that holds too many unhandled bytes; `incoming` calls this."""
         self.share = None
         try:
             self._cut()
@@ -909,12 +916,12 @@ cdef class Protocol(Socket):
         return 0
 
     cdef double _patience(self) except -1:
-        """Return how long the peer has to take our last word, and to close."""
+        # Return how long the peer has to read our last answer, and to close.
         cdef double timeout = self.service.config.close_timeout
         return min(timeout, STOP_LINGER) if self.service.is_stopping else timeout
 
     cdef int _arm(self, double delay) except -1:
-        """Bound the time that the present state may last."""
+        # Limit the time that the present state may last.
         self._disarm()
         self.is_put_off = False
         self.entry = self.service.timers.schedule(delay, self.service.expire, self)
@@ -927,32 +934,32 @@ cdef class Protocol(Socket):
         return 0
 
     def expired(self):
-        """End a state that lasted too long; the timer queue calls it."""
+        """End a state that lasted too long; the timer queue calls this."""
         self.entry = None
         if self.service.timers.is_late and not self.is_put_off:
-            # We were late ourselves: what the peer sent in time may not be read yet.
+            # The timer itself is late, so bytes that arrived in time may not be read yet.
             self._arm(self.service.timers.lag)
             self.is_put_off = True
             return
         if self.state == FRAMES or self.reply is not None:
-            self._shut_down()           # it was given stop_timeout
+            self._shut_down()           # stop_timeout is over
         elif self.state == HELD:
             self._refuse(503, "the server took too long")
         elif self.state == READING and self.reader is not None:
             self._refuse_early(408, "expected a whole request sooner")
-        elif self.close_code == 0 and self._is_taking():    # after a close code: a WebSocket
+        elif self.close_code == 0 and self._is_taking():    # with a close code: a WebSocket
             self._arm(self.service.config.http_idle_timeout)
         else:
             self._hang_up(self.state > FRAMES)
 
     cdef bint _is_taking(self) except -1:
-        """Tell whether the peer reads what we sent, slow as it may be: some since last asked."""
+        # Return whether the peer has read bytes since the last call, however few.
         cdef int64_t before = self.had_taken
         self.had_taken = self.taken()
         return self.had_taken > before
 
     cdef int _end_link(self, int code) except -1:
-        """Tell the endpoint, once, that what it opened has ended."""
+        # Inform the endpoint, once, that the connection it opened has ended.
         cdef Link link = self.link
         self.link = None
         self.parser = self.window = None
@@ -961,7 +968,7 @@ cdef class Protocol(Socket):
         return 0
 
     cdef int _drain(self) except -1:
-        """Say no more, and read until the peer ends: an RST would overtake our last word."""
+        # Send nothing more, and read until the peer ends: an RST would overtake our last answer.
         if self.asyncio_transport is None or self.state >= DRAINING:
             return 0
         if not self.asyncio_transport.can_write_eof():
@@ -979,25 +986,25 @@ cdef class Protocol(Socket):
         return self._go_on()
 
     cdef int _hang_up(self, bint at_once) except -1:
-        """Close the transport: after what it holds, or at once."""
+        # Close the transport: after the bytes that it holds, or at once.
         self.fd = -1
         self.state = GONE
         if self.asyncio_transport is not None:
             if at_once:
                 self.asyncio_transport.abort()
             else:
-                # What the peer never takes must not hold the connection for ever.
+                # Bytes that the peer never reads must not hold the connection forever.
                 self._arm(self._patience())
                 self.asyncio_transport.close()
         return 0
 
     def _failed(self):
-        # Our own fault: it costs this connection, and the peer is told.
+        # An internal error: it ends this connection, and the peer gets an answer.
         log_limit = self.service.timers.log_limit
         log_limit.exception(log, "connection_error state=%d peer=%r", self.state, self.peer())
         try:
             if self.state == FRAMES and self.link is None and self.pending is not None:
-                self.state = HELD       # its 101 was not sent: HTTP can still say what happened
+                self.state = HELD       # its 101 was not sent: HTTP can still answer
                 self.pending = None
                 self.parser = None
             if self.state == FRAMES or self.state == CLOSING:
@@ -1009,3 +1016,6 @@ cdef class Protocol(Socket):
         except Exception:
             log_limit.exception(log, "connection_error peer=%r", self.peer())
             self._hang_up(True)
+
+
+include "echo.pxi"

@@ -1,5 +1,15 @@
 # A request as hooks and handlers see it: its head, and views that search it. A session keeps its
-# Request, so that it owns no more than the bytes it came as.
+# Request, so a Request owns no more than the bytes that arrived.
+
+from libc.stdint cimport uint8_t
+
+# Return the first value of a field, as latin-1.
+cdef object field_value(bytes head, str name, object default)
+# Return whether the target is this path, letter by letter, with a query or without.
+cdef bint asks_for(bytes head, bytes path)
+cpdef bytes unquote_form(bytes text)
+cdef int hex_digit(uint8_t char) noexcept   # -1: it is none
+
 
 cdef class View:
     # Names with values, by the subclass; a read-only Mapping to its first ones.
@@ -20,24 +30,24 @@ cdef class Params(View):
 
 
 cdef class Request:
-    # As it came
+    # As it arrived
     cdef readonly bytes head
     cdef bytes form                     # the body, where it holds parameters; b"": it does not
 
     # What the edge knows of it
-    cdef object transport               # asyncio's, which knows the client; None: it was asked
+    cdef object transport               # asyncio's, which knows the client; None: not any more
     cdef object known_client
     cdef public str scheme
-    cdef object asgi_scope             # None: it came another way
-    cdef str given_host                 # a trusted proxy's word; None: none
+    cdef object asgi_scope              # None: it did not come through ASGI
+    cdef str given_host                 # from a trusted proxy's headers; None: none
 
-    cdef dict own                       # the application's; None: not asked for
+    cdef dict own                       # the application's; None: not used yet
 
     cdef bytes query_bytes(self)
 
 
 cdef class Admission:
-    # What the endpoint says to a request, and opens
+    # What the endpoint makes of a request that passes its checks, and later opens
     cdef readonly str kind
     cdef readonly Request request
     cdef readonly object uid
@@ -45,7 +55,7 @@ cdef class Admission:
     cdef readonly object handshake
 
 
-# Of what the engine read. The transport is asked for the client only if somebody asks for that.
+# Make a Request of a head that the engine read. The transport's address is read only on use.
 cdef Request request_of(bytes head, object transport, str scheme)
-# (host, port); None: a Unix socket
+# Return (host, port); None: a Unix socket.
 cdef object client_of(object transport)

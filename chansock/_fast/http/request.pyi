@@ -7,6 +7,7 @@ from chansock.target import UserId
 
 _T = TypeVar("_T")
 
+def unquote_form(text: bytes) -> bytes: ...
 def site_of(request: Request) -> bytes | None: ...
 
 @disjoint_base

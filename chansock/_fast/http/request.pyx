@@ -1,16 +1,15 @@
 # cython: language_level=3
-"""Request, the views of its fields and parameters, and a request that may come in.
+"""Request, the views of its fields and parameters, and Admission, a request that was let in.
 
-It keeps its head as it came, as one bytes, and each property searches that (`head`): a session
-holds its Request for as long as it lives, and a hundred thousand of them should cost the bytes
-of their heads. In C, since each connection asks some twenty things of it before its 101. No
-socket, no framework, no rule of the channel is known here.
+A Request keeps its head as it arrived, as one bytes object, and each property searches it (part
+`head`). A session holds its Request for as long as it lives, so a hundred thousand requests should
+cost the bytes of their heads. It is in C, since each connection reads some twenty things of it
+before its 101. No socket, no framework, and no rule of the channel here.
 """
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport memchr, memcpy
-from chansock._fast.http cimport head as heads
 
 from collections.abc import ItemsView, KeysView, Mapping, ValuesView
 from urllib.parse import unquote_to_bytes
@@ -20,8 +19,7 @@ cdef enum:
 
     MAX_SITE = 300              # bytes of Host, and of Origin: a name has 255
 
-cdef extern from "Python.h":
-    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
+include "head.pxi"
 
 cdef object BREAKS = bytes.maketrans(b"\r\n\0", b"   ")
 
@@ -45,11 +43,11 @@ cdef class View:
         return found
 
     def get(self, name, default=None):
-        """Give the first value of name, or the default; without an exception on the way."""
+        """Return the first value of name, or the default. Raises no exception internally."""
         return self.first(name, default) if isinstance(name, str) else default
 
     def getall(self, str name not None):
-        """Give every value of name, in the order received; [] if there is none."""
+        """Return every value of name, in the order received; [] if there is none."""
         return self.each(name)
 
     def __contains__(self, name):
@@ -88,25 +86,25 @@ Mapping.register(View)
 cdef class Headers(View):
     """The fields of a head, by name in any case; a view that searches the bytes.
 
-    `[]` and `get` give the first value of a name, `getall` each of them in order.
-    Iterating gives each name once, in lower case. Values are read as latin-1, as
-    RFC 9110 section 5.5 has it, without the white space around them.
+    `[]` and `get` return the first value of a name, `getall` all of them in order. Iterating
+    yields each name once, in lower case. Values are decoded as latin-1 (RFC 9110 section 5.5),
+    without the white space around them.
     """
 
     def __cinit__(self, bytes raw not None):
         self.head = raw
 
     cdef object first(self, str name, object default):
-        return heads.value(self.head, name, default)
+        return field_value(self.head, name, default)
 
     cdef list each(self, str name):
-        return heads.values(self.head, name)
+        return field_values(self.head, name)
 
     cdef list names(self):
         return list(dict.fromkeys([name.lower() for name, _ in self.fields()]))
 
     def fields(self):
-        """Give every field as (name as sent, value), in the order received."""
+        """Return every field as (name as sent, value), in the order received."""
         cdef list pairs = []
         for line in self.head.split(b"\r\n")[1:]:
             name, colon, value = line.partition(b":")
@@ -120,9 +118,9 @@ cdef class Headers(View):
 cdef class Params(View):
     """The parameters of a request: those of the query, then those of a form.
 
-    `[]` and `get` give the first value of a name, `getall` each of them in order.
-    Names and values are percent-decoded as UTF-8, `+` is a space, a broken escape is
-    kept as it is. Past the first 256 parameters of a part the rest is not looked at.
+    `[]` and `get` return the first value of a name, `getall` all of them in order. Names and
+    values are percent-decoded as UTF-8; `+` is a space, and a broken escape stays as it is. Of
+    each part, only the first 256 parameters count.
     """
 
     def __cinit__(self, bytes query not None, bytes form not None=b""):
@@ -130,28 +128,28 @@ cdef class Params(View):
         self.form = form
 
     cdef object first(self, str name, object default):
-        cdef bytes found = heads.param(self.query, name, MAX_PARAMS)
+        cdef bytes found = first_param(self.query, name, MAX_PARAMS)
         if found is None and self.form:
-            found = heads.param(self.form, name, MAX_PARAMS)
-        return default if found is None else heads.decoded(found)
+            found = first_param(self.form, name, MAX_PARAMS)
+        return default if found is None else decode_param(found)
 
     cdef list each(self, str name):
-        return [heads.decoded(given) for given in self.sent(name)]
+        return [decode_param(given) for given in self.sent(name)]
 
     cdef list names(self):
         cdef dict found = {}
-        heads.add_names(found, self.query, MAX_PARAMS)
-        heads.add_names(found, self.form, MAX_PARAMS)
+        add_param_names(found, self.query, MAX_PARAMS)
+        add_param_names(found, self.form, MAX_PARAMS)
         return list(found)
 
     cdef list sent(self, str name):
-        cdef list found = heads.params(self.query, name, MAX_PARAMS)
+        cdef list found = all_params(self.query, name, MAX_PARAMS)
         if self.form:
-            found += heads.params(self.form, name, MAX_PARAMS)
+            found += all_params(self.form, name, MAX_PARAMS)
         return found
 
     def raw(self, str name not None):
-        """Give every value of name as it was sent, still percent-encoded."""
+        """Return every value of name as it was sent, still percent-encoded."""
         return self.sent(name)
 
 
@@ -181,7 +179,7 @@ cdef class Request:
         self.scheme = "http"
 
     def __init__(self, bytes head not None, client=None, str scheme not None="http", scope=None):
-        """Take a head as received, request line to empty line, lines ended by CR LF."""
+        """Make a request of a head as received: request line to empty line, with CR LF."""
         self.head = head
         self.known_client = client
         self.scheme = scheme
@@ -191,10 +189,10 @@ cdef class Request:
     def from_fields(
         cls, str method not None, target, fields=(), *, client=None, scheme="http", scope=None
     ):
-        """Make a Request where the edge has no raw head.
+        """Make a Request of its fields, for an edge that has no raw head.
 
-        `target` is raw: still percent-encoded, with its query. A line break in a value
-        (no server lets one through) becomes a space, so that no field can make another.
+        `target` is raw: still percent-encoded, with its query. A line break in a value (which no
+        server passes on) becomes a space, so that no field can make another.
         """
         lines = [b"%s %s HTTP/1.1" % (_raw(method), _raw(target).replace(b" ", b"%20"))]
         lines += [b"%s: %s" % (_raw(name), _raw(value)) for name, value in fields]
@@ -205,14 +203,15 @@ cdef class Request:
         self.form = body
 
     def set_host(self, str host not None):
-        """Say what `host` is: an edge that believes a proxy does."""
+        """Set `host`, from the headers of a trusted proxy."""
         self.given_host = host
 
     @property
     def client(self):
-        """Who asks, as (host, port); None for a Unix socket."""
+        """The client's address, as (host, port); None for a Unix socket."""
         if self.transport is not None:
-            # It knows, closed or not; to make a name of the address costs more than most ask.
+            # The transport knows its address even when closed. Formatting the address takes long
+            # compared with the rest, and most requests never need it.
             self.known_client, self.transport = client_of(self.transport), None
         return self.known_client
 
@@ -223,21 +222,22 @@ cdef class Request:
     @property
     def method(self):
         """The method as sent: `GET`."""
-        return heads.method(self.head)
+        return method_of(self.head)
 
     @property
     def target(self):
         """The request target as sent, percent-encoded, with its query."""
-        return heads.target(self.head).decode("latin-1")
+        return target_of(self.head).decode("latin-1")
 
     @property
     def host(self):
-        """The host that was asked for, with its port if one was named: `chat.example:8000`.
+        """The host that the client requested, with its port if there is one: `chat.example:8000`.
 
-        A trusted proxy's word, else the target's in absolute form, else Host; "" if none.
+        It comes from a trusted proxy's headers, else from a target in absolute form, else from
+        the Host field; "" if there is none.
         """
         cdef Py_ssize_t size = 0
-        cdef const char* target = heads.target_of(self.head, &size)
+        cdef const char* target = find_target(self.head, &size)
         cdef bytes asked
         if self.given_host is not None:
             return self.given_host
@@ -246,19 +246,19 @@ cdef class Request:
             if b"://" in asked:
                 authority = asked.partition(b"://")[2]
                 return authority.partition(b"/")[0].partition(b"?")[0].decode("latin-1")
-        return heads.value(self.head, "host", "")
+        return field_value(self.head, "host", "")
 
     @property
     def path(self):
         """The path, percent-decoded, without the query."""
-        path = heads.target(self.head).partition(b"?")[0]
+        path = target_of(self.head).partition(b"?")[0]
         if path[:1] != b"/" and b"://" in path:     # absolute form, RFC 9112 section 3.2.2
             path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
         return unquote_to_bytes(path).decode("utf-8", "replace")
 
     cdef bytes query_bytes(self):
         cdef Py_ssize_t size = 0
-        cdef const char* target = heads.target_of(self.head, &size)
+        cdef const char* target = find_target(self.head, &size)
         cdef const char* mark = <const char*>memchr(target, c"?", size)
         if mark == NULL:
             return b""
@@ -266,7 +266,7 @@ cdef class Request:
 
     @property
     def query(self):
-        """What follows the `?` in the target, as sent; "" if nothing does."""
+        """The part of the target behind the `?`, as sent; "" if there is none."""
         return self.query_bytes().decode("latin-1")
 
     @property
@@ -277,7 +277,7 @@ cdef class Request:
     @property
     def cookies(self):
         """The cookies, as sent but for quotes around a value; the first of a name counts."""
-        return heads.cookies(self.head)
+        return cookies_of(self.head)
 
     @property
     def params(self):
@@ -290,7 +290,7 @@ cdef class Request:
         if self.asgi_scope is None:
             raise AttributeError(
                 "expected a request that came through ASGI, got one without a scope "
-                "(in a test, give it to connect: scope={...})"
+                "(in a test, pass it to connect: scope={...})"
             )
         return self.asgi_scope
 
@@ -311,9 +311,9 @@ cdef class Request:
 
 
 def site_of(Request request not None):
-    """Give all that the checks of host and origin look at, as one bytes; None: not that simple.
+    """Return all that the checks of host and origin read, as one bytes; None: not that simple.
 
-    The same bytes are the same host asked for, by the same scheme and from the same Origin.
+    Equal bytes mean the same requested host, the same scheme, and the same Origin.
     """
     cdef const char* start = PyBytes_AS_STRING(request.head)
     cdef const char* end = start + PyBytes_GET_SIZE(request.head)
@@ -324,16 +324,16 @@ def site_of(Request request not None):
     cdef Py_ssize_t scheme, length
     cdef bytes site
     cdef char* out
-    host = heads.target_of(request.head, &size)
+    host = find_target(request.head, &size)
     if request.given_host is not None or size == 0 or host[0] != c"/":
-        return None                 # another word than the field counts
-    host = heads.field(start, end, b"host", 4, &stop)
+        return None                 # another source than the field counts
+    host = find_field(start, end, b"host", 4, &stop)
     size = 0 if host == NULL else stop - host
-    origin = heads.field(start, end, b"origin", 6, &stop)
+    origin = find_field(start, end, b"origin", 6, &stop)
     length = 0 if origin == NULL else stop - origin
     if not (0 < size <= MAX_SITE and 0 < length <= MAX_SITE):
         return None
-    if heads.field(stop, end, b"origin", 6, &stop) != NULL:
+    if find_field(stop, end, b"origin", 6, &stop) != NULL:
         return None
     spelled = PyUnicode_AsUTF8AndSize(request.scheme, &scheme)
     # Lengths in front, so that no two sites have the same bytes.
@@ -349,10 +349,10 @@ def site_of(Request request not None):
 
 
 @cython.final
-@cython.freelist(8)             # it lives from a request to its opening, which is mostly at once
+@cython.freelist(8)             # it lives from a request to its opening, mostly at once
 cdef class Admission:
-    """A request that may come in. `kind` is "ws", "poll" or "post"; `handshake`, a Packet, is
-    there for a socket, and for a GET that needs one."""
+    """A request that was let in. `kind` is "ws", "poll", or "post". `handshake` is a Packet for a
+    socket, and for a GET that needs one."""
 
     def __cinit__(self, str kind, Request request, uid, str client_id, handshake=None):
         self.kind = kind

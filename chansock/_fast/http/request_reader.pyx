@@ -1,11 +1,11 @@
 # cython: language_level=3
 """Bytes to HTTP/1.1 requests: the end of the head, its syntax, and the body's framing.
 
-Whether a head is well-formed is judged by a function that is handed, but for a GET of plain
-ASCII without a body, which is seen to be; how long the body is, and which host and path are
-meant, is decided here and in one place, so that what follows is exactly the next request
-(RFC 9112). Refused is whatever two readers could take for two different things. No object is
-made for a field. No socket, loop, time or route is known.
+The caller passes a function, `judge`, that checks the syntax of a head. A GET of plain ASCII
+without a body needs no judge. The reader itself decides how long the body is, and which host and
+path are meant, so the bytes that follow are exactly the next request (RFC 9112). It refuses
+anything that two readers could understand in two ways. It makes no object for a field. No socket,
+loop, time, or route here.
 """
 
 cimport cython
@@ -15,7 +15,7 @@ from cpython.bytearray cimport (
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.string cimport memchr, memcmp, memcpy
 
-from chansock._fast.http.head cimport hex_digit
+from chansock._fast.http.request cimport hex_digit
 
 cdef extern from "http/fold.h":
     int differ "chansock_differ" (const char* a, const char* b, size_t size) noexcept nogil
@@ -33,8 +33,8 @@ cdef enum:
     IN_CHUNK_END
     IN_TRAILER
 
-    MAX_CHUNK_LINE = 1024           # size and extensions; nobody sends more
-    MAX_CHUNKS = 256                # taken in one call, so that the caller can stop between two
+    MAX_CHUNK_LINE = 1024           # size and extensions; real clients send less
+    MAX_CHUNKS = 256                # in one call, so the caller can stop between two
     MAX_HEX_DIGITS = 12             # 2**48: far past any limit, far below an overflow
     MAX_HOST = 255                  # bytes of a name; the DNS has 253
     INET6_LENGTH = 46               # of an address as text, with the NUL behind it
@@ -45,10 +45,10 @@ cdef enum:
 cdef class RequestReader:
     """Reads the requests of one connection, one at a time.
 
-    `judge(head)` tells of a head's syntax: 0, or the status that refuses it. Refuses with
-    400 what breaks a rule, 413 a body past max_body, 417 an unknown Expect, 431 a head, chunk
-    extensions or trailers past max_head bytes or max_fields fields, 501 a transfer coding
-    other than chunked, 505 a version other than 1.0 and 1.1.
+    `judge(head)` returns 0 if the syntax of a head is right, else the status that refuses it. The
+    reader refuses a broken rule with 400, a body past max_body with 413, an unknown Expect with
+    417, a head, chunk extensions, or trailers past max_head bytes or max_fields fields with 431, a
+    transfer coding other than chunked with 501, and a version other than 1.0 and 1.1 with 505.
     """
 
     def __cinit__(
@@ -124,11 +124,9 @@ cdef class RequestReader:
         return found
 
     cdef Py_ssize_t _find_end(self, const uint8_t* data, Py_ssize_t size) noexcept:
-        """Give the length of the head; 0: it goes on; -1: this can become none.
-
-        A fault is told by its first byte, not at the time-out: TLS and SOCKS on this port,
-        lines that are ended by LF or CR alone.
-        """
+        # Return the length of the head; 0: it is incomplete; -1: this can never become one. A fault
+        # is found at its first byte, not at the time-out: TLS and SOCKS on this port, or lines that
+        # end with LF or CR alone.
         cdef Py_ssize_t at = self.seen
         cdef Py_ssize_t stop
         cdef const uint8_t* cr
@@ -152,7 +150,7 @@ cdef class RequestReader:
         return 0
 
     cdef int _scan(self, const uint8_t* head, Py_ssize_t size) except -1:
-        """Look at the request line, and at the fields that frame a request."""
+        # Read the request line, and the fields that frame a request.
         cdef const char* line = <const char*>head
         cdef const char* end = line + size - 2      # of the last field's line
         cdef const char* stop = <const char*>memchr(line, 13, size)
@@ -165,8 +163,8 @@ cdef class RequestReader:
         seen.key = NULL
         if self._request_line(line, stop - line) == REFUSED:
             return REFUSED
-        # Of such a head the syntax is seen here at no cost. llhttp, which knows more methods,
-        # bytes and framings, would make a parser and an exception for each.
+        # Checking the syntax of such a head costs nothing here. llhttp, which knows more methods,
+        # bytes, and framings, makes a parser and an exception for each.
         self.is_plain = (
             seen.is_get and line[4] == c"/" and not self.is_http_1_0 and _is_ascii(head, size)
         )
@@ -189,7 +187,7 @@ cdef class RequestReader:
             return self._refuse(400, f"expected one Host, got {seen.hosts}")
         if seen.codings:
             if seen.length >= 0 or self.is_http_1_0:
-                # Two readings of where the body ends are how requests are smuggled.
+                # Two ways to find the end of the body allow a peer to smuggle requests.
                 return self._refuse(400, "expected no Transfer-Encoding here")
             self.part = IN_CHUNK_SIZE
             self.gathered = bytearray()
@@ -204,7 +202,7 @@ cdef class RequestReader:
         return HEAD
 
     cdef int _request_line(self, const char* line, Py_ssize_t size) except -1:
-        """Read `GET /path?query HTTP/1.1` (RFC 9112 section 3)."""
+        # Read `GET /path?query HTTP/1.1` (RFC 9112 section 3).
         cdef const char* space = <const char*>memchr(line, c" ", size)
         cdef const char* version = line + size - 8
         cdef const char* target
@@ -227,7 +225,7 @@ cdef class RequestReader:
         return self._target(target, length)
 
     cdef int _target(self, const char* target, Py_ssize_t size) except -1:
-        """Check a path, and the host before it where there is one (RFC 9112 section 3.2)."""
+        # Check a path, and the host before it if there is one (RFC 9112 section 3.2).
         cdef const char* end = target + size
         cdef const char* host = target
         cdef const char* at
@@ -302,7 +300,7 @@ cdef class RequestReader:
         elif length == 6 and differ(line, b"expect", 6) == 0:
             if size != 12 or differ(value, b"100-continue", 12) != 0:
                 return self._refuse(417, "expected no Expect but 100-continue")
-            # RFC 9110 section 10.1.1: a client of 1.0 would not know what a 100 is
+            # RFC 9110 section 10.1.1: a client of 1.0 does not know status 100
             self.wants_continue = not self.is_http_1_0
         return MORE
 
@@ -324,7 +322,7 @@ cdef class RequestReader:
     cdef int _feed_chunked(
         self, const uint8_t* data, Py_ssize_t size, Py_ssize_t* used
     ) except -1:
-        """Take chunks, and the trailers, which nobody reads (RFC 9112 section 7.1)."""
+        # Read chunks, and drop the trailers (RFC 9112 section 7.1).
         cdef Py_ssize_t at = 0
         cdef Py_ssize_t taken
         cdef const uint8_t* end
@@ -340,7 +338,7 @@ cdef class RequestReader:
                     return MORE
                 self.part = IN_CHUNK_END
             if self.part == IN_CHUNK_END:
-                # Told by the first byte: whoever sent more than it said need not be waited for.
+                # Refuse at the first wrong byte, without waiting for the second.
                 if (at < size and data[at] != 13) or (at + 1 < size and data[at + 1] != 10):
                     return self._refuse(400, "expected CR LF behind a chunk")
                 if at + 2 > size:
@@ -350,7 +348,7 @@ cdef class RequestReader:
                 self.part = IN_CHUNK_SIZE
             end = <const uint8_t*>memchr(data + at, 10, min(size - at, MAX_CHUNK_LINE))
             taken = min(size - at, MAX_CHUNK_LINE) if end == NULL else end - (data + at)
-            # By the first byte first, so that nothing hangs on how many have come.
+            # Check the first byte first, so the result does not depend on how many have arrived.
             if self.part == IN_CHUNK_SIZE and taken and hex_digit(data[at]) < 0:
                 return self._refuse(400, "expected the size of a chunk in hex")
             if not _is_line(data + at, taken, end == NULL):
@@ -376,7 +374,7 @@ cdef class RequestReader:
         return MORE
 
     cdef int _chunk_size(self, const uint8_t* line, Py_ssize_t size) except -1:
-        """Read `1a3f` or `1a3f;extension`."""
+        # Read `1a3f` or `1a3f;extension`.
         cdef Py_ssize_t value = 0
         cdef Py_ssize_t k = 0
         cdef int digit
@@ -396,7 +394,7 @@ cdef class RequestReader:
         return MORE
 
     cdef int _trailer(self, const uint8_t* line, Py_ssize_t size) except -1:
-        """Check a field behind the last chunk."""
+        # Check a field behind the last chunk.
         cdef const uint8_t* colon = <const uint8_t*>memchr(line, c":", size)
         self.extra += size + 2
         self.trailers += 1
@@ -412,9 +410,9 @@ cdef class RequestReader:
         return REFUSED
 
     def read(self, bytes data not None, Py_ssize_t start=0):
-        """Take what can be taken of data from start on; for tests.
+        """Read data from start on, as far as possible; for tests.
 
-        Gives (what was found, bytes used): None where more is needed, "head", a tuple
+        Return (what was found, bytes used): None if more bytes are needed, "head", a tuple
         (head, body) of a whole request, or (status, why) of a refusal.
         """
         cdef Py_ssize_t used
@@ -430,12 +428,12 @@ cdef class RequestReader:
 
 
 def is_host(bytes text not None):
-    """Tell whether this is `name`, `name:80` or `[::1]:80`."""
+    """Return whether this is `name`, `name:80`, or `[::1]:80`."""
     return _is_host(PyBytes_AS_STRING(text), PyBytes_GET_SIZE(text))
 
 
 cdef Py_ssize_t _decimal(const char* text, Py_ssize_t size) noexcept:
-    """Read digits; -1 if there is anything else, or more than fit."""
+    # Read digits; -1 if there is anything else, or more than fit.
     cdef Py_ssize_t value = 0
     cdef Py_ssize_t k
     if not 0 < size <= 18:
@@ -452,7 +450,7 @@ cdef inline bint _is_letter(uint8_t char) noexcept:
 
 
 cdef bint _is_token(const uint8_t* text, Py_ssize_t size) noexcept:
-    """Tell whether this may name a field (RFC 9110 section 5.6.2)."""
+    # Return whether this may name a field (RFC 9110 section 5.6.2).
     cdef Py_ssize_t k
     for k in range(size):
         if not (_is_letter(text[k]) or text[k] in b"0123456789!#$%&'*+-.^_`|~"):
@@ -461,16 +459,16 @@ cdef bint _is_token(const uint8_t* text, Py_ssize_t size) noexcept:
 
 
 cdef bint _is_ascii(const uint8_t* text, Py_ssize_t size) noexcept:
-    """Tell whether this is ASCII without controls, but for CR and LF."""
+    # Return whether this is ASCII without controls, but for CR and LF.
     cdef Py_ssize_t k
     cdef int others = 0
-    for k in range(size):   # without a way out, so that the compiler takes 16 bytes at a time
+    for k in range(size):   # no early exit, so the compiler checks 16 bytes at a time
         others |= (<uint8_t>(text[k] - 32) > 94) & (text[k] != 13) & (text[k] != 10)
     return others == 0
 
 
 cdef bint _is_version(const char* text) noexcept:
-    """Tell whether this is ` HTTP/1.1`, or another digit for each."""
+    # Return whether this is ` HTTP/1.1`, with any two digits.
     return (
         memcmp(text, b" HTTP/", 6) == 0 and text[7] == c"."
         and c"0" <= text[6] <= c"9" and c"0" <= text[8] <= c"9"
@@ -478,7 +476,7 @@ cdef bint _is_version(const char* text) noexcept:
 
 
 cdef bint _is_line(const uint8_t* line, Py_ssize_t size, bint is_open) noexcept:
-    """Tell whether this is a line with its CR, or may become one, with no control but tabs."""
+    # Return whether this is a line with its CR, or may become one, with no control but tabs.
     cdef Py_ssize_t k
     for k in range(size):
         if (line[k] < 32 and line[k] != 9) or line[k] == 127:
@@ -487,11 +485,9 @@ cdef bint _is_line(const uint8_t* line, Py_ssize_t size, bint is_open) noexcept:
 
 
 cdef bint _is_host(const char* text, Py_ssize_t size) noexcept:
-    """Tell whether this is `name`, `name:80` or `[::1]:80`.
-
-    Narrower than RFC 3986 section 3.2.2: without %-escapes and what no name has, such as the
-    comma that would make two of one.
-    """
+    # Return whether this is `name`, `name:80`, or `[::1]:80`. The rule is narrower than RFC 3986
+    # section 3.2.2: no %-escapes, and no characters that real names lack, such as the comma, which
+    # would make two names of one.
     cdef char[INET6_LENGTH] literal
     cdef char[16] address
     cdef Py_ssize_t at = 0
@@ -525,7 +521,7 @@ cdef bint _is_host(const char* text, Py_ssize_t size) noexcept:
 cdef bint _has_token(
     const char* value, Py_ssize_t size, const char* token, Py_ssize_t length
 ) noexcept:
-    """Tell whether a token stands in a list of them, in any case (RFC 9110 section 5.6.1)."""
+    # Return whether a list of tokens contains this one, in any case (RFC 9110 section 5.6.1).
     cdef const char* end = value + size
     cdef const char* stop
     cdef const char* last
@@ -545,7 +541,7 @@ cdef bint _has_token(
 
 
 cdef bint _is_key(const char* text, Py_ssize_t size) noexcept:
-    """Tell whether this is base64 of 16 bytes (RFC 6455 section 4.1)."""
+    # Return whether this is base64 of 16 bytes (RFC 6455 section 4.1).
     cdef Py_ssize_t k
     if size != KEY_LENGTH or text[22] != c"=" or text[23] != c"=":
         return False

@@ -1,4 +1,4 @@
-# Where bytes are put (WriteBuffer) and how they are lent (Span).
+# Memory to write to (WriteBuffer), and windows on borrowed memory (Span).
 # No frame, no value, no socket: pointers and lengths only.
 
 cimport cython
@@ -6,7 +6,7 @@ from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
 
-# The same bytes, in memory of their size: for what is kept.
+# Return the same bytes, in memory of exactly their size: for bytes that are kept.
 cdef bytes exact(bytes data)
 
 
@@ -52,8 +52,8 @@ cdef class WriteBuffer:
 
 @cython.final
 cdef class Span:
-    # A window on memory that someone else owns, offered by the buffer protocol.
-    # Who aims it answers for the memory until release or the next aim.
+    # A window on memory that another object owns, offered by the buffer protocol. The caller of
+    # `aim` keeps the memory alive until release or the next aim.
     cdef uint8_t* data                  # borrowed; NULL: released
     cdef Py_ssize_t size
     cdef bint is_readonly

@@ -1,4 +1,4 @@
-# Where bytes are put (WriteBuffer) and how they are lent (Span).
+# Memory to write to (WriteBuffer), and windows on borrowed memory (Span).
 # No frame, no value, no socket: pointers and lengths only.
 
 cimport cython
@@ -15,8 +15,8 @@ cdef Py_ssize_t SMALL = 479         # bytes for which CPython's own allocator ha
 
 
 cdef bytes exact(bytes data):
-    # Encoders ask for more room than they use and give the rest back. Holes between such pieces
-    # are too small for the next, and would never be filled.
+    # Encoders allocate more room than they use and free the rest. The holes between such pieces
+    # are too small for the next piece, and would never be filled.
     if data is None or PyBytes_GET_SIZE(data) <= SMALL:
         return data
     return PyBytes_FromStringAndSize(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
@@ -24,7 +24,7 @@ cdef bytes exact(bytes data):
 
 @cython.final
 cdef class WriteBuffer:
-    """Bytes under way to somewhere: put, then take."""
+    """A buffer that grows: put bytes, then take them all."""
 
     def __dealloc__(self):
         free(self.data)
@@ -54,13 +54,13 @@ cdef class WriteBuffer:
             self.put(&source[0], source.shape[0])
 
     cpdef bytes take(self):
-        """Return all that was put, and be empty."""
+        """Return all bytes, and empty the buffer."""
         cdef bytes result = PyBytes_FromStringAndSize(<char*>self.data, self.size)
         self.size = 0
         return result
 
     cpdef clear(self):
-        """Forget what was put, and give the memory back."""
+        """Empty the buffer, and free its memory."""
         free(self.data)
         self.data = NULL
         self.size = 0
@@ -69,10 +69,10 @@ cdef class WriteBuffer:
 
 @cython.final
 cdef class Span:
-    """A window on borrowed memory, to be re-aimed; raises BufferError once released.
+    """A window on borrowed memory that can be moved. Raises BufferError once released.
 
-    Python code aims it with `aim_at`; the engine aims it at memory of its own.
-    Writable unless the memory is not.
+    Python code moves it with `aim_at`; the engine aims it at memory of its own. It is writable if
+    the memory is.
     """
 
     def __len__(self):
@@ -85,7 +85,7 @@ cdef class Span:
         self._owner = None
 
     def aim_at(self, memory not None):
-        """Look at the memory of a bytes or a bytearray, and keep it alive and in place."""
+        """Move to the memory of a bytes or a bytearray, and keep it alive and in place."""
         cdef const uint8_t[::1] view
         cdef object owner
         owner = memoryview(memory)  # an open view forbids a bytearray to move
@@ -95,7 +95,7 @@ cdef class Span:
         self._owner = owner
 
     cpdef release(self):
-        """Lend no more: every later use raises BufferError. Open views are not cut."""
+        """Release the memory: later uses raise BufferError. Open views are not revoked."""
         self.data = NULL
         self.size = 0
         self._owner = None

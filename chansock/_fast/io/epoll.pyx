@@ -1,11 +1,11 @@
 # cython: language_level=3
 """Plain TCP connections on Linux's epoll, in place of the loop's own transports.
 
-The loop watches one descriptor for all of them. When that is readable, a turn accepts, reads
-and writes whatever is ready, up to a bound; nothing is called through Python before a
-protocol has its bytes, and no connection has an object of the loop's. To protocols these
-are asyncio transports, as far as `socket` and the server protocol make use of one. TLS, Unix
-sockets and other systems stay with the loop. No byte is looked at here.
+The loop watches one descriptor for all connections. When it is readable, a turn accepts, reads,
+and writes on descriptors that are ready, up to a limit. No Python code runs before a protocol has
+its bytes, and no connection has an object of the loop. For protocols these are asyncio transports,
+with the methods that `socket` and the server protocol use. TLS, Unix sockets, and other systems
+stay with the loop. Nothing here looks at the bytes.
 
 This saves a callback through Python and two acquisitions of the GIL for each read. It costs a
 second `epoll_wait` for each turn, which only a lone client with one request at a time notices.
@@ -59,14 +59,14 @@ cdef extern from "io/calls.h":
 
 log = logging.getLogger("chansock.epoll")
 
-# Whether this system has epoll; without it nothing here can be made.
+# Whether this system has epoll; without it, no object here can be made.
 IS_AVAILABLE = bool(CHANSOCK_EPOLL)
 
 cdef enum:
     MAX_ACCEPTS = 64        # of one listener in a turn
     MAX_READS = 4           # of one connection in a turn, as long as they fill its buffer
-    MAX_AHEAD = 16384       # bytes of several, read before any of them is looked at
-    ACCEPT_AGAIN = 1        # seconds, when there were no descriptors or no memory
+    MAX_AHEAD = 16384       # bytes of several, read before any of them is handled
+    ACCEPT_AGAIN = 1        # seconds, after descriptors or memory ran out
 
 
 cdef object _error():
@@ -74,7 +74,7 @@ cdef object _error():
 
 
 cdef class Watched:
-    """A descriptor that epoll knows."""
+    """A descriptor that epoll watches."""
 
     def __cinit__(self, *args, **kwargs):
         self.fd = -1
@@ -84,14 +84,14 @@ cdef class Watched:
             c_close(self.fd)
 
     def fileno(self):
-        """Give the descriptor; -1: closed."""
+        """Return the descriptor; -1: closed."""
         return self.fd
 
     cdef int ready(self, uint32_t mask) except -1:
         raise NotImplementedError
 
     cdef int failed(self) except -1:
-        """End it, since `ready` has raised and would again."""
+        # End it: `ready` raised, and would raise again.
         return self.shut()
 
     cdef int watch(self, uint32_t mask) except -1:
@@ -105,7 +105,7 @@ cdef class Watched:
     cdef int shut(self) except -1:
         cdef int fd = self.fd
         if fd >= 0:
-            # A fork may hold the descriptor open, and epoll with it.
+            # A forked process may keep the descriptor open, and so epoll would keep it, too.
             self.watch(0)
             self.fd = -1
             c_close(fd)
@@ -118,7 +118,7 @@ cdef class Watched:
 
 @cython.final
 cdef class EpollTransport(Watched):
-    """One connection, as the transport that a protocol knows."""
+    """One connection, as the transport of a protocol."""
 
     cdef int ready(self, uint32_t mask) except -1:
         cdef object context = self._enter()
@@ -169,7 +169,7 @@ cdef class EpollTransport(Watched):
         return 0
 
     cdef int _read_none(self, Py_ssize_t why) except -1:
-        """Do what is due when nothing was read. 0: the peer's end; below it an errno."""
+        # Handle a read that returned nothing. 0: the peer's end; a negative number: an errno.
         if why == 0:
             self._ended()
         elif why != -EAGAIN and why != -EINTR:
@@ -177,7 +177,7 @@ cdef class EpollTransport(Watched):
         return 0
 
     cdef int take(self, uint8_t* data, Py_ssize_t got) except -1:
-        """Hand on what was read ahead: so many bytes, or why there are none."""
+        # Pass on what was read ahead: that many bytes, or the reason why there are none.
         cdef object context
         if self.is_closed:
             return 0
@@ -212,10 +212,10 @@ cdef class EpollTransport(Watched):
     # -- writing
 
     def write(self, bytes data not None):
-        """Send data behind what waits; the protocol is told if it has to wait itself."""
+        """Send data behind the bytes that wait; pause_writing tells the protocol that it waits."""
         cdef Py_ssize_t sent = 0, size = PyBytes_GET_SIZE(data)
         if self.is_lost:
-            return                      # closed alone, it still takes what goes behind the rest
+            return                      # after a mere close, it still takes bytes behind the rest
         if self.waiting:
             self.queue.append(data)
             self.waiting += size
@@ -231,9 +231,9 @@ cdef class EpollTransport(Watched):
         self._wait(data, sent)
 
     def write_rest(self, bytes data not None, Py_ssize_t sent):
-        """Send data from `sent` on, which the kernel has just not taken; nothing else waits.
+        """Send data from `sent` on, which the kernel has just not taken; no other bytes wait.
 
-        It is kept whole, and so shared with others that wait for it.
+        The object is kept whole, so connections that wait for the same data share it.
         """
         if not self.is_lost:
             self._wait(data, sent)
@@ -275,18 +275,18 @@ cdef class EpollTransport(Watched):
         return 0
 
     def get_write_buffer_size(self):
-        """Give the bytes that wait."""
+        """Return the number of bytes that wait."""
         return self.waiting
 
     def set_write_buffer_limits(self, high=None, low=None):
-        """Change nothing: the protocol is told as soon as one byte waits, and when none does."""
+        """Do nothing: the protocol always pauses at the first waiting byte, and resumes at none."""
 
     def can_write_eof(self):
-        """Tell that this side can end alone."""
+        """Return True: this side can end alone."""
         return True
 
     def write_eof(self):
-        """Tell the peer that nothing follows what waits."""
+        """End this side of the connection, behind the bytes that wait."""
         self.is_ending = True
         if self.waiting == 0 and self.fd >= 0 and end_sending(self.fd) < 0:
             raise _error()
@@ -294,7 +294,7 @@ cdef class EpollTransport(Watched):
     # -- the end
 
     def close(self):
-        """Read no more, and close behind what waits."""
+        """Read no more, and close behind the bytes that wait."""
         if not self.is_closed:
             self.is_closed = True
             self.is_reading = False
@@ -307,7 +307,7 @@ cdef class EpollTransport(Watched):
         self._lose(None)
 
     def is_closing(self):
-        """Tell whether it is closed, or will be."""
+        """Return whether it is closed, or will be."""
         return self.is_closed
 
     cdef int _lose(self, object error) except -1:
@@ -328,7 +328,7 @@ cdef class EpollTransport(Watched):
             self.shut()
 
     def get_extra_info(self, name, default=None):
-        """Give `peername`; as `socket` something that has its fileno."""
+        """Return `peername`, or as `socket` an object that has its fileno."""
         if name == "socket":
             return self
         if name == "peername" and self.peer.family == 4:
@@ -350,7 +350,7 @@ cdef class Acceptor(Watched):
         cdef int _try, fd
         for _try in range(MAX_ACCEPTS):
             if self.fd < 0:
-                break                   # closed by what a protocol did
+                break                   # a protocol has closed it
             fd = accept(self.fd, &peer)
             if fd >= 0:
                 transport = EpollTransport.__new__(EpollTransport)
@@ -362,7 +362,7 @@ cdef class Acceptor(Watched):
             elif errno == EAGAIN:
                 break
             elif not (errno == ECONNABORTED or errno == EINTR or errno == EPERM):
-                # Not that peer's fault: there are no descriptors, or no memory.
+                # Descriptors or memory ran out, so the peer is not to blame.
                 self.poller.log_limit.error(log, "accept_error %s", os.strerror(errno))
                 self.watch(0)
                 self.poller.loop.call_later(ACCEPT_AGAIN, self._go_on)
@@ -394,7 +394,7 @@ cdef class Acceptor(Watched):
 
 @cython.final
 cdef class Poller:
-    """One epoll and what it watches; a loop gives it its turns."""
+    """One epoll and the descriptors that it watches; a loop calls its turns."""
 
     def __cinit__(self, loop):
         self.loop = loop
@@ -412,7 +412,7 @@ cdef class Poller:
             c_close(self.fd)
 
     def fileno(self):
-        """Give the descriptor that the loop watches; -1: closed."""
+        """Return the descriptor that the loop watches; -1: closed."""
         return self.fd
 
     cdef int add(self, Watched watched) except -1:
@@ -425,22 +425,22 @@ cdef class Poller:
         return 0
 
     def listen(self, sock, factory):
-        """Accept what comes to a listening socket: factory() makes the protocol of each."""
+        """Accept the connections of a listening socket; factory() makes the protocol of each."""
         cdef Acceptor acceptor = Acceptor.__new__(Acceptor)
         acceptor.poller = self
         acceptor.factory = factory
         acceptor.fd = os.dup(sock.fileno())
         self.add(acceptor)
         os.set_blocking(acceptor.fd, False)
-        no_delay(acceptor.fd)           # those that it accepts inherit that
+        no_delay(acceptor.fd)           # the sockets that it accepts inherit that
         acceptor.watch(EPOLLIN)
         return acceptor
 
     def adopt(self, int fd, Socket protocol not None, bytes data not None, *, int unsent):
-        """Go on with a connection that another has accepted, and of which it has read `data`.
+        """Take over a connection that other code has accepted and has read `data` from.
 
-        `fd` is ours from now on. `unsent`: bytes that the kernel takes without sending them.
-        Raises OSError if it cannot be watched; fd is closed then, and protocol knows nothing.
+        The poller owns `fd` from now on. `unsent`: how many bytes the kernel takes without sending
+        them. Raises OSError if fd cannot be watched; fd is then closed, and protocol not called.
         """
         cdef EpollTransport transport = EpollTransport.__new__(EpollTransport)
         cdef object context
@@ -468,19 +468,19 @@ cdef class Poller:
             transport._leave(context)
 
     cdef Watched _of(self, chansock_event* event):
-        """Give what an event is of; None: what was ready before it has closed that."""
+        # Return the object of an event; None: an event before it has closed that object.
         cdef uint64_t mark = event_mark(event)
         cdef Watched watched = self.watched[<uint32_t>mark]
-        # Its descriptor may be another's by now.
+        # Its descriptor may belong to another object by now.
         return None if watched is None or watched.generation != mark >> 32 else watched
 
     def turn(self):
-        """Serve what is ready; the loop calls it."""
+        """Handle the descriptors that are ready; the loop calls this."""
         cdef Watched watched
         cdef object raised
         cdef int at = 0, ahead, count = epoll_ready(self.fd, self.events, MAX_EVENTS)
         while at < count:
-            # One alone has nothing to gain from that.
+            # A single connection gains nothing from that.
             ahead = self._read_ahead(at, count) if count - at > 1 else 0
             if ahead:
                 self._take_ahead(at, at + ahead)
@@ -497,11 +497,9 @@ cdef class Poller:
             at += 1
 
     cdef int _read_ahead(self, int first, int end) except -1:
-        """Read for events from the first on, as far as they are such that can; count them.
-
-        A call into the kernel leaves little of ours in the processor's caches, so what is done
-        for all between two of them costs less than what is done for each.
-        """
+        # Read for events from the first on, while they allow it, and return how many did. System
+        # calls evict our code from the CPU caches, so it costs less to read for all, then handle
+        # all, then write all.
         cdef EpollTransport transport
         cdef Watched watched
         cdef Memory memory = None
@@ -527,10 +525,8 @@ cdef class Poller:
         return at - first
 
     cdef int _take_ahead(self, int first, int end) except -1:
-        """Hand on what was read ahead for these, and send behind the last what they answer.
-
-        Or before, if it takes so long that somebody might notice.
-        """
+        # Pass on what was read ahead for these events, and send their replies behind the last; or
+        # earlier, if handling them takes noticeably long.
         cdef EpollTransport transport = <EpollTransport>self._of(&self.events[first])
         cdef Memory memory = transport.protocol.memory
         cdef uint8_t* data = memory.buffer
@@ -547,7 +543,7 @@ cdef class Poller:
                 except BaseException as error:
                     failed = self._failed(transport, error)
                     if failed is not None:
-                        raised = failed     # the others' bytes are no more where they came from
+                        raised = failed     # the bytes of the others are read and must be passed on
                 data += max(self.got[at], 0)
                 now = tick()
                 if now != since:
@@ -561,18 +557,18 @@ cdef class Poller:
         return 0
 
     cdef object _failed(self, Watched watched, object error):
-        """End what has raised, since what it was at may be lost; give what is to leave the turn."""
+        # End an object that raised: its bytes may be lost. Return what the turn must raise.
         try:
             watched.failed()
             if not isinstance(error, Exception):
                 return error
             self.log_limit.error(log, "epoll_error", error=error)
-        except BaseException as worse:  # of a handler of the log, for one
+        except BaseException as worse:  # raised by a log handler, for example
             return worse
         return None
 
     def close(self):
-        """End as soon as nothing is watched any more."""
+        """End as soon as no descriptor is watched any more."""
         self.log_limit.sum_up()
         self.is_closing = True
         if self.count == 0 and self.fd >= 0:

@@ -1,10 +1,9 @@
 # cython: language_level=3
 """Bytes in and out of one asyncio transport, as fast as the loop allows.
 
-All sockets read into one shared buffer and keep only what is left over; sends go straight
-to the kernel where nothing waits before them. What the bytes mean is for a subclass, which
-has `consume`; the base class is here for the C method table of that path. No HTTP, no
-frame, no endpoint is known.
+All sockets read into one shared buffer and keep only the bytes that are left over. A send goes
+straight to the kernel if no bytes wait before it. A subclass handles the bytes in `consume`;
+Socket is a base class because of the C method table of that path. No HTTP, no frame, no endpoint.
 """
 
 cimport cython
@@ -36,15 +35,15 @@ cdef extern from "sys/uio.h" nogil:
 
 cdef enum:
     READ_SIZE = 262144          # 64 KiB costs 3 %; with 1 MiB one flooder holds a turn for long
-    LEAST_READ = 16384          # and of each of many that flood
-    LARGE = 65536               # what is longer gets a store of its own size
-    SCRATCH_SIZE = 262144       # what is longer is joined into bytes of its own
-    MAX_GATHERED = 262144       # what one read makes goes out in sends of this
-    MAX_COPIED = 65536          # what is longer is sent from where it lies
-    MAX_SPARE = 2097152         # of a store that is kept: fresh memory costs a large frame a tenth
-    MAX_SURPLUS = 262144        # of a store beyond its frame: what is read into that is moved
+    LEAST_READ = 16384          # the same, while many connections flood
+    LARGE = 65536               # a longer frame gets a store of its own size
+    SCRATCH_SIZE = 262144       # longer pieces are joined into bytes of their own
+    MAX_GATHERED = 262144       # the replies of one read go out in sends of this size
+    MAX_COPIED = 65536          # longer data is sent from where it is
+    MAX_SPARE = 2097152         # of a store that is kept: new memory costs a large frame a tenth
+    MAX_SURPLUS = 262144        # of a store beyond its frame: bytes read into it are moved
 
-    # Linux's struct tcp_info, whose newer fields no header of the libc has
+    # Linux's struct tcp_info, whose newer fields are missing in the libc's headers
     SOL_TCP = 6
     TCP_INFO = 11
     INFO_WORDS = 19             # of 64 bits each
@@ -52,20 +51,20 @@ cdef enum:
     NOTSENT_BYTES = 36          # tcpi_notsent_bytes: the same
     BYTES_ACKED = 15            # tcpi_bytes_acked: in 64 bits each
 
-# The transports without TLS whose sockets may be written to past them.
+# The transports without TLS whose sockets may be written to directly.
 cdef object DIRECT = frozenset({
     ("chansock._fast.io.epoll", "EpollTransport"),
     ("uvloop.loop", "TCPTransport"),
     ("uvloop.loop", "UnixTransport"),
     ("asyncio.selector_events", "_SelectorSocketTransport"),
 })
-cdef dict KNOWN = {}            # class of a transport: whether it is one of those
+cdef dict KNOWN = {}            # class of a transport -> whether it is one of those
 cdef bint IS_LINUX = sys.platform == "linux"
 
 
 @cython.final
 cdef class Window:
-    """Memory of someone else as a Python buffer; has len() because asyncio asks for it."""
+    """Borrowed memory as a Python buffer; it has len() because asyncio calls that."""
 
     def __len__(self):
         return self.size
@@ -79,7 +78,7 @@ cdef class Window:
 
 @cython.final
 cdef class Memory:
-    """What all sockets of a listener share. `least` is what a read must have room for."""
+    """The memory that all sockets of a listener share. A read has room for `least` bytes."""
 
     def __cinit__(self, Py_ssize_t least=0):
         self.size = self.most = max(<Py_ssize_t>READ_SIZE, least)
@@ -99,12 +98,12 @@ cdef class Memory:
             free(self.spares[k])
 
     cdef int share(self, Py_ssize_t busy) noexcept:
-        """Read less of each while so many have more than they may do in a turn."""
+        # Read less of each while `busy` connections have more than they may do in a turn.
         self.most = max(<Py_ssize_t>LEAST_READ, self.size // (1 + busy))
         return 0
 
     cdef uint8_t* lend(self, Py_ssize_t* size, Py_ssize_t* touched) except NULL:
-        """Give a store, for a large frame one that was there; it is the caller's."""
+        # Return a store that the caller owns; for a large frame a spare one.
         cdef uint8_t* store
         cdef int k
         touched[0] = 0
@@ -122,7 +121,7 @@ cdef class Memory:
         return store
 
     cdef int take_back(self, uint8_t* store, Py_ssize_t size) noexcept:
-        """Free a store, or keep it for the next large frame."""
+        # Free a store, or keep it for the next large frame.
         if not LARGE < size <= MAX_SPARE:
             free(store)
         elif self.spare_count < SPARES:
@@ -130,7 +129,7 @@ cdef class Memory:
             self.spare_sizes[self.spare_count] = size
             self.spare_count += 1
         else:
-            # The oldest goes, so that sizes that are not asked for any more do not stay.
+            # Free the oldest, so that sizes that are not used any more do not stay.
             free(self.spares[0])
             memmove(&self.spares[0], &self.spares[1], (SPARES - 1) * sizeof(uint8_t*))
             memmove(
@@ -141,16 +140,16 @@ cdef class Memory:
         return 0
 
     cdef int send_put_off(self) except -1:
-        """Send what sockets have made while they were told to put it off, each its own."""
+        # Send the replies that sockets have put off, each its own.
         cdef list deferred = self.deferred
         cdef Socket socket
         deferred.reverse()
         while deferred:
-            socket = deferred.pop()     # what is left still knows where its bytes lie
+            socket = deferred.pop()     # the others still know where their bytes are
             try:
                 socket.send_put_off()
             except Exception:
-                socket.broken()         # something is missing now: nothing may follow it
+                socket.broken()         # bytes are missing now: nothing may follow them
         self.base = 0
         self.gathered.cut(0)
         return 0
@@ -164,7 +163,7 @@ cdef bint _is_direct(type kind) except -1:
 
 
 def is_direct(transport):
-    """Tell whether a transport is known to be no more than its socket, without TLS."""
+    """Return whether a transport is known to be just its socket, without TLS."""
     return _is_direct(type(transport))
 
 
@@ -178,7 +177,7 @@ cdef class Socket(Transport):
         free(self.store)
 
     cdef int meet(self, object transport) except -1:
-        """Take the transport, and its file descriptor where that may be used."""
+        # Take the transport, and its file descriptor if the socket may use it.
         self.asyncio_transport = transport
         if _is_direct(type(transport)):
             sock = transport.get_extra_info("socket")
@@ -188,33 +187,33 @@ cdef class Socket(Transport):
         else:
             self.is_tls = transport.get_extra_info("sslcontext") is not None
         if self.fd < 0:
-            # pause_writing and resume_writing mean: something waits, nothing does. With a
-            # high-water mark of 0 asyncio's TLS pauses even when nothing waits.
+            # Then pause_writing and resume_writing mean: bytes wait, no bytes wait. With a
+            # high-water mark of 0, asyncio's TLS pauses even if no bytes wait.
             transport.set_write_buffer_limits(1, 0)
         return 0
 
     # -- reading
 
     def get_buffer(self, Py_ssize_t hint):
-        """Give the memory for the next read: never of size 0, or the loop hangs up."""
+        """Return the memory for the next read: never of size 0, else the loop hangs up."""
         cdef Window window = self.memory.window
         self.room(&window.data, &window.size)
-        # asyncio's TLS slices what it gets.
+        # asyncio's TLS slices the buffer.
         return memoryview(window) if self.is_tls else window
 
     def buffer_updated(self, Py_ssize_t size):
-        """Take what was read."""
+        """Handle the bytes that were read."""
         self.took(size)
 
     cdef int room(self, uint8_t** data, Py_ssize_t* size) except -1:
-        """Give the memory for the next read."""
+        # Set the memory for the next read.
         cdef Memory memory = self.memory
         if self.is_direct:
             data[0] = self.store + self.begin + self.stored
             size[0] = self.capacity - self.begin - self.stored
         else:
             if self.stored:
-                # In front, so that one read takes the rest of it and all that follows.
+                # Copy it to the front, so one read gets the rest of it and all that follows.
                 memcpy(memory.buffer, self.store + self.begin, self.stored)
             data[0] = memory.buffer + self.stored
             size[0] = min(memory.size - self.stored, memory.most)
@@ -232,13 +231,13 @@ cdef class Socket(Transport):
         return 0
 
     cdef int took_ahead(self, uint8_t* data, Py_ssize_t size) except -1:
-        """Take what was read for it into the shared buffer, somewhere."""
+        # Handle bytes that were read for this socket into some place of the shared buffer.
         self.heard = True
         self.burst += size
         return self.consume(data, size)
 
     def feed(self, bytes data not None):
-        """Take what somebody else has read for it."""
+        """Handle bytes that other code has read for this socket."""
         cdef uint8_t* place
         cdef Py_ssize_t room, at = 0, size = PyBytes_GET_SIZE(data)
         while at < size and self.asyncio_transport is not None:
@@ -252,11 +251,9 @@ cdef class Socket(Transport):
         raise NotImplementedError
 
     cdef int keep(self, const uint8_t* data, Py_ssize_t size, Py_ssize_t whole) except -1:
-        """Keep what was not taken; data may lie in the store itself.
-
-        `whole`: the size of the frame that data begins, 0 if that is unknown. A large one
-        gets a store of its whole length, into which the kernel writes the rest.
-        """
+        # Keep the bytes that were not taken; data may be in the store itself. `whole`: the size of
+        # the frame that data begins, 0 if unknown. A large frame gets a store of its whole length,
+        # into which the kernel writes the rest.
         cdef Py_ssize_t need = size
         cdef Py_ssize_t gone = 0
         cdef uint8_t* fresh
@@ -273,14 +270,14 @@ cdef class Socket(Transport):
             (gone or data == self.store) and gone <= size and gone + need <= self.capacity
             and (need > LARGE or self.capacity <= max(<Py_ssize_t>LARGE, 4 * size))
         ):
-            # What is taken little by little is moved once half of it is gone, not each time.
+            # Bytes that are taken little by little are moved once half is gone, not each time.
             self.begin = gone
         elif need <= self.capacity and (need > LARGE or self.capacity <= LARGE):
             memmove(self.store, data, size)
             self.begin = 0
         else:
             if need > LARGE and whole <= LARGE:
-                # All of one size, so that one spare fits them.
+                # All get one size, so that one spare fits them.
                 need = max(need, self.memory.size + LARGE)
             fresh = self.memory.lend(&need, &gone)
             memcpy(fresh, data, size)
@@ -294,7 +291,7 @@ cdef class Socket(Transport):
         return 0
 
     cdef int drop_store(self) noexcept:
-        """Give the store away: an idle connection owns no buffer."""
+        # Drop the store: an idle connection owns no buffer.
         if self.store != NULL:
             self.memory.take_back(self.store, self.capacity)
         self.store = NULL
@@ -326,14 +323,12 @@ cdef class Socket(Transport):
         self.has_backlog = True
 
     def resume_writing(self):
-        """Note that the transport holds nothing any more."""
+        """Note that the transport holds no bytes any more."""
         self.has_backlog = False
 
     cdef int send(self, const uint8_t* data, Py_ssize_t size, bytes whole) except -1:
-        """Send what the kernel takes; the transport gets the rest, if there is one.
-
-        `whole` is the object whose content data is, or None.
-        """
+        # Send as much as the kernel takes; the transport gets the rest. `whole` is the object whose
+        # content data is, or None.
         cdef Py_ssize_t sent = 0
         if self.asyncio_transport is None or (self.put_off and not self.send_put_off()):
             return 0
@@ -345,7 +340,7 @@ cdef class Socket(Transport):
             if sent < 0:
                 return 0
             if whole is not None and self.shares and size - sent >= sent:
-                # Many may wait for the rest of the same frame: none of them has a copy.
+                # Many may wait for the rest of the same frame: they share the object.
                 self.asyncio_transport.write_rest(whole, sent)
                 return 1
         if sent or whole is None:
@@ -384,13 +379,13 @@ cdef class Socket(Transport):
         return 1
 
     cdef Py_ssize_t _sent_in_part(self, Py_ssize_t sent) except -2:
-        """Let the transport take over from a send; give the bytes it sent. -1: broken."""
+        # The transport takes over from a send. Return how many bytes that sent. -1: broken.
         if sent < 0:
             if errno != EAGAIN and errno != EINTR:
                 self.broken()
                 return -1
             sent = 0
-        # From here the transport's two calls mean the same as ours.
+        # From here on, the transport pauses and resumes exactly when bytes wait.
         self.asyncio_transport.set_write_buffer_limits(0)
         return sent
 
@@ -398,7 +393,7 @@ cdef class Socket(Transport):
         return self.send(<const uint8_t*>PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), data)
 
     cdef int send_all(self, list pieces) except -1:
-        """Send several pieces in order, in one send."""
+        # Send several pieces in order, in one send.
         cdef Py_ssize_t total = 0
         cdef bytes piece
         cdef uint8_t* out = self.memory.scratch
@@ -416,12 +411,12 @@ cdef class Socket(Transport):
     cdef int gather(
         self, const uint8_t* head, Py_ssize_t head_size, const uint8_t* data, Py_ssize_t size
     ) except -1:
-        """Put head and data aside, or send what was put aside and them."""
+        # Put head and data aside, or send them behind the bytes that were put aside.
         cdef Memory memory = self.memory
         cdef WriteBuffer out = memory.gathered
         cdef int is_open
         if not self.is_gathering():
-            out.cut(memory.base)        # what one that broke in its read has left
+            out.cut(memory.base)        # bytes of a socket that broke in its read
             if memory.base > MAX_GATHERED // 2:
                 memory.send_put_off()
             memory.owner = <PyObject*>self
@@ -440,7 +435,7 @@ cdef class Socket(Transport):
         return is_open
 
     cdef int send_gathered(self) except -1:
-        """Send what was put aside. 0: broken."""
+        # Send the bytes that were put aside. 0: broken.
         cdef Memory memory = self.memory
         cdef Py_ssize_t size = memory.gathered.size - memory.base
         memory.owner = NULL
@@ -448,7 +443,7 @@ cdef class Socket(Transport):
         return self.send(memory.gathered.data + memory.base, size, None) if size else 1
 
     cdef bytes take_gathered(self):
-        """Give what was put aside; to be sent with more."""
+        # Return the bytes that were put aside, to send them with others.
         cdef Memory memory = self.memory
         cdef Py_ssize_t size = memory.gathered.size - memory.base
         memory.owner = NULL
@@ -456,7 +451,7 @@ cdef class Socket(Transport):
         return PyBytes_FromStringAndSize(<char*>memory.gathered.data + memory.base, size)
 
     cdef int end_gathering(self) except -1:
-        """Send what was put aside, or leave it where it is until others have been read too."""
+        # Send the bytes that were put aside, or leave them until others have been read, too.
         cdef Memory memory = self.memory
         if not memory.puts_off:
             return self.send_gathered()
@@ -468,16 +463,14 @@ cdef class Socket(Transport):
         return 1
 
     cdef int send_put_off(self) except -1:
-        """Send what was left until later: it goes before all that is sent now."""
+        # Send the bytes that were put off: they go before all others.
         cdef Py_ssize_t size = self.put_off
         self.put_off = 0
         return self.send(self.memory.gathered.data + self.put_off_at, size, None) if size else 1
 
     cdef int64_t taken(self) except -1:
-        """Count what the peer took, from some number on, while more waits for it; 0: none does.
-
-        What waits below TLS no transport tells, but Linux knows what was acknowledged.
-        """
+        # Return a counter of the bytes that the peer took, while more bytes wait for it; 0: none
+        # wait. No transport shows what waits below TLS, but Linux knows what was acknowledged.
         cdef int64_t[INFO_WORDS] info
         cdef const uint32_t* words = <const uint32_t*>info
         cdef unsigned int size = sizeof(info)

@@ -1,4 +1,4 @@
-# Coroutines whose first step is taken at once, as a task that waits for just that.
+# Coroutines whose first step runs at once, in a task that waits for that.
 #
 #   begin --first step--> done: the worker stays idle
 #                    \--> waits: the worker's task goes on with it --> idle again, or over
@@ -18,7 +18,7 @@ cdef class Worker:
     cdef object job                     # the coroutine that it goes on with
     cdef Py_ssize_t weakrefs            # to the task, by asyncio alone
     cdef public bint _asyncio_future_blocking
-    cdef bint is_touched                # something was asked of the task that outlives a coroutine
+    cdef bint is_touched                # a call of the task has an effect that outlives a coroutine
     cdef bint is_awaited
     cdef bint is_cancelled
 
@@ -27,11 +27,11 @@ cdef class Worker:
 
 
 cdef class Begun:
-    # The rest of a coroutine, awaited: first what its first step has yielded.
+    # The rest of a coroutine, awaited. It first yields what the first step yielded.
     cdef object coro
     cdef object waits_for
     cdef bint has_yielded
-    cdef bint is_cancelled              # while it was handed over
+    cdef bint is_cancelled              # before its task went on
 
 
 cdef class Workers:

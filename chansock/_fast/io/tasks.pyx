@@ -1,12 +1,14 @@
 # cython: language_level=3
-"""Coroutines begun at once: most handlers never wait, and then need no task of their own.
+"""Coroutines and generators that start at once, without a task of their own.
 
-asyncio gives a coroutine a task and a turn of the loop before its first step, which takes
-longer than the step. Here the step is taken at once, in the name of an idle task: what
-`asyncio.current_task()` gives in it, and the context that it runs in, are that task's. If
-the coroutine waits, the task goes on with it to its end; else the task stays idle. It is
-not used again if anything is left of the coroutine: a reference to the task, a callback, a
-context variable. Nothing here knows what the coroutines do.
+asyncio creates a task for a coroutine and waits for a turn of the loop before its first step,
+which takes longer than the step. Workers takes the first step at once, in an idle task:
+`asyncio.current_task()` and the context are those of that task. If the coroutine waits, the task
+goes on with it to its end. Otherwise, as for most handlers, the task stays idle. A task is not used
+again if anything is left of the coroutine: a reference to the task, a callback, a context variable.
+
+`start` does the same for a generator that may have to wait: code needs no second version without
+waits, and costs no task where nothing waits. Nothing here knows what the coroutines do.
 """
 
 cimport cython
@@ -49,14 +51,12 @@ cdef extern from "Python.h":
     int PyContext_Enter(object context) except -1
     int PyContext_Exit(object context) except -1
     void Py_DECREF(PyObject* owned) noexcept
+    void Py_XDECREF(PyObject* owned) noexcept
     Py_ssize_t references "Py_REFCNT"(PyObject* borrowed) noexcept
 
 cdef bint is_same_context(object context, object other) except -1:
-    """Return whether the same objects are set in both contexts.
-
-    Compares by identity: `==` would take two objects of two users for one if they are equal,
-    and would run their `__eq__`.
-    """
+    # Return whether the same objects are set in both contexts. Compare by identity: `==` would run
+    # the `__eq__` of the objects, and would mix up equal objects of two users.
     if variables(<PyObject*>context) == variables(<PyObject*>other):
         return True             # a copy shares the table of variables until one of them is set
     if len(context) != len(other):
@@ -69,26 +69,26 @@ cdef bint is_same_context(object context, object other) except -1:
 
 cdef object NOT_SET = object()
 cdef object current_task = asyncio.current_task
-cdef object enter_task = asyncio.tasks._enter_task      # for who makes tasks of his own
+cdef object enter_task = asyncio.tasks._enter_task      # public for those that make tasks
 cdef object leave_task = asyncio.tasks._leave_task
 
 cdef enum:
     MAX_IDLE = 64           # tasks that are kept for later; 2 KiB each
-    # Who holds a task: its Worker and what wakes it; and if it runs, those who know which
-    # task does, and Workers.tasks.
+    # References to a task: those of its Worker and of the object that wakes it; and while it runs,
+    # those of asyncio's current task and of Workers.tasks.
     IDLE_REFS = 2
     BUSY_REFS = 4
 
 
 class WorkerTask(Task):
-    """A task that notices when something is asked of it that outlives a coroutine."""
+    """A task that notes calls whose effect outlives a coroutine."""
 
     __slots__ = ("_touch",)
 
     def __init__(self, Worker worker, **options):
         Task.__setattr__(self, "_touch", worker.touch)
         Task.__init__(self, work(worker), **options)
-        # Idle ones may go with a channel that was dropped, and nothing is lost.
+        # An idle task may be freed with a channel that was dropped; nothing is lost.
         Task.__setattr__(self, "_log_destroy_pending", False)
 
     def __setattr__(self, name, value):
@@ -121,16 +121,16 @@ cdef class Outcome:
         return self.name
 
 
-# What `begin` gives instead of a result.
+# What `begin` returns instead of a result.
 WAITS = Outcome("WAITS")              # the coroutine goes on in a task
 NOT_BEGUN = Outcome("NOT_BEGUN")      # no step was taken: start a task
 
 
 @cython.final
 cdef class Worker:
-    """An idle task, and what it awaits meanwhile: to asyncio, a future."""
+    """An idle task, and what the task awaits meanwhile: for asyncio, this is a future."""
 
-    # -- what a task asks of a future
+    # -- the methods of a future
 
     def get_loop(self):
         return self.pool.loop
@@ -148,7 +148,7 @@ cdef class Worker:
         return None
 
     def cancel(self, msg=None):
-        """End the task, if it is idle; the coroutine it is lent to hears of it from the task."""
+        """End the task if it is idle; otherwise the task cancels the coroutine that it runs."""
         if self is self.pool.first:
             self.pool.first = None
         elif self in self.pool.idle:
@@ -172,14 +172,14 @@ cdef class Worker:
             return self
         raise StopIteration
 
-    # -- what the pool asks
+    # -- the methods for the pool
 
     def touch(self):
-        """Note that something was asked of the task."""
+        """Note a call whose effect outlives the coroutine."""
         self.is_touched = True
 
     cdef bint is_as_new(self) except -1:
-        """Whether nothing is left of the coroutine that the task was lent to."""
+        # Return whether nothing is left of the coroutine that the task ran.
         return (
             not self.is_touched
             and is_same_context(self.context, self.pool.context)
@@ -187,7 +187,7 @@ cdef class Worker:
         )
 
     cdef int dismiss(self) except -1:
-        """Let the task end, soon, and so tell those who wait for that."""
+        # End the task soon; code that waits for the task then goes on.
         wakeup, self.wakeup = self.wakeup, None
         self.pool.tasks.add(self.task)
         self.pool.loop.call_soon(wakeup, self, context=self.context)
@@ -195,7 +195,7 @@ cdef class Worker:
 
 
 async def work(Worker worker):
-    """What a worker's task runs."""
+    """The coroutine of a worker's task."""
     try:
         await do_jobs(worker)
     finally:
@@ -229,7 +229,7 @@ async def do_jobs(Worker worker):
 
 @cython.final
 cdef class Begun:
-    """The rest of a coroutine as an awaitable: first what its first step has yielded."""
+    """The rest of a coroutine as an awaitable. It first yields what the first step yielded."""
 
     def __await__(self):
         return self
@@ -241,7 +241,7 @@ cdef class Begun:
         return self.send(None)
 
     def send(self, value):
-        """Go on as the coroutine would."""
+        """Resume the coroutine."""
         if self.has_yielded:
             return self.coro.send(value)
         self.has_yielded = True
@@ -253,7 +253,7 @@ cdef class Begun:
         return self.coro.throw(CancelledError())
 
     def throw(self, *error):
-        """Raise it where the coroutine waits."""
+        """Raise the exception where the coroutine waits."""
         self.has_yielded = True
         return self.coro.throw(*error)
 
@@ -274,7 +274,7 @@ cdef class Workers:
         self.hire()
 
     cdef int hire(self) except -1:
-        """See to it that there will be an idle worker."""
+        # Start a task, so that there will be an idle worker.
         cdef Worker worker
         if self.hired is not None:
             if not self.hired.done():
@@ -291,10 +291,11 @@ cdef class Workers:
         return 0
 
     def begin(self, coro, go_on, arg):
-        """Take the first step of a coroutine, and give its result if that was the last.
+        """Take the first step of a coroutine, and return its result if that was the last.
 
-        If it waits, `go_on(arg, rest)` makes a coroutine that awaits the rest, in the task
-        of the first step, and WAITS is given. Raises what the step raises.
+        If the coroutine waits, `go_on(arg, rest)` makes a coroutine that awaits the rest, in the
+        task of the first step; then return WAITS. Return NOT_BEGUN if no step was taken. Raises
+        what the step raises.
         """
         cdef PyObject* result = NULL
         cdef PySendResult status = PYGEN_ERROR
@@ -306,7 +307,7 @@ cdef class Workers:
         if worker is None:
             self.hire()
             return NOT_BEGUN
-        # In an ASGI application there is a current task, which has to be put aside.
+        # In an ASGI application there is a current task; put it aside.
         outer = current_task(self.loop) if self.is_within else None
         if outer is not None:
             leave_task(self.loop, outer)
@@ -344,7 +345,7 @@ cdef class Workers:
                 enter_task(self.loop, outer)
 
     cdef Worker take(self):
-        """Give an idle worker, or None."""
+        # Return an idle worker, or None.
         cdef Worker worker
         while True:
             worker = self._next()
@@ -373,7 +374,7 @@ cdef class Workers:
         return 0
 
     def stop(self):
-        """Begin nothing any more, and let the idle tasks end: `tasks` are all that do not yet."""
+        """Begin no more coroutines, and end the idle tasks. `tasks` are those still at work."""
         cdef Worker worker
         self.is_stopped = True
         while True:
@@ -381,3 +382,19 @@ cdef class Workers:
             if worker is None:
                 break
             worker.dismiss()
+
+
+# -- generators --
+
+def start(steps):
+    """Run a generator to its first yield or to its end.
+
+    Return what it yielded or returned, and whether that was the end. Raises what the steps raise.
+    No exception marks the end, as `next` raises one.
+    """
+    cdef PyObject* found = NULL
+    cdef PySendResult how = PyIter_Send(steps, None, &found)
+    try:
+        return <object>found, how == PYGEN_RETURN
+    finally:
+        Py_XDECREF(found)

@@ -1,5 +1,5 @@
-# What is due when: one timer for everything that waits, however much waits.
-# No session, socket or policy here: a due entry is a call and its argument.
+# What is due when: one timer for all entries, however many wait.
+# No session, socket, or policy here: an entry is a call and its argument.
 
 
 cdef class Entry:
@@ -13,7 +13,7 @@ cdef class Entry:
 
 
 cdef class Queue:
-    # Entries with one delay, so that the order of entering is the order of becoming due.
+    # Entries with one delay, so they become due in the order in which they were scheduled.
     cdef double delay
     cdef Entry first
     cdef Entry last
@@ -22,11 +22,11 @@ cdef class Queue:
 cdef class TimerQueue:
     cdef object clock
     cdef list queues
-    cdef double planned             # when the clock will wake us; < 0: it will not
-    cdef bint is_running            # entries are due, and the clock is not asked to wake us
+    cdef double planned             # when the clock calls `run`; < 0: it does not
+    cdef bint is_running            # entries are due, and `wake` is not called
     cdef readonly double lag        # seconds that the last wake came late
-    cdef readonly bint is_late      # and that is more than a loop's ordinary noise
-    cdef readonly object log_limit  # for whatever the channel's peers can cause
+    cdef readonly bint is_late      # lag is more than a loop's ordinary noise
+    cdef readonly object log_limit  # for lines that the channel's peers can cause
 
     cpdef Entry schedule(self, double delay, object call, object arg)
     cpdef cancel(self, Entry entry)

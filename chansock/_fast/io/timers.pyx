@@ -1,9 +1,9 @@
 # cython: language_level=3
 """What is due when: keep-alive, grace, polls, and time-outs in one queue.
 
-Every delay is one of a few settings, so entries with the same delay stand in one
-queue in the order in which they become due: entering, leaving and looking are O(1),
-and the clock holds a single timer. No session, socket or policy lives here.
+Each delay is one of a few settings, so entries with the same delay share one queue, in the order in
+which they become due: scheduling, canceling, and finding the next one are O(1), and the clock holds
+a single timer. No session, socket, or policy here.
 """
 
 cimport cython
@@ -17,13 +17,13 @@ log = logging.getLogger("chansock.timers")
 cdef double NOISE = 0.05        # seconds
 
 cdef enum:
-    SLICE = 64                  # entries run before others have their turn: 0.1 ms to 1 ms
+    SLICE = 64                  # entries to run before other callbacks: 0.1 ms to 1 ms
 
 
 @cython.final
-@cython.freelist(64)            # a connection has some one after the other, few for long
+@cython.freelist(64)            # a connection has several, one after the other
 cdef class Entry:
-    """Something that becomes due once; `TimerQueue.schedule` gives it, for `cancel`."""
+    """A call that becomes due once. `TimerQueue.schedule` returns it, for `cancel`."""
 
 
 @cython.final
@@ -52,10 +52,9 @@ cdef int _unlink(Entry entry) except -1:
 cdef class TimerQueue:
     """Runs each entry once after its delay, in order of due time.
 
-    `clock` is a chansock.clock.Clock; this is the one user of its `wake`.
-    An entry that raises is logged and harms no other. Of many that are due, each turn of the
-    loop runs a slice. `log_limit` limits the log lines of the channel that this queue serves;
-    the counts of what it leaves out are due here too.
+    `clock` is a chansock.clock.Clock; only this class uses its `wake`. An entry that raises is
+    logged, and the others run. If many are due, each turn of the loop runs a slice. `log_limit`
+    limits the log lines of the channel that this queue serves; it schedules its summaries here.
     """
 
     def __cinit__(self, clock):
@@ -63,7 +62,7 @@ cdef class TimerQueue:
         self.queues = []
         self.planned = -1.0
         self.lag = 0.0
-        self.log_limit = LogLimit(clock.now, self.enter)
+        self.log_limit = LogLimit(clock.now, self.schedule)
 
     cpdef Entry schedule(self, double delay, object call, object arg):
         """Call `call(arg)` once, `delay` seconds from now."""
@@ -92,7 +91,7 @@ cdef class TimerQueue:
         return entry
 
     cpdef cancel(self, Entry entry):
-        """Forget an entry; harmless for None and for one that ran or was cancelled."""
+        """Cancel an entry. None, and an entry that ran or was canceled, are ignored."""
         if entry is None or entry.queue is None:
             return
         _unlink(entry)
@@ -107,7 +106,7 @@ cdef class TimerQueue:
             k -= 1
             queue = self.queues[k]
             if queue.first is None:
-                # Delays that a caller computes (a remainder) must not pile up queues.
+                # A caller may compute delays; their queues must not accumulate.
                 del self.queues[k]
             elif due < 0 or queue.first.due < due:
                 due = queue.first.due
@@ -117,7 +116,7 @@ cdef class TimerQueue:
         return 0
 
     def run(self):
-        """Run what is due by now; the clock calls this at the time that `wake` was passed."""
+        """Run the entries that are due; the clock calls this at the time passed to `wake`."""
         if self.planned >= 0:
             self.lag = max(0.0, <double>self.clock.now() - self.planned)
             self.is_late = self.lag > NOISE
@@ -143,7 +142,7 @@ cdef class TimerQueue:
                 try:
                     call(arg)
                 except Exception:
-                    self.log_limit.exception(log, "sweep_error call=%r", call)
+                    self.log_limit.exception(log, "timer_error call=%r", call)
         finally:
             if self._first_due(now) is not None:
                 self.clock.soon(self.run_slice)

@@ -1,55 +1,37 @@
 # Sente's MessagePack to values, by recursive descent: the format's own types, and the extensions
-# that Sente gives it (taoensso.msgpack). What Python would merge is refused, as in edn.
+# that Sente adds to it (taoensso.msgpack; see the part `extensions`). The reader knows the
+# envelope, nothing else of packets. As in edn, it refuses what Python would merge.
 #
-# A length is believed only where that many bytes are there: each element takes one at least. So
-# nothing is allocated on a peer's word. References are counted by hand, as in edn/parser: what is
-# under way lies on the stack of the Source, which an error drops.
+# The reader trusts a length only if that many bytes are there: each element takes at least one. So
+# a peer's announcement alone allocates no memory. References are counted by hand, as in edn/parser:
+# unfinished collections lie on the stack of the Source, which drops them on an error.
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport int8_t, int16_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-from chansock._fast.io.cpython_api cimport PyDict_GET_SIZE, PyUnicode_DATA, Py_TYPE
-from chansock._fast.edn.parser cimport freeze, new_frozen, with_text
-from chansock._fast.edn.keys cimport CollisionLimit, limit_collisions, limit_ratio
-from chansock._fast.edn.names cimport keyword_trouble
-from chansock._fast.edn.numbers cimport ratio_of
-from chansock._fast.edn.source cimport (
-    Name, Source, fail, new_ref, steal_ref, push, decref, incref, unlikely)
-from chansock._fast.edn.scalars cimport shown_value
-from chansock._fast.edn.tokens cimport cached_text, plain_name
-from chansock._fast.msgpack.extensions cimport decoded, read_extension
-from chansock._fast.msgpack.scalars cimport CACHED_KEY, KEYWORD, RATIO, SET
+from chansock._fast.io.cpython_api cimport (
+    PyDict_GET_SIZE, PyUnicode_DATA, Py_TYPE, decref, incref, new_dict, new_float, new_int, new_ref,
+    new_small_int, new_text, put, steal_ref, unlikely)
+from chansock._fast.edn.reader cimport (
+    CollisionLimit, Name, Source, cached_text, fail, freeze, limit_collisions, limit_ratio,
+    new_frozen, plain_name, push, put_failed, ratio_of, take_list, take_tuple, with_text)
+from chansock._fast.edn.writer cimport keyword_trouble, shown_value
+from chansock._fast.msgpack.writer cimport CACHED_KEY, KEYWORD, RATIO, SET
 
 from chansock.values import Keyword
 
+include "extensions.pxi"
+
 cdef extern from "msgpack/msgpack.h":
     uint32_t chansock_two(const uint8_t* p) noexcept
-    uint32_t chansock_four(const uint8_t* p) noexcept
-    uint64_t chansock_eight(const uint8_t* p) noexcept
     double chansock_float(const uint8_t* p) noexcept
     double chansock_double(const uint8_t* p) noexcept
     bint chansock_is_ascii(const uint8_t* p, Py_ssize_t size) noexcept
 
-cdef extern from *:
-    """
-    #define CHSK_RAISED() (-1)
-    """
-    int raised "CHSK_RAISED"() except -1        # hands on what a call before it has raised
-
 cdef extern from "Python.h":
-    PyObject* new_list "PyList_New"(Py_ssize_t size) except NULL
-    PyObject* new_tuple "PyTuple_New"(Py_ssize_t size) except NULL
-    PyObject* new_dict "PyDict_New"() except NULL
-    PyObject* new_text "PyUnicode_New"(Py_ssize_t size, Py_UCS4 most) except NULL
-    PyObject* new_float "PyFloat_FromDouble"(double value) except NULL
-    PyObject* new_int "PyLong_FromLong"(long value) except NULL
-    PyObject* new_long_int "PyLong_FromLongLong"(long long value) except NULL
     PyObject* new_unsigned "PyLong_FromUnsignedLongLong"(unsigned long long value) except NULL
-    int put "PyDict_SetItem"(PyObject* d, PyObject* key, PyObject* value) noexcept
-    void fill_list "PyList_SET_ITEM"(PyObject* owner, Py_ssize_t i, PyObject* owned) noexcept
-    void fill_tuple "PyTuple_SET_ITEM"(PyObject* owner, Py_ssize_t i, PyObject* owned) noexcept
 
 cdef enum:
     MOST_KEYS = 256
@@ -110,7 +92,7 @@ cdef int _envelope(Read* r, PyObject** parts) except -1:
                 push(s, _value(r, False))
             s.depth = 1
             if Py_TYPE(s.items[base]) != KEYWORD_TYPE:
-                push(s, _take_list(s, base))
+                push(s, take_list(s, base))
                 size = 0
         else:
             s.pos = start
@@ -188,9 +170,9 @@ cdef PyObject* _value(Read* r, bint hashed) except NULL:
     c = at[0]
     s.pos += 1
     if c < 0x80:
-        return new_int(c)
+        return new_small_int(c)
     if c >= 0xE0:
-        return new_int(<int8_t>c)
+        return new_small_int(<int8_t>c)
     if c >= 0xC0:
         if c == 0xC0:
             return new_ref(None)
@@ -203,21 +185,21 @@ cdef PyObject* _value(Read* r, bint hashed) except NULL:
         elif c == 0xD9:
             return _text(s, at, _length(s, at, 1))
         elif c == 0xCC:
-            return new_int(_take(s, at, 1)[0])
+            return new_small_int(_take(s, at, 1)[0])
         elif c == 0xCD:
-            return new_int(<long>chansock_two(_take(s, at, 2)))
+            return new_small_int(<long>chansock_two(_take(s, at, 2)))
         elif c == 0xCE:
-            return new_long_int(chansock_four(_take(s, at, 4)))
+            return new_int(chansock_four(_take(s, at, 4)))
         elif c == 0xCF:
             return new_unsigned(chansock_eight(_take(s, at, 8)))
         elif c == 0xD0:
-            return new_int(<int8_t>_take(s, at, 1)[0])
+            return new_small_int(<int8_t>_take(s, at, 1)[0])
         elif c == 0xD1:
-            return new_int(<int16_t>chansock_two(_take(s, at, 2)))
+            return new_small_int(<int16_t>chansock_two(_take(s, at, 2)))
         elif c == 0xD2:
-            return new_int(<int32_t>chansock_four(_take(s, at, 4)))
+            return new_small_int(<int32_t>chansock_four(_take(s, at, 4)))
         elif c == 0xD3:
-            return new_long_int(<int64_t>chansock_eight(_take(s, at, 8)))
+            return new_int(<int64_t>chansock_eight(_take(s, at, 8)))
         elif c == 0xCA:
             return new_float(chansock_float(_take(s, at, 4)))
         elif c == 0xDA:
@@ -276,25 +258,7 @@ cdef PyObject* _array(Read* r, const uint8_t* at, Py_ssize_t size, bint hashed) 
         for _i in range(size):
             push(s, _value(r, hashed))
         s.depth -= 1
-    return _take_tuple(s, base) if hashed else _take_list(s, base)
-
-
-cdef PyObject* _take_tuple(Source* s, Py_ssize_t base) except NULL:
-    cdef Py_ssize_t i, size = s.count - base
-    cdef PyObject* result = new_tuple(size)
-    for i in range(size):
-        fill_tuple(result, i, s.items[base + i])
-    s.count = base
-    return result
-
-
-cdef inline PyObject* _take_list(Source* s, Py_ssize_t base) except NULL:
-    cdef Py_ssize_t i, size = s.count - base
-    cdef PyObject* result = new_list(size)
-    for i in range(size):
-        fill_list(result, i, s.items[base + i])
-    s.count = base
-    return result
+    return take_tuple(s, base) if hashed else take_list(s, base)
 
 
 cdef PyObject* _map(Read* r, const uint8_t* start, Py_ssize_t size, bint hashed) except NULL:
@@ -330,7 +294,7 @@ cdef PyObject* _map(Read* r, const uint8_t* start, Py_ssize_t size, bint hashed)
         value = _value(r, hashed)
         if unlikely(put(s.items[base], key, value) < 0):
             decref(value)
-            _not_put(s, at)
+            put_failed(s, at)
         decref(value)
         if unlikely(PyDict_GET_SIZE(s.items[base]) != many):
             fail(s, at, f"expected distinct keys in a map, got {shown_value(<object>key)} again")
@@ -342,13 +306,6 @@ cdef PyObject* _map(Read* r, const uint8_t* start, Py_ssize_t size, bint hashed)
         freeze(s, base, start, has_text)
     s.count -= 1
     return s.items[base]
-
-
-cdef int _not_put(Source* s, const uint8_t* at) except -1:
-    try:
-        return raised()
-    except RecursionError as error:     # keys as deep as the limit allows, compared
-        return fail(s, at, f"expected keys that can be compared, got {error}")
 
 
 # -- keys --

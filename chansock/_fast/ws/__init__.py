@@ -1,8 +1,7 @@
 """WebSocket: frames (RFC 6455) and their compression (RFC 7692).
 
-What lives here:
+What lives here: `frames`, the parser and the bytes of frames, with two parts:
 
-- `frames`: the parser, and the bytes of frames.
 - `deflate`: permessage-deflate.
 - `accept`: the answer to a handshake.
 

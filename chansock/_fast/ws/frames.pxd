@@ -1,4 +1,5 @@
-# RFC 6455 frames: bytes to messages and control frames, and back. No socket, no loop.
+# WebSocket frames (RFC 6455), their compression (RFC 7692), and the answer to a handshake.
+# No socket, no loop.
 
 from libc.stdint cimport uint8_t, uint64_t
 
@@ -55,11 +56,11 @@ cdef class Parser:
     cdef Py_ssize_t empty           # fragments without a byte that came last
     cdef uint8_t opcode             # TEXT or BINARY; 0: no message is open
     cdef bint is_deflated
-    cdef bint is_handed             # the store was given out: the next call frees it
+    cdef bint is_lent               # a caller uses the store: the next call frees it
 
-    # The next thing in data. 0, or -1 with FrameError, after which the parser is spent.
-    # Unmasks in place, each byte once: what is not used has to be given again as it then is,
-    # with more behind it, wherever it lies by then.
+    # Find the next message or control frame in data. 0, or -1 with FrameError, after which the
+    # parser cannot be used again. Bytes are unmasked in place, each once: the caller passes bytes
+    # that were not used again as they then are, with more behind them, wherever they then lie.
     cdef int next(self, uint8_t* data, Py_ssize_t size, Frame* frame) except -1
     cdef int _join(self, Frame* frame, bint fin) except -1
     cdef int _release(self) noexcept
@@ -69,12 +70,44 @@ cdef class Parser:
 cdef inline Py_ssize_t head_size(Py_ssize_t size) noexcept nogil:
     return 2 if size < 126 else 4 if size < 65536 else 10
 
-# Write the head of an unmasked frame with FIN; gives its size.
+# Write the head of an unmasked frame with FIN, and return its size.
 cdef Py_ssize_t write_head(uint8_t* out, int opcode, Py_ssize_t size) noexcept nogil
 
-# Tell whether data is whole UTF-8 characters; for what the parser did not check.
+# Return whether data is whole UTF-8 characters; for text that the parser did not check.
 cdef bint is_utf8(const uint8_t* data, Py_ssize_t size) noexcept nogil
 
 cpdef bytes frame(int opcode, object payload, bytes mask=*, bint fin=*)
 cpdef bint is_close_code(int code) noexcept
 cpdef bytes close_payload(int code, str reason=*)
+
+
+# -- deflate --
+
+cdef class Deflate:
+    # Shared by all connections that agreed on the same; nothing in it changes.
+    # Messages that we send
+    cdef readonly int window_bits       # of our LZ77 window, 9 to 15; each message begins anew
+    cdef int level
+    cdef int memory_level
+    cdef readonly Py_ssize_t threshold  # bytes; a shorter message is not worth it: callers check
+
+    # Messages that the peer sends
+    cdef readonly Py_ssize_t kept       # bytes of its last messages that the next may refer to
+    cdef Py_ssize_t max_size            # of a message, inflated
+
+    cdef readonly str answer            # the value of Sec-WebSocket-Extensions
+
+    # Return a whole frame, RSV1 set; None: a plain one would be as short.
+    cpdef bytes frame(self, bytes payload, bint is_binary)
+    # Return the message in data, which is borrowed. `window`: from `slide`, None at first.
+    cdef bytes inflate(
+        self, const uint8_t* data, Py_ssize_t size, bint is_text, bytes window
+    )
+    # Return the bytes that the next message may refer to: the end of the last ones.
+    cpdef bytes slide(self, bytes window, bytes message)
+
+
+# -- accept --
+
+# Return the 101 of a handshake; key: 24 bytes, as request_reader found them.
+cpdef bytes switch(bytes key)

@@ -1,9 +1,12 @@
 # cython: language_level=3
-"""RFC 6455 frames: what a peer's bytes mean, and our own as bytes.
+"""WebSocket frames (RFC 6455): bytes to messages and control frames, and back.
 
-The parser works over memory that it borrows and unmasks in place; it keeps nothing of
-an unfragmented message. It serves both roles. No socket, no loop, no packet: what a
-message holds is not known here, only whether a text is UTF-8, and nothing is inflated.
+The parser works on memory that it borrows, unmasks in place, and keeps nothing of an unfragmented
+message. It serves both roles. No socket, no loop, no packet: the parser checks whether a text is
+UTF-8, and does not know what a message holds. Its parts:
+
+    deflate  permessage-deflate (RFC 7692)
+    accept   the answer to a handshake
 """
 
 cimport cython
@@ -42,16 +45,15 @@ cdef int _fail(str message, int code=1002) except -1:
 cdef class Parser:
     """Reads one peer's frames.
 
-    `masked` says whether the peer must mask (true on a server) or must not (true on a
-    client). `max_size` bounds a message as it comes, in however many fragments;
-    `max_empty` those in succession that carry nothing, which no size bounds. `may_deflate`
-    lets RSV1 stand on the first frame of a message (RFC 7692), whose text is then not
-    checked: what is behind the compression is not known here.
+    `masked`: whether the peer must mask its frames (on a server) or must not (on a client).
+    `max_size` limits the bytes of a message, in however many fragments; `max_empty` limits the
+    empty fragments in succession, which no size limits. `may_deflate` allows RSV1 on the first
+    frame of a message (RFC 7692). The parser does not check the text of such a message.
 
-    Raises FrameError with the close code to answer with: 1002 for a broken rule, 1007 for
-    a text or reason that is no UTF-8, 1008 for empty fragments without end, 1009 for a
-    message too long. Each as soon as it can be known: a text by its first byte that cannot
-    stand, a long message by its head. After that the parser is spent.
+    Raises FrameError with the close code to send: 1002 for a broken rule, 1007 for a text or
+    reason that is not UTF-8, 1008 for endless empty fragments, 1009 for a message that is too
+    long. Each error comes as early as possible: for a text at its first wrong byte, for a long
+    message at its head. After an error, the parser cannot be used again.
     """
 
     def __cinit__(
@@ -67,7 +69,7 @@ cdef class Parser:
         free(self.store)
 
     cdef int next(self, uint8_t* data, Py_ssize_t size, Frame* frame) except -1:
-        if self.is_handed:
+        if self.is_lent:
             self._release()
         frame.kind = NEED_MORE
         frame.used = 0
@@ -117,11 +119,11 @@ cdef class Parser:
         if size < head:
             return 0
 
-        # Of the payload, done bytes were looked at before; here bytes have come.
+        # Of the payload, `done` bytes were checked before; `here` bytes have arrived.
         cdef Py_ssize_t done = self.done
         cdef Py_ssize_t here = min(length, size - head)
         cdef bint is_text = (opcode or self.opcode) == TEXT
-        cdef uint64_t seen = HIGH_BITS      # unknown: a text has to be looked at
+        cdef uint64_t seen = HIGH_BITS      # unknown: a text has to be checked
         if self.masked:
             seen = unmask(data + head + done, here - done, data + head - 4, done)
         if is_text and not is_deflated and (seen & HIGH_BITS or self.text.need):
@@ -151,7 +153,7 @@ cdef class Parser:
         return 0
 
     cdef int _join(self, Frame* frame, bint fin) except -1:
-        """Add a fragment to the store; the last one makes a message of it."""
+        # Add a fragment to the store; the last one completes the message.
         cdef Py_ssize_t total = self.stored + frame.size
         cdef Py_ssize_t capacity
         cdef void* grown
@@ -169,7 +171,7 @@ cdef class Parser:
             self.empty = 0 if frame.size else self.empty + 1
             if self.empty > self.max_empty:
                 _fail(f"expected at most {self.max_empty} empty fragments in succession", 1008)
-            # Done with, and nothing to hand out: the caller asks for what follows.
+            # The fragment is done with, and there is no message yet: the caller goes on reading.
             frame.kind = NEED_MORE
             frame.whole = 0
             return 0
@@ -177,26 +179,26 @@ cdef class Parser:
         if total:
             frame.data = self.store
         frame.size = total
-        self.is_handed = True
+        self.is_lent = True
         return 0
 
     cdef int _release(self) noexcept:
-        """Free the store: an idle connection owns no buffer."""
+        # Free the store: an idle connection owns no buffer.
         free(self.store)
         self.store = NULL
         self.stored = self.capacity = self.empty = 0
         self.opcode = 0
-        self.is_deflated = self.is_handed = False
+        self.is_deflated = self.is_lent = False
         return 0
 
     def step(self, data: bytearray, Py_ssize_t start=0):
         """Read one frame of data from start on; for tests and slow paths.
 
-        Gives (what it is, bytes used, whole size of an incomplete frame or 0). What it
-        is: `("message", payload, is_text)` or `("deflated", payload, is_text)`,
-        `("ping", payload)`, `("pong", payload)`, `("close", code, reason)`, or None: with
-        bytes used, a fragment was kept; without, more is needed. Unmasks data in place:
-        what is not used has to be given again as it then is.
+        Return (what it is, bytes used, whole size of an incomplete frame or 0). What it is:
+        `("message", payload, is_text)` or `("deflated", payload, is_text)`, `("ping", payload)`,
+        `("pong", payload)`, `("close", code, reason)`, or None. With None and bytes used, a
+        fragment was kept; without, more bytes are needed. Data is unmasked in place: pass bytes
+        that were not used again as they then are.
         """
         cdef Frame frame
         cdef Py_ssize_t size = PyByteArray_GET_SIZE(data)
@@ -217,7 +219,7 @@ cdef class Parser:
 
 
 cdef Py_ssize_t _long_length(const uint8_t* data) except -1:
-    """Read the 2 or 8 bytes of an extended length, which are there."""
+    # Read the 2 or 8 bytes of an extended length, which are there.
     cdef uint64_t length = 0
     cdef int k
     if data[1] & 0x7F == 126:
@@ -235,7 +237,7 @@ cdef Py_ssize_t _long_length(const uint8_t* data) except -1:
 
 
 cdef int _check_close(Frame* frame) except -1:
-    """Take the code off a close frame's payload; check both (RFC 6455 section 7.4)."""
+    # Take the code off a close frame's payload; check both (RFC 6455 section 7.4).
     if frame.size == 0:
         frame.code = NO_STATUS
         return 0
@@ -256,7 +258,7 @@ cdef bint is_utf8(const uint8_t* data, Py_ssize_t size) noexcept nogil:
 
 
 cpdef bint is_close_code(int code) noexcept:
-    """Tell whether a close frame may carry code: RFC 6455 section 7.4, and IANA's list."""
+    """Return whether a close frame may carry code: RFC 6455 section 7.4, and IANA's list."""
     if 3000 <= code <= 4999:
         return True
     return 1000 <= code <= 1014 and not 1004 <= code <= 1006
@@ -280,7 +282,7 @@ cdef Py_ssize_t write_head(uint8_t* out, int opcode, Py_ssize_t size) noexcept n
 
 
 cpdef bytes frame(int opcode, object payload, bytes mask=None, bint fin=True):
-    """Make a frame: opcode and payload (any buffer), unmasked, as a server sends it.
+    """Return a frame of opcode and payload (any buffer), unmasked, as a server sends it.
 
     `mask`: the 4 bytes of a client's key. `fin=False`: a fragment that is not the last.
     """
@@ -313,9 +315,9 @@ cpdef bytes frame(int opcode, object payload, bytes mask=None, bint fin=True):
 
 
 cpdef bytes close_payload(int code, str reason=""):
-    """Make the payload of a close frame, the reason cut at a character to 123 bytes.
+    """Return the payload of a close frame, the reason cut at a character to 123 bytes.
 
-    Raises ValueError if no close frame may carry the code. NO_STATUS (1005) gives b"".
+    NO_STATUS (1005) makes b"". Raises ValueError if no close frame may carry the code.
     """
     if code == NO_STATUS:
         return b""
@@ -325,3 +327,7 @@ cpdef bytes close_payload(int code, str reason=""):
     if len(text) > MAX_REASON:
         text = text[:MAX_REASON].decode("utf-8", "ignore").encode()
     return bytes((code >> 8, code & 0xFF)) + text
+
+
+include "deflate.pxi"
+include "accept.pxi"
