@@ -414,7 +414,8 @@ def test_a_part_has_the_place_of_the_modules_that_include_it(tmp_path: Path) -> 
         "_fast/io/buffer.pyx": 'include "spans.pxi"\n',
         "_fast/io/spans.pxi": "from chansock._fast.ws.frames cimport Parser\n",
         "_fast/ws/frames.pyx": 'include "accept.pxi"\n',
-        "_fast/ws/accept.pxi": "from chansock._fast.io.buffer cimport Span\n",
+        "_fast/ws/accept.pxi": "from chansock._fast.io.transport cimport Link\n",
+        "_fast/io/transport.pyx": "",
     }
     assert planted(tmp_path, files) == [
         "chansock/_fast/io/spans.pxi:1 imports chansock._fast.ws.frames, which is no lower layer"

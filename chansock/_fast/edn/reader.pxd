@@ -140,8 +140,8 @@ cdef inline PyObject* take_tuple(Source* s, Py_ssize_t base) except NULL:
     s.count = base
     return result
 
-# Pass on what `put` into a map raised, for the key at `at`; keys too deep to compare are an error of
-# the text.
+# Pass on what `put` into a map raised, for the key at `at`. Keys too deep to compare are an
+# error in the text.
 cdef int put_failed(Source* s, const uint8_t* at) except -1
 # Turn the dict at s.items[base] into a StrDict: its text keys become keywords.
 cdef int with_text(Source* s, Py_ssize_t base) except -1

@@ -3,6 +3,8 @@ from typing import Any, final
 
 from typing_extensions import Buffer
 
+from chansock.values import FrozenDict
+
 @final
 class Reader:
     def __new__(
@@ -38,3 +40,7 @@ def read_one(
     readers: Mapping[str, Callable[[Any], Any]] | None = None,
     max_depth: int = 500,
 ) -> tuple[Any, int]: ...
+def frozen(plain: dict[Any, Any], has_text: bool) -> FrozenDict[Any, Any]: ...
+
+@final
+class CollisionLimit: ...
