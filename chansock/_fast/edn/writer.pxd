@@ -206,6 +206,17 @@ cdef str step(object key)
 cdef int lengthen(object error, str step) except -1
 
 
+# -- values --
+
+# Declared, and so exported, only to keep compilers from inlining these into the loops over a map or
+# a list, whose variables would then not fit into registers.
+cdef uint8_t* _entry(
+    EncodeState* w, uint8_t* at, PyObject* key_, PyObject* item_, int key_place,
+    Py_ssize_t* converted) except NULL
+cdef uint8_t* _member(
+    EncodeState* w, uint8_t* at, PyObject* member_, Py_ssize_t index) except NULL
+
+
 # -- writer --
 
 @cython.final

@@ -1,6 +1,7 @@
 # Values to Sente's MessagePack: what the other modules of the engine use of it.
 
 cimport cython
+from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t
 
 from chansock._fast.io.buffer cimport WriteBuffer
@@ -19,6 +20,14 @@ cdef enum:
     CACHED_KEY = 8
     UUID_TEXT = 9
     INSTANT = -1        # the format's own
+
+# Declared, and so exported, only to keep compilers from inlining these into the loops over a map or
+# a list, whose variables would then not fit into registers.
+cdef uint8_t* _entry(
+    EncodeState* w, uint8_t* at, PyObject* key_, PyObject* item_, int key_place,
+    Py_ssize_t* converted) except NULL
+cdef uint8_t* _member(
+    EncodeState* w, uint8_t* at, PyObject* member_, Py_ssize_t index) except NULL
 
 
 @cython.final
