@@ -50,11 +50,12 @@ cdef enum:
     LONGEST_TEXT = 48       # bytes
 
 
-# A keyword's name that was checked, with its text, so that a map's key is put in one step.
-cdef struct Known:
-    PyObject* name          # owned: a str or a Keyword
-    uint32_t size           # of text; 0: the name is too long for it
-    uint8_t[52] text        # `, :name `
+cdef extern from "edn/known.h":
+    # A keyword's name that was checked, with its text, so that a map's key is put in one step.
+    ctypedef struct Known "chansock_known":
+        PyObject* name          # owned: a str or a Keyword
+        uint32_t size           # of text; 0: the name is too long for it
+        uint8_t[52] text        # `, :name `
 
 # By hash, four to a set. Bounded, since peers choose the names.
 cdef Known[4096] KNOWN
