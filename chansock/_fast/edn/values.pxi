@@ -11,7 +11,6 @@
 #   _text           write a subclass of str
 #   _own_type       write a type that only this format has; NULL: it is none
 #   _decimal, _ratio, _unknown
-#   _alone          return the text of one key
 #   _shown_text     return the text of a key for an error message
 #
 # The common values are leaves: exact types that are written without a call into Python, so they are
@@ -34,6 +33,9 @@ from chansock.values import Char, FrozenDict, FrozenStrDict, Keyword, List, StrD
 
 cdef PyTypeObject* KEYWORD_TYPE = <PyTypeObject*>Keyword
 cdef PyTypeObject* STR_DICT = <PyTypeObject*>StrDict
+
+cdef enum:
+    ROOM = 4096         # bytes on the stack: most messages need no other
 
 # Where a value is written.
 cdef enum:
@@ -227,6 +229,22 @@ cdef int _distinct(EncodeState* w, Py_ssize_t marked, object keys, int place) ex
     if text is not None:
         raise EncodeError(f"expected distinct keys or members, got {_shown_text(text)} again")
     return 0
+
+
+cdef bytes _alone(EncodeState* like, object name, int place):
+    # Return the text of one key, a name.
+    cdef uint8_t[ROOM] memory
+    cdef uint8_t* at = memory
+    cdef EncodeState w
+    open_state(&w, 0, like.max_depth, like.keyword_keys, like.default, memory, ROOM)
+    w.is_careful = True
+    try:
+        at = _key(&w, at, name, place == KEYWORD_KEY)
+    except BaseException:
+        drop_state(&w)
+        raise
+    drop_marks(&w)
+    return close_output(&w.output, at)
 
 
 # -- the rarer types --

@@ -43,7 +43,6 @@ include "values.pxi"
 
 cdef enum:
     DEEPEST = 2000      # a level costs up to 700 bytes of C stack
-    ROOM = 4096         # bytes on the stack: most messages need no other
 
 cdef str DEFAULT_HINT = ""
 
@@ -190,21 +189,6 @@ cdef inline bint _pause_keys(EncodeState* w) noexcept:
 
 cdef inline void _resume_keys(EncodeState* w, bint was_paused) noexcept:
     pass
-
-
-cdef bytes _alone(EncodeState* like, object name, int place):
-    cdef uint8_t[ROOM] memory
-    cdef uint8_t* at = memory
-    cdef EncodeState w
-    open_state(&w, 0, like.max_depth, like.keyword_keys, like.default, memory, ROOM)
-    w.is_careful = True
-    try:
-        at = _key(&w, at, name, place == KEYWORD_KEY)
-    except BaseException:
-        drop_state(&w)
-        raise
-    drop_marks(&w)
-    return close_output(&w.output, at)
 
 
 cdef str _shown_text(bytes text):

@@ -49,7 +49,6 @@ import_datetime()
 
 cdef enum:
     DEEPEST = 500
-    ROOM = 4096         # bytes on the stack: most messages need no other
 
 cdef str DEFAULT_HINT = " (or default=)"
 cdef int64_t DAY_OF_1970 = 719163       # as datetime.toordinal counts
@@ -170,21 +169,6 @@ cdef void _resume_keys(EncodeState* w, bint was_paused) noexcept:
     cdef Keys* keys = <Keys*>w.keys
     if keys is not NULL:
         keys.is_off = was_paused
-
-
-cdef bytes _alone(EncodeState* like, object name, int place):
-    cdef uint8_t[ROOM] memory
-    cdef uint8_t* at = memory
-    cdef EncodeState w
-    open_state(&w, 0, like.max_depth, like.keyword_keys, like.default, memory, ROOM)
-    w.is_careful = True
-    try:
-        at = _key(&w, at, name, place == KEYWORD_KEY)
-    except BaseException:
-        drop_state(&w)
-        raise
-    drop_marks(&w)
-    return close_output(&w.output, at)
 
 
 cdef str _shown_text(bytes text):
