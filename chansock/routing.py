@@ -15,7 +15,13 @@ from typing import Any, TypeVar, overload
 
 from chansock._core.annotation import check_parameters, converter_for, name_of
 from chansock._core.event import check_handled_id
-from chansock._core.handlers import Handled, Handler, Middleware, check_registered_id, second
+from chansock._core.handlers import (
+    Handled,
+    Handler,
+    Middleware,
+    check_registered_id,
+    duplicate_handler,
+)
 from chansock._fast.events.dispatch import EventMsg
 from chansock.errors import ConfigError, InvalidEvent
 
@@ -153,7 +159,7 @@ class Router(Registry):
         for one in handled:
             event_id = joined(self.prefix, one.event_id)
             if event_id in found:
-                raise second(event_id, found[event_id].handler, one.handler)
+                raise duplicate_handler(event_id, found[event_id].handler, one.handler)
             found[event_id] = replace(one, event_id=event_id)
         self._handled = found
 

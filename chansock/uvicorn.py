@@ -31,13 +31,13 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
 from uvicorn.server import ServerState
 
-from chansock._core import http1, processes
-from chansock._core.forwarded import client_of, scheme_of
 from chansock._core.log_limit import LogLimit
+from chansock._edge import http1, processes
+from chansock._edge.forwarded import client_of, scheme_of
+from chansock._edge.sockets import Takeover, forwarded, protocol_factory, service_of
 from chansock._fast.events.server_protocol import Protocol, Service
 from chansock.channel import ChannelSocket
 from chansock.request import Request, Response
-from chansock.sockets import Takeover, forwarded, protocol_factory, service_of
 
 __all__ = ["WebSocketProtocol"]  # and Worker, made where it is asked for
 

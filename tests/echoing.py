@@ -13,11 +13,11 @@ from typing import Any
 
 from raw_ground import KEY, UPGRADE, Client
 
+from chansock._edge.sockets import ServerProtocol
 from chansock._fast.events.server_protocol import Service
 from chansock._fast.ws.frames import frame
 from chansock.config import Config
 from chansock.server import create_server
-from chansock.sockets import ServerProtocol
 from chansock.testing.echo import service
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from chansock import packers
-from chansock._core import http1, wire
-from chansock._core.extensions import Extensions
+from chansock._core import wire
+from chansock._edge import http1
+from chansock._edge.extensions import Extensions
 from chansock._fast.events.dispatch import Connection, Dispatch, Inbox, Route
 from chansock._fast.events.fanout import Fanout, Outbox
 from chansock._fast.events.packet import Packet

@@ -39,7 +39,7 @@ def kept_transports(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     """Without epoll, connections that are taken over keep their transport."""
     found = "run" in request.fixturenames and request.getfixturevalue("loop_kind") != "epoll"
     if found:
-        monkeypatch.setattr("chansock.sockets.IS_AVAILABLE", False)
+        monkeypatch.setattr("chansock._edge.sockets.IS_AVAILABLE", False)
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any, ClassVar
 
 from chansock import ChannelSocket, Config
-from chansock.answers import answer
+from chansock._edge.answers import answer
 from chansock.request import Request, Response
 
 Run = Callable[[Any], Any]

@@ -23,9 +23,9 @@ from raw import Run
 from raw_ground import TEXT, UPGRADE
 
 from chansock import ALL, ChannelSocket, Config, Request, Response, serve
+from chansock._edge.sockets import ServerProtocol
 from chansock._fast.io.epoll import IS_AVAILABLE
 from chansock.server import EpollServer, create_server
-from chansock.sockets import ServerProtocol
 from chansock.testing.echo import service
 
 pytestmark = pytest.mark.skipif(not IS_AVAILABLE, reason="there is no epoll on this system")

@@ -10,7 +10,7 @@ from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFact
 from websockets.headers import build_extension, parse_extension
 
 from chansock import Compression, Config, Request, Response
-from chansock._core.extensions import Extensions
+from chansock._edge.extensions import Extensions
 from chansock._fast.ws.frames import Deflate
 
 DEFLATE = "permessage-deflate"

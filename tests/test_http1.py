@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chansock._core import http1
+from chansock._edge import http1
 from chansock.request import Request, Response
 
 

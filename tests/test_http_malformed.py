@@ -14,7 +14,7 @@ from raw import Run, config
 from sente_app import Served, serving
 
 from chansock import Config
-from chansock._core.http1 import judge_head
+from chansock._edge.http1 import judge_head
 from chansock._fast.http.request_reader import RequestReader
 
 GOOD = b"GET /chsk?client-id=a&handshake%3F=1 HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -21,8 +21,8 @@ from sente_app import make
 
 import chansock
 from chansock import Config, ConfigError, Request, Response
-from chansock._core.forwarded import Proxies
 from chansock._core.log_limit import LogLimit, call_later
+from chansock._edge.forwarded import Proxies
 
 Fields = Sequence[tuple[str, str]]
 ALL = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded")

@@ -9,7 +9,7 @@ from hand_clock import HandClock
 from http_cases import MALFORMED
 from raw_ground import Door, Socket
 
-from chansock._core import http1
+from chansock._edge import http1
 from chansock._fast.events.server_protocol import Service
 from chansock._fast.io.timers import TimerQueue
 from chansock.config import Config

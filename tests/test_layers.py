@@ -38,10 +38,8 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "_core",
         "_core.event",
         "_core.wire",
-        "_core.http1",
-        "_core.extensions",
+        "_core.request_fields",
         "_core.subprotocol",
-        "_core.browser",
         "_core.converters",
         "_core.frameworks",
         "_core.conversion",
@@ -51,14 +49,17 @@ ROWS: tuple[tuple[str, ...], ...] = (
     (
         "_core.presence",
         "_core.guard",
-        "_core.forwarded",
         "_core.posts",
+        "_core.session_state",
         "_core.session",
+        "_core.session_table",
+        "_core.keep_alive",
         "_core.hub",
+        "_core.delivery",
         "_core.handlers",
         "_core.endpoint",
     ),
-    ("channel", "routing", "csrf", "sockets", "answers"),
+    ("channel", "routing", "csrf", "_edge"),
     ("server", "asgi", "uvicorn", "aiohttp", "django", "client"),
     ("", "__main__", "cli", "testing"),
 )
@@ -371,6 +372,14 @@ def test_an_upward_import_is_caught(tmp_path: Path) -> None:
     ):
         (found,) = planted(tmp_path, files | {"_core/hub.py": line + "\n"})
         assert found == "chansock/_core/hub.py:1 imports chansock.channel, which is no lower layer"
+
+
+def test_the_core_that_imports_what_edges_share_is_caught(tmp_path: Path) -> None:
+    files = {"_edge/http1.py": "import chansock._core.wire\n", "_core/wire.py": ""}
+    files |= {"_edge/sockets.py": "from chansock.channel import X\n", "channel.py": ""}
+    assert planted(tmp_path, files) == []
+    (found,) = planted(tmp_path, {"_core/posts.py": "from chansock._edge import http1\n"})
+    assert found.startswith("chansock/_core/posts.py:1 imports chansock._edge.http1")
 
 
 def test_an_import_of_the_package_itself_is_upward(tmp_path: Path) -> None:

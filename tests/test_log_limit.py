@@ -22,8 +22,8 @@ from sente_script import over_ws, script
 import chansock
 from chansock import BadData, ChannelSocket, Config, Request
 from chansock._core import log_limit as module
-from chansock._core.forwarded import Proxies
 from chansock._core.log_limit import BURST, MAX_KINDS, MAX_LINE, PERIOD, LogLimit, call_later
+from chansock._edge.forwarded import Proxies
 from chansock._fast.io.timers import TimerQueue
 from chansock.client import connect
 from chansock.client.threads import Caller
@@ -542,7 +542,7 @@ CALL = re.compile(
 
 # What is logged without a limit, and why no peer can make it a flood.
 UNLIMITED = {
-    ("_core/browser.py", "browser_file_missing"): "once for each of our files, of which few are",
+    ("_edge/browser.py", "browser_file_missing"): "once for each of our files, of which few are",
     ("_core/endpoint.py", "events_unhandled"): "when the channel stops",
     ("_core/handlers.py", "unclaimed_event"): "once for each of the first 100 ids",
     ("_core/hub.py", "events_lost"): "when the channel stops",
@@ -554,7 +554,7 @@ UNLIMITED = {
     ("client/backoff.py", "backoff_failed"): "once in each attempt, of an application's function",
     ("client/threads.py", "client_failed"): "when a thread ends",
     ("server.py", "listening"): "once for each server",
-    ("sockets.py", "stop_timeout"): "when a server stops",
+    ("_edge/sockets.py", "stop_timeout"): "when a server stops",
     ("uvicorn.py", "no_channel"): "once for each server",
     ("uvicorn.py", ""): "uvicorn's line for each WebSocket, which its log level turns off",
 }

@@ -289,7 +289,7 @@ SHOUTED = b"POST / HTTP/1.1\r\nHost: h\r\nX-REAL-IP: 1\r\nTRANSFER-ENCODING: chu
 TURKISH = f"""
 import locale
 locale.setlocale(locale.LC_CTYPE, "")
-from chansock._core.http1 import judge_head
+from chansock._edge.http1 import judge_head
 from chansock._fast.http.request_reader import RequestReader
 from chansock.request import Headers
 assert RequestReader(judge_head, 9999, 99, 99).read({SHOUTED!r})[0] == "head"

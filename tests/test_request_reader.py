@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chansock._core import http1
-from chansock._core.http1 import judge_head
+from chansock._edge import http1
+from chansock._edge.http1 import judge_head
 from chansock._fast.http.request import unquote_form
 from chansock._fast.http.request_reader import RequestReader
 from chansock.request import Request

@@ -17,10 +17,10 @@ import uvloop
 from echoing import client
 from raw_ground import TEXT, TLS, UPGRADE, server_tls
 
+from chansock._edge.sockets import UNSENT, ServerProtocol, Takeover
 from chansock._fast.events.server_protocol import Service
 from chansock._fast.io.epoll import IS_AVAILABLE
 from chansock.config import Config
-from chansock.sockets import UNSENT, ServerProtocol, Takeover
 from chansock.testing.echo import service
 
 LOOPS = pytest.mark.parametrize("factory", [asyncio.new_event_loop, uvloop.new_event_loop])

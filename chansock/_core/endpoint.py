@@ -20,9 +20,10 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Final, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
-from chansock._core import browser, guard, http1, wire
+from chansock._core import guard, wire
 from chansock._core.hub import Hub
 from chansock._core.posts import OTHER_PROCESS, STOPPING, PostOrder, Posts, Refusal
+from chansock._core.request_fields import lost_fields, wants_upgrade
 from chansock._core.session import Session
 from chansock._fast.events.dispatch import Connection, Dispatch, Inbox, is_awaitable
 from chansock._fast.events.packet import Packer, Packet
@@ -43,6 +44,7 @@ log = logging.getLogger("chansock.endpoint")
 MAX_UNTOLD: Final = 10_000  # users that came or went, behind a presence handler that waits
 MAX_SITES: Final = 256  # that passed the checks, and are not asked again
 
+_NOT_ALLOWED: Final = Response(405, "expected GET or POST", headers=(("Allow", "GET, POST"),))
 _PROXY_LINES: Final = (
     "nginx needs: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; "
     'proxy_set_header Connection "upgrade";'
@@ -74,7 +76,7 @@ class Endpoint:
     """Takes requests, sockets, polls and POSTs from the edges.
 
     Interface for edges: `admit`, `open`, `receive`, `post`, `drained`, `closed`, `settles`,
-    `give_up`, `answer_fields`, `browser_file` for other paths, and `log_limit` for their log
+    `give_up`, `answer_fields`, `check_host` for other paths, and `log_limit` for their log
     lines. All are called on the loop's thread, and none raises for what a peer did.
     """
 
@@ -130,8 +132,8 @@ class Endpoint:
             return self._other_method(request, is_loopback)
         else:
             if is_upgrade is None:
-                is_upgrade = http1.wants_upgrade(request)
-            if not is_upgrade and (lost := http1.lost_fields(request)):
+                is_upgrade = wants_upgrade(request)
+            if not is_upgrade and (lost := lost_fields(request)):
                 return self._refuse_stripped(lost)
             kind = "ws" if is_upgrade else "poll"
         steps = self._steps(request, kind, is_loopback)
@@ -255,9 +257,9 @@ class Endpoint:
     def _other_method(self, request: Request, is_loopback: bool) -> Response:
         config = self._config
         if not guard.is_preflight(request):
-            return http1.NOT_ALLOWED
-        if why := guard.check_host(request, config.allowed_hosts, is_loopback=is_loopback):
-            return self.refuse("host", 403, "Unauthorized host", why)
+            return _NOT_ALLOWED
+        if refused := self.check_host(request, is_loopback=is_loopback):
+            return refused
         # Without a list no browser asks on behalf of the one origin that may come.
         if why := guard.check_origin(request, config.allowed_origins or ()):
             return self.refuse("origin", 403, "Unauthorized origin", why)
@@ -305,21 +307,12 @@ class Endpoint:
         self.log_limit.exception(log, "hook_error path=%.80r", request.path)
         return Response(500, "internal server error")
 
-    def browser_file(
-        self, request: Request, channel_path: str, *, is_loopback: bool = False
-    ) -> Response | None:
-        """Answer where the browser's client is asked for; None: another path.
-
-        `<channel_path>/chansock.js`, its packers and types are public: no hook runs, but the
-        host is checked, as for the channel.
-        """
-        name = browser.file_name(request.path, channel_path)
-        if name is None:
-            return None
+    def check_host(self, request: Request, *, is_loopback: bool = False) -> Response | None:
+        """Return the refusal of a request whose host is not allowed, or None. No hook runs."""
         allowed = self._config.allowed_hosts
         if why := guard.check_host(request, allowed, is_loopback=is_loopback):
             return self.refuse("host", 403, "Unauthorized host", why)
-        return browser.answer(request, name)
+        return None
 
     # -- sockets and polls
 

@@ -222,12 +222,12 @@ def preflight_fields(request: Request) -> Fields:
 
     A page may send what our clients do, and what it asks for: its origin is trusted.
     """
-    asked = [
+    wanted = [
         name.strip(" \t").lower()
         for line in request.headers.getall("access-control-request-headers")
         for name in line.split(",", _MAX_FIELDS)
     ]
-    names = [name for name in asked[:_MAX_FIELDS] if is_token(name)]
+    names = [name for name in wanted[:_MAX_FIELDS] if is_token(name)]
     return (
         ("Access-Control-Allow-Methods", "GET, POST"),
         ("Access-Control-Allow-Headers", ", ".join(dict.fromkeys((*_OWN_FIELDS, *names)))),

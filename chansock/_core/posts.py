@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
 
-from chansock._core import http1, wire
+from chansock._core import request_fields, wire
 from chansock._fast.events.dispatch import Connection, Dispatch
 from chansock._fast.events.packet import Packer, Packet
 from chansock._fast.http.request import unquote_form
@@ -45,7 +45,7 @@ STOPPING: Final[Refusal] = ("stopping", 503, "the server is stopping")
 
 # What any page may send to any origin without a preflight, as CORS-safelisted by the Fetch
 # standard; a body without a type is among it.
-_SIMPLE_TYPES: Final = frozenset({"", "text/plain", "multipart/form-data", http1.FORM})
+_SIMPLE_TYPES: Final = frozenset({"", "text/plain", "multipart/form-data", request_fields.FORM})
 
 _STALE: Final = "the handshake of this POST is over"
 # A client behind a proxy that sends its requests to several processes by turns looks like one that
@@ -201,9 +201,9 @@ class Posts:
             packet = bytes(body)
             if not packet[limit:].strip(b"\0"):
                 packet = packet[:limit]  # Sente's MessagePack has its buffer's zeros behind it
-        elif params.get("raw") == "true" and not http1.is_form(request):
+        elif params.get("raw") == "true" and not request_fields.is_form(request):
             kinds = request.headers.getall("content-type")
-            if len(kinds) != 1 or http1.essence(kinds[0]) in _SIMPLE_TYPES:
+            if len(kinds) != 1 or request_fields.essence(kinds[0]) in _SIMPLE_TYPES:
                 expected = "expected a Content-Type like application/edn for raw=true"
                 return self._refuse("bad_post", 415, f"{expected}, got {', '.join(kinds)!r:.80}")
             packet = bytes(body)
@@ -212,7 +212,7 @@ class Posts:
             if len(given) > 1:
                 return self._refuse("bad_post", 400, f"expected one ppstr, got {len(given)}")
             packet = unquote_form(given[0]) if given else b""
-            if body and http1.is_form(request):
+            if body and request_fields.is_form(request):
                 # The request lives as long as its event: it must not hold the packet again.
                 rest = b"&".join(f for f in bytes(body).split(b"&") if not f.startswith(b"ppstr="))
                 if len(rest) > MAX_FIELDS:

@@ -15,8 +15,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-from chansock._core import processes
 from chansock._core.endpoint import Endpoint
+from chansock._edge import processes
 from chansock.asgi.scope import App, Message, Receive, Scope, Send
 from chansock.channel import ChannelSocket
 from chansock.clock import LoopClock

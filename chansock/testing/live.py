@@ -12,10 +12,10 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from chansock._edge.sockets import Fallback
 from chansock.channel import ChannelSocket
 from chansock.clock import loop_factory
 from chansock.server import Listener, serve
-from chansock.sockets import Fallback
 
 __all__ = ["Served", "serve_in_thread"]
 

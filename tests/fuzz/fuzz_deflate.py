@@ -15,7 +15,7 @@ from websockets.exceptions import InvalidHeaderFormat, NegotiationError
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.headers import parse_extension
 
-from chansock._core.extensions import Extensions
+from chansock._edge.extensions import Extensions
 from chansock._fast.ws.frames import Deflate
 from chansock.config import Compression, Config
 from chansock.errors import FrameError

@@ -16,10 +16,11 @@ from recording import load
 from same import is_batch
 
 from chansock import edn
-from chansock._core import guard, http1
-from chansock._core.forwarded import Proxies
-from chansock._core.http1 import judge_head
+from chansock._core import guard
 from chansock._core.log_limit import LogLimit, call_later
+from chansock._edge import http1
+from chansock._edge.forwarded import Proxies
+from chansock._edge.http1 import judge_head
 from chansock._fast.http.request import unquote_form
 from chansock._fast.http.request_reader import RequestReader
 from chansock._fast.ws.frames import Parser, close_payload, frame

@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 
 import chansock
 from chansock import ChannelSocket, Config
-from chansock._core import http1
-from chansock._core.forwarded import Proxies
+from chansock._edge import http1
+from chansock._edge.forwarded import Proxies
 from chansock._fast.events.server_protocol import Protocol, Service
 from chansock.clock import LoopClock
 from chansock.errors import EncodeError

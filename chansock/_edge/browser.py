@@ -16,9 +16,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from chansock._core.endpoint import Endpoint
 from chansock.request import Request, Response
 
-__all__ = ["FILES", "answer", "file_name"]
+__all__ = ["FILES", "answer", "file_name", "file_response"]
 
 log = logging.getLogger("chansock.browser")
 
@@ -69,6 +70,19 @@ def file_name(path: str, channel_path: str) -> str | None:
     """
     folder, _, name = path.rpartition("/")
     return name if name in _KINDS and folder == channel_path.removesuffix("/") else None
+
+
+def file_response(
+    endpoint: Endpoint, request: Request, channel_path: str, *, is_loopback: bool = False
+) -> Response | None:
+    """Return the answer to a request for one of the files, or None for another path.
+
+    The files are public: no hook runs, but the host is checked, as for the channel.
+    """
+    name = file_name(request.path, channel_path)
+    if name is None:
+        return None
+    return endpoint.check_host(request, is_loopback=is_loopback) or answer(request, name)
 
 
 def answer(request: Request, name: str) -> Response:

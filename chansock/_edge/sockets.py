@@ -16,9 +16,9 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, TypeAlias
 
-from chansock._core import http1
-from chansock._core.extensions import Extensions
-from chansock._core.forwarded import Proxies
+from chansock._edge import http1
+from chansock._edge.extensions import Extensions
+from chansock._edge.forwarded import Proxies
 from chansock._fast.events.server_protocol import Protocol, Service
 from chansock._fast.io.epoll import IS_AVAILABLE, Poller
 from chansock._fast.io.socket import is_direct

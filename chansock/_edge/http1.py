@@ -23,6 +23,13 @@ from httptools import (
 )
 
 from chansock._core import subprotocol
+from chansock._core.request_fields import (
+    has_body,
+    has_token,
+    is_form,
+    lost_fields,
+    wants_upgrade,
+)
 from chansock._fast.events.packet import Packet
 from chansock._fast.ws.frames import accept_key, switch
 from chansock.errors import ConfigError
@@ -30,15 +37,12 @@ from chansock.request import Request, Response, is_token
 
 __all__ = [
     "CONTINUE",
-    "FORM",
-    "NOT_ALLOWED",
     "NO_BODY",
     "accept_key",
     "answer_of",
     "body_of",
     "check_path",
     "check_upgrade",
-    "essence",
     "fields_of",
     "has_body",
     "is_form",
@@ -53,8 +57,6 @@ __all__ = [
 ]
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-FORM: Final = "application/x-www-form-urlencoded"
-NOT_ALLOWED: Final = Response(405, "expected GET or POST", headers=(("Allow", "GET, POST"),))
 # The bytes behind such a head could be read as the body, or as frames.
 NO_BODY: Final = Response(400, "expected no body in the request for a WebSocket")
 
@@ -156,49 +158,9 @@ def judge_head(head: bytes) -> int:
     return 0
 
 
-def essence(content_type: str) -> str:
-    """Return `text/plain` of `Text/Plain; charset=UTF-8`."""
-    return content_type.partition(";")[0].strip().lower()
-
-
-def is_form(request: Request) -> bool:
-    """Return whether the body of a request holds parameters."""
-    return essence(request.headers.get("content-type", "")) == FORM
-
-
 def refuse(status: int, text: str) -> Response:
     """Make an answer of one line of plain text."""
     return Response(status, text)
-
-
-def _has_token(values: list[str], token: str) -> bool:
-    return any(part.strip(" \t").lower() == token for line in values for part in line.split(","))
-
-
-def wants_upgrade(request: Request) -> bool:
-    """Return whether a request asks for a WebSocket, rightly or not."""
-    return _has_token(request.headers.getall("upgrade"), "websocket")
-
-
-def lost_fields(request: Request) -> list[str]:
-    """Return which fields a proxy removed from the request for a WebSocket; [] if none.
-
-    Upgrade and Connection are meant for the next hop alone, so a proxy forwards them only if it
-    is configured to. Sec-WebSocket-Key stays, and no other request has it.
-    """
-    headers = request.headers
-    if "sec-websocket-key" not in headers or request.method != "GET":
-        return []
-    has_connection = _has_token(headers.getall("connection"), "upgrade")
-    kept = (("Upgrade", wants_upgrade(request)), ("Connection", has_connection))
-    return [name for name, is_there in kept if not is_there]
-
-
-def has_body(request: Request) -> bool:
-    """Return whether a request announces a body, even an empty chunked one."""
-    headers = request.headers
-    lengths = headers.getall("content-length")
-    return "transfer-encoding" in headers or any(text.strip("0") for text in lengths)
 
 
 def check_upgrade(request: Request) -> Response | bytes:
@@ -214,7 +176,7 @@ def check_upgrade(request: Request) -> Response | bytes:
         return Response(405, "expected GET for a WebSocket", headers=(("Allow", "GET"),))
     if not wants_upgrade(request):
         return refuse(400, "expected Upgrade: websocket")
-    if not _has_token(headers.getall("connection"), "upgrade"):
+    if not has_token(headers.getall("connection"), "upgrade"):
         return refuse(400, "expected Connection: Upgrade")
     if has_body(request):
         return NO_BODY

@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Final, Self, TypeAlias
 
-from chansock._core import http1
 from chansock._core.endpoint import Admission, Endpoint
 from chansock._core.posts import STOPPING
+from chansock._edge import http1
 from chansock._fast.events.dispatch import Connection, is_awaitable
 from chansock._fast.events.packet import Packet
 from chansock._fast.io.transport import Transport
