@@ -23,7 +23,7 @@ class Recorder(Transport):
     """A transport whose backlog and end are set by the test."""
 
     def __init__(self, kind: str = "ws") -> None:
-        self.kind = kind
+        self.streams = self.receives = kind == "ws"
         self.writes: list[list[bytes]] = []
         self.packets: list[Packet] = []
         self.waiting = 0

@@ -240,7 +240,7 @@ class Hub:
         if session.current is connection:
             session.current = None
             session.detach()
-        if connection.transport.kind == "ws":
+        if connection.transport.streams:
             self.closed_by_code[code] = self.closed_by_code.get(code, 0) + 1
             self.cut += code == 1006
             if session.ws is connection:
@@ -416,7 +416,7 @@ class Hub:
         if connection.outbox is not None:
             connection.outbox.flush_now()  # a displaced socket has its own
         connection.transport.close(code, reason)
-        if connection.transport.kind == "ajax":
+        if not connection.transport.streams:
             self.closed(connection, code)  # a socket's end is told by its edge
 
     def stop(self, code: int, reason: str) -> None:

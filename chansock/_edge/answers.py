@@ -36,7 +36,6 @@ class Answer(Transport):
     __slots__ = ("_code", "_response")
 
     def __init__(self) -> None:
-        self.kind = "ajax"
         self.heard = True
         self._code = 0  # with which the channel ended it
         self._response: asyncio.Future[Response | None] = asyncio.get_running_loop().create_future()

@@ -53,7 +53,7 @@ class Socket(Transport):
     )
 
     def __init__(self, send: Send, config: Config) -> None:
-        self.kind = "ws"
+        self.streams = self.receives = True
         self.is_open = True
         self.code = ABNORMAL  # with which it ends, unless somebody says otherwise
         self._reason: str | None = None  # of our own close; None: there is none

@@ -26,7 +26,7 @@ class RecordingTransport(Transport):
     """
 
     def __init__(self, kind: Literal["ws", "ajax"]) -> None:
-        self.kind = kind
+        self.streams = self.receives = kind == "ws"
         self.written: list[bytes] = []
         self.arrived: list[bytes] = []
         self.writes: list[int] = []
@@ -52,7 +52,7 @@ class RecordingTransport(Transport):
             return False
         self.written += [packet.body() for packet in packets]
         self.writes.append(len(packets))
-        if self.kind == "ajax":
+        if not self.streams:
             self.is_open = False
         if not self.is_slow:
             self.drain()
@@ -64,7 +64,7 @@ class RecordingTransport(Transport):
             return
         self.is_open = False
         self.closed_with = (code, reason)
-        if self.kind == "ajax":
+        if not self.streams:
             self.response = Response(503, reason or "closed")
         self.on_close()
 

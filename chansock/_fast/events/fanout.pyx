@@ -170,7 +170,7 @@ cdef class Outbox:
         cdef Fanout fanout = self.fanout
         cdef double delay
         cdef list late
-        if self.transport.kind == "ws":
+        if self.transport.streams:
             delay, late = fanout.delay_ws, fanout.late_ws
         else:
             delay, late = fanout.delay_ajax, fanout.late_ajax
@@ -282,7 +282,7 @@ cdef class Outbox:
             return 0
         self.release()
         fanout.written += node.events
-        if transport.kind == "ws":
+        if transport.streams:
             self.is_blocked = transport.backlog() > 0
             if self.is_blocked:
                 self.hold()

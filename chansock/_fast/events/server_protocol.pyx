@@ -219,7 +219,7 @@ cdef class Service:
 
 
 cdef class Reply(Transport):
-    """The answer to one request, as an ajax transport: a parked poll, or a POST.
+    """The answer to one request, as a transport: of a parked poll, or of a POST.
 
     The first call of `write` (of one packet), `refuse`, or `close` answers the request; then the
     connection handles its next one. Later calls do nothing, nor do calls on a connection that has
@@ -227,7 +227,6 @@ cdef class Reply(Transport):
     """
 
     def __cinit__(self, Protocol protocol not None):
-        self.kind = "ajax"
         self.protocol = protocol
         self.heard = True
 
@@ -264,7 +263,7 @@ cdef class Protocol(Socket):
     data_received = None        # uvloop looks for it first: the AttributeError would cost 1 us
 
     def __cinit__(self, Service service not None):
-        self.kind = "ws"
+        self.streams = self.receives = True
         self.service = service
         self.memory = service.memory
         self.index = -1

@@ -12,17 +12,20 @@ from libc.stdint cimport uint8_t
 cdef class Transport:
     # A C method table of the hot path. Sockets override it in Cython; polls and frameworks in
     # Python.
-    cdef public str kind                # "ws" | "ajax"
+    # What it can do; set once, before anything is written.
+    cdef public bint streams            # any number of writes; False: one, which is the answer
+    cdef public bint receives           # the client's messages come on it, too
     cdef public bint heard              # bytes came since the last look of the keep-alive
 
     # Send all packets in one send, in order. False: closed, nothing was taken.
     cpdef bint write(self, list packets)
-    # Idempotent. An ajax transport ends its parked request with 503 instead of a code.
+    # Idempotent. One that does not stream ends its request with 503 instead of a code.
     cpdef close(self, int code=*, str reason=*)
     # Take a reply made while the transport's own read is handled: it goes out at the end of the
     # read, before anything that `write` takes after it. 0: not now, and nothing was taken.
     cdef int gather_reply(self, const uint8_t* payload, Py_ssize_t size, bint is_binary) except -1
-    # Ajax only: answer the request with a Response that is not a packet (a 400, a 503).
+    # If it does not stream: answer the request with a Response that is not a packet (a 400, a
+    # 503).
     cpdef refuse(self, response)
     # Bytes that write has accepted and the kernel has not taken yet.
     cpdef Py_ssize_t backlog(self)

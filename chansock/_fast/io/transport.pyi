@@ -1,5 +1,5 @@
 from collections.abc import Callable
-from typing import Literal, TypeVar, final
+from typing import TypeVar, final
 
 from chansock._fast.events.packet import Packet
 from chansock.request import Response
@@ -7,7 +7,8 @@ from chansock.request import Response
 _A = TypeVar("_A")
 
 class Transport:
-    kind: Literal["ws", "ajax"]
+    streams: bool
+    receives: bool
     heard: bool
     def write(self, packets: list[Packet]) -> bool: ...
     def close(self, code: int = 1000, reason: str = "") -> None: ...

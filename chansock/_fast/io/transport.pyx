@@ -34,7 +34,7 @@ cdef class Transport:
         raise NotImplementedError
 
     cpdef refuse(self, response):
-        """Answer the request with a Response that is not a packet. For ajax transports only."""
+        """Answer the request with a Response that is not a packet; only if it does not stream."""
         raise NotImplementedError
 
     cpdef Py_ssize_t backlog(self):
