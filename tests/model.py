@@ -99,6 +99,37 @@ class Session:
     def lines(self) -> list[Line]:
         return [line for line in (self.ws, self.poll, *self.displaced) if line is not None]
 
+    @property
+    def states(self) -> tuple[str, str, str]:
+        """Its states in SOCKET, POLLS, and SESSION of docs/sessions.md."""
+        if self.ws or self.poll:
+            life = "CONNECTED"
+        elif self.is_here:
+            life = "AWAY"
+        else:
+            life = "GONE" if self.displaced else "FORGOTTEN"
+        return self.socket_state, self.polls_state, life
+
+    @property
+    def socket_state(self) -> str:
+        if self.ws is None:
+            return "GRACE" if "ws" in self.grace else "NONE"
+        if self.ws.is_cut:
+            return "CUT"
+        if self.ws is self.current:
+            return "CURRENT"
+        return "BEHIND" if self.ws.has_gap else "DISPLACED"
+
+    @property
+    def polls_state(self) -> str:
+        if self.poll is not None:
+            return "CUT" if self.poll.is_cut else "PARKED"
+        if "ajax" not in self.grace:
+            return "NONE"
+        if self.was_answered:
+            return "ANSWERED"
+        return "GRACE" if "ajax" in self.shown else "HANDSHAKEN"
+
 
 class Model:
     """The channel as it should be. `later(seconds, call)` and `soon(call)` are the loop's."""

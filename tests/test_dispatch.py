@@ -653,7 +653,7 @@ def test_a_send_that_comes_too_late_for_the_stop_empties_no_outbox_but_its_own()
             world.turn()
             sys.setprofile(note)
             try:  # as the loop does for a thread that sent before the stop
-                chsk._deliver(chsk._core, "a", Fragment(b"[:t/e]"), flush=False)
+                chsk._core.deliver("a", (Fragment(b"[:t/e]"),))
             finally:
                 sys.setprofile(None)
             assert chsk.stats.lost.stopped == 1

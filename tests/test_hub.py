@@ -607,7 +607,7 @@ def test_a_socket_can_be_the_oldest_that_polls_displaced(chsk, world, presence):
     client.drop()
     world.advance(60)
     assert presence == [("open", "a"), ("close", "a")]
-    assert len(world._endpoint._hub.connections) == world._endpoint._hub.away == 0
+    assert len(world._endpoint._hub.connections) == world._endpoint._hub.table.away == 0
 
 
 # -- polls

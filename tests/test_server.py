@@ -349,7 +349,7 @@ def test_a_push_into_a_poll_that_broke_in_the_same_turn_goes_to_the_next(run: Ru
         chsk = ChannelSocket()
         async with serve(chsk, port=0) as listener:
             shaken = asked(listener.port, GET % b"&handshake%3F=1")
-            await until(lambda: chsk._endpoint._hub.away)
+            await until(lambda: chsk._endpoint._hub.table.away)
             poll = asked(listener.port, GET % b"")
             await until(lambda: chsk.connected.ajax)
             poll.close()  # an RST, which the loop has not read yet

@@ -25,6 +25,7 @@ from chansock._core.hub import Hub
 from chansock._core.posts import OTHER_PROCESS, STOPPING, PostOrder, Posts, Refusal
 from chansock._core.request_fields import lost_fields, wants_upgrade
 from chansock._core.session import Session
+from chansock._core.session_state import Polls
 from chansock._fast.events.dispatch import Connection, Dispatch, Inbox, is_awaitable
 from chansock._fast.events.packet import Packer, Packet
 from chansock._fast.http.request import Admission, site_of
@@ -88,12 +89,12 @@ class Endpoint:
         hub: Hub,
         dispatch: Dispatch,
         timers: TimerQueue,
-        untold: Callable[[], int],
+        presence_inbox: Inbox,
         *,
         takes_anonymous: bool = True,
     ) -> None:
         self._config = config
-        self._untold = untold  # how many came or went whose presence handler has not run yet
+        self._presence_inbox = presence_inbox  # who came or went, until the handler has run
         self._takes_anonymous = takes_anonymous
         self.log_limit = timers.log_limit
         self.hooks = hooks  # the test kit puts its own `user_id` before the application's
@@ -165,7 +166,7 @@ class Endpoint:
             return result
         if self.is_stopping:
             return self.refuse(*STOPPING)
-        session = self._hub.find(result.uid, result.client_id)
+        session = self._hub.table.find(result.uid, result.client_id)
         if result.kind != "post" or session is None:
             why = self._has_room(result.uid, result.client_id)
             if why is not None:
@@ -174,7 +175,10 @@ class Endpoint:
 
     def _has_room(self, uid: UserId | None, client_id: str) -> str | None:
         """Return why there is no room for one more connection of this client, or None."""
-        if self._untold() >= MAX_UNTOLD and self._hub.find(uid, client_id) is None:
+        if (
+            self._presence_inbox.events >= MAX_UNTOLD
+            and self._hub.table.find(uid, client_id) is None
+        ):
             # Each is kept with its connection and its request until its handler has run.
             return f"expected at most {MAX_UNTOLD} events that wait for a presence handler"
         return self._hub.has_room(uid, client_id)
@@ -238,7 +242,7 @@ class Endpoint:
             why = "expected a user id of user_id, got None (anonymous=False)"
             return self.refuse("anonymous", 401, "Unauthorized request", why)
         client_id = request.params["client-id"]
-        if kind == "post" and self._hub.find(uid, client_id) is not None:
+        if kind == "post" and self._hub.table.find(uid, client_id) is not None:
             return Admission(kind, request, uid, client_id)
         if why := self._has_room(uid, client_id):
             return self.refuse("full", 503, why)
@@ -278,7 +282,7 @@ class Endpoint:
     def _needs_handshake(self, request: Request, uid: UserId | None, client_id: str) -> bool:
         if "handshake?" in request.params:
             return True
-        session = self._hub.find(uid, client_id)
+        session = self._hub.table.find(uid, client_id)
         if session is not None and session.has_ajax:
             return False
         self.log_limit.info(
@@ -322,7 +326,7 @@ class Endpoint:
         The handshake is written first. None: a GET that has its answer already.
         """
         hub = self._hub
-        session = hub.session(admission.uid, admission.client_id)
+        session = hub.table.find_or_add(admission.uid, admission.client_id)
         if admission.kind == "ws" and admission.handshake is not None:
             connection = self._connection(admission, transport, session, session.inbox)
             hub.open_ws(session, connection, admission.handshake)
@@ -338,7 +342,7 @@ class Endpoint:
             transport.refuse(Response(503, "expected a handshake first"))
             return None
         number = admission.request.params.get("n", "")
-        if session.was_answered and number and number == session.polled:
+        if session.polls is Polls.ANSWERED and number and number == session.polled:
             # A browser asks again by itself if the answer broke off: its events are lost, and
             # an error has the client tell so. Only our clients number their polls; the udt of
             # two polls of Sente's may be the same millisecond.
@@ -399,7 +403,7 @@ class Endpoint:
         Answers through the transport, at once or when the handler has replied.
         None: it has its answer already.
         """
-        session = self._hub.find(admission.uid, admission.client_id)
+        session = self._hub.table.find(admission.uid, admission.client_id)
         if session is not None:
             inbox = session.inbox
         else:
@@ -413,7 +417,7 @@ class Endpoint:
 
     def connections(self, to: UserId | ClientTarget) -> list[Connection]:
         """Return what is open of a user or a client: sockets and parked polls."""
-        return [each for session in self._hub.known(to) for each in session.connections]
+        return [each for session in self._hub.table.known(to) for each in session.connections]
 
     def end(self, connection: Connection, code: int, reason: str) -> None:
         """Close one connection, after what waits for it; a poll ends with 503."""

@@ -120,7 +120,7 @@ def make(packer: chansock.packers.Packer | None = None, **settings: Any) -> Chan
         """Whether a client has a parked poll: what its user is told of by `connected` only
         when its grace is over."""
         client_id: str = msg.data
-        session = chsk._endpoint._hub.find(client_id.partition("/")[0], client_id)
+        session = chsk._endpoint._hub.table.find(client_id.partition("/")[0], client_id)
         return session is not None and session.poll is not None
 
     @chsk.on("served/posts")
