@@ -65,7 +65,7 @@ SELF: Final = "self"  # in allowed_origins, as in CSP: the page's own
 
 
 def check_client_id(request: Request) -> str | None:
-    """Say what is wrong with the `client-id`, or None."""
+    """Return what is wrong with the `client-id`, or None."""
     given = request.params.getall("client-id")
     if len(given) > 1:
         return f"expected one client-id, got {len(given)}"
@@ -252,7 +252,7 @@ def _under(item: str) -> re.Pattern[str]:
 
 
 def check_token(request: Request, reference: str | Skip | None) -> str | None:
-    """Say why the request does not carry the reference token, or None; no token is told.
+    """Return why the request does not carry the reference token, or None; no token is told.
 
     Looked for in the param `csrf-token`, then the headers `x-csrf-token` and
     `x-xsrf-token`, as Sente does, and last in Sec-WebSocket-Protocol; the first that is there

@@ -232,7 +232,7 @@ class Hub:
         session.last = None
 
     def _displace(self, session: Session) -> None:
-        """Let the newest connection make way for a newer one."""
+        """Displace the newest connection, for a newer one."""
         old = session.current
         assert old is not None
         if old is session.ws:

@@ -64,7 +64,7 @@ class _File:
 
 
 def file_name(path: str, channel_path: str) -> str | None:
-    """Say which file `path` means below the channel's path, or None.
+    """Return which file `path` means below the channel's path, or None.
 
     `/chsk/chansock.js`, `/chsk/chansock.d.ts` ... for a channel at `/chsk`.
     """

@@ -194,12 +194,12 @@ def check_upgrade(request: Request) -> Response | bytes:
 
 
 def with_extension(switch: bytes, extension: str) -> bytes:
-    """Say in a 101 that an extension was agreed on, with its parameters."""
+    """Return a 101 with the extension that was agreed on and its parameters."""
     return _with_field(switch, f"Sec-WebSocket-Extensions: {extension}")
 
 
 def with_subprotocol(switch: bytes, request: Request) -> bytes:
-    """Say in a 101 which of the offered subprotocols is spoken, if it is one of them."""
+    """Return a 101 with the offered subprotocol that is spoken, if it is one of them."""
     spoken = subprotocol.answered(request.headers.getall("sec-websocket-protocol"))
     return switch if spoken is None else _with_field(switch, f"Sec-WebSocket-Protocol: {spoken}")
 

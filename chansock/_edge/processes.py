@@ -44,7 +44,7 @@ def number_in(task: object) -> int:
 
 
 def refusal(number: int) -> str | None:
-    """Say why so many processes cannot carry a channel, or None."""
+    """Return why so many processes cannot carry a channel, or None."""
     if number <= 1:
         return None
     return (
