@@ -81,7 +81,7 @@ ENGINE = (  # each stage may import those before it, and its own without a cycle
     ("edn_spelling", "edn_names", "edn_records", "edn_walk", "edn_writer"),
     ("msgpack_spelling", "msgpack_keys", "msgpack_writer"),
     ("msgpack_extensions", "msgpack_reader"),
-    ("frames", "deflate", "request_reader", "accept"),
+    ("frames", "deflate", "request_reader"),
     ("packet",),
     ("msgpack_packet",),
     ("fanout", "weight"),

@@ -15,8 +15,7 @@ from sente_app import Served, serving
 
 from chansock import ChannelClosed, Config, ConfigError, HandshakeRefused, connect
 from chansock._core import subprotocol
-from chansock._core.http1 import with_subprotocol
-from chansock._fast.accept import switch
+from chansock._core.http1 import switch, with_subprotocol
 from chansock.request import Request, is_token
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from base64 import b64decode
 from binascii import Error as Base64Error
+from binascii import b2a_base64
 from email.utils import formatdate
 from functools import lru_cache
+from hashlib import sha1
 from http import HTTPStatus
 from time import time
 from typing import Final
@@ -23,7 +25,6 @@ from httptools import (
 )
 
 from chansock._core import subprotocol
-from chansock._fast.accept import accept_key, switch
 from chansock._fast.packet import Packet
 from chansock.errors import ConfigError
 from chansock.request import Request, Response, is_token
@@ -57,6 +58,9 @@ FORM: Final = "application/x-www-form-urlencoded"
 NOT_ALLOWED: Final = Response(405, "expected GET or POST", headers=(("Allow", "GET, POST"),))
 # The bytes behind such a head could be read as the body, or as frames.
 NO_BODY: Final = Response(400, "expected no body in the request for a WebSocket")
+KEY_LENGTH: Final = 24  # of a Sec-WebSocket-Key: 16 bytes in base64
+
+_GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 
 _LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus
@@ -229,6 +233,21 @@ def check_upgrade(request: Request) -> Response | bytes:
     if len(keys) != 1 or not _is_key(keys[0]):
         return refuse(400, "expected one Sec-WebSocket-Key of 16 bytes in base64")
     return switch(keys[0].encode("latin-1"))
+
+
+def accept_key(key: bytes) -> bytes:
+    """Return the Sec-WebSocket-Accept of a Sec-WebSocket-Key (RFC 6455 section 4.2.2)."""
+    if len(key) != KEY_LENGTH:
+        raise ValueError(f"key: expected {KEY_LENGTH} bytes, got {len(key)}")
+    return b2a_base64(sha1(key + _GUID, usedforsecurity=False).digest(), newline=False)
+
+
+def switch(key: bytes) -> bytes:
+    """Return the 101 that answers a Sec-WebSocket-Key."""
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: %s\r\n\r\n" % accept_key(key)
+    )
 
 
 def with_extension(switch: bytes, extension: str) -> bytes:

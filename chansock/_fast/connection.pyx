@@ -11,7 +11,7 @@ the turns of its loop.
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from chansock._fast cimport accept, frames, request_reader
+from chansock._fast cimport frames, request_reader
 from chansock._fast.dispatch cimport is_awaitable
 from chansock._fast.head cimport asks_for, value
 from chansock._fast.incoming cimport Incoming
@@ -616,7 +616,8 @@ cdef class Protocol(Socket):
         cdef Service service = self.service
         cdef object agreed = None, switch
         # Without a key something is wrong, and that is said in words.
-        switch = service.http1.check_upgrade(request) if key is None else accept.switch(key)
+        switch = (service.http1.check_upgrade(request) if key is None
+                  else service.http1.switch(key))
         if isinstance(switch, Response):
             return switch
         if value(request.head, "sec-websocket-protocol", None) is not None:
