@@ -26,7 +26,7 @@ from sente_script import (
 )
 
 from chansock.client import ClientConfig, Event, connect
-from chansock.client.batches import LARGE
+from chansock.client.packets import LARGE
 from chansock.errors import ChannelClosed, ReplyTimeout
 
 IDLE = "[:chsk/timeout nil]"

@@ -24,16 +24,12 @@ import pytest
 from chansock import packers
 from chansock._core.log_limit import LogLimit, call_later
 from chansock._fast.packet import adapt
-from chansock.client.address import Address, Attempt, encode_pairs
-from chansock.client.backoff import Backoff, delay, restart_delay
-from chansock.client.batches import LARGE, unpack
-from chansock.client.config import ClientConfig
-from chansock.client.cookies import Jar
+from chansock.client.arguments import Address, ClientConfig, encode_pairs
+from chansock.client.attempt import Attempt, Jar
 from chansock.client.http import BadResponse, HttpConnection, Response, ResponseReader
 from chansock.client.inbox import Inbox
-from chansock.client.keepalive import KeepAlive
-from chansock.client.link import Owner, Settings
 from chansock.client.packets import (
+    LARGE,
     Event,
     Events,
     Handshake,
@@ -42,9 +38,11 @@ from chansock.client.packets import (
     Reply,
     read_event,
     read_packet,
+    unpack,
 )
 from chansock.client.socket import WsLink
-from chansock.client.state import Reason, close_reason, http_reason, said
+from chansock.client.state import Owner, Reason, Settings, close_reason, http_reason, said
+from chansock.client.timing import Backoff, KeepAlive, delay, restart_delay
 from chansock.client.websocket import WebSocket
 from chansock.errors import PacketError
 from chansock.values import Keyword

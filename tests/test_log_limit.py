@@ -551,7 +551,7 @@ UNLIMITED = {
     ("cli/reload.py", "reload_restarting"): "a file of the developer has changed",
     ("cli/reload.py", "reload_waiting"): "a file of the developer has changed",
     ("cli/reload.py", "reload_watching"): "once in each run",
-    ("client/backoff.py", "backoff_failed"): "once in each attempt, of an application's function",
+    ("client/timing.py", "backoff_failed"): "once in each attempt, of an application's function",
     ("client/threads.py", "client_failed"): "when a thread ends",
     ("server.py", "listening"): "once for each server",
     ("sockets.py", "stop_timeout"): "when a server stops",

@@ -14,8 +14,8 @@ from sente_script import over_ajax, over_ws, scripted_in_turned_time, turn_until
 from turned import channel
 
 from chansock import Keyword, connect
-from chansock.client.backoff import delay
-from chansock.client.pending import Pending
+from chansock.client.packets import Pending
+from chansock.client.timing import delay
 from chansock.testing import World
 
 MOMENT = 0.01

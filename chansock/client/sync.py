@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeAlias, TypeVar, overload
 
+from chansock.client.arguments import ClientConfig
 from chansock.client.client import Client
-from chansock.client.config import ClientConfig
-from chansock.client.handlers import check_handler
+from chansock.client.inbox import check_handler
 from chansock.client.packets import Event
 from chansock.client.state import State
 from chansock.client.threads import Caller, Ended, Life

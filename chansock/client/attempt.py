@@ -1,97 +1,55 @@
-"""Where the channel is: a URL taken apart, and the requests of one attempt written out.
+"""What every request of one attempt to connect carries, and the requests written out.
 
-`Attempt` holds what every request of one attempt carries, spelled as Sente 1.22 spells it.
-Text only: no socket, no loop, no clock.
+`Credentials` asks the application's functions for it, `Attempt` spells it as Sente 1.22 does, and
+`Jar` keeps the server's cookies between attempts. Text only: no socket and no loop.
 """
 
 from __future__ import annotations
 
+import email.utils
+import inspect
 import re
-from collections.abc import Iterable, Mapping
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias, get_args
-from urllib.parse import quote, urlsplit
+from typing import Final, Literal, TypeAlias, TypeVar, get_args
+from urllib.parse import quote
 
 from chansock._core import subprotocol, wire
-from chansock.client.cookies import Jar
-from chansock.client.proxy import Proxy
+from chansock.client.arguments import (
+    UNESCAPED,
+    Address,
+    Proxy,
+    ProxySetting,
+    check_proxy,
+    encode_pairs,
+    proxy_for,
+    without_secrets,
+)
 from chansock.errors import ConfigError
 
-__all__ = ["Address", "Attempt", "Pairs", "TokenPlace", "check_headers", "check_params"]
+__all__ = [
+    "Attempt",
+    "Credentials",
+    "Jar",
+    "Pairs",
+    "Source",
+    "TokenPlace",
+    "check_headers",
+    "check_params",
+]
 
 Pairs: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 TokenPlace: TypeAlias = Literal["param", "header", "subprotocol"]
 
 WHY: Final = (wire.WHY, "1")  # a reply of `:chsk/error` may say why; Sente's servers ignore it
-EXAMPLE: Final = "ws://localhost:8000/chsk"
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FIELD_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
 # These say how the connection is used, which is decided here.
 _OWN_FIELDS: Final = frozenset(
     {"connection", "content-length", "content-type", "transfer-encoding", "upgrade"}
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """A URL of a channel; ws and http, wss and https mean the same place."""
-
-    is_secure: bool
-    host: str  # an IPv6 address without brackets
-    port: int
-    authority: str  # what Host says
-    path: str
-    query: str
-
-    @classmethod
-    def parse(cls, url: str) -> Address:
-        """Take a ws, wss, http or https URL apart. Raises ConfigError if it is none."""
-        if not isinstance(url, str):
-            raise ConfigError(f"url: expected a URL like {EXAMPLE}, got {type(url).__name__}")
-        try:
-            parts = urlsplit(url)
-            port = parts.port
-        except ValueError as exc:
-            raise ConfigError(f"url: expected a URL, got {_shown(url)}: {exc}") from None
-        if parts.scheme not in ("ws", "wss", "http", "https"):
-            what = f"{parts.scheme}://" if "://" in url else f"{_shown(url)}, which has no scheme"
-            raise ConfigError(f"url: expected a URL like {EXAMPLE} or https://..., got {what}")
-        if parts.username is not None or parts.password is not None:
-            raise ConfigError("url: expected no user or password (use headers), got some")
-        if not parts.hostname or parts.fragment:
-            what = "no fragment" if parts.hostname else "a host"
-            raise ConfigError(f"url: expected {what}, got {_shown(url)}")
-        try:
-            host = parts.hostname.encode("ascii" if parts.hostname.isascii() else "idna").decode()
-        except UnicodeError:
-            raise ConfigError(f"url: expected a host name, got {parts.hostname!r}") from None
-        is_secure = parts.scheme in ("wss", "https")
-        authority = f"[{host}]" if ":" in host else host
-        if port is not None:
-            authority = f"{authority}:{port}"
-        return cls(
-            is_secure=is_secure,
-            host=host,
-            port=port if port is not None else (443 if is_secure else 80),
-            authority=authority,
-            # ";" would be taken for the path's parameters by some URL parsers, and dropped
-            path=quote(parts.path or "/", safe="/%:@!$&'()*+,=-._~"),
-            query=quote(parts.query, safe="/%:@!$&'()*+,;=-._~?"),
-        )
-
-    @property
-    def origin(self) -> str:
-        """Scheme, host and port: how far cookies go."""
-        return f"{'https' if self.is_secure else 'http'}://{self.host}:{self.port}"
-
-    def target(self, pairs: Iterable[tuple[str, str]]) -> str:
-        """Return the request target: path, own query, then pairs (space is %20, as Sente's)."""
-        query = "&".join(filter(None, (self.query, encode_pairs(pairs))))
-        return f"{self.path}?{query}" if query else self.path
-
-    def __str__(self) -> str:
-        """Without the query, which may hold secrets: for logs."""
-        return f"{'https' if self.is_secure else 'http'}://{self.authority}{self.path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +100,7 @@ class Attempt:
     def post_form(self, udt: int, number: str, packet: bytes) -> bytes:
         """Write a POST with the packet in the form field `ppstr`."""
         fields = [("udt", str(udt)), ("client-id", self.client_id), ("n", number), WHY]
-        body = f"{encode_pairs(fields)}&ppstr={quote(packet, safe=_PLAIN)}".encode("ascii")
+        body = f"{encode_pairs(fields)}&ppstr={quote(packet, safe=UNESCAPED)}".encode("ascii")
         head = self._head(
             "POST",
             self.address.target(self._extra(fields)),
@@ -214,14 +172,6 @@ class Attempt:
         return "\r\n".join((*lines, "", "")).encode("ascii")
 
 
-_PLAIN: Final = "!'()*"  # what JavaScript's encodeURIComponent leaves, beside letters and -._~
-
-
-def encode_pairs(pairs: Iterable[tuple[str, str]]) -> str:
-    """Write `name=value&...`, percent-encoded as encodeURIComponent does."""
-    return "&".join(f"{quote(n, safe=_PLAIN)}={quote(v, safe=_PLAIN)}" for n, v in pairs)
-
-
 def check_headers(headers: Pairs | None) -> tuple[tuple[str, str], ...]:
     """Return the fields as pairs. Raises ConfigError if one could not be sent as it is.
 
@@ -230,7 +180,7 @@ def check_headers(headers: Pairs | None) -> tuple[tuple[str, str], ...]:
     pairs = _pairs("headers", headers)
     for name, value in pairs:
         if not _TOKEN.fullmatch(name):
-            raise ConfigError(f"headers: expected a field name, got {_shown(name)}")
+            raise ConfigError(f"headers: expected a field name, got {without_secrets(name)}")
         if name.lower() in _OWN_FIELDS or name.lower().startswith("sec-websocket-"):
             raise ConfigError(f"headers: expected a field that is not the connection's, got {name}")
         if not _FIELD_VALUE.fullmatch(value):
@@ -275,6 +225,170 @@ def _pairs(what: str, given: Pairs | None) -> tuple[tuple[str, str], ...]:
     return pairs
 
 
-def _shown(text: str) -> str:
-    """Return a text without what may be a secret: query, user, and password."""
-    return repr(text.partition("?")[0].rpartition("@")[2][:80])
+# -- credentials: values, or functions that are called anew for each attempt
+
+T = TypeVar("T")
+Source: TypeAlias = T | Callable[[], T | Awaitable[T]]
+
+MAX_CLIENT_ID_LENGTH: Final = 256  # characters: what a server takes
+
+
+class Credentials:
+    """Makes an `Attempt` of what the application gave, and of the cookies so far.
+
+    Values are checked here and now; what functions give, at each attempt. Raises ConfigError.
+    """
+
+    def __init__(
+        self,
+        url: Source[str],
+        *,
+        headers: Source[Pairs | None] = None,
+        params: Source[Pairs | None] = None,
+        csrf_token: Source[str | None] = None,
+        csrf_token_in: TokenPlace = "param",
+        client_id: str | None = None,
+        proxy: ProxySetting = True,
+    ) -> None:
+        if not callable(url):
+            Address.parse(url)
+        if not callable(headers):
+            headers = check_headers(headers)  # kept as pairs: an iterator is read only once
+        if not callable(params):
+            params = check_params(params)
+        if not callable(csrf_token):
+            check_token(csrf_token)
+        if client_id is None:
+            client_id = str(uuid.uuid4())
+        elif not isinstance(client_id, str) or not 1 <= len(client_id) <= MAX_CLIENT_ID_LENGTH:
+            raise ConfigError("client_id: expected a str of 1 to 256 characters, got another")
+        self.client_id = client_id
+        self._url = url
+        self._headers = headers
+        self._params = params
+        self._csrf_token = csrf_token
+        self._token_place = check_token_place(csrf_token_in)
+        self._proxy = check_proxy(proxy)
+        self._jar = Jar()
+
+    async def attempt(self) -> Attempt:
+        """Ask the application's functions; give what every request of one attempt carries.
+
+        Raises ConfigError, and whatever a function raises.
+        """
+        address = Address.parse(await _value(self._url))
+        return Attempt(
+            address=address,
+            client_id=self.client_id,
+            csrf_token=check_token(await _value(self._csrf_token)),
+            params=check_params(await _value(self._params)),
+            headers=check_headers(await _value(self._headers)),
+            jar=self._jar,
+            token_place=self._token_place,
+            proxy=proxy_for(address.host, address.port, self._proxy, is_secure=address.is_secure),
+        )
+
+
+async def _value(source: Source[T]) -> T:
+    if not callable(source):
+        return source
+    given = source()
+    return await given if inspect.isawaitable(given) else given
+
+
+# -- cookies, kept from the server's answers and sent with later requests
+#
+# Read by RFC 6265 section 5.2, as browsers do: http.cookies drops a whole cookie for one odd
+# attribute. One origin at a time: a cookie never goes to another host, scheme, or port.
+
+# What RFC 6265 section 6.1 asks for at least.
+MAX_COOKIES: Final = 50  # of one server
+MAX_COOKIE_CHARACTERS: Final = 4096  # of a name and its value together; browsers allow no more
+
+
+@dataclass(frozen=True, slots=True)
+class _Cookie:
+    value: str
+    path: str
+    is_secure: bool
+    ends: float | None  # seconds since the epoch; None: with this process
+
+
+class Jar:
+    """Cookies by name, of one origin."""
+
+    __slots__ = ("_cookies", "_origin")
+
+    def __init__(self) -> None:
+        self._origin = ""
+        self._cookies: dict[str, _Cookie] = {}
+
+    def take(self, origin: str, fields: list[str], now: float | None = None) -> None:
+        """Keep what `Set-Cookie` fields say; what is no cookie is ignored."""
+        if origin != self._origin:
+            self._origin = origin
+            self._cookies.clear()
+        now = time.time() if now is None else now
+        for field in fields:
+            pair, *attributes = field.split(";")
+            name, equals, value = (part.strip() for part in pair.partition("="))
+            if not equals or not name or not (name + value).isprintable():
+                continue
+            if len(name) + len(value) > MAX_COOKIE_CHARACTERS:
+                continue
+            cookie = _read(value, attributes, now)
+            if cookie.ends is not None and cookie.ends <= now:
+                self._cookies.pop(name, None)  # how a server deletes one
+            elif (name + value).isascii():
+                self._cookies[name] = cookie
+                if len(self._cookies) > MAX_COOKIES:
+                    del self._cookies[next(iter(self._cookies))]
+
+    def header(self, origin: str, path: str, given: str = "", now: float | None = None) -> str:
+        """Return the `Cookie` field's value: the application's own, then what was kept.
+
+        What the application gives wins by name: its credentials may be newer.
+        """
+        pairs = [pair.strip() for pair in given.split(";") if pair.strip()]
+        if origin != self._origin:
+            return "; ".join(pairs)
+        now = time.time() if now is None else now
+        names = {pair.partition("=")[0].strip() for pair in pairs}
+        for name, cookie in self._cookies.items():
+            if name in names or (cookie.ends is not None and cookie.ends <= now):
+                continue
+            if cookie.is_secure and not origin.startswith("https:"):
+                continue
+            if _covers(cookie.path, path):
+                pairs.append(f"{name}={cookie.value}")
+        return "; ".join(pairs)
+
+
+def _read(value: str, attributes: list[str], now: float) -> _Cookie:
+    """Read the attributes; one that cannot be read counts as absent, the last of a name wins."""
+    path, is_secure = "", False
+    max_age: float | None = None
+    expires: float | None = None
+    for attribute in attributes:
+        name, _, text = (part.strip() for part in attribute.partition("="))
+        match name.lower():
+            case "path":
+                path = text
+            case "secure":
+                is_secure = True
+            case "max-age" if text.removeprefix("-").isdecimal():
+                max_age = now + int(text[:12])
+            case "expires":
+                try:
+                    expires = email.utils.parsedate_to_datetime(text).timestamp()
+                except (ValueError, OverflowError):
+                    continue
+    return _Cookie(value, path, is_secure, max_age if max_age is not None else expires)
+
+
+def _covers(cookie_path: str, path: str) -> bool:
+    """Return whether a cookie's Path covers a request path (RFC 6265 section 5.1.4)."""
+    if not cookie_path.startswith("/") or cookie_path == path:
+        return True
+    stem = cookie_path if cookie_path.endswith("/") else cookie_path + "/"
+    return path.startswith(stem)
