@@ -60,8 +60,8 @@ class LoopClock:
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.now = loop.time
-        self.soon = loop.call_soon
+        self.now: Callable[[], float] = loop.time
+        self.soon: Callable[[Callable[[], object]], object] = loop.call_soon
         self._workers = Workers(loop)
         self.begin = self._workers.begin
 

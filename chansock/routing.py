@@ -139,7 +139,7 @@ class Router(Registry):
     """
 
     def __init__(self, prefix: str = "", *, middleware: Iterable[Middleware] = ()) -> None:
-        self.prefix = check_prefix(prefix)
+        self.prefix: str = check_prefix(prefix)
         self._middleware = [check_middleware(one) for one in middleware]
         self._handled: dict[str, Handled] = {}
         self._is_included = False

@@ -192,8 +192,10 @@ class Handshake:
     def __init__(
         self, config: Config, app_state: dict[str, Any], transport: Any, request: Request
     ) -> None:
-        self.has_arrived = False
-        self.response = Response(500, "internal server error")  # should nobody say anything
+        self.has_arrived: bool = False
+        self.response: Response = Response(
+            500, "internal server error"
+        )  # should nobody say anything
         self._is_told = False
         self._parts: list[bytes] = []
         line, *lines = request.head.rstrip(b"\r\n").split(b"\r\n")

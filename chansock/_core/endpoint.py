@@ -22,6 +22,7 @@ from weakref import WeakValueDictionary
 
 from chansock._core import browser, guard, http1, wire
 from chansock._core.hub import Hub
+from chansock._core.log_limit import LogLimit
 from chansock._core.posts import OTHER_PROCESS, STOPPING, PostOrder, Posts, Refusal
 from chansock._core.session import Session
 from chansock._fast.dispatch import Connection, Dispatch, Inbox, is_awaitable
@@ -94,7 +95,7 @@ class Endpoint:
         self._config = config
         self._untold = untold  # how many came or went whose presence handler has not run yet
         self._takes_anonymous = takes_anonymous
-        self.log_limit = sweep.log_limit
+        self.log_limit: LogLimit = sweep.log_limit
         self.hooks = hooks  # the test kit puts its own `user_id` before the application's
         self._packer = packer
         self._hub = hub
@@ -108,9 +109,9 @@ class Endpoint:
             WeakValueDictionary()
         )
         self._posts = Posts(config, packer, dispatch, sweep, self.refuse)
-        self.is_stopping = False
+        self.is_stopping: bool = False
         self._is_stopped = False
-        self.incoming = Incoming(config.max_total_incoming_bytes)  # shared with the edges
+        self.incoming: Incoming = Incoming(config.max_total_incoming_bytes)  # shared with the edges
 
     # -- admitting
 

@@ -79,8 +79,8 @@ class PostOrder:
     __slots__ = ("missed", "next", "stalled", "timer", "udt", "waiting")
 
     def __init__(self, udt: str) -> None:
-        self.udt = udt
-        self.next = 1
+        self.udt: str = udt
+        self.next: int = 1
         self.waiting: dict[int, Post] = {}
         self.missed: set[int] = set()  # passed by before they came
         self.stalled: dict[int, Post] = {}  # those whose turn it is, without room

@@ -54,8 +54,8 @@ class Socket(Transport):
 
     def __init__(self, send: Send, config: Config) -> None:
         self.kind = "ws"
-        self.is_open = True
-        self.code = ABNORMAL  # with which it ends, unless somebody says otherwise
+        self.is_open: bool = True
+        self.code: int = ABNORMAL  # with which it ends, unless somebody says otherwise
         self._reason: str | None = None  # of our own close; None: there is none
         self._send = send
         self._config = config

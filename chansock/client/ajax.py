@@ -69,7 +69,7 @@ class AjaxLink:
         self._handshake_udt = 0
         self._has_events = False  # of the last batch that was decoded while it was read
         self._is_ours = False  # chansock serves it; Sente's answers are text/html
-        self.is_reached = False
+        self.is_reached: bool = False
 
     @property
     def is_opened(self) -> bool:

@@ -84,7 +84,7 @@ class ResponseReader:
         self._parser = httptools.HttpResponseParser(self)
         self._max_body = max_body_bytes
         self._done: Response | None = None
-        self.started = False  # whether a byte of the next response has come
+        self.started: bool = False  # whether a byte of the next response has come
         self._in_body = False
         self._since_body = 0  # bytes that came since the last one of the body, or the beginning
         self.on_message_begin()

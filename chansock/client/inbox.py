@@ -125,8 +125,8 @@ class Inbox:
         log_limit: LogLimit,
         max_bytes: int,
     ) -> None:
-        self.handlers = Handlers()
-        self.is_full = False
+        self.handlers: Handlers = Handlers()
+        self.is_full: bool = False
         self._limit = limit
         self._max_bytes = max_bytes
         self._held = 0  # bytes, by all that waits

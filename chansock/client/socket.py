@@ -77,8 +77,8 @@ class WsLink:
         self._gate = Gate()
         self._late_pong: bytes | None = None  # the payload of a ping that came without room
         self._is_broken = False  # by break_off, and nothing noticed it yet
-        self.is_reached = False
-        self.has_bad_upgrade = False  # the server said 101, but not to us
+        self.is_reached: bool = False
+        self.has_bad_upgrade: bool = False  # the server said 101, but not to us
         self.closed: WsClose | None = None  # how the socket ended, once it has
         self.error: WsError | None = None
 

@@ -203,7 +203,7 @@ class Watch:
         keep: Callable[[Awaitable[Any]], None],
         log_limit: LogLimit,
     ) -> None:
-        self.state = state
+        self.state: State = state
         self.handlers: list[StateHandler] = []
         self._untold: deque[tuple[State, State]] = deque()
         self._is_telling = False

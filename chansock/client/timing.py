@@ -180,7 +180,7 @@ class KeepAlive:
     __slots__ = ("_mark", "heard_count")
 
     def __init__(self) -> None:
-        self.heard_count = 0
+        self.heard_count: int = 0
         self._mark: int | None = None
 
     def heard(self) -> None:
@@ -223,7 +223,7 @@ class Pinger:
         ping: Callable[[str | None], None],
         failed: Callable[[str], None],
     ) -> None:
-        self.is_reading = True
+        self.is_reading: bool = True
         self._interval = interval  # None: never ping
         self._timeout = timeout
         self._pending = pending
@@ -232,7 +232,7 @@ class Pinger:
         self._keep_alive = KeepAlive()
         self._heard_at_ping = 0
         self._timer: asyncio.TimerHandle | None = None
-        self.heard = self._keep_alive.heard
+        self.heard: Callable[[], None] = self._keep_alive.heard
 
     def start(self) -> None:
         """Begin to tick."""

@@ -111,7 +111,7 @@ class WebSocket(asyncio.Protocol):
         self._is_spent = False  # a close frame has come, or bytes that break the protocol
         self._is_lost = False
         self._due: asyncio.Handle | None = None  # the next slice
-        self.is_close_sent = False
+        self.is_close_sent: bool = False
         self._masks = b""  # random bytes for the frames to come
         self._mask_at = 0
 

@@ -29,8 +29,8 @@ class Served:
 
     def __init__(self, chsk: ChannelSocket, listener: Listener) -> None:
         self.chsk = chsk
-        self.url = listener.url
-        self.port = listener.port
+        self.url: str = listener.url
+        self.port: int = listener.port
         self._loop = asyncio.get_running_loop()
 
     def run(self, coro: Coroutine[Any, Any, T], timeout: float = 10.0) -> T:

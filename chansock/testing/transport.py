@@ -30,9 +30,9 @@ class RecordingTransport(Transport):
         self.written: list[bytes] = []
         self.arrived: list[bytes] = []
         self.writes: list[int] = []
-        self.is_open = True
+        self.is_open: bool = True
         self.is_slow = False
-        self.is_reading = True
+        self.is_reading: bool = True
         self.closed_with: tuple[int, str] | None = None  # by the server
         self.response: Response | None = None  # what was answered instead of a packet
         self.on_arrival: Callable[[], object] = _nothing

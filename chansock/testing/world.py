@@ -78,9 +78,9 @@ class World:
         self.packer = chsk.packer if packer is None else packer
         self.path = path
         self.raise_handler_errors = raise_handler_errors
-        self.loop = TurnedLoop()
+        self.loop: TurnedLoop = TurnedLoop()
         self.clients: list[Client] = []  # all that `connect`, `ws` and `ajax` made
-        self.network = Delay()  # of clients to come
+        self.network: Delay = Delay()  # of clients to come
         self._blame = Blame()
         self._door: Endpoint | None = None
         self._count = 0

@@ -44,7 +44,7 @@ class WsClient(Client):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.answers_pings = True
-        self.pings = 0  # of the server
+        self.pings: int = 0  # of the server
         self.connection: Connection | None = None  # None: closed, as far as it knows
         self.stray: list[Any] = []  # what a client could make nothing of
         self._socket = _Socket(RecordingTransport("ws"), self._up, self._down)
