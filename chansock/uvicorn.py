@@ -75,7 +75,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Take the head, and let go on whoever it is for."""
+        """Take the head, and pass the connection to the protocol that it is for."""
         shared = _shared(self._config, self._state, self._app_state)
         request = Request(data)
         if request.path not in shared.channels:
@@ -334,8 +334,10 @@ def _shared(config: Config, state: ServerState, app_state: dict[str, Any]) -> _S
 
 
 def _is_answering(http: Any) -> bool:
-    """Return whether uvicorn's protocol still has an answer to give; with httptools it does not
-    wait for that before it passes an upgrade on, with h11 it does."""
+    """Return whether an earlier answer of uvicorn's protocol is not complete.
+
+    With httptools, uvicorn does not wait for that before it passes an upgrade on; with h11 it does.
+    """
     cycle = getattr(http, "cycle", None)
     return cycle is not None and not cycle.response_complete
 
@@ -345,11 +347,11 @@ def _ignore(data: bytes) -> None:
 
 
 def _behind_head(transport: Any) -> bytes:
-    """Return the bytes that came with the head and stand behind it; uvicorn passes them to nobody.
+    """Return the bytes that came behind the head, which uvicorn does not pass on.
 
-    A client must wait for the answer (RFC 6455 section 4.1), so there are hardly ever any. h11
-    keeps them. httptools tells by the exception that uvicorn is handling right now where the
-    head ended, in the data that the frame which handles it was given.
+    A client must wait for the answer (RFC 6455 section 4.1), so hardly any sends such bytes. h11
+    keeps them. With httptools, uvicorn is handling an exception right now that has the position
+    where the head ended, and the frame that handles it has the data.
     """
     error = sys.exception()
     if type(error).__name__ == "HttpParserUpgrade" and error is not None and error.__traceback__:

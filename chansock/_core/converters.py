@@ -171,7 +171,7 @@ def parsed(
 ) -> Converter:
     """Take values of a class, or the text of one: packers for JSON have no other form.
 
-    `may_be` tells quickly of most text that it is none.
+    `may_be` is a quick test that most other text fails.
     """
 
     def attempt(value: Any) -> Any:

@@ -124,7 +124,7 @@ def checking(
     refusals: type[Exception],
     explain: Callable[[Any, Any], BadData],
 ) -> Converter:
-    """Take what `convert` takes, and give what the check makes of that, unless it refuses."""
+    """Take what `convert` takes, and return what the check makes of it, unless it refuses."""
     fitting = attempt_of(convert)
 
     def checked(value: Any) -> Any:
@@ -153,7 +153,7 @@ def pydantic_check(kind: Any) -> tuple[Converter, type[Exception], Callable[[Any
 
 
 def msgspec_check(kind: Any) -> tuple[Converter, type[Exception], Callable[[Any, Any], BadData]]:
-    """Make the check of msgspec's constraints, which gives the value as it is."""
+    """Make the check of msgspec's constraints, which returns the value as it is."""
     import msgspec
 
     def check(value: Any) -> Any:

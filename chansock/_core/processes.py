@@ -1,7 +1,8 @@
-"""Whether a server runs one process, as a channel needs it, told by its own settings.
+"""Whether a server runs one process, as a channel needs it, by the server's own settings.
 
-A channel knows the clients of its own process alone. Nothing is imported of a server: what
-uvicorn's Config, hypercorn's and gunicorn's worker say is read by its name.
+A channel knows the clients of its own process only. No server is imported: the settings are read
+by name from uvicorn's and hypercorn's Config and gunicorn's worker. tests/test_private_parts.py
+lists the parts of servers that this uses and that their documentation does not promise.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ def number_of(config: object) -> int:
 def number_in(task: object) -> int:
     """Count the processes of the gunicorn whose worker runs in this task; 1 where none does.
 
-    aiohttp's worker tells its application nothing of itself.
+    aiohttp's worker passes its application nothing about itself.
     """
     coro = getattr(task, "get_coro", lambda: None)()
     worker = getattr(getattr(coro, "cr_frame", None), "f_locals", {}).get("self")

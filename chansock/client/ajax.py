@@ -90,9 +90,9 @@ class AjaxLink:
             self._end(Reason("requested-disconnect"))  # if it was cancelled
 
     async def shake_hands(self) -> Reason | None:
-        """Ask for one handshake and no more; give why it was refused, None if it was not.
+        """Ask for one handshake only; return why the server refused it, None if it did not.
 
-        A WebSocket that does not open cannot tell; this can.
+        A WebSocket that does not open does not say why; an answer to this does.
         """
         try:
             self._read(await self._handshake())
@@ -216,7 +216,7 @@ class AjaxLink:
         raise _Failed(Reason("unexpected", None, text))
 
     async def _ask(self, *, wants_handshake: bool) -> None:
-        # Milliseconds, but never the same twice: the server tells POSTs of one session by it.
+        # Milliseconds, but never the same twice: by it the server knows the POSTs of one session.
         self._udt = max(int(time.time() * 1000), self._udt + 1)
         try:
             if self._poller is None or not self._poller.is_usable:

@@ -236,7 +236,7 @@ MAX_CLIENT_ID_LENGTH: Final = 256  # characters: what a server takes
 class Credentials:
     """Makes an `Attempt` of what the application gave, and of the cookies so far.
 
-    Values are checked here and now; what functions give, at each attempt. Raises ConfigError.
+    Checks values at once, and what functions return at each attempt. Raises ConfigError.
     """
 
     def __init__(
@@ -272,7 +272,7 @@ class Credentials:
         self._jar = Jar()
 
     async def attempt(self) -> Attempt:
-        """Ask the application's functions; give what every request of one attempt carries.
+        """Call the application's functions; return what every request of one attempt carries.
 
         Raises ConfigError, and whatever a function raises.
         """
@@ -347,7 +347,7 @@ class Jar:
     def header(self, origin: str, path: str, given: str = "", now: float | None = None) -> str:
         """Return the `Cookie` field's value: the application's own, then what was kept.
 
-        What the application gives wins by name: its credentials may be newer.
+        A cookie of the application's replaces one of the same name: it may be newer.
         """
         pairs = [pair.strip() for pair in given.split(";") if pair.strip()]
         if origin != self._origin:

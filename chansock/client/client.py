@@ -202,7 +202,7 @@ class Client:
 
         An id may have several handlers; they are called in the order of registration. A plain
         handler is called at once, a coroutine runs to its end before the next handler. `"*"`
-        stands for every event of the server: its handlers are called after those of the id.
+        means every event of the server: its handlers are called after those of the id.
 
         Of the channel's own, `chsk/handshake` (each one; data `[uid nil handshake-data
         is-first]`), `chsk/state` (each change; data `[old, new, open-changed]`) and
@@ -365,7 +365,7 @@ class Client:
                     await self._wake.wait()
 
     async def _attempt(self) -> Reason:
-        """Make one attempt, and live with what it gives; the reason of its end."""
+        """Make one attempt, run its link to the end, and return the reason of the end."""
         try:
             attempt = await self._credentials.attempt()
         except Exception as exc:
@@ -433,7 +433,7 @@ class Client:
         return known
 
     async def _see_off(self, link: Link) -> None:
-        """Wait for the end of a connection; one that we closed tells only then how it ended."""
+        """Wait for the end of a connection: only then is known how one that we closed ended."""
         await link.gone()
         if link is self._ws:
             self._watch.change(**self._of_attempt())

@@ -90,7 +90,7 @@ class ResponseReader:
         self.on_message_begin()
 
     def feed(self, data: bytes) -> Response | None:
-        """Take bytes; give the response that they complete.
+        """Take bytes; return the response that they complete, if any.
 
         Raises BadResponse for what is no HTTP, and for more than was asked for.
         """

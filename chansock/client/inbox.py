@@ -34,7 +34,7 @@ ANY: Final = "*"
 class Handlers:
     """Handlers by event id, in the order of registration; those of ANY come last.
 
-    ANY stands for all events of the server, not for the channel's own (`chsk/...`).
+    ANY means all events of the server, without the channel's own (`chsk/...`).
     """
 
     __slots__ = ("_entries", "_steady")

@@ -208,7 +208,7 @@ class Pending:
     def new(self, timeout: float) -> tuple[str, asyncio.Future[object]]:
         """Return a fresh callback id and the future of its reply.
 
-        The future raises ReplyTimeout after `timeout` seconds, and what `reply_error` tells.
+        The future raises ReplyTimeout after `timeout` seconds, and what `reply_error` returns.
         """
         loop = asyncio.get_running_loop()
         cb_id = secrets.token_hex(3)

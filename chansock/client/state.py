@@ -2,7 +2,7 @@
 
 `State` and `Reason` are records, with Sente's names where Sente has them; `Watch` calls the
 handlers of a change. `Link` is what the client asks of a transport, `Owner` what that calls.
-Nothing travels here; `client` decides what the state is to be.
+Nothing travels here; `client` decides what the state becomes.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ ReasonKind: TypeAlias = Literal[
     "refused",  # 401, 403, or close code 1008 or 4401: not tried again until reconnect()
     "ws-ping-timeout",  # the server did not answer our ping
     "ws-error",  # an event could not be written to the socket
-    "downgrading-ws-to-ajax",  # no WebSocket to be had here; Ajax from now on
+    "downgrading-ws-to-ajax",  # no WebSocket opens here; Ajax from now on
     "requested-reconnect",
     "requested-disconnect",
 ]
@@ -106,7 +106,7 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class WsClose:
-    """How a WebSocket ended, as a browser's close event tells it.
+    """How a WebSocket ended, in the words of a browser's close event.
 
     `clean`: with a closing handshake, whatever the code. `code` is 1005 where the close frame
     had none, 1006 where there was no close frame, or no WebSocket (RFC 6455 section 7.1.5).
@@ -192,8 +192,9 @@ log = logging.getLogger("chansock.client.watch")
 class Watch:
     """The present State, its handlers, and `told(old, new)` behind them.
 
-    A plain handler is called at once; what a coroutine handler gives goes to `keep`, which runs
-    it beside the rest. A handler may cause a change: that is told when all have heard of this one.
+    A plain handler is called at once; the awaitable of a coroutine handler goes to `keep`, which
+    runs it beside the rest. If a handler causes a change, the handlers are called for that one
+    after they were all called for this one.
     """
 
     def __init__(
@@ -212,7 +213,7 @@ class Watch:
         self._log_limit = log_limit
 
     def change(self, **changes: Any) -> None:
-        """Make the changes, and tell of them if there are any."""
+        """Make the changes, and call the handlers if there are any."""
         old, new = self.state, dataclasses.replace(self.state, **changes)
         if new == old:
             return

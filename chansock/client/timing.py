@@ -57,9 +57,9 @@ class Backoff:
     then the backoff begins. A server that names a time (`retry_after`) is not asked before.
 
     A channel that opens and is closed within a second does not set the count back: a server that
-    greets and hangs up would else be called in a hot loop. `given(n)` stands for `delay(n)` and the
-    waits for a restart where the application has one; what it returns that is no wait is logged,
-    and not used.
+    greets and hangs up would else be called in a hot loop. `given(n)`, a function of the
+    application's, replaces `delay(n)` and the waits for a restart; a result that is no wait is
+    logged, and not used.
     """
 
     __slots__ = ("_attempts", "_cap", "_given", "_opened_at", "_random", "_restarts", "_waits")
