@@ -568,6 +568,12 @@ def test_a_websocket_that_ends_holds_nothing_of_a_message_without_an_end(is_lost
 # inbox
 
 
+@pytest.fixture(autouse=True)
+def unsliced(monkeypatch):
+    """A pause of a busy machine does not end a slice of work; test_client_hostile tests slices."""
+    monkeypatch.setattr("chansock.client.inbox.SLICE", 60.0)
+
+
 def inbox_of(limit, set_reading, **options):
     return Inbox(limit, set_reading, LOG_LIMIT, **{"max_bytes": 1 << 26, **options})
 
