@@ -412,7 +412,15 @@ def test_default_may_write_with_the_same_writer() -> None:
         ([1, 1j, 2], lambda value: value.append(1j)),
         ({1j, 2, 3}, lambda value: value.clear()),
     ],
-    ids=repr,
+    ids=[
+        "map grows",
+        "map cleared",
+        "map swaps a key",
+        "map of a written key cleared",
+        "list cleared",
+        "list grows",
+        "set cleared",
+    ],
 )
 def test_a_collection_that_changes_under_the_writer_is_an_error(
     value: Any, change: Callable[[Any], object]
