@@ -22,7 +22,7 @@ async def offered() -> dict[str, bytes]:
     """Serve a channel, and fetch each file from below its path."""
 
     def fetch(url: str) -> bytes:
-        with urllib.request.urlopen(url, timeout=15) as answer:
+        with urllib.request.urlopen(url, timeout=60) as answer:
             data: bytes = answer.read()
             return data
 

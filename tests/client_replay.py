@@ -62,7 +62,7 @@ MAY_DIFFER = {
 EARLY = 2.5  # seconds: how far the recorded clients lagged behind their own timers
 LATE = 0.5  # the step of the turned clock, twice
 STEP = 0.25
-PATIENCE = 5.0  # real seconds for what is under way
+PATIENCE = 60.0  # real seconds for what is under way
 
 
 class HandLoop(sente_script.TurnedLoop):

@@ -182,7 +182,7 @@ def command_served(command: str, folder: Path, env: dict[str, str], port: int) -
         finally:
             process.terminate()
             try:
-                process.wait(15)
+                process.wait(60)
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise

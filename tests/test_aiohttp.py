@@ -675,16 +675,17 @@ def test_several_workers_of_gunicorn_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("transport", ["ws", "ajax"])
 def test_aiohttps_worker_for_gunicorn_serves_and_stops(transport: Any, tmp_path: Path) -> None:
     port = free_port()
-    process = gunicorn(tmp_path, "--bind", f"127.0.0.1:{port}")
+    bind = ["--bind", f"127.0.0.1:{port}"]
+    process = gunicorn(tmp_path, *bind, "--graceful-timeout=300")
     try:
         wait_for(port, process)
         with chansock.connect_sync(f"http://127.0.0.1:{port}/chsk", transport=transport) as client:
             states: SimpleQueue[chansock.State] = SimpleQueue()
             client.on_state(states.put)
-            assert client.send("test/req", 5, timeout=5) == 5
+            assert client.send("test/req", 5, timeout=60) == 5
             process.terminate()
-            assert states.get(timeout=15).reason.code == (1012 if transport == "ws" else 503)
-            assert "Traceback" not in process.communicate(timeout=15)[1]
+            assert states.get(timeout=60).reason.code == (1012 if transport == "ws" else 503)
+            assert "Traceback" not in process.communicate(timeout=60)[1]
     finally:
         process.kill()
         process.wait()

@@ -30,7 +30,7 @@ def send(*arguments: str, **options: str) -> tuple[int, str, str]:
 
 @pytest.mark.parametrize("transport", ["auto", "ws", "ajax"])
 def test_the_reply_is_on_stdout_as_edn(url: str, transport: str) -> None:
-    asked = send(url, ":math/double", "21", "--timeout=20", f"--transport={transport}")
+    asked = send(url, ":math/double", "21", "--timeout=60", f"--transport={transport}")
     assert asked == (0, "42\n", "")
 
 
@@ -52,32 +52,32 @@ def test_without_a_timeout_nothing_is_printed(url: str) -> None:
 )
 def test_data_is_one_value_in_edn(url: str, data: str | None, reply: str) -> None:
     arguments = [] if data is None else [data]
-    assert send(url, ":say/back", *arguments, "--timeout=20") == (0, reply + "\n", "")
+    assert send(url, ":say/back", *arguments, "--timeout=60") == (0, reply + "\n", "")
 
 
 def test_a_dash_reads_standard_input(url: str) -> None:
-    asked = send(url, ":say/back", "-", "--timeout=20", input="{:a\n [1 2]}\n")
+    asked = send(url, ":say/back", "-", "--timeout=60", input="{:a\n [1 2]}\n")
     assert asked == (0, "{:a [1 2]}\n", "")
-    assert send(url, ":say/back", "-", "--timeout=20", input="") == (0, "nil\n", "")
+    assert send(url, ":say/back", "-", "--timeout=60", input="") == (0, "nil\n", "")
 
 
 def test_headers_cookies_and_params_travel(url: str) -> None:
     options = ["--param", "user=ada", "--param", "room=a=b", "--header", "X-Key: open"]
     for transport, method in (("ws", "GET"), ("ajax", "POST")):
-        asked = send(url, "say/headers", "--timeout=20", f"--transport={transport}", *options)
+        asked = send(url, "say/headers", "--timeout=60", f"--transport={transport}", *options)
         assert asked == (0, f'["{method}" "a=b" "ada"]\n', "")
 
 
 @pytest.mark.parametrize("packer", ["json", "msgpack", "transit"])
 def test_packers(packer: str) -> None:
     with serving(f"cli_app:{packer}", cwd=TESTS) as (_, url):
-        options = ["--timeout=20", f"--packer={packer}"]
+        options = ["--timeout=60", f"--packer={packer}"]
         assert send(url, ":say/back", '{:a "b"}', *options) == (0, '{:a "b"}\n', "")
 
 
 def test_csrf_token() -> None:
     with serving("cli_app:guarded", cwd=TESTS) as (_, url):
-        asked = send(url, ":say/back", "1", "--timeout=20", "--csrf-token=s3cret")
+        asked = send(url, ":say/back", "1", "--timeout=60", "--csrf-token=s3cret")
         assert asked == (0, "1\n", "")
         status, out, err = send(url, ":say/back", "1", "--csrf-token=wr0ng")
         assert (status, out) == (1, "")
@@ -90,7 +90,7 @@ def test_tls() -> None:
     with serving("cli_app:edn", *options, cwd=TESTS) as (_, url):
         trust = f"--cafile={TLS / 'cert.pem'}"
         for transport in ("ws", "ajax"):
-            asked = send(url, ":say/back", "1", "--timeout=20", trust, f"--transport={transport}")
+            asked = send(url, ":say/back", "1", "--timeout=60", trust, f"--transport={transport}")
             assert asked == (0, "1\n", "")
         status, out, err = send(url, ":say/back", "1")
         assert (status, out) == (1, "")
@@ -100,7 +100,7 @@ def test_tls() -> None:
 # what goes wrong is one line on stderr, and a status
 
 FAULTS = {
-    ":fail/raise --timeout=20": (4, "the server's handler failed (:chsk/error)"),
+    ":fail/raise --timeout=60": (4, "the server's handler failed (:chsk/error)"),
     ":fail/never --timeout=0.1": (3, "expected a reply within 0.1 s, got none"),
     ":say/back {:a": (
         2,
@@ -188,7 +188,7 @@ def test_a_url_of_another_kind_is_wrong_usage() -> None:
 
 
 def test_a_reader_that_has_gone_is_no_complaint(url: str) -> None:
-    with started("send", url, ":math/double", "21", "--timeout=20") as program:
+    with started("send", url, ":math/double", "21", "--timeout=60") as program:
         assert program.stdout is not None
         assert program.stderr is not None
         program.stdout.close()
@@ -200,7 +200,7 @@ def test_ctrl_c_ends_it_with_130_and_no_traceback() -> None:
     """While it waits for standard input, and while it waits for a reply."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"ws://127.0.0.1:{silent.getsockname()[1]}/chsk"
-        with started("send", url, ":a/b", "--timeout=20") as program:
+        with started("send", url, ":a/b", "--timeout=60") as program:
             silent.accept()[0].close()  # it has connected: the handler of the signal is there
             program.send_signal(signal.SIGINT)
             out, err = program.communicate()
@@ -208,7 +208,7 @@ def test_ctrl_c_ends_it_with_130_and_no_traceback() -> None:
 
 
 def test_standard_input_may_be_a_pipe_that_takes_its_time(url: str) -> None:
-    with started("send", url, ":say/back", "-", "--timeout=20", stdin=subprocess.PIPE) as program:
+    with started("send", url, ":say/back", "-", "--timeout=60", stdin=subprocess.PIPE) as program:
         assert program.stdin is not None
         for piece in ("[1", " 2", "]"):
             program.stdin.write(piece)

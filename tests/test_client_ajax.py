@@ -121,7 +121,7 @@ async def test_post_without_reply_waits_for_its_200(played):
 async def test_post_that_asks_for_a_reply_says_ajax_and_gives_it(played):
     client = ajax(played)
     async with over_ajax(played, client):
-        asking = asyncio.create_task(client.send("test/req", 5, timeout=5))
+        asking = asyncio.create_task(client.send("test/req", 5, timeout=60))
         posts = await played.accept()
         assert (await posts.request()).form["ppstr"] == "[[:test/req 5] :ajax]"
         posts.respond(200, "[{:x [1 2 3]} nil]")
@@ -144,7 +144,7 @@ async def test_post_that_asks_for_a_reply_says_ajax_and_gives_it(played):
 async def test_post_that_fails_by_itself_leaves_the_channel_open(played, status, body, error):
     client = ajax(played)
     async with over_ajax(played, client):
-        asking = asyncio.create_task(client.send("test/req", timeout=5))
+        asking = asyncio.create_task(client.send("test/req", timeout=60))
         posts = await played.accept()
         await posts.request()
         posts.respond(status, body)
@@ -238,7 +238,7 @@ async def test_four_posts_at_once_and_the_fifth_waits_for_a_place(played):
         udt = (await polls.request()).query["udt"]
         polls.respond(200, HANDSHAKE)
         await entering
-        sends = [asyncio.create_task(client.send("test/n", i, timeout=5)) for i in range(6)]
+        sends = [asyncio.create_task(client.send("test/n", i, timeout=60)) for i in range(6)]
         places = []
         for i in range(4):
             connection = await played.accept()
@@ -263,14 +263,14 @@ async def test_post_that_times_out_gives_its_place_back(played):
     loop = asyncio.get_running_loop()
     client = ajax(played)
     async with over_ajax(played, client):
-        waits = [asyncio.create_task(client.send("test/n", i, timeout=5)) for i in range(4)]
+        waits = [asyncio.create_task(client.send("test/n", i, timeout=60)) for i in range(4)]
         held = [await played.accept() for _ in range(4)]
         for connection in held:
             await connection.request()
         loop.turn(5)
         results = await asyncio.gather(*waits, return_exceptions=True)
         assert [type(result) for result in results] == [ReplyTimeout] * 4
-        asking = asyncio.create_task(client.send("test/n", 4, timeout=5))
+        asking = asyncio.create_task(client.send("test/n", 4, timeout=60))
         connection = await played.accept()
         assert (await connection.request()).form["n"].endswith("-5")
         connection.respond(200, "[:late nil]")
@@ -492,7 +492,7 @@ def test_binary_packer_posts_its_bytes_with_the_fields_in_the_query(run):
             udt = (await polls.request()).query["udt"]
             polls.respond(200, "hello")
             client = await entering
-            asking = asyncio.create_task(client.send("test/n", timeout=5))
+            asking = asyncio.create_task(client.send("test/n", timeout=60))
             posts = await played.accept()
             request = await posts.request()
             assert request.headers["content-type"] == "application/octet-stream"

@@ -116,10 +116,10 @@ def test_reply_to_the_client(run, transport):
             return LATER
 
         async with meeting(transport, chsk) as client:
-            assert await client.send("math/double", 21, timeout=5) == 42
-            assert await client.send("math/ack", 1, timeout=5) is None
-            assert await client.send("math/slow", 3, timeout=5) == [3, None]
-            assert await client.send("math/later", 3, timeout=5) == "later"
+            assert await client.send("math/double", 21, timeout=60) == 42
+            assert await client.send("math/ack", 1, timeout=60) is None
+            assert await client.send("math/slow", 3, timeout=60) == [3, None]
+            assert await client.send("math/later", 3, timeout=60) == "later"
 
     run(main())
 
@@ -130,9 +130,9 @@ def test_handler_that_fails_or_is_missing_is_a_reply_error(run, transport):
         chsk.on("math/bad", lambda msg: 1 / 0)
         async with meeting(transport, chsk) as client:
             with pytest.raises(ReplyError):
-                await client.send("math/bad", timeout=5)
+                await client.send("math/bad", timeout=60)
             with pytest.raises(ReplyError):
-                await client.send("math/unknown", timeout=5)
+                await client.send("math/unknown", timeout=60)
             assert client.state.open
 
     run(main())
@@ -202,9 +202,9 @@ def test_events_come_in_the_order_of_their_send(run, transport):
             return msg.data
 
         async with meeting(transport, chsk) as client:
-            sends = [client.send("n/n", i, timeout=10 if i % 3 else None) for i in range(200)]
+            sends = [client.send("n/n", i, timeout=60 if i % 3 else None) for i in range(200)]
             replies = await asyncio.gather(*sends)
-            await client.send("n/n", 200, timeout=10)
+            await client.send("n/n", 200, timeout=60)
             assert got == list(range(201))
             assert replies == [i if i % 3 else None for i in range(200)]
 
@@ -252,7 +252,7 @@ def test_large_messages_go_both_ways(run, transport):
 
         async with meeting(transport, chsk) as client:
             text = "0123456789" * 90_000
-            assert await client.send("big/echo", text, timeout=10) == text
+            assert await client.send("big/echo", text, timeout=60) == text
             await client.send("big/push", text)
             assert (await anext(client)).data == text
 
@@ -341,7 +341,7 @@ def test_login_that_ran_out_stops_the_client_until_it_has_a_new_one(run, transpo
                 backoff=lambda n: 0.0,
             ) as client:
                 chsk.on("math/double", lambda msg: msg.data * 2)
-                assert await client.send("math/double", 4, timeout=5) == 8
+                assert await client.send("math/double", 4, timeout=60) == 8
                 valid.clear()
                 chsk.disconnect(ANONYMOUS)
                 await until(client, lambda state: not state.open and state.reason.is_final)
@@ -350,7 +350,7 @@ def test_login_that_ran_out_stops_the_client_until_it_has_a_new_one(run, transpo
                 token = "two"
                 client.reconnect()
                 await until(client, lambda state: state.open)
-                assert await client.send("math/double", 5, timeout=5) == 10
+                assert await client.send("math/double", 5, timeout=60) == 10
 
     run(main())
 
@@ -406,7 +406,7 @@ def test_over_tls_the_certificate_is_checked(run, transport):
             url = listener.url.replace("https", "wss")
             async with connect(url, transport=transport, ssl=trust) as client:
                 text = "0123456789" * 20_000
-                assert await client.send("big/echo", text, timeout=10) == text
+                assert await client.send("big/echo", text, timeout=60) == text
             with pytest.raises(ConnectionError, match="CERTIFICATE_VERIFY_FAILED"):
                 await connect(url, transport=transport).__aenter__()
 

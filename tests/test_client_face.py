@@ -31,7 +31,7 @@ def test_await_of_connect_gives_the_open_client(run):
         chsk.on("math/double", lambda msg: msg.data * 2)
         async with chansock.serve(chsk, port=0) as listener:
             client = await connect(listener.url, proxy=None)
-            assert await client.send("math/double", 21, timeout=5) == 42
+            assert await client.send("math/double", 21, timeout=60) == 42
             await client.close()
 
     run(main())

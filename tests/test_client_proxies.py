@@ -155,7 +155,7 @@ async def doubles(url: str, **options: object) -> object:
         options["ssl"] = ssl.create_default_context(cafile=str(TLS / "cert.pem"))
     async with connect(url, **options) as client:  # type: ignore[arg-type]
         assert client.state.type == options["transport"]
-        return await client.send("math/double", 21, timeout=5)
+        return await client.send("math/double", 21, timeout=60)
 
 
 @BOTH

@@ -312,7 +312,7 @@ async def test_reason_ws_error_of_a_send_after_a_break_that_is_not_noticed(playe
         assert client.state.open
         assert len(played.connections) == 1
         with pytest.raises(ChannelClosed, match="ws-error"):
-            await client.send("test/req", timeout=5)
+            await client.send("test/req", timeout=60)
         await played.accept_ws()
         await until(client, lambda state: state.open)
         assert client.state.last_close.reason.kind == "ws-error"
@@ -424,7 +424,7 @@ FAILED = pytest.mark.parametrize(
 async def test_reply_over_ws(played, reply, error):
     client = client_of(played, "ws")
     async with over_ws(played, client) as connection:
-        asking = asyncio.create_task(client.send("test/req", timeout=5))
+        asking = asyncio.create_task(client.send("test/req", timeout=60))
         cb_id = (await connection.frame()).text.split('"')[1]
         connection.send(f'[{reply} "{cb_id}"]')
         with pytest.raises(error, match="chsk"):
@@ -437,7 +437,7 @@ async def test_reply_over_ws(played, reply, error):
 async def test_reply_over_ajax(played, reply, error):
     client = client_of(played, "ajax")
     async with over_ajax(played, client):
-        asking = asyncio.create_task(client.send("test/req", timeout=5))
+        asking = asyncio.create_task(client.send("test/req", timeout=60))
         posts = await played.accept()
         await posts.request()
         posts.respond(200, f"[{reply} nil]")
@@ -450,8 +450,8 @@ async def test_reply_over_ajax(played, reply, error):
 async def test_reply_closed_is_raised_at_once_while_the_channel_is_closed(played):
     client = client_of(played, "ws")
     with pytest.raises(ChannelClosed):
-        await client.send("test/req", timeout=5)
+        await client.send("test/req", timeout=60)
     async with over_ws(played, client):
         client.disconnect()
         with pytest.raises(ChannelClosed, match="requested-disconnect"):
-            await client.send("test/req", timeout=5)
+            await client.send("test/req", timeout=60)

@@ -106,8 +106,8 @@ async def test_event_without_reply_is_a_packet_with_nil(played):
 async def test_reply_is_found_by_its_six_hex_characters(played):
     client = ws(played)
     async with over_ws(played, client) as connection:
-        first = asyncio.create_task(client.send("math/double", 1, timeout=5))
-        second = asyncio.create_task(client.send("math/double", 2, timeout=5))
+        first = asyncio.create_task(client.send("math/double", 1, timeout=60))
+        second = asyncio.create_task(client.send("math/double", 2, timeout=60))
         ids = []
         for number in (1, 2):
             text = (await connection.frame()).text
@@ -134,7 +134,7 @@ async def test_chsk_error_raises_reply_error_and_a_string_of_that_text_does_not(
     client = ws(played)
     async with over_ws(played, client) as connection:
         for value, answer in ((":chsk/error", None), ('"chsk/error"', "chsk/error")):
-            asking = asyncio.create_task(client.send("test/req", timeout=5))
+            asking = asyncio.create_task(client.send("test/req", timeout=60))
             cb_id = (await connection.frame()).text.split('"')[1]
             connection.send(f'[{value} "{cb_id}"]')
             if answer is None:
@@ -142,7 +142,7 @@ async def test_chsk_error_raises_reply_error_and_a_string_of_that_text_does_not(
                     await asking
             else:
                 assert await asking == answer
-        asking = asyncio.create_task(client.send("test/req", timeout=5))
+        asking = asyncio.create_task(client.send("test/req", timeout=60))
         cb_id = (await connection.frame()).text.split('"')[1]
         connection.send(f'[[:chsk/error "expected str, got 5"] "{cb_id}"]')
         with pytest.raises(ReplyError, match=r"the data: expected str, got 5$") as caught:
@@ -439,7 +439,7 @@ async def test_leaving_sends_close_1000_as_sente_does(played):
         with pytest.raises(ChannelClosed):
             await client.send("chat/say", 1)
         with pytest.raises(ChannelClosed):
-            await client.send("chat/say", 1, timeout=5)
+            await client.send("chat/say", 1, timeout=60)
         connection.close_frame(1000)
         assert await connection.at_end() == b""
         assert [event async for event in client] == []

@@ -79,7 +79,7 @@ def test_over_tls_nothing_is_lost_behind_a_burst(run: Run) -> None:
                 wire.sendall(UPGRADE)
                 wire.recv(4096)
                 is_open.set()
-                may_send.wait(20)
+                may_send.wait(60)
                 wire.sendall(message * many)
                 wire.shutdown(socket.SHUT_WR)
                 is_sent.set()
@@ -92,7 +92,7 @@ def test_over_tls_nothing_is_lost_behind_a_burst(run: Run) -> None:
                 await asyncio.sleep(0)
             assert await place.door.told.get() == "open"
             may_send.set()
-            assert is_sent.wait(20)  # without a turn of the loop
+            assert is_sent.wait(60)  # without a turn of the loop
             await place.door.told.get()
             assert len(place.door.events) == many
         await asyncio.wait([task])

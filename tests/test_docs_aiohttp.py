@@ -51,7 +51,7 @@ def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Started:
             wait_for(int(port), process)
             yield f"http://127.0.0.1:{port}"
             process.terminate()
-            assert process.wait(20) == 0
+            assert process.wait(60) == 0
         finally:
             process.kill()
             process.wait()
@@ -126,7 +126,7 @@ def test_a_middleware_says_who_it_is(started: Started, transport: Any) -> None:
                 f"{url}/chsk", transport=transport, headers=fields
             ) as client:
                 assert client.state.uid == uid
-                assert client.send("who/am-i", timeout=5) == uid
+                assert client.send("who/am-i", timeout=60) == uid
 
 
 @pytest.mark.filterwarnings("ignore:It is recommended to use web.RequestKey")

@@ -80,7 +80,7 @@ def running(page: str, module: str, folder: Path) -> Iterator[str]:
 def fetch(url: str, method: str = "GET", body: bytes = b"", **headers: str) -> tuple[str, str]:
     """Give the body of an answer, and the cookie that it sets."""
     request = Request(url, body or None, headers, method=method)
-    with urlopen(request, timeout=10) as answer:
+    with urlopen(request, timeout=60) as answer:
         cookie = (answer.headers.get("Set-Cookie") or "").partition(";")[0]
         return answer.read().decode(), cookie
 
@@ -115,7 +115,7 @@ def test_what_the_pages_install_is_enough_and_is_there() -> None:
 async def doubled(url: str, path: str = "/chsk") -> None:
     for transport in TRANSPORTS:
         async with chansock.connect(url + path, transport=transport) as client:
-            assert await client.send("math/double", 21, timeout=5) == 42
+            assert await client.send("math/double", 21, timeout=60) == 42
             assert client.state.type == transport
 
 
@@ -165,7 +165,7 @@ def test_fastapi(tmp_path: Path, drive: Run) -> None:
         async def say() -> None:
             for transport in TRANSPORTS:
                 async with chansock.connect(url + "/chsk", transport=transport) as client:
-                    assert await client.send("chat/say", line, timeout=5) == "said"
+                    assert await client.send("chat/say", line, timeout=60) == "said"
 
         assert await heard(url, "chat/said", say) == [line, line]
         (curl,) = [line for line in commands("fastapi") if line.startswith("curl ")]
@@ -184,11 +184,11 @@ def test_fastapi_users(tmp_path: Path, drive: Run) -> None:
         for transport in TRANSPORTS:
             headers = {"Cookie": "session=5f2c90"}
             async with chansock.connect(url + "/chsk", transport=transport, headers=headers) as ada:
-                assert await ada.send("who/am-i", timeout=5) == "ada"
+                assert await ada.send("who/am-i", timeout=60) == "ada"
                 await fetched(url + "/tell/ada?text=psst", "POST")
                 assert await _next(ada, "who/told") == "psst"
             async with chansock.connect(url + "/chsk", transport=transport) as nobody:
-                assert await nobody.send("who/am-i", timeout=5) is None
+                assert await nobody.send("who/am-i", timeout=60) is None
 
     with running("fastapi", "users", tmp_path) as url:
         drive(main(url))
@@ -202,11 +202,11 @@ def test_starlette(tmp_path: Path, drive: Run) -> None:
             async with chansock.connect(
                 url + "/chsk", transport=transport, headers={"Cookie": cookie}
             ) as ada:
-                assert await ada.send("who/am-i", timeout=5) == "ada"
+                assert await ada.send("who/am-i", timeout=60) == "ada"
                 await fetched(url + "/tell/ada?text=psst", "POST")
                 assert await _next(ada, "who/told") == "psst"
                 async with chansock.connect(url + "/chsk", transport=transport) as nobody:
-                    assert await nobody.send("who/am-i", timeout=5) is None
+                    assert await nobody.send("who/am-i", timeout=60) is None
                 states: asyncio.Queue[chansock.State] = asyncio.Queue()
                 ada.on_state(states.put_nowait)
                 assert (await fetched(url + "/logout", "POST", Cookie=cookie))[0] == "goodbye"
@@ -252,7 +252,7 @@ def test_users_by_the_session(page: str, forged: str, tmp_path: Path, drive: Run
                 async with chansock.connect(
                     url + "/chsk", transport=transport, headers=headers
                 ) as client:
-                    assert await client.send("who/am-i", timeout=5) == who
+                    assert await client.send("who/am-i", timeout=60) == who
 
     with running(page, "users", tmp_path) as url:
         drive(main(url))

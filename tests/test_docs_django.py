@@ -96,7 +96,7 @@ def port(folder: Path, request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 def browser(url: str) -> httpx.AsyncClient:
-    return httpx.AsyncClient(base_url=url, timeout=30)  # a password's hash takes its time
+    return httpx.AsyncClient(base_url=url, timeout=60)  # a password's hash takes its time
 
 
 async def sign_up(http: httpx.AsyncClient, name: str) -> Any:
@@ -124,7 +124,7 @@ def test_two_users_chat(port: int) -> None:
                 chansock.connect(f"{url}/chsk", transport="ajax", **bob) as second,
             ):
                 said = {"text": "hello"}
-                assert (await first.send("chat/say", said, timeout=10))["readers"] >= 1
+                assert (await first.send("chat/say", said, timeout=60))["readers"] >= 1
                 async for event in second:
                     if event.id == "chat/said":
                         assert event.data == {"from": f"ada{port}", "text": "hello"}

@@ -137,7 +137,7 @@ def test_recipe_runs(run: Callable[[Coroutine[Any, Any, Any]], Any]) -> None:
             chansock.connect(listener.url, headers={"Cookie": "who=ada"}) as ada,
         ):
             said = asyncio.ensure_future(anext(ada))
-            assert await ada.send("chat/say", {"text": "hi"}, timeout=5) == "ok"
+            assert await ada.send("chat/say", {"text": "hi"}, timeout=60) == "ok"
             assert await said == chansock.Event("chat/said", {"from": "ada", "text": "hi"})
 
     assert called

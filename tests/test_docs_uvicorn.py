@@ -87,7 +87,7 @@ def test_a_session_of_the_application_is_seen_as_without_the_class(
         _, cookie = await asyncio.to_thread(fetch, url + "/login", "POST", b"name=ada", **form)
         for headers, who in (({"Cookie": cookie}, "ada"), ({}, None)):
             async with chansock.connect(url + "/chsk", transport="ws", headers=headers) as client:
-                assert await client.send("who/am-i", timeout=5) == who
+                assert await client.send("who/am-i", timeout=60) == who
 
     with serving(SERVES[0], tmp_path, "starlette") as port:
         drive(main(f"http://localhost:{port}"))

@@ -201,7 +201,7 @@ def test_without_descriptors_it_waits_and_then_accepts_again() -> None:
         port = int(re.search(r":(\d+)/", program.stdout.readline())[1])  # type: ignore[index]
         used = len(os.listdir(f"/proc/{program.pid}/fd"))
         resource.prlimit(program.pid, resource.RLIMIT_NOFILE, (used + 5, used + 5))
-        peers = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(8)]
+        peers = [socket.create_connection(("127.0.0.1", port), timeout=60) for _ in range(8)]
         for peer in peers:
             peer.sendall(UPGRADE)
         assert all(peer.recv(12) == b"HTTP/1.1 101" for peer in peers[:5])

@@ -291,14 +291,14 @@ def test_a_name_is_chosen_by_a_form_and_two_tabs_are_one_user(run: Run) -> None:
                 chansock.connect(url, headers=login, transport="ajax") as two,
             ):
                 assert one.state.uid == two.state.uid == "Ada Lovelace"
-                at = (await two.send("chat/say", {"text": "hi", "key": "k"}, timeout=5))["at"]
+                at = (await two.send("chat/say", {"text": "hi", "key": "k"}, timeout=60))["at"]
                 said = {"from": "Ada Lovelace", "text": "hi", "key": "k", "at": at}
                 for client in (one, two):
                     async for event in client:
                         if event.id == "chat/said":
                             assert event.data == said
                             break
-                await one.send("chat/ping", timeout=5)
+                await one.send("chat/ping", timeout=60)
                 async for event in two:
                     if event.data == [{"name": "Ada Lovelace", "ws": True, "ajax": True}]:
                         break

@@ -148,7 +148,7 @@ def test_values_come_back_unchanged_over_a_channel(run: Run, transport: str) -> 
         ):
             client.on("test/pushed", lambda event: pushed.put_nowait(event.data))
             for value in VALUES:
-                found = await client.send("test/reply", value, timeout=10)
+                found = await client.send("test/reply", value, timeout=60)
                 assert found == value
                 assert type(found) is type(value)
             await client.send("test/push")
@@ -174,7 +174,7 @@ def test_text_and_other_packers_bytes_are_counted_and_the_socket_stays(run: Run)
                     await raw.send(bad)
                 await raw.send(bytes.fromhex("9292" + "c70a00") + b"test/reply" + b"\x05\xa11")
                 assert await raw.recv() == b"\x92\x05\xa11"
-            assert await client.send("test/reply", 7, timeout=10) == 7
+            assert await client.send("test/reply", 7, timeout=60) == 7
         assert chsk.stats.bad_packet == 4
 
     run(main())

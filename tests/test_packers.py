@@ -60,10 +60,10 @@ def test_events_replies_and_pushes_pass(run: Run, packer: packers.Packer, kind: 
             connect(listener.url, transport=kind, packer=packer) as client,
         ):
             assert (client.state.uid, client.state.handshake_data) == (None, DATA)
-            assert await client.send("test/echo", DATA, timeout=5) == DATA
-            assert await client.send("test/echo", timeout=5) is None
+            assert await client.send("test/echo", DATA, timeout=60) == DATA
+            assert await client.send("test/echo", timeout=60) is None
             with pytest.raises(ReplyError):
-                await client.send("test/fail", timeout=5)
+                await client.send("test/fail", timeout=60)
             await client.send("test/say", DATA)
             said = [await anext(client), await anext(client)]
             assert [(event.id, event.data) for event in said] == [
@@ -158,8 +158,8 @@ def test_a_client_writes_none_as_nil_and_leaves_no_data_out(run: Run, kind: Any)
         ):
             await client.send("test/echo", None)
             await client.send("test/echo")
-            await client.send("test/echo", None, timeout=5)
-            await client.send("test/echo", timeout=5)
+            await client.send("test/echo", None, timeout=60)
+            await client.send("test/echo", timeout=60)
 
     run(main())
     assert recorder.values == EVENTS

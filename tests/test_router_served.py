@@ -60,11 +60,11 @@ def test_handlers_of_routers_answer_over_the_wire(run, transport):
             connect(listener.url, transport=transport, params={"member": "1"}) as client,
             connect(listener.url, transport=transport) as stranger,
         ):
-            assert await client.send("app.chat/say", {"text": "hi"}, timeout=5) == "hi"
-            assert await client.send("app.chat.room/size", 1, timeout=5) == 2
-            assert await stranger.send("app.chat/say", {"text": "hi"}, timeout=5) == "for members"
+            assert await client.send("app.chat/say", {"text": "hi"}, timeout=60) == "hi"
+            assert await client.send("app.chat.room/size", 1, timeout=60) == 2
+            assert await stranger.send("app.chat/say", {"text": "hi"}, timeout=60) == "for members"
             with pytest.raises(ReplyError, match=r"data: expected str, got nil at \['text'\]$"):
-                await client.send("app.chat/say", {"text": None}, timeout=5)
+                await client.send("app.chat/say", {"text": None}, timeout=60)
             async for msg in client:
                 assert (msg.id, msg.data) == ("chat/said", "hi")
                 break

@@ -199,7 +199,7 @@ def test_client_receives_state_with_old_new_and_open_changed(transport: str, run
             client.on("chsk/state", told.append)
             before = client.state
             async with client:
-                assert await client.send("test/req", 1, timeout=5) == 1
+                assert await client.send("test/req", 1, timeout=60) == 1
                 old, new, is_open_changed = told[0].data
                 assert (old, new, is_open_changed) == (before, client.state, True)
                 # From these come the transient :opened? :closed? :first-open? of Sente's new map.
@@ -245,7 +245,7 @@ def test_invalid_event_of_the_client_is_told_to_its_caller(
         async with serving(config()) as served, client_of(served, transport) as client:
             with pytest.raises(InvalidEvent):
                 await client.send(event_id, 1)
-            assert await client.send("test/req", 1, timeout=5) == 1
+            assert await client.send("test/req", 1, timeout=60) == 1
 
     run(main())
 
@@ -289,7 +289,7 @@ def test_callback_error(transport: str, run: Run) -> None:
     async def main() -> None:
         async with serving(config()) as served, client_of(served, transport) as client:
             with pytest.raises(ReplyError):
-                await client.send("test/throw", timeout=5)
+                await client.send("test/throw", timeout=60)
 
     run(main())
 

@@ -77,12 +77,12 @@ async def _stop(served: Served, number: int) -> None:
 def test_sockets_hear_1012_and_polls_503_and_the_server_ends_in_time(
     name: str, number: int, drive: Run
 ) -> None:
-    with started(name) as served:
+    with started(name, poll_timeout=300, stop_timeout=300) as served:
         served.needs("stop")
         began = time.monotonic()
         drive(_stop(served, number))
-        status = served.process.wait(10)
+        status = served.process.wait(120)
         assert status in (0, -number), served.log()
         assert served.faults() == [], served.log()
-        # Nobody waited for a poll_timeout, of 20 s, nor for stop_timeout.
-        assert time.monotonic() - began < 10
+        # Nobody waited for a poll_timeout, nor for stop_timeout.
+        assert time.monotonic() - began < 150

@@ -100,7 +100,7 @@ async def elsewhere(tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[Pl
 
 def limited(factory: Any, coro: Any) -> None:
     async def main() -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await coro
 
     with asyncio.Runner(loop_factory=factory) as runner:
@@ -228,7 +228,7 @@ def test_what_the_transport_still_holds_of_an_earlier_answer_goes_first(factory:
 
     async def main() -> None:
         async with elsewhere() as (place, address):
-            with socket.create_connection(address, timeout=20) as peer:
+            with socket.create_connection(address, timeout=60) as peer:
                 got, has_room = bytearray(), asyncio.Event()
 
                 def before(transport: Any) -> None:

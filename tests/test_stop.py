@@ -237,7 +237,7 @@ def test_the_keep_alive_closes_no_socket_that_a_stop_does_not_read() -> None:
 
 
 def served() -> tuple[ChannelSocket, asyncio.Event, list[Any]]:
-    chsk = ChannelSocket(Config(stop_timeout=60.0), user_id=lambda request: "a")
+    chsk = ChannelSocket(Config(stop_timeout=240.0), user_id=lambda request: "a")
     gate, begun = asyncio.Event(), []
 
     @chsk.on("t/e")
@@ -259,7 +259,7 @@ def opens(chsk: ChannelSocket, is_ours: bool, gate: asyncio.Event) -> None:
 
 
 async def until(is_so: Callable[[], object]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not is_so():
             await asyncio.sleep(0.001)
 
@@ -276,7 +276,7 @@ def test_a_server_answers_what_it_took_before_it_closes(is_ours: bool, ws: bool,
                 client = await stack.enter_async_context(
                     chansock.connect(listener.url, transport="ws" if ws else "ajax")
                 )
-                asked = [asyncio.create_task(client.send("t/e", n, timeout=50)) for n in range(3)]
+                asked = [asyncio.create_task(client.send("t/e", n, timeout=120)) for n in range(3)]
                 await until(lambda: begun and begun[0]._connection.inbox.events == 3)
                 asyncio.get_running_loop().call_soon(opens, chsk, is_ours, gate)
             assert [await each for each in asked] == [0, 1, 2]
@@ -303,7 +303,7 @@ def test_a_second_cancellation_ends_a_stop_that_waits_for_handlers(run: Run) -> 
             await until(lambda: chsk._endpoint.is_stopping)
             assert chsk.is_started
             task.cancel()
-            async with asyncio.timeout(30):  # stop_timeout is twice that
+            async with asyncio.timeout(120):  # stop_timeout is twice that
                 with pytest.raises(asyncio.CancelledError):
                     await task
         assert chsk.stats.closed.keys() <= {1012, 1006}

@@ -176,7 +176,7 @@ def test_our_client_puts_its_token_where_it_is_told(
             url = f"ws://127.0.0.1:{served.port}/chsk"
             options: dict[str, Any] = {"transport": transport, "csrf_token_in": place}
             async with connect(url, csrf_token="tok 123", **options) as client:
-                assert await client.send("test/req", 5, timeout=5) == 5
+                assert await client.send("test/req", 5, timeout=60) == 5
             with pytest.raises((HandshakeRefused, ChannelClosed)):
                 async with connect(url, csrf_token="tok 12", **options):
                     pass

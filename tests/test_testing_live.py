@@ -18,7 +18,7 @@ from chansock.testing import World, serve_in_thread
 def ask(url: str, transport: Any = "auto") -> Any:
     async def main() -> Any:
         async with chansock.connect(url, transport=transport) as client:
-            return await client.send("test/req", 7, timeout=5)
+            return await client.send("test/req", 7, timeout=60)
 
     return asyncio.run(main())
 
@@ -73,7 +73,7 @@ def test_one_channel_is_served_again_and_lives_in_a_world_between() -> None:
         with serve_in_thread(chsk) as served:
             assert ask(served.url) == 7
         with World(chsk) as world:
-            assert world.connect("alice").send("test/req", 1, timeout=5) == 1
+            assert world.connect("alice").send("test/req", 1, timeout=60) == 1
 
 
 def test_other_paths_are_the_fallbacks() -> None:

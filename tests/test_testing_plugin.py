@@ -66,11 +66,11 @@ def test_a_test_that_asks_for_transport_or_connect_runs_on_both(project: pytest.
         def test_both(chsk_world, chsk_transport):
             bob = chsk_world.connect(cookies={"login": "bob"})
             assert type(bob).__name__.lower() == f"{chsk_transport}client"
-            assert bob.send("math/double", 21, timeout=5) == 42
+            assert bob.send("math/double", 21, timeout=60) == 42
             assert chsk_world.chsk.stats.sent == 0  # a life of its own
 
         def test_short(chsk_connect):
-            assert chsk_connect("alice").send("math/double", 21, timeout=5) == 42
+            assert chsk_connect("alice").send("math/double", 21, timeout=60) == 42
 
         @pytest.mark.usefixtures("chsk_transport")
         class TestAll:
@@ -152,12 +152,12 @@ def test_a_server_on_a_real_port(project: pytest.Pytester) -> None:
         def test_it(chsk_server):
             async def main():
                 async with chansock.connect(chsk_server.url) as client:
-                    return await client.send("math/double", 21, timeout=5)
+                    return await client.send("math/double", 21, timeout=60)
             assert asyncio.run(main()) == 42
 
         def test_with_the_client_for_scripts(chsk_server):
             with chansock.connect_sync(chsk_server.url) as client:
-                assert client.send("math/double", 21, timeout=5) == 42
+                assert client.send("math/double", 21, timeout=60) == 42
         """
     )
     run(project).assert_outcomes(passed=2)
@@ -175,7 +175,7 @@ def test_asynchronous_tests_use_the_same_words(project: pytest.Pytester) -> None
             alice.send("chat/say", "hi")
             await asyncio.sleep(0)
             assert alice.expect("chat/said")["text"] == "hi"
-            assert alice.send("math/double", 21, timeout=5) == 42
+            assert alice.send("math/double", 21, timeout=60) == 42
 
         @pytest.fixture
         def anyio_backend():

@@ -80,7 +80,7 @@ def running(*command: str, port: int | None = None, **environment: str) -> Itera
         finally:
             process.terminate()
             try:
-                process.wait(10)
+                process.wait(60)
             finally:
                 process.kill()
 
@@ -95,7 +95,7 @@ def fast(*options: str, app: str = APP, ws: list[str] = WS) -> Iterator[Running]
 def refused(*command: str) -> tuple[int, str]:
     """Start what must not start: its exit status, and what it said."""
     with running(*command) as found:
-        return found.process.wait(30), found.log()
+        return found.process.wait(60), found.log()
 
 
 async def socket_of(place: Running, client_id: str, **params: str) -> Peer:
@@ -244,7 +244,7 @@ def test_what_stands_around_the_channel_sees_the_handshake_and_may_refuse_it(dri
 
     with fast(app="uvicorn_outer:app") as place:
         drive(main(place))
-        assert place.process.wait(10) in (0, -SIGTERM)
+        assert place.process.wait(60) in (0, -SIGTERM)
 
 
 def test_tls_goes_on_with_the_loops_transport(drive: Run) -> None:
@@ -295,7 +295,7 @@ def test_shutdown_closes_1012_and_waits_for_the_answer(drive: Run) -> None:
 
     with fast() as place:
         drive(main(place))
-        assert place.process.wait(10) in (0, -SIGTERM)
+        assert place.process.wait(60) in (0, -SIGTERM)
         assert "Traceback" not in place.log()
 
 
@@ -309,7 +309,7 @@ async def beside(app: Any, **settings: Any) -> AsyncIterator[tuple[Server, int]]
         yield server, listener.getsockname()[1]
     finally:
         server.should_exit = True
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await serving
     assert not server.server_state.connections
 

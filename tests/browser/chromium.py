@@ -43,6 +43,7 @@ PATIENCE = 120.0  # seconds until a page that does nothing is given up: a busy m
 OFFLINE = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
 # What Chromium itself says of a request that fails.
 NETWORK = ("error: Failed to load resource: net::", "error: WebSocket connection to ")
+LIMIT = 120_000  # ms; a step of a browser that hangs fails by itself
 LISTENING = re.compile(rb"DevTools listening on (ws://\S+)")
 
 
@@ -81,7 +82,10 @@ async def launch(playwright: Playwright) -> AsyncIterator[Chromium]:
         try:
             address = await _find_address(process.stderr)
             drain = asyncio.create_task(process.stderr.read())
-            browser = await playwright.chromium.connect_over_cdp(address, no_defaults=True)
+            browser = await playwright.chromium.connect_over_cdp(
+                address, no_defaults=True, timeout=LIMIT
+            )
+            browser.contexts[0].set_default_timeout(LIMIT)
             session = await browser.new_browser_cdp_session()
             yield Chromium(process.pid, browser.contexts[0], session)
         finally:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from breaks import PROMISED, SLACK
+from breaks import PROMISED
 from engines import ENGINES
 from outages import SCENARIOS, Row, play
+from pulse import SLACK
 
 IN_TIME = (PROMISED + 2 * SLACK) / 1000
 NORMAL = ("restart", "30 s down", "6 Ajax tabs", "8 Ajax tabs")

@@ -58,7 +58,7 @@ def test_client_sends_and_receives_through(front: str, transport: Any, drive: Dr
             chansock.connect(f"http://127.0.0.1:{port}/chsk", transport=transport) as client,
         ):
             assert client.state.type == transport
-            assert await client.send("test/echo", [1, "\u00e9"], timeout=10) == [1, "\u00e9"]
+            assert await client.send("test/echo", [1, "\u00e9"], timeout=60) == [1, "\u00e9"]
             await client.send("test/say", "hello")
             async for event in client:
                 assert event.data == "hello"
@@ -149,7 +149,7 @@ def test_client_whose_upgrade_nginx_removed_comes_back_by_ajax_at_once(drive: Dr
             opened.clear()
             await opened.wait()
             assert client.state.type == "ajax"
-            assert await client.send("test/echo", 1, timeout=10) == 1
+            assert await client.send("test/echo", 1, timeout=60) == 1
 
     drive(main())
 
@@ -206,7 +206,7 @@ def test_client_sends_360_kb_of_chinese_through_nginx(transport: Any, drive: Dri
             right_nginx(target) as port,
             chansock.connect(url.format(port), transport=transport) as client,
         ):
-            assert await client.send("test/echo", TEXT, timeout=15) == TEXT
+            assert await client.send("test/echo", TEXT, timeout=60) == TEXT
 
     drive(main())
 

@@ -7,6 +7,7 @@ No test here.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -173,8 +174,11 @@ async def post(
 
 
 @contextmanager
-def started(name: str) -> Iterator[Served]:
-    """Start a server and wait until it listens; kill it in the end if it still runs."""
+def started(name: str, **config: Any) -> Iterator[Served]:
+    """Start a server and wait until it listens; kill it in the end if it still runs.
+
+    `config` are fields of Config for its channels.
+    """
     server = SERVERS[name]
     if server.needs and find_spec(server.needs) is None:
         pytest.skip(f"{server.needs} is not installed")
@@ -184,6 +188,7 @@ def started(name: str) -> Iterator[Served]:
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(TESTS)]),
         "PYTHONUNBUFFERED": "1",
+        "SERVED_CONFIG": json.dumps(config),
     }
     command = [sys.executable, "-m", *server.command.format(**ports).split()]
     with tempfile.TemporaryFile() as output:

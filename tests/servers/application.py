@@ -8,6 +8,8 @@ all of it around an application without a framework.
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 from typing import Any
 
 import sente_app
@@ -45,6 +47,7 @@ def make(packer: chansock.packers.Packer | None = None, **settings: Any) -> Chan
             "max_inbox_events": 4,
             "stop_timeout": 5,
             **settings,
+            **json.loads(os.environ.get("SERVED_CONFIG", "{}")),
         }
     )
     chsk = sente_app.make(
