@@ -703,7 +703,7 @@ class _Refused(Exception):
 
 
 def _lines(name: str) -> list[dict[str, Any]]:
-    """Give the lines of a recording with what was cut made again, and fragments joined."""
+    """Return the lines of a recording with what was cut made again, and fragments joined."""
     text = (FOLDER / f"{name}.jsonl").read_text(encoding="utf-8")
     lines = [json.loads(line) for line in text.split("\n") if line]
     begun: dict[tuple[int, bool], dict[str, Any]] = {}

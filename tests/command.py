@@ -147,7 +147,7 @@ class Terminal:
         return more
 
     def echoes(self) -> bool:
-        """Tell whether the terminal shows what is typed, as it does before and after a program."""
+        """Return whether the terminal shows what is typed, as before and after a program."""
         return bool(termios.tcgetattr(self._fd)[3] & termios.ECHO)
 
 

@@ -86,7 +86,7 @@ def loop_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def run(loop_kind: str) -> Callable[[Coroutine[Any, Any, Any]], Any]:
-    """Give run(coro) -> result: a fresh loop for each call, at most LIMIT."""
+    """Return run(coro) -> result: a fresh loop for each call, at most LIMIT."""
     factory = asyncio.new_event_loop if loop_kind == "asyncio" else uvloop.new_event_loop
 
     def run(coro: Coroutine[Any, Any, Any]) -> Any:
@@ -102,7 +102,7 @@ def run(loop_kind: str) -> Callable[[Coroutine[Any, Any, Any]], Any]:
 
 @pytest.fixture(scope="session", params=SERVERS)
 def served(request: pytest.FixtureRequest) -> Iterator[Served]:
-    """Give a server that carries the application of `servers`, shared by all its tests."""
+    """Yield a server that carries the application of `servers`, shared by all its tests."""
     with started(request.param) as found:
         yield found
         assert found.process.poll() is None
@@ -111,7 +111,7 @@ def served(request: pytest.FixtureRequest) -> Iterator[Served]:
 
 @pytest.fixture
 def drive() -> Callable[[Coroutine[Any, Any, Any]], Any]:
-    """Give drive(coro) -> result for a peer whose loop does not matter, at most LIMIT."""
+    """Return drive(coro) -> result for a peer whose loop does not matter, at most LIMIT."""
 
     def drive(coro: Coroutine[Any, Any, Any]) -> Any:
         async def limited() -> Any:

@@ -70,7 +70,7 @@ async def _warm(port: int) -> None:
 
 
 def _yield_to_others(core: int | None) -> None:
-    """Let this thread run on one core, and the innocent client there before it.
+    """Pin this thread to one core, where the innocent client runs before it.
 
     What the innocent client waits for is then the server, not the attacker's work.
     """

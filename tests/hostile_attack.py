@@ -134,7 +134,7 @@ class Target:
         return int(line or -1)
 
     def pause(self) -> None:
-        """Let the server not run until `resume`: what becomes due meanwhile is due at once."""
+        """Stop the server until `resume`: what becomes due meanwhile is due at once."""
         self._server.send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:

@@ -121,7 +121,7 @@ def close_code(tail: bytes) -> int | None:
 
 
 def has_first_frame(read: bytes) -> bool:
-    """Tell whether a response and one short frame are there; a refusal never has them."""
+    """Return whether a response and one short frame are there; a refusal never has them."""
     head, found, rest = read.partition(b"\r\n\r\n")
     if not found or b" 101 " not in head or len(rest) < 2:
         return False

@@ -39,7 +39,7 @@ async def displaced_sockets(target: Target) -> str:
 
 
 def _is_open(one: Hostile) -> bool:
-    """Tell whether the server has sent no close frame and not hung up."""
+    """Return whether the server has sent no close frame and not hung up."""
     try:
         read = one.sock.recv(65536)
     except BlockingIOError:

@@ -624,7 +624,7 @@ class Model:
 
 
 def taken_by(boxes: Iterable[list[Item]], *, are_shared: bool) -> int:
-    """Give the memory for what waits: an event counts once, and a node for each history.
+    """Return the memory for what waits: an event counts once, and a node for each history.
 
     Two that stand in the same history share its nodes, or at least may.
     """

@@ -64,7 +64,7 @@ class Answer:
         return self.body.decode()
 
     def header(self, name: str) -> str | None:
-        """Give the first field of that name, in any case."""
+        """Return the first field of that name, in any case."""
         return next((v for n, v in self.headers if n.lower() == name.lower()), None)
 
 

@@ -45,7 +45,7 @@ class Case:
     users: list[tuple[float, str]] = field(default_factory=list)
 
     def result(self) -> dict[str, list[str]]:
-        """Give what followed, by connection and kind; pushes and replies have no order."""
+        """Return what followed, by connection and kind; pushes and replies have no order."""
         found: dict[str, list[str]] = {}
         for key, what in self.came:
             found.setdefault(key, []).append(what)
@@ -81,7 +81,7 @@ def spell(of: Hashable) -> str:
 
 
 def load(name: str) -> list[Case]:
-    """Give the cases of a probe with what Sente did."""
+    """Return the cases of a probe with what Sente did."""
     cases: list[Case] = []
     left: set[int] = set()
     happened: list[dict[str, Any]] = []
@@ -129,7 +129,7 @@ def _without_short_ones(cases: list[Case]) -> None:
 
 
 def came(record: Record) -> list[tuple[str, str]]:
-    """Give what one record of a server brought."""
+    """Return what one record of a server brought."""
     conn = record.conn
     if record.kind == "http-response":
         return _answer(conn, record.status, record.payload)
@@ -288,7 +288,7 @@ def _frame(record: Record) -> bytes:
 
 
 def differences(recorded: Case, ours: Case) -> dict[str, list[str] | None]:
-    """Give what ours did where the two differ, and its times where they do; None: nothing."""
+    """Return what ours did where the two differ, and its times where they do; None: nothing."""
     was, now = recorded.result(), ours.result()
     found = {key: now.get(key) for key in sorted({*was, *now}) if was.get(key) != now.get(key)}
     for key, then, later in [

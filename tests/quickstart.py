@@ -36,7 +36,7 @@ def files(page: str) -> dict[str, str]:
 
 
 def commands(page: str, first_word: str) -> list[list[str]]:
-    """Give the words of each line of the page's shell blocks that begins so."""
+    """Return the words of each line of the page's shell blocks that begins so."""
     blocks = re.findall(r"^```(?:sh|shell|bash|console)\n(.*?)^```$", page, re.M | re.S)
     lines = [shlex.split(line) for block in blocks for line in block.splitlines()]
     return [line for line in lines if line[:1] == [first_word]]

@@ -182,7 +182,7 @@ class Ground:
         return client
 
     async def settle(self) -> None:
-        """Let the server read what was sent before: a few requests of another connection."""
+        """Make the server read what was sent before, by a few requests of another connection."""
         client = await self.client()
         for _ in range(10):
             client.send(GET % b"/other")

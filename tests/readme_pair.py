@@ -28,7 +28,7 @@ def programs(readme: str) -> dict[str, str]:
 def run_pair(
     readme: Path, python: str = sys.executable, client: str = "client.py"
 ) -> tuple[str, int]:
-    """Give what the client printed, and the server's exit status after SIGTERM.
+    """Return what the client printed, and the server's exit status after SIGTERM.
 
     Raises CalledProcessError, TimeoutExpired or TimeoutError if either does not do its part.
     """

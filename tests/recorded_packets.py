@@ -16,7 +16,7 @@ from chansock.values import Keyword
 
 
 def packets(name: str) -> Iterator[tuple[bool, bytes]]:
-    """Give (is the client's, payload) of each message on a recorded WebSocket."""
+    """Return (is the client's, payload) of each message on a recorded WebSocket."""
     text = (recording.FOLDER / f"{name}.jsonl").read_text(encoding="utf-8")
     for line in text.split("\n"):
         record = json.loads(line) if line else {}
@@ -27,14 +27,14 @@ def packets(name: str) -> Iterator[tuple[bool, bytes]]:
 
 
 def unpacked(packer: Packer, name: str) -> Iterator[tuple[bool, Any, Any]]:
-    """Give (is the client's, value, callback id) of each recorded message."""
+    """Return (is the client's, value, callback id) of each recorded message."""
     for is_client, payload in packets(name):
         value, cb_id = packer.unpack(memoryview(payload))
         yield is_client, value, cb_id
 
 
 def edn(name: str) -> Iterator[tuple[bool, Any, Any]]:
-    """Give the same of a recording in tests/data/transcripts."""
+    """Return the same of a recording in tests/data/transcripts."""
     for record in recording.load(name):
         if record.kind == "ws-frame" and record.opcode == 1:
             value, cb_id = values(record.text)
@@ -76,6 +76,6 @@ def replies(messages: Iterator[tuple[bool, Any, Any]]) -> list[tuple[Hashable, H
 
 
 def is_within(part: list[Hashable], whole: list[Hashable]) -> bool:
-    """Tell whether all of part stands in whole, in that order."""
+    """Return whether all of part stands in whole, in that order."""
     rest = iter(whole)
     return all(any(found == wanted for found in rest) for wanted in part)

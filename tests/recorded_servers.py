@@ -79,7 +79,7 @@ def channel(name: str, **settings: Any) -> ChannelSocket:
 
 
 def reader(name: str) -> Read:
-    """Give what reads a packet of the recording, ours as well as Sente's."""
+    """Return what reads a packet of the recording, ours as well as Sente's."""
     kind = packer(name)
     if kind == "edn":
         return lambda payload: tuple(values(payload))

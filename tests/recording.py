@@ -60,7 +60,7 @@ SILENT = ("note", "client-state", "case", "app-event")
 
 
 def load(name: str) -> list[Record]:
-    """Give the records of one recording, whole: what the two sides sent, and no more."""
+    """Return the records of one recording, whole: what the two sides sent, and no more."""
     lines = _lines(name)[1:]
     boxed = {line["conn"] for line in lines if _is_boxed(line)}
     records = [
@@ -83,7 +83,7 @@ def _lines(name: str) -> list[dict[str, Any]]:
 
 
 def _is_boxed(line: dict[str, Any]) -> bool:
-    """Tell that this connection never came to the server: a middlebox ended it."""
+    """Return whether this connection never came to the server: a middlebox ended it."""
     return line.get("by") == "middlebox" or line.get("text", "").startswith("answered by the mi")
 
 

@@ -26,7 +26,7 @@ def is_poll(record: Record) -> bool:
 
 
 def posted(record: Record) -> bytes:
-    """Give the packet of a POST: its form field, or the whole body of a binary packer."""
+    """Return the packet of a POST: its form field, or the whole body of a binary packer."""
     if "binary?" in parse_qs(urlsplit(record.target).query):
         return record.payload
     return parse_qs(record.text)["ppstr"][0].encode()
@@ -50,7 +50,7 @@ class _Batch:
 
 
 def order_of_send(records: list[Record], read: Callable[[bytes], tuple[Any, Any]]) -> Order:
-    """Give the order in which the recorded server was sent what it pushed.
+    """Return the order in which the recorded server was sent what it pushed.
 
     Sente keeps a batch that finds no poll for another try, and later ones overtake it. A
     batch whose POSTs were all answered when one of another's was sent belongs before it.

@@ -358,7 +358,7 @@ class Replay:
             self.lines[record.conn] = await self._open()
 
     def _wanted(self, record: Record) -> Any:
-        """Give what a recorded poll brought, and what it should have brought before that."""
+        """Return what a recorded poll brought, and what it should have brought before that."""
         if record.line not in self.batches:
             return self.read(record.payload)[0]
         lines = self.batches[record.line]

@@ -16,7 +16,7 @@ from chansock.values import Char, Keyword, List, StrDict, Symbol, Tagged
 
 
 def tree(value: Any) -> Hashable:
-    """Give a hashable tree that is equal exactly for the same edn values."""
+    """Return a hashable tree that is equal exactly for the same edn values."""
     match value:
         case Keyword():
             return ("keyword", str.__str__(value))
@@ -61,7 +61,7 @@ def values(packet: str | bytes) -> list[Any]:
 
 
 def is_batch(value: Any) -> bool:
-    """Tell a batch of pushes from a handshake and from a reply that is a vector."""
+    """Return whether it is a batch of pushes, not a handshake or a reply that is a vector."""
     return isinstance(value, list) and all(isinstance(item, list) for item in value)
 
 

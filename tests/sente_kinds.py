@@ -29,5 +29,5 @@ async def ask(
 
 
 def is_in(answer: Answer) -> bool:
-    """Tell whether the channel let it in."""
+    """Return whether the channel let it in."""
     return answer.status in (101, 200)

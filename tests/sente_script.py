@@ -219,7 +219,7 @@ async def entered(played, client):
 
 @contextlib.asynccontextmanager
 async def over_ws(played, client):
-    """Give the server's end of a client that is open over a WebSocket."""
+    """Return the server's end of a client that is open over a WebSocket."""
     async with entered(played, client) as entering:
         connection = await played.accept_ws()
         await entering
@@ -228,7 +228,7 @@ async def over_ws(played, client):
 
 @contextlib.asynccontextmanager
 async def over_ajax(played, client):
-    """Give the server's end of the poll connection of a client that is open over Ajax."""
+    """Return the server's end of the poll connection of a client that is open over Ajax."""
     async with entered(played, client) as entering:
         connection = await played.accept_ajax()
         await entering
@@ -245,7 +245,7 @@ async def until(client, holds):
 
 
 async def turns():
-    """Let everything that is ready happen, sockets included."""
+    """Run everything that is ready, sockets included."""
     for _ in range(100):
         await asyncio.sleep(0)
 
@@ -313,7 +313,7 @@ async def _play(test, given):
 
 
 def _asking_for(wrapper, test, *fixtures):
-    """Tell pytest what to pass: the test's own parameters but the script, and these fixtures."""
+    """Set what pytest passes: the test's own parameters but the script, and these fixtures."""
     _, *own = inspect.signature(test).parameters.values()
     kind = inspect.Parameter.KEYWORD_ONLY
     names = [*fixtures, *(parameter.name for parameter in own)]

@@ -66,7 +66,7 @@ def http(path: str, query: str = "", **more: Any) -> dict[str, Any]:
 
 
 async def get(application: Any, path: str, query: str = "", **more: Any) -> tuple[int, str]:
-    """Give status and body of a GET."""
+    """Return status and body of a GET."""
     request = {"type": "http.request", "body": b""}
     server = Server(http(path, query, **more), request)
     await server.run(application)

@@ -24,7 +24,7 @@ def table() -> Iterator[Any]:
 
 
 def told(table: Any, targets: list[Any], **cpus: float) -> list[str]:
-    """Give the lines about chansock's targets where each server took so many microseconds."""
+    """Return the lines about chansock's targets where each server took so many microseconds."""
     rows = [
         table.Row(
             name, wall=cpu * 1e-6, spread=0.0, cpu=cpu * 1e-6,

@@ -531,7 +531,7 @@ UPGRADED = (
 
 
 def resident():
-    """Give the bytes of memory that this process holds."""
+    """Return the bytes of memory that this process holds."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -54,7 +54,7 @@ def test_recorded_server_takes_what_our_client_sends(name: str) -> None:
 
 
 def of(kind: str, at: int = 0, **fields: Any) -> Callable[[Any], dict[str, Any]]:
-    """Give what finds the at-th record of a kind with these fields."""
+    """Return what finds the at-th record of a kind with these fields."""
 
     def find(records: Any) -> dict[str, Any]:
         found = [r for r in records if r["kind"] == kind and fields.items() <= r.items()]

@@ -44,7 +44,7 @@ def bulk() -> Iterator[Bulk]:
 
 
 def seeds(least: int) -> Iterator[int]:
-    """Give so many seeds; or others for as long as DIFFERENTIAL_MINUTES says."""
+    """Return so many seeds; or others for as long as DIFFERENTIAL_MINUTES says."""
     if not MINUTES:
         yield from range(least)
         return
@@ -54,7 +54,7 @@ def seeds(least: int) -> Iterator[int]:
 
 
 def groups(kind: str, seed: int) -> Iterator[tuple[Any, list[Any], bytes]]:
-    """Give a packer, values that it has written, and the packet of them."""
+    """Return a packer, values that it has written, and the packet of them."""
     maker, chance = Maker(seed), Random(seed)
     left = BULK
     while left > 0:
@@ -84,7 +84,7 @@ def in_python(kind: str, packer: Any, values: list[Any], packet: bytes) -> list[
 
 
 def may_refuse(kind: str, error: str) -> bool:
-    """Tell whether JavaScript may refuse to write what it has read."""
+    """Return whether JavaScript may refuse to write what it has read."""
     if "at most 500 levels" in error:
         return True  # a reply's value stands one level deeper as an event's data
     if kind == "edn" and NEW_DIGIT in error:

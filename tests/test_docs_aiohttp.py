@@ -38,7 +38,7 @@ Started = Callable[[str], AbstractContextManager[str]]
 
 @pytest.fixture
 def started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Started:
-    """Give started(program): it runs in a folder with the page's files; gives its URL."""
+    """Return started(program), which runs it beside the page's files and yields its URL."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     port = str(free_port())
     for name, text in FILES.items():

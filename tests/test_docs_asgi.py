@@ -78,7 +78,7 @@ def running(page: str, module: str, folder: Path) -> Iterator[str]:
 
 
 def fetch(url: str, method: str = "GET", body: bytes = b"", **headers: str) -> tuple[str, str]:
-    """Give the body of an answer, and the cookie that it sets."""
+    """Return the body of an answer, and the cookie that it sets."""
     request = Request(url, body or None, headers, method=method)
     with urlopen(request, timeout=60) as answer:
         cookie = (answer.headers.get("Set-Cookie") or "").partition(";")[0]
@@ -120,7 +120,7 @@ async def doubled(url: str, path: str = "/chsk") -> None:
 
 
 async def heard(url: str, event_id: str, call: Callable[[], Awaitable[object]]) -> list[object]:
-    """Give what two clients, one on each transport, hear when something is called."""
+    """Return what two clients, one on each transport, hear when something is called."""
     async with (
         chansock.connect(url + "/chsk", transport="ws") as one,
         chansock.connect(url + "/chsk", transport="ajax") as two,

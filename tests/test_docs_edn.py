@@ -48,7 +48,7 @@ NAMES = {name: getattr(edn, name) for name in edn.__all__} | {
 
 
 def rows(*header: str) -> Iterator[tuple[str, ...]]:
-    """Give the code of a table's rows, cell by cell; several in a cell are several rows."""
+    """Return the code of a table's rows, cell by cell; several in a cell are several rows."""
     head = re.escape("| " + " | ".join(header) + " |\n|" + "---|" * len(header) + "\n")
     (table,) = re.findall(head + r"((?:\|.*\|\n)+)", TEXT)
     for line in table.splitlines():

@@ -20,7 +20,7 @@ COLUMNS = re.findall(r"`([^`]+)`", TABLE[0])
 
 
 def cells() -> list[tuple[str, str, str]]:
-    """Give (packer, value, what arrives) of each cell; several values in a row are several."""
+    """Return (packer, value, what arrives) of each cell; several values in a row are several."""
     found = []
     for line in TABLE[1].splitlines():
         first, *rest = re.split(r" \| ", line.strip("| "))

@@ -69,7 +69,7 @@ def test_the_page_does_what_it_says(tmp_path: Path) -> None:
 
 
 def matches(shown: str, printed: str) -> bool:
-    """Tell whether what was printed is what is shown: `...` is any number of lines."""
+    """Return whether what was printed is what is shown: `...` is any number of lines."""
     pattern = re.escape(timeless(shown)).replace(re.escape("...\n"), r"(?:.*\n)*?")
     return re.fullmatch(pattern, timeless(printed)) is not None
 

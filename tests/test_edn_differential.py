@@ -128,7 +128,7 @@ FORMS = st.recursive(SCALARS, collections, max_leaves=12)
 
 
 def read(text: str) -> Any:
-    """Give our tree of text, or None if it is refused."""
+    """Return our tree of text, or None if it is refused."""
     try:
         return tree(edn.loads(text))
     except EdnDecodeError:
@@ -200,7 +200,7 @@ def test_what_we_write_they_read_as_it_was_meant(values: list[Any]) -> None:
 
 
 def _as_read(value: Any) -> Any:
-    """Give the tree of a value as a reader has it: 2/1 is 2, and -0M is 0M."""
+    """Return the tree of a value as a reader has it: 2/1 is 2, and -0M is 0M."""
     if isinstance(value, list):
         return ("vec", tuple(map(_as_read, value)))
     if isinstance(value, List):

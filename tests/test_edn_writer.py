@@ -68,7 +68,7 @@ def test_writes_the_recorded_text(case: dict[str, Any]) -> None:
 
 
 def scalars(node: list[Any]) -> bool:
-    """Tell whether Clojure prints the value in one way only, and we in the same."""
+    """Return whether Clojure prints the value in one way only, and we in the same."""
     kind = node[0]
     if kind in ("list", "vec"):
         return all(map(scalars, node[1]))
@@ -529,7 +529,7 @@ SCALARS = st.one_of(
 
 
 def is_faithful(members: list[Any]) -> bool:
-    """Tell whether Python keeps the members apart."""
+    """Return whether Python keeps the members apart."""
     return len(set(members)) == len(members)
 
 

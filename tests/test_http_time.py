@@ -82,7 +82,7 @@ class Place:
         self.protocol.connection_made(self.wire)  # type: ignore[arg-type]
 
     def feed(self, data: bytes) -> None:
-        """Let the kernel give this in one read."""
+        """Make the kernel return this in one read."""
         window = memoryview(self.protocol.get_buffer(-1))
         window[: len(data)] = data
         window.release()
@@ -268,7 +268,7 @@ def test_malformed_requests_are_answered_alike_however_they_are_cut(case: str) -
 
 
 def wake_late(place: Place, late: float) -> None:
-    """Let the loop stand still, and then see what is due."""
+    """Block the loop, and then run what is due."""
     due, call = place.clock.wakes.pop()
     place.clock.time = due + late
     call()

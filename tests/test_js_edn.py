@@ -33,7 +33,7 @@ MANY = settings(suppress_health_check=list(HealthCheck), max_examples=300, deadl
 
 @contextmanager
 def echoing(what: str) -> Iterator[Echo]:
-    """Give what JavaScript writes of what it read, or why it did not."""
+    """Yield what asks JavaScript for what it writes of what it read, or why it did not."""
     node = shutil.which("node")
     if node is None:
         pytest.fail("expected node on PATH, got none", pytrace=False)

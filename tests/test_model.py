@@ -223,7 +223,7 @@ class Channel(RuleBasedStateMachine):
         return ask
 
     def answer(self, ask: Ask, value: Any) -> Any:
-        """Tell the model of the reply that is about to be given; returns it."""
+        """Pass the reply that is about to be given to the model, and return it."""
         if not ask.wants_reply:
             return value
         if ask.line is not None:

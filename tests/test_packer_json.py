@@ -34,7 +34,7 @@ def unpack(packet: str | bytes) -> tuple[Any, Any]:
 
 
 def kinds(value: Any) -> Any:
-    """Give the types of a value's strings, in place."""
+    """Return the types of a value's strings, in place."""
     if isinstance(value, list):
         return [kinds(item) for item in value]
     return type(value).__name__

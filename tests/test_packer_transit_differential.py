@@ -24,7 +24,7 @@ from transit.writer import Writer
 
 
 def has_units(text: str) -> bool:
-    """Tell whether transit-python and the JVM agree on a text's length: it counts characters."""
+    """Return whether transit-python and the JVM agree on a text's length: it counts characters."""
     return max(text, default="") < "\U00010000"
 
 

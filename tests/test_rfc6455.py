@@ -28,7 +28,7 @@ NEAR = 80  # a cut is tried at each of so many bytes from both ends, and at some
 
 
 def cuts(data: bytes) -> Iterator[list[bytes]]:
-    """Give the pieces of data: itself, its bytes, and its two parts for each cut."""
+    """Return the pieces of data: itself, its bytes, and its two parts for each cut."""
     yield [data]
     places = range(1, len(data))
     if len(data) > 20 * NEAR:
@@ -73,7 +73,7 @@ def test_the_parser_keeps_the_rule_however_its_bytes_come(rule: str) -> None:
 
 
 def matches(found: list[tuple[int, bytes]], answers: list[Answer]) -> bool:
-    """Tell whether found are the answers: of one read, pongs may come before messages."""
+    """Return whether found are the answers: of one read, pongs may come before messages."""
     expected = [(CLOSE, code.to_bytes(2, "big")) if kind == FAILED else (kind, code)
                 for kind, code in answers]  # fmt: skip
     if answers[-1][0] == FAILED and found and found[-1][0] == CLOSE:

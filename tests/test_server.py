@@ -390,7 +390,7 @@ PATIENT = Config(handshake_timeout=60, body_timeout=60, close_timeout=60, stop_t
 
 
 async def settled(port: int) -> None:
-    """Let the server read what was sent before on other connections."""
+    """Make the server read what was sent before on other connections."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     for _ in range(10):
         writer.write(b"HEAD /other HTTP/1.1\r\nHost: localhost\r\n\r\n")

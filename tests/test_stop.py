@@ -250,7 +250,7 @@ def served() -> tuple[ChannelSocket, asyncio.Event, list[Any]]:
 
 
 def opens(chsk: ChannelSocket, is_ours: bool, gate: asyncio.Event) -> None:
-    """Let the handlers go on some turns after the stop has begun."""
+    """Run the handlers for some turns after the stop has begun."""
     loop = asyncio.get_running_loop()
     if is_ours and not chsk._endpoint.is_stopping:
         loop.call_soon(opens, chsk, is_ours, gate)

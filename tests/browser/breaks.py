@@ -107,12 +107,12 @@ async def record(tab: Tab, server: App, begin: Step, pause: Step, end: Step) -> 
 
 
 def doubled(numbers: list[int]) -> list[int]:
-    """Give those that are there more than once."""
+    """Return those that are there more than once."""
     return [number for number, times in Counter(numbers).items() if times > 1]
 
 
 def late(numbers: list[int]) -> list[int]:
-    """Give those that stand behind a larger one."""
+    """Return those that stand behind a larger one."""
     return [
         number
         for number, top in zip(numbers, accumulate(numbers, max), strict=False)
@@ -121,7 +121,7 @@ def late(numbers: list[int]) -> list[int]:
 
 
 def missing(numbers: list[int], count: int) -> list[int]:
-    """Give those below `count` that are not there."""
+    """Return those below `count` that are not there."""
     return sorted(set(range(count)) - set(numbers))
 
 

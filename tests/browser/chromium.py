@@ -48,7 +48,7 @@ LISTENING = re.compile(rb"DevTools listening on (ws://\S+)")
 
 
 def find(playwright: Playwright) -> str:
-    """Give the path of a Chromium: CHROMIUM, the first on PATH, or Playwright's own.
+    """Return the path of a Chromium: CHROMIUM, the first on PATH, or Playwright's own.
 
     Raises FileNotFoundError if there is none.
     """
@@ -192,7 +192,7 @@ class Tab:
         await self.page.goto(f"http://127.0.0.1:{port}/?{urlencode(query)}")
 
     async def eval(self, expression: str) -> Any:
-        """Give the value of an expression; if it is a promise, what it settles with."""
+        """Return the value of an expression; if it is a promise, what it settles with."""
         answer = await self.session.send(
             "Runtime.evaluate",
             {"expression": expression, "awaitPromise": True, "returnByValue": True},
@@ -206,7 +206,7 @@ class Tab:
         await self.session.send("Runtime.evaluate", {"expression": f"void ({expression})"})
 
     async def of_each(self, kind: str, name: str) -> list[Any]:
-        """Give a property of each object of a class that is alive in the page."""
+        """Return a property of each object of a class that is alive in the page."""
         session = self.session
         prototype = await session.send("Runtime.evaluate", {"expression": f"{kind}.prototype"})
         found = await session.send(
@@ -252,7 +252,7 @@ class Tab:
         await self.session.send("Page.setWebLifecycleState", {"state": "frozen"})
 
     async def thaw(self) -> None:
-        """Let it go on; it is hidden still."""
+        """Unfreeze it; it is hidden still."""
         await self.session.send("Page.setWebLifecycleState", {"state": "active"})
 
     async def leave(self) -> None:
@@ -281,7 +281,7 @@ class Tab:
         return [line["what"] for line in self.log if line["kind"] == kind]
 
     async def state(self, start: int = 0, **wanted: Any) -> dict[str, Any]:
-        """Give the first state with these fields, of those from the `start`th line on."""
+        """Return the first state with these fields, of those from the `start`th line on."""
 
         def is_meant(line: dict[str, Any]) -> bool:
             if line["kind"] != "state":

@@ -109,7 +109,7 @@ class Proxy:
         self.flow.clear()
 
     def release(self) -> None:
-        """Let flow again, first what was swallowed."""
+        """Pass bytes again, first what was swallowed."""
         self.flow.set()
 
     def lose(self) -> None:
@@ -293,7 +293,7 @@ async def _more(reader: asyncio.StreamReader) -> bytes:
 
 
 def _frame_size(data: bytes) -> int:
-    """Give the size of the frame (RFC 6455 section 5.2, unmasked) that data begins with."""
+    """Return the size of the frame (RFC 6455 section 5.2, unmasked) that data begins with."""
     if len(data) < 2:
         return 2
     size = data[1] & 0x7F

@@ -165,7 +165,7 @@ class Stage:
         await self._exit.aclose()
 
     def outcome(self, key: Key) -> Any:
-        """Give what a scenario gave, or raise what it raised; the others go on meanwhile."""
+        """Return what a scenario gave, or raise what it raised; the others go on meanwhile."""
         return self._runner.run(_wait(self._played[key]))
 
 

@@ -40,7 +40,7 @@ WORDS = (
 
 
 def seeds() -> Iterator[bytes]:
-    """Give the examples of RFC 7692, deflated texts, choices, and offers as browsers make them."""
+    """Return the examples of RFC 7692, deflated texts, choices, and offers of browsers."""
     payloads = [
         bytes.fromhex(payload)
         for payload in (  # section 7.2.3

@@ -39,7 +39,7 @@ WORDS = tuple(
 
 
 def seeds() -> Iterator[bytes]:
-    """Give the examples of RFC 6455, recorded frames, and choices for messages."""
+    """Return the examples of RFC 6455, recorded frames, and choices for messages."""
     for data in (  # section 5.7
         "81 05 48 65 6c 6c 6f",
         "01 03 48 65 6c 80 02 6c 6f",
@@ -84,7 +84,7 @@ def check(data: bytes) -> None:
 def _read(
     pieces: list[bytes], limit: int, *, masked: bool, may_deflate: bool
 ) -> tuple[list[Any], str]:
-    """Give what a parser makes of pieces, an error last, and the text of that error."""
+    """Return what a parser makes of pieces, an error last, and the text of that error."""
     parser = Parser(limit, masked, may_deflate=may_deflate)
     waiting = b""
     seen: list[Any] = []

@@ -86,7 +86,7 @@ def text_frames(*packets: bytes) -> bytes:
 
 
 def seeds() -> Iterator[bytes]:
-    """Give requests of RFC 9112's kinds, recorded ones, and sockets with frames."""
+    """Return requests of RFC 9112's kinds, recorded ones, and sockets with frames."""
     get = b"GET %s HTTP/1.1\r\nHost: h\r\n\r\n"
     requests = [
         get % b"/echo?x",
@@ -159,7 +159,7 @@ def check(data: bytes) -> None:
 
 
 def _read(pieces: list[bytes], head: int, fields: int, body: int) -> list[Any]:
-    """Give the requests of pieces as (head, body), and at the end a refusal."""
+    """Return the requests of pieces as (head, body), and at the end a refusal."""
     reader = RequestReader(judge_head, head, fields, body)
     waiting = b""
     seen: list[Any] = []
@@ -349,7 +349,7 @@ class Said:
 
 
 def _methods(data: bytes) -> tuple[list[bytes], bytes]:
-    """Give the method of each request, and that of what is no whole one behind them."""
+    """Return the method of each request, and that of what is no whole one behind them."""
     reader = RequestReader(judge_head, 16384, 100, 4 << 20)
     methods: list[bytes] = []
     while data:

@@ -102,7 +102,7 @@ class Served:
             pytest.skip(f"{self.name}: {self.server.cannot[what]}")
 
     def closes(self, code: int, reason: str = "") -> tuple[int, str]:
-        """Give the code and the reason with which a socket is closed here."""
+        """Return the code and the reason with which a socket is closed here."""
         other = self.server.closes_as
         if other is None:
             return code, reason
@@ -154,7 +154,7 @@ class Served:
 
 
 def who(name: str) -> str:
-    """Give a client-id that no other test has; what stands before its `/` is the user."""
+    """Return a client-id that no other test has; what stands before its `/` is the user."""
     return f"{name}{next(_numbers)}/{os.getpid()}"
 
 
