@@ -23,6 +23,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 import sente_script
+from readme_pair import free_port
 from recorded_servers import PACKERS
 from recording import FOLDER, load
 from same import Mismatch, event, tree
@@ -151,7 +152,7 @@ class ClientReplay:
     # playing
 
     async def play(self) -> None:
-        await self._listen(0)
+        await self._listen(free_port())
         try:
             for index, record in enumerate(self.records):
                 await self._turn_to(record["t"])

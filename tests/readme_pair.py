@@ -6,6 +6,7 @@ test_readme.py. Only the standard library is used, and nothing of chansock itsel
 
 from __future__ import annotations
 
+import random
 import re
 import signal
 import socket
@@ -18,6 +19,8 @@ from pathlib import Path
 PORT = "8000"  # as README has it
 START_LIMIT = 120.0
 RUN_LIMIT = 120.0
+PORTS = range(20_000, 32_000)  # below those of Linux's connections, above those of most services
+_reserved: list[socket.socket] = []
 
 
 def programs(readme: str) -> dict[str, str]:
@@ -56,9 +59,22 @@ def run_pair(
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
+    """Return a TCP port that nothing uses, and that no other call returns, in any process.
+
+    It is none of those that the system picks by itself, and reserved until this process ends: by
+    a UDP socket on the port of the same number.
+    """
+    for port in random.sample(PORTS, len(PORTS)):
+        reserved = socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            reserved.bind(("127.0.0.1", port))
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError:
+            reserved.close()
+            continue
+        _reserved.append(reserved)
         return port
+    raise OSError(f"expected a free port in {PORTS}, got none")
 
 
 def wait_for(port: int, server: subprocess.Popen[bytes]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from command import done, in_terminal, served_url, serving, started, usage_error
 from dist_content import ROOT
+from readme_pair import free_port
 
 TLS = ROOT / "tests" / "data" / "tls"
 APP = """
@@ -60,8 +61,7 @@ def test_serves_at_a_free_port_that_it_prints(folder: Path) -> None:
 
 
 def test_host_port_and_path(folder: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     options = ["--host=localhost", f"--port={port}", "--path=/events"]
     with serving("app:chsk", *options, cwd=folder) as (_, url):
         assert url.endswith(f":{port}/events")

@@ -8,6 +8,7 @@ import ssl
 from pathlib import Path
 
 import pytest
+from readme_pair import free_port
 from sente_script import turn_until, until
 
 from chansock._fast.dispatch import LATER
@@ -359,8 +360,8 @@ def test_server_restart_brings_the_client_back(run, transport):
     async def main():
         first, second = ChannelSocket(user_id=user), ChannelSocket(user_id=user)
         async with contextlib.AsyncExitStack() as stack:
-            listener = await stack.enter_async_context(serve(first, port=0))
-            port = listener.port
+            port = free_port()
+            listener = await stack.enter_async_context(serve(first, port=port))
             async with connect(
                 listener.url,
                 transport=transport,

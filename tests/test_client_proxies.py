@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from raw_ground import Run
+from readme_pair import free_port
 from sente_script import entered, scripted_in_turned_time, turns
 
 import chansock
@@ -295,8 +296,7 @@ def resolving(*addresses: tuple[str, int]) -> None:
 
 
 def closed_port() -> tuple[str, int]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()
+    return "127.0.0.1", free_port()
 
 
 @pytest.mark.parametrize("transport", ["ws", "ajax"])

@@ -20,6 +20,7 @@ from queue import SimpleQueue
 from typing import Any
 
 import pytest
+from readme_pair import free_port
 
 import chansock
 from chansock import connect_sync
@@ -428,9 +429,7 @@ def test_functions_for_credentials_may_wait(app):
 def test_a_client_that_is_refused_raises_and_leaves_no_thread(app):
     with pytest.raises(chansock.HandshakeRefused, match="401"):
         connect_sync(app.url, params={"token": "wrong"}).open()
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    with pytest.raises(ConnectionError), connect_sync(f"ws://127.0.0.1:{port}/chsk"):
+    with pytest.raises(ConnectionError), connect_sync(f"ws://127.0.0.1:{free_port()}/chsk"):
         pass
 
     def broken() -> str:
