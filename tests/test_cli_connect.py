@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 
 import pytest
-from command import LIMIT, MODULE_LIMIT, done, in_terminal, serving, started
+from command import LIMIT, MODULE_LIMIT, called, done, in_terminal, serving, started
 from dist_content import ROOT
+from readme_pair import free_port
 
 TESTS = ROOT / "tests"
 CONNECTED = "* connected over a WebSocket, uid nil\n"
@@ -38,14 +38,14 @@ def test_lines_are_sent_in_order_and_each_reply_comes_before_the_next(url: str) 
 
 def test_what_the_options_say_is_shown(url: str) -> None:
     options = ["--transport=ajax", "--param=user=ada", "--header", "Cookie: color=blue"]
-    status, out, err = done("connect", url, *options, input="?say/headers\n")
+    status, out, err = called("connect", url, *options, input="?say/headers\n")
     assert (status, out) == (0, '= ["POST" "" "ada"]\n')
     assert err == '* connected over Ajax, uid "ada", handshake data "blue"\n'
 
 
 def test_msgpack_shows_bytes_as_edn() -> None:
     with serving("cli_app:msgpack", cwd=TESTS) as (_, url):
-        told = done("connect", url, "--packer=msgpack", input='?say/back {:a "é"}\n?say/bytes')
+        told = called("connect", url, "--packer=msgpack", input='?say/back {:a "é"}\n?say/bytes')
         assert told == (0, '= {:a "é"}\n= #base64 "aGk="\n', CONNECTED)
 
 
@@ -64,21 +64,34 @@ BAD = {
     "[:chat/say 1]": (2, "! expected an event id like :chat/say, got [:chat/say 1]\n"),
     ":chsk/close": (2, "! expected an event id outside the namespace chsk, got 'chsk/close'\n"),
     "? :fail/raise": (4, "! the server's handler failed (:chsk/error)\n"),
-    "? :fail/never": (3, "! expected a reply within 0.5 s, got none\n"),
 }
 
 
 @pytest.mark.parametrize("line", BAD)
 def test_a_line_that_fails_does_not_end_the_session(url: str, line: str) -> None:
     expected, text = BAD[line]
-    status, out, err = done(
-        "connect", url, "--timeout=0.5", input=f"{line}\n:chat/say 1\n? say/back 2\n"
-    )
+    arguments = ("connect", url, "--timeout=60")
+    lines = f"{line}\n:chat/say 1\n? say/back 2\n"
+    status, out, err = called(*arguments, input=lines)
     assert status == expected
     assert out == "< :chat/said 1\n= 2\n"
     assert err.startswith(CONNECTED + "! ")
     if text is not None:
         assert err == CONNECTED + text
+    if line == ":chat/say {:a":
+        assert done(*arguments, input=lines) == (status, out, err)
+
+
+def test_a_request_that_nobody_answers_does_not_end_the_session(url: str) -> None:
+    with started("connect", url, "--timeout=0.5", stdin=subprocess.PIPE) as program:
+        assert program.stdin is not None
+        assert program.stdout is not None
+        program.stdin.write("? :fail/never\n:chat/say 1\n")
+        program.stdin.flush()
+        assert program.stdout.readline() == "< :chat/said 1\n"
+        out, err = program.communicate()
+    assert (program.returncode, out) == (3, "")
+    assert err == CONNECTED + "! expected a reply within 0.5 s, got none\n"
 
 
 def test_bytes_that_are_no_utf_8_are_told_with_their_place(url: str) -> None:
@@ -89,9 +102,7 @@ def test_bytes_that_are_no_utf_8_are_told_with_their_place(url: str) -> None:
 
 
 def test_a_server_that_is_not_there() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    status, out, err = done("connect", f"ws://127.0.0.1:{port}/chsk?secret=s3cret")
+    status, out, err = called("connect", f"ws://127.0.0.1:{free_port()}/chsk?secret=s3cret")
     assert (status, out) == (1, "")
     assert err.startswith("chansock connect: expected an open channel, got not-opened")
     assert err.count("\n") == 1
@@ -99,7 +110,7 @@ def test_a_server_that_is_not_there() -> None:
 
 
 def test_a_server_that_refuses(url: str) -> None:
-    assert done("connect", url, "--header=X-Key:shut") == (
+    assert called("connect", url, "--header=X-Key:shut") == (
         1,
         "",
         "chansock connect: handshake refused with HTTP 401: Unauthorized request\n",
@@ -122,8 +133,8 @@ def test_a_close_for_good_ends_it_and_a_pause_does_not(url: str) -> None:
 
 
 def test_it_comes_back_to_a_server_that_was_started_anew() -> None:
-    with serving("cli_app:edn", cwd=TESTS) as (server, url):
-        port = url.split(":")[2].split("/")[0]
+    port = free_port()
+    with serving("cli_app:edn", f"--port={port}", cwd=TESTS) as (server, url):
         with started("connect", url, stdin=subprocess.PIPE) as program:
             assert program.stdin is not None
             assert program.stderr is not None
@@ -193,7 +204,7 @@ def test_a_push_is_put_above_the_line_that_is_typed(url: str) -> None:
         terminal.read_to(":half/typed")
         long = "x" * 100
         # Two more rows than one: what is inserted is as high as what is shown.
-        assert done("send", url, ":say/all", f'"{long}"')[0] == 0
+        assert called("send", url, ":say/all", f'"{long}"')[0] == 0
         shown = terminal.read_to("\x1b8\x1b[2B")
         assert shown == f'\x1b7\n\n\x1b[2A\x1b[2L\r< :chat/said "{long}"\x1b8\x1b[2B'.replace(
             "\n", "\r\n"

@@ -6,10 +6,12 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
-from command import LIMIT, MODULE_LIMIT, done, serving, started, usage_error
+from command import LIMIT, MODULE_LIMIT, called, done, serving, started, usage_error
 from dist_content import ROOT
+from readme_pair import free_port
 
 TESTS = ROOT / "tests"
 TLS = TESTS / "data" / "tls"
@@ -25,12 +27,13 @@ def url() -> Iterator[str]:
 
 
 def send(*arguments: str, **options: str) -> tuple[int, str, str]:
-    return done("send", *arguments, **options)
+    return called("send", *arguments, **options)
 
 
+@pytest.mark.parametrize("run", [called, done])
 @pytest.mark.parametrize("transport", ["auto", "ws", "ajax"])
-def test_the_reply_is_on_stdout_as_edn(url: str, transport: str) -> None:
-    asked = send(url, ":math/double", "21", "--timeout=60", f"--transport={transport}")
+def test_the_reply_is_on_stdout_as_edn(url: str, transport: str, run: Any) -> None:
+    asked = run("send", url, ":math/double", "21", "--timeout=60", f"--transport={transport}")
     assert asked == (0, "42\n", "")
 
 
@@ -59,6 +62,7 @@ def test_a_dash_reads_standard_input(url: str) -> None:
     asked = send(url, ":say/back", "-", "--timeout=60", input="{:a\n [1 2]}\n")
     assert asked == (0, "{:a [1 2]}\n", "")
     assert send(url, ":say/back", "-", "--timeout=60", input="") == (0, "nil\n", "")
+    assert done("send", url, ":say/back", "-", "--timeout=60", input="1") == (0, "1\n", "")
 
 
 def test_headers_cookies_and_params_travel(url: str) -> None:
@@ -131,6 +135,15 @@ FAULTS = {
 }
 
 
+# One of each status is tried as a process as well.
+PROCESSES = (
+    ":fail/raise --timeout=60",
+    ":fail/never --timeout=0.1",
+    ":say/back {:a",
+    ":say/back --header X-Key:shut",
+)
+
+
 @pytest.mark.parametrize("arguments", FAULTS)
 def test_a_fault_is_one_line_and_a_status(url: str, arguments: str) -> None:
     expected, text = FAULTS[arguments]
@@ -138,6 +151,8 @@ def test_a_fault_is_one_line_and_a_status(url: str, arguments: str) -> None:
     assert (status, out) == (expected, "")
     assert err.startswith("chansock send: ")
     assert err.count("\n") == 1
+    if arguments in PROCESSES:
+        assert done("send", url, *arguments.split()) == (status, out, err)
     if text is not None:
         assert err == f"chansock send: {text}\n"
 
@@ -152,9 +167,7 @@ def test_a_close_of_the_server_shows_its_words_without_control_characters(url: s
 
 
 def test_a_server_that_is_not_there() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    status, out, err = send(f"ws://127.0.0.1:{port}/chsk?secret=s3cret", ":a/b")
+    status, out, err = send(f"ws://127.0.0.1:{free_port()}/chsk?secret=s3cret", ":a/b")
     assert (status, out) == (1, "")
     assert err.count("\n") == 1
     assert "s3cret" not in err
