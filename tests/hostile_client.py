@@ -1,10 +1,11 @@
 """The innocent client: asks for one answer after the other, and reports its longest wait.
 
-`python hostile_client.py PORT PACKER` connects, prints `ready`, and waits. A byte on standard
+`python hostile_client.py PORT PACKER [PID]` connects, prints `ready`, and waits. A byte on standard
 input makes it begin to ask, a thousand times a second at most. At the end of standard input it
 prints its longest wait, how many answers it got, and how many of them until then, as JSON:
 {"worst": 0.012, "asked": 123, "meanwhile": 123}. It is a process of its own, so that no work of
-an attacker counts as a wait.
+an attacker counts as a wait. With the PID of the server, time does not count either in which the
+server or the client was ready to run and the processors ran other programs.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ import os
 import select
 import socket
 import sys
+from contextlib import suppress
+from glob import glob
 from time import monotonic, sleep
 
 from hostile_peer import UPGRADE, close_code, has_first_frame, masked_frame
@@ -66,17 +69,28 @@ def ask(sock: socket.socket, packer: str, number: int) -> bool:
     return True
 
 
-def main(port: int, packer: str) -> None:
+def delayed(*pids: int) -> float:
+    """Return the seconds that the threads of these processes have waited for a processor."""
+    total = 0
+    for pid in pids:
+        for path in glob(f"/proc/{pid}/task/*/schedstat"):
+            with suppress(OSError), open(path) as file:  # a thread may have ended
+                total += int(file.read().split()[1])
+    return total / 1e9
+
+
+def main(port: int, packer: str, *pids: int) -> None:
     sock = connect(port)
     assert ask(sock, packer, 0)
     print("ready", flush=True)
     is_over = os.read(0, 1) == b""
     worst, asked, meanwhile, is_closed = 0.0, 0, 0, False
     while not is_closed and not (is_over and asked >= LEAST):
-        start = monotonic()
+        before, start = delayed(*pids), monotonic()
         is_closed = not ask(sock, packer, asked + 1)
         if not is_closed:
-            worst = max(worst, monotonic() - start)
+            wait = monotonic() - start
+            worst = max(worst, wait - max(0.0, delayed(*pids) - before))
             asked += 1
         if is_over:
             sleep(0.001)
@@ -86,4 +100,5 @@ def main(port: int, packer: str) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2])
+    pids = [int(pid) for pid in sys.argv[3:]]
+    main(int(sys.argv[1]), sys.argv[2], *pids, *([os.getpid()] if pids else []))

@@ -270,8 +270,9 @@ ATTACKS = (
     Attack(log_of_a_failing_handler, "served on", 4 * MIB, logged=64 * KIB, size=1000, full=10_000),
     Attack(
         stop_with_half_a_body,
-        r"stopped in [0-2]\.\d s",
+        r"stopped in \d{1,2}\.\d s",  # on a busy machine; it waited for neither time-out
         4 * MIB,
+        {"stop_timeout": 300.0, "body_timeout": 300.0},
         servers=(*OURS, AIOHTTP),
     ),
     Attack(
