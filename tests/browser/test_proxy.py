@@ -27,7 +27,7 @@ async def proxied(chsk: ChannelSocket | None = None) -> AsyncIterator[Proxy]:
 
 
 def websocket(proxy: Proxy) -> Any:
-    return connect(f"ws://127.0.0.1:{proxy.port}/chsk?client-id=a", proxy=None, open_timeout=5)
+    return connect(f"ws://127.0.0.1:{proxy.port}/chsk?client-id=a", proxy=None, open_timeout=60)
 
 
 async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> str:
@@ -101,6 +101,7 @@ def test_the_answer_to_a_post_can_be_lost(run: Any) -> None:
             writer.write(POST)
             assert await read_end(reader) == "reset"
             assert len(told) == 1
+            assert proxy.lost == ["POST"]
             writer.close()
 
     run(main())
