@@ -15,6 +15,7 @@ import signal
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
+import hypothesis
 import pytest
 from parallel import order, scheduler
 from servers import SERVERS, Served, started
@@ -30,6 +31,12 @@ except ImportError:
 # Who starts a suite in the background may have it ignore Ctrl+C, and so all that it starts.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# On a busy machine an example takes long, or even the first ten.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 LIMIT = 120.0  # a test that hangs fails by itself, well before the CI job is killed
 

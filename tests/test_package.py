@@ -173,8 +173,8 @@ def test_the_package_is_marked_as_typed() -> None:
     assert "chansock/py.typed" in sources(".typed")
 
 
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the source tree with what was built in place, so that nothing is compiled
     again: ci/wheel.sh shows that an sdist builds from nothing."""
     pytest.importorskip("Cython")
@@ -182,7 +182,8 @@ def tree(tmp_path: Path) -> Path:
         pytest.skip("setuptools is older than pyproject.toml asks for")
     hidden = (".git", ".venv*", ".*_cache", ".hypothesis", ".benchmarks")
     unwanted = shutil.ignore_patterns(*hidden, "__pycache__", "*.egg-info", "dist", "node_modules")
-    return Path(shutil.copytree(ROOT, tmp_path / "tree", ignore=unwanted))
+    folder = tmp_path_factory.mktemp("package")
+    return Path(shutil.copytree(ROOT, folder / "tree", ignore=unwanted))
 
 
 def build(tree: Path, *command: str) -> None:
@@ -192,7 +193,7 @@ def build(tree: Path, *command: str) -> None:
 @pytest.mark.slow
 def test_the_sdist_carries_what_builds_and_tests_it(tree: Path) -> None:
     build(tree, "sdist", "--dist-dir", "dist")
-    (sdist,) = (tree / "dist").iterdir()
+    (sdist,) = (tree / "dist").glob("*.tar.gz")
     assert sdist_faults(sdist) == []
 
 
@@ -203,7 +204,7 @@ def test_the_wheel_carries_modules_stubs_and_no_sources(tree: Path) -> None:
     for module in (tree / "chansock" / "_fast").glob("*" + EXT_SUFFIX):
         shutil.copy2(module, built)
     build(tree, "build", "--build-lib", "lib", "bdist_wheel", "--dist-dir", "dist")
-    (wheel,) = (tree / "dist").iterdir()
+    (wheel,) = (tree / "dist").glob("*.whl")
     assert wheel_faults(wheel) == []
     shutil.unpack_archive(wheel, tree / "site", "zip")
     done = subprocess.run(

@@ -68,7 +68,7 @@ def test_an_hour_of_asyncio_sleep_takes_no_hour(loop: TurnedLoop) -> None:
 
     before = time.monotonic()
     assert loop.run(main()) == "done"
-    assert time.monotonic() - before < 5
+    assert time.monotonic() - before < 60
 
 
 def test_asyncio_timeout_ends_by_turned_time(loop: TurnedLoop) -> None:
@@ -130,7 +130,7 @@ def test_a_call_by_sync_to_async_is_done_at_once_on_this_thread(
 
 
 def test_jobs_for_an_executor_of_several_threads_may_wait_for_each_other(loop: TurnedLoop) -> None:
-    meet = threading.Barrier(2, timeout=10)
+    meet = threading.Barrier(2, timeout=60)
 
     async def main() -> None:
         with ThreadPoolExecutor(2) as pool:

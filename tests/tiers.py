@@ -16,30 +16,24 @@ import pytest
 LOOPS = ("asyncio", "uvloop", "epoll")
 ONE_LOOP = "epoll"  # uvloop with sockets served by `_fast/epoll`, as `chansock.serve` has it
 
-# Tests of what is decided above the sockets: checks, hooks, events, packets, and the client's
-# states. Their bytes come over sockets that other files test on every loop.
+# Tests of what is decided above the sockets: checks, hooks, events, and packets. Their bytes come
+# over sockets that other files test on every loop; what is read, written, and closed, by either
+# side, and the recordings stay on all of them.
 ABOVE_SOCKETS = frozenset(
     {
         "test_answers",
         "test_asgi",
-        "test_browser_module",
         "test_channel",
-        "test_client_capabilities",
-        "test_client_face",
-        "test_client_reconnect",
-        "test_client_state",
         "test_csrf",
         "test_docs_aiohttp",
         "test_docs_sente",
         "test_example_chat",
-        "test_http_answers",
         "test_http_cors",
         "test_http_proxies",
         "test_http_secrets",
         "test_log_limit",
         "test_msgpack_packet",
         "test_packers",
-        "test_replay",
         "test_router_served",
         "test_sente_checks",
         "test_sente_errors",

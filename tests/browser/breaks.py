@@ -100,7 +100,7 @@ async def record(tab: Tab, server: App, begin: Step, pause: Step, end: Step) -> 
     await server.facts.until(_enough(client_id, next_number), len(server.facts))
     await tab.eval("marks.stop()")
     states = tab.states()[before - 1 :]
-    await tab.eval("marks.send(10)")  # with a reply: those before it have been handled
+    await tab.eval("marks.send(60)")  # with a reply: those before it have been handled
     transport = states[0]["type"]
     arrived = server.marks(client_id)
     return Break(transport, began, ended, states, tab.told("mark"), arrived, lag(began))

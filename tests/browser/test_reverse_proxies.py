@@ -74,7 +74,7 @@ def test_page_sends_and_receives_through(front: str, transport: str, drive: Driv
         async with page_behind(FRONTS[front], transport=transport) as evaluate:
             await evaluate("client.ready")
             assert await evaluate("client.state.type") == transport
-            assert await evaluate("client.send('test/echo', 'a', {timeout: 10})") == "a"
+            assert await evaluate("client.send('test/echo', 'a', {timeout: 60})") == "a"
             await evaluate("client.send('test/say', 'hello')")
             assert await evaluate(
                 "new Promise((go) => setInterval(() => {"
@@ -218,7 +218,7 @@ def test_page_sends_360_kb_of_chinese_through_nginx(transport: str, drive: Drive
             await evaluate("client.ready")
             sent = f"'\u5b57'.repeat({len(TEXT)})"
             reply = await evaluate(
-                f"client.send('test/echo', {sent}, {{timeout: 15}}).then((x) => x.length)"
+                f"client.send('test/echo', {sent}, {{timeout: 60}}).then((x) => x.length)"
             )
             assert reply == len(TEXT)
 
