@@ -61,13 +61,13 @@ MAY_DIFFER = {
 }
 
 EARLY = 2.5  # seconds: how far the recorded clients lagged behind their own timers
-LATE = 0.5  # the step of the turned clock, twice
+LATE = 0.5  # the step of the virtual clock, twice
 STEP = 0.25
 PATIENCE = 60.0  # real seconds for what is under way
 
 
-class HandLoop(sente_script.TurnedLoop):
-    """Time is what was turned, and nothing else; names are looked up without a thread."""
+class VirtualLoop(sente_script.TurnedLoop):
+    """Time is virtual; names are looked up without a thread."""
 
     def time(self) -> float:
         return self.ahead
@@ -131,7 +131,7 @@ class ClientReplay:
         self.meta, *self.records = _lines(name)
         self.packer = PACKERS[self.meta["packer"]]()
         self.loop = asyncio.get_running_loop()
-        assert isinstance(self.loop, HandLoop)
+        assert isinstance(self.loop, VirtualLoop)
         self.server: asyncio.Server | None = None
         self.port = 0
         self.players: dict[int, Player] = {}  # by the recorded connection

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from raw_ground import KEY, UPGRADE, Client
+from raw_listener import KEY, UPGRADE, Client
 
 from chansock._fast.connection import Service
 from chansock._fast.frames import frame

@@ -1,6 +1,6 @@
 """Plays a recorded probe, case by case, and gives what both servers did, to be compared.
 
-A probe is hand-made input, raw and often wrong, at its own times on a turned loop. Each
+A probe is hand-made input, raw and often wrong, at its own times in virtual time. Each
 case's result says what came back on each connection, what the application was told, and
 who was connected. Nothing is judged here: `probe_differences` has what differs, and why.
 """
@@ -29,7 +29,7 @@ NAMES = sorted(path.stem for path in FOLDER.glob("*.jsonl"))
 NIL_UID = Keyword("sente/nil-uid")
 END = 0.2  # seconds after the last record
 LATENESS = 2.0  # seconds; by up to 1.8 the recorded machine was late
-TICK = 0.1  # seconds of turned time between two looks at who is connected
+TICK = 0.1  # seconds of virtual time between two looks at who is connected
 
 
 @dataclass(eq=False)

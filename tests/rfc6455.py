@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, TypeAlias
 
 from echoing import client
-from raw_ground import BINARY, CLOSE, KEY, PING, PONG, TEXT
+from raw_listener import BINARY, CLOSE, KEY, PING, PONG, TEXT
 
 from chansock._fast.frames import frame
 

@@ -268,8 +268,8 @@ class TurnedLoop(asyncio.SelectorEventLoop):
         self.ahead += seconds
 
 
-def run_turned(coro, kind=TurnedLoop, limit=20.0):
-    """Drive a coroutine on a loop whose time is turned, `limit` seconds of real time at most."""
+def run_in_virtual_time(coro, kind=TurnedLoop, limit=20.0):
+    """Drive a coroutine on a loop with virtual time, `limit` seconds of real time at most."""
 
     async def limited():
         loop = asyncio.get_running_loop()
@@ -297,14 +297,14 @@ def scripted(test):
     return _asking_for(on_each_loop, test, "run")
 
 
-def scripted_in_turned_time(test):
+def scripted_in_virtual_time(test):
     """The same on a TurnedLoop."""
 
     @functools.wraps(test)
-    def on_turned_loop(**given):
-        run_turned(_play(test, given))
+    def in_virtual_time(**given):
+        run_in_virtual_time(_play(test, given))
 
-    return _asking_for(on_turned_loop, test)
+    return _asking_for(in_virtual_time, test)
 
 
 async def _play(test, given):

@@ -1,6 +1,6 @@
 """No event goes without a word: for each way in which one can, its counter and its log line.
 
-Both transports, in turned time. What the words are is the application's to search for.
+Both transports, in virtual time. What the words are is the application's to search for.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ import pytest
 from dist_content import ROOT
 from peer import CLOSE, TEXT, Peer
 from raw import Run
-from raw_ground import TLS, server_tls
+from raw_listener import TLS, server_tls
 from readme_pair import free_port, wait_for
 
 import chansock

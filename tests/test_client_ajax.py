@@ -12,7 +12,7 @@ from sente_script import (
     over_ajax,
     script,
     scripted,
-    scripted_in_turned_time,
+    scripted_in_virtual_time,
     turns,
     until,
 )
@@ -200,7 +200,7 @@ async def test_post_under_way_when_the_channel_closes_is_not_sent_again(played):
         assert len(played.connections) == 4
 
 
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_post_without_an_answer_ends_after_ajax_timeout_with_or_without_a_place(played):
     loop = asyncio.get_running_loop()
     client = ajax(played)
@@ -258,7 +258,7 @@ async def test_four_posts_at_once_and_the_fifth_waits_for_a_place(played):
         assert await asyncio.gather(*sends) == [0, 1, "two", 3, "four", 2]
 
 
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_post_that_times_out_gives_its_place_back(played):
     loop = asyncio.get_running_loop()
     client = ajax(played)
@@ -279,7 +279,7 @@ async def test_post_that_times_out_gives_its_place_back(played):
             await connection.at_end()
 
 
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_post_with_503_is_sent_again_with_the_same_number_before_any_other(played):
     loop = asyncio.get_running_loop()
     client = ajax(played)
@@ -309,7 +309,7 @@ async def test_post_with_503_is_sent_again_with_the_same_number_before_any_other
         assert await second is None
 
 
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_post_waiting_to_be_sent_again_ends_with_the_channel(played):
     client = ajax(played)
     async with over_ajax(played, client):
@@ -383,7 +383,7 @@ async def test_handshake_in_answer_to_a_plain_poll_shows_as_a_break(played):
         await sending
 
 
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_poll_without_an_answer_is_asked_again_after_ajax_timeout(played):
     loop = asyncio.get_running_loop()
     client = ajax(played)
@@ -461,7 +461,7 @@ def test_nobody_listening_raises_connection_error(run):
     run(main())
 
 
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_server_that_does_not_answer_is_given_up_after_connect_timeout(played):
     loop = asyncio.get_running_loop()
     async with entered(played, ajax(played)) as entering:

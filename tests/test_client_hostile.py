@@ -19,7 +19,7 @@ from sente_script import (
     over_ajax,
     over_ws,
     scripted,
-    scripted_in_turned_time,
+    scripted_in_virtual_time,
     turn_until,
     turns,
     until,
@@ -67,7 +67,7 @@ async def answering(played, body):
 @pytest.mark.parametrize(
     "body", [IDLE, "[nil nil]", "[[] nil]", HANDSHAKE, "[[[:bare 1] 2] nil]", '["late" "abcdef"]']
 )
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_polls_that_bring_no_event_go_out_slower_and_slower(played, body):
     loop = asyncio.get_running_loop()
     client = connect(played.url, transport="ajax")
@@ -94,7 +94,7 @@ async def test_polls_that_bring_no_event_go_out_slower_and_slower(played, body):
         assert await next_poll == b"G"
 
 
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_a_poll_that_the_server_held_is_followed_by_the_next_at_once(played):
     loop = asyncio.get_running_loop()
     client = connect(played.url, transport="ajax")
@@ -107,7 +107,7 @@ async def test_a_poll_that_the_server_held_is_followed_by_the_next_at_once(playe
 
 
 @pytest.mark.parametrize("body", ["", IDLE, HANDSHAKE, "no packet"])
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_no_more_than_five_requests_a_second_without_events(played, body):
     loop = asyncio.get_running_loop()
     client = connect(played.url, transport="ajax")
@@ -130,7 +130,7 @@ async def test_no_more_than_five_requests_a_second_without_events(played, body):
             assert sum(at <= other < at + 1.0 for other in times) <= 5
 
 
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_polls_without_any_answer_close_the_channel(played):
     loop = asyncio.get_running_loop()
     client = connect(played.url, transport="ajax")
@@ -152,7 +152,7 @@ async def test_polls_without_any_answer_close_the_channel(played):
 # keep-alive
 
 
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_what_the_client_writes_is_no_sign_of_the_servers_life(played):
     loop = asyncio.get_running_loop()
     client = ws(played)
@@ -168,7 +168,7 @@ async def test_what_the_client_writes_is_no_sign_of_the_servers_life(played):
         assert client.state.reason.kind == "ws-ping-timeout"
 
 
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_a_large_message_that_comes_slowly_is_a_sign_of_life(played):
     loop = asyncio.get_running_loop()
     client = ws(played)
@@ -431,7 +431,7 @@ async def test_a_fault_in_a_large_batch_costs_what_stands_behind_it(played, tran
     assert reason.text.startswith("cannot read a packet: expected an event in edn, got none")
 
 
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_large_batches_are_polled_for_at_once_with_events_and_slowly_without(played):
     loop = asyncio.get_running_loop()
     client = connect(played.url, transport="ajax")

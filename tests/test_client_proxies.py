@@ -13,9 +13,9 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from raw_ground import Run
+from raw_listener import Run
 from readme_pair import free_port
-from sente_script import entered, scripted_in_turned_time, turns
+from sente_script import entered, scripted_in_virtual_time, turns
 
 import chansock
 from chansock import ClientConfig, ConfigError, connect
@@ -300,7 +300,7 @@ def closed_port() -> tuple[str, int]:
 
 
 @pytest.mark.parametrize("transport", ["ws", "ajax"])
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_a_silent_first_address_does_not_prevent_the_connection(played, transport):
     loop = asyncio.get_running_loop()
     with silent() as nowhere:
@@ -323,14 +323,14 @@ async def test_a_silent_first_address_does_not_prevent_the_connection(played, tr
             assert (await entering).state.open
 
 
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_an_address_that_refuses_is_followed_by_the_next_at_once(played):
     resolving(closed_port(), ("127.0.0.1", played.port))
     with await dial("a.example", 80) as sock:
         assert sock.getpeername() == ("127.0.0.1", played.port)
 
 
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_the_error_of_the_first_address_is_raised_if_none_answers(played):
     first, second = closed_port(), closed_port()
     resolving(first, second)

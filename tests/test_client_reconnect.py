@@ -14,7 +14,7 @@ from sente_script import (
     over_ws,
     script,
     scripted,
-    scripted_in_turned_time,
+    scripted_in_virtual_time,
     turn_until,
     turns,
     until,
@@ -59,7 +59,7 @@ async def comes_back_within(played, client, lowest, highest):
 
 
 @pytest.mark.parametrize("how", ["1012", "503"])
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_a_server_that_restarts_is_tried_within_a_second_and_again(played, how):
     client = connect(played.url, transport="ws" if how == "1012" else "ajax")
     over = over_ws if how == "1012" else over_ajax
@@ -82,7 +82,7 @@ async def test_a_server_that_restarts_is_tried_within_a_second_and_again(played,
         await comes_back_within(played, client, 2.0, 4.0)
 
 
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_a_port_that_refuses_is_tried_within_a_second_and_again(played):
     client = ws(played)
     async with over_ws(played, client) as connection:
@@ -103,7 +103,7 @@ async def test_a_port_that_refuses_is_tried_within_a_second_and_again(played):
         assert waits[2] > 1.5
 
 
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_retry_after_is_honored(played):
     client = connect(played.url, transport="ajax")
     async with over_ajax(played, client) as connection:
@@ -164,7 +164,7 @@ async def test_lost_connection_is_told_from_a_closed_one(played):
         assert (reason.kind, reason.code) == ("unexpected", 1006)
 
 
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_retries_follow_at_once_then_after_sentes_backoff_capped_at_ten_seconds(played):
     loop = asyncio.get_running_loop()
     client = connect(played.url, transport="ajax")
@@ -193,7 +193,7 @@ async def test_retries_follow_at_once_then_after_sentes_backoff_capped_at_ten_se
         assert client.state.retry_at is None
 
 
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_server_that_greets_and_hangs_up_is_not_called_in_a_hot_loop(played):
     loop = asyncio.get_running_loop()
     client = ws(played)
@@ -483,7 +483,7 @@ async def test_redirect_is_not_followed(played):
 
 
 @pytest.mark.parametrize("stage", ["no answer", "no handshake"])
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_websocket_that_hangs_is_given_up_after_ten_seconds(played, stage):
     loop = asyncio.get_running_loop()
     client = connect(played.url)
@@ -504,7 +504,7 @@ async def test_websocket_that_hangs_is_given_up_after_ten_seconds(played, stage)
             assert await connection.at_end() == b""
 
 
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_idle_client_pings_every_other_tick_and_the_first_tick_never(played):
     loop = asyncio.get_running_loop()
     client = ws(played)
@@ -524,7 +524,7 @@ async def test_idle_client_pings_every_other_tick_and_the_first_tick_never(playe
 
 
 @pytest.mark.parametrize("answer", [None, '[:pong "{}"]', '["nope" "{}"]'])
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_ping_that_gets_no_pong_within_five_seconds_reconnects(played, answer):
     loop = asyncio.get_running_loop()
     client = ws(played)
@@ -543,7 +543,7 @@ async def test_ping_that_gets_no_pong_within_five_seconds_reconnects(played, ans
         assert (await connection.frame()).opcode == CLOSE
 
 
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_client_that_does_not_read_is_heard_and_asks_for_no_pong(played):
     loop = asyncio.get_running_loop()
     client = ws(played, config=ClientConfig(max_inbox_events=2))
@@ -560,7 +560,7 @@ async def test_client_that_does_not_read_is_heard_and_asks_for_no_pong(played):
         assert await anext(client) == Event("chat/a", 1)
 
 
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_server_that_never_answers_the_close_frame_is_left_after_close_timeout(played):
     loop = asyncio.get_running_loop()
     client = ws(played)

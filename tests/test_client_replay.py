@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from client_replay import LEFT_OUT, MAY_DIFFER, ClientReplay, HandLoop, play
+from client_replay import LEFT_OUT, MAY_DIFFER, ClientReplay, VirtualLoop, play
 from recorded_servers import PACKERS, scenario
 from recording import NAMES, packer
 from same import Mismatch
-from sente_script import run_turned
+from sente_script import run_in_virtual_time
 
 PLAYED = [name for name in NAMES if packer(name) in PACKERS and name not in LEFT_OUT]
 SLOW = {"idle", "idle-defaults", "idle-latency", "long-outage", "outage", "no-reply"}
@@ -36,7 +36,7 @@ def replay(name: str, change: Callable[[Any], None] | None = None) -> list[str]:
             change(played.records)
         return await play(played)
 
-    noted: list[str] = run_turned(main(), HandLoop, 60.0)
+    noted: list[str] = run_in_virtual_time(main(), VirtualLoop, 60.0)
     return noted
 
 

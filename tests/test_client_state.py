@@ -15,7 +15,7 @@ from sente_script import (
     over_ajax,
     over_ws,
     scripted,
-    scripted_in_turned_time,
+    scripted_in_virtual_time,
     turn_until,
     turns,
     until,
@@ -150,7 +150,7 @@ async def test_key_last_close_stays_that_of_a_channel_that_was_open(played, tran
 
 
 @OVER
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_key_udt_next_reconnect_is_retry_at(played, transport, over):
     client = client_of(played, transport, backoff=lambda _: 7.0)
     async with over(played, client) as connection:
@@ -281,7 +281,7 @@ async def test_reason_downgrading_ws_to_ajax(played):
         assert [reason.kind for reason in reasons] == ["downgrading-ws-to-ajax"] * 2
 
 
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_reason_ws_ping_timeout_of_a_break_that_is_not_noticed(played):
     loop = asyncio.get_running_loop()
     client = client_of(played, "ws")
@@ -395,7 +395,7 @@ def test_backoff_that_is_no_function_is_refused():
         connect("ws://h/chsk", backoff=2.0)
 
 
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_without_a_ping_interval_nothing_is_pinged(played):
     loop = asyncio.get_running_loop()
     client = client_of(played, "ws", config=ClientConfig(ws_ping_interval=None))

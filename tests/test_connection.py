@@ -10,8 +10,8 @@ import socket
 from typing import Any
 
 import pytest
-import raw_ground
-from raw_ground import (
+import raw_listener
+from raw_listener import (
     BINARY,
     CLOSE,
     GET,
@@ -292,7 +292,7 @@ async def test_all_of_it_works_over_tls(place: Ground) -> None:
     assert await place.door.told.get() == ("closed", 1000)
 
 
-class Poisoned(raw_ground.Socket):
+class Poisoned(raw_listener.Socket):
     """Overwrites the shared read buffer after each read."""
 
     __slots__ = ("memory",)
@@ -311,7 +311,7 @@ class Poisoned(raw_ground.Socket):
 def test_nothing_that_is_borrowed_outlives_its_read(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(raw_ground, "Socket", Poisoned)
+    monkeypatch.setattr(raw_listener, "Socket", Poisoned)
     values = [
         f'[{k} "{"é" * (k % 90)}" {{:a/key {k}.5, "s" sym}} "{"z" * (k * 7 % 3000)}"]'
         for k in range(400)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from deflated import plain, raw
 from peer import CLOSE, CONTINUATION, PING, PONG, TEXT, Frame, close_payload, frame, read_frame
-from raw_ground import HELLO, UPGRADE, Client, Ground, Run, ground, on_ground
+from raw_listener import HELLO, UPGRADE, Client, Ground, Run, ground, on_ground
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 

@@ -7,7 +7,7 @@ import logging
 from typing import Any
 
 import pytest
-from raw_ground import (
+from raw_listener import (
     GET,
     POLL,
     TEXT,

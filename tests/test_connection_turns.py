@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from deflated import raw
 from echoing import client
-from raw_ground import GET, HELLO, TEXT, TLS, UPGRADE, Client, Ground, Run, ground
-from turned import ON_LINUX, spin
+from raw_listener import GET, HELLO, TEXT, TLS, UPGRADE, Client, Ground, Run, ground
+from sample_channel import ON_LINUX, spin
 
 from chansock.request import Request, Response
 

@@ -27,7 +27,7 @@ DAY = 24 * 3600.0
 
 
 class Clock:
-    """Wall time, turned by hand."""
+    """Wall time, set by the test."""
 
     now = 1_700_000_000.0
 

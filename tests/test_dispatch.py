@@ -1,4 +1,4 @@
-"""From packet to handler to reply: order, room, failures; on both transports in turned time."""
+"""From packet to handler to reply: order, room, failures; on both transports in virtual time."""
 
 import asyncio
 import sys

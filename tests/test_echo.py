@@ -11,7 +11,7 @@ import peer
 import pytest
 from deflated import plain, raw
 from echoing import Fed, client, echoing, frames_of
-from raw_ground import BINARY, CLOSE, GET, PING, PONG, TEXT, UPGRADE, Run
+from raw_listener import BINARY, CLOSE, GET, PING, PONG, TEXT, UPGRADE, Run
 from websockets.sync.client import connect
 
 from chansock._fast.frames import close_payload, frame

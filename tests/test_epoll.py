@@ -20,7 +20,7 @@ import pytest
 import uvloop
 from echoing import client
 from raw import Run
-from raw_ground import TEXT, UPGRADE
+from raw_listener import TEXT, UPGRADE
 
 from chansock import ALL, ChannelSocket, Config, Request, Response, serve
 from chansock._fast.epoll import IS_AVAILABLE

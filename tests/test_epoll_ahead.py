@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import uvloop
 from echoing import client, echoing, frames_of
-from raw_ground import CLOSE, PING, PONG, TEXT, UPGRADE
+from raw_listener import CLOSE, PING, PONG, TEXT, UPGRADE
 
 from chansock import ChannelSocket, Config, EventMsg, serve
 from chansock._fast.epoll import IS_AVAILABLE

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hand_clock import HandClock
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from manual_clock import ManualClock
 
 from chansock._fast.fanout import Fanout, Fragment, Outbox, Transport
 from chansock._fast.packet import Packet
@@ -56,7 +56,7 @@ class Ground:
             "delay_ws": 0.0,
             "delay_ajax": 0.1,
         }
-        self.clock = HandClock()
+        self.clock = ManualClock()
         self.packer = EDN()
         self.fanout = Fanout(self.clock, Sweep(self.clock), self.packer, **{**settings, **changes})
 

@@ -12,11 +12,11 @@ import pytest
 from echoing import client
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from raw_ground import BINARY, CLOSE, KEY, PING, PONG, TEXT
-from their_frames import theirs
+from raw_listener import BINARY, CLOSE, KEY, PING, PONG, TEXT
 from websockets.exceptions import ProtocolError
 from websockets.frames import Close, Opcode
 from websockets.frames import Frame as TheirFrame
+from websockets_frames import theirs
 
 from chansock._fast.frames import Parser, close_payload, frame
 from chansock.errors import FrameError

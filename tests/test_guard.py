@@ -6,9 +6,9 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from hand_clock import HandClock
 from hypothesis import given
 from hypothesis import strategies as st
+from manual_clock import ManualClock
 from recorded_servers import PROBES
 from sente_app import RECORDED
 
@@ -57,7 +57,7 @@ def request_of(record) -> Request:
 def test_recorded_request_is_refused_or_admitted_as_sente_did(name, case, asked, answered):
     settings = dict(PROBES[name])
     chsk = ChannelSocket(settings.pop("config", RECORDED), **settings)
-    chsk._start(HandClock())
+    chsk._start(ManualClock())
     result = chsk._endpoint.admit(request_of(asked))
     expected = DIFFERENT.get((name, case), (answered["status"], answered.get("body")))
     if expected[0] in (101, 200):
@@ -264,7 +264,7 @@ OWN, FOREIGN = ("Origin", "http://a.example"), ("Origin", "https://evil.example"
 def test_under_star_ajax_of_another_origin_may_not_carry_cookies(kind, fields, is_allowed):
     allowed = ("*", "https://b.example", "https://*.c.example")
     chsk = ChannelSocket(Config(allowed_origins=allowed))
-    chsk._start(HandClock())
+    chsk._start(ManualClock())
     asked = Request.from_fields(kind, "/chsk?client-id=a", [("Host", "a.example"), *fields])
     for _ in range(2):  # a host and an origin that passed are remembered; cookies are not
         found = chsk._endpoint.admit(asked)
@@ -279,7 +279,7 @@ def test_under_star_ajax_of_another_origin_may_not_carry_cookies(kind, fields, i
 
 def test_under_star_a_websocket_of_another_origin_comes_with_its_cookies():
     chsk = ChannelSocket(Config(allowed_origins=("*",)))
-    chsk._start(HandClock())
+    chsk._start(ManualClock())
     asked = request(("Host", "a.example"), COOKIE, FOREIGN, ("Sec-Fetch-Site", "cross-site"))
     assert isinstance(chsk._endpoint.admit(asked, is_upgrade=True), Admission)
 
@@ -351,7 +351,7 @@ def test_what_the_checks_may_see_otherwise_is_no_site():
 
 def test_a_site_that_passed_does_not_pass_for_another():
     chsk = ChannelSocket()
-    chsk._start(HandClock())
+    chsk._start(ManualClock())
 
     def status(host, origin, scheme="http", is_loopback=False):
         asked = request(("Host", host), ("Origin", origin), scheme=scheme)

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 from echoing import Fed, client, echoing, frames_of
-from raw_ground import BINARY, CLOSE, PING, PONG, TEXT, Run
+from raw_listener import BINARY, CLOSE, PING, PONG, TEXT, Run
 
 from chansock._fast.frames import close_payload
 

@@ -12,7 +12,7 @@ import peer
 import pytest
 from peer import Peer
 from raw import SHAKE, Run, config, round_trip
-from raw_ground import TLS, server_tls
+from raw_listener import TLS, server_tls
 from sente_app import Served, make
 
 import chansock

@@ -15,7 +15,7 @@ from pathlib import Path
 import peer
 import pytest
 from raw import SHAKE, Run, config
-from raw_ground import ground, server_tls
+from raw_listener import ground, server_tls
 from sente_app import Served, make, serving
 
 import chansock

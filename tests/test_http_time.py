@@ -1,13 +1,13 @@
-"""How long a request may take to come: Protocol on a transport of memory, time turned by hand."""
+"""How long a request may take to come: Protocol on a transport of memory, virtual time."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from hand_clock import HandClock
 from http_cases import MALFORMED
-from raw_ground import Door, Socket
+from manual_clock import ManualClock
+from raw_listener import Door, Socket
 
 from chansock._core import http1
 from chansock._fast.connection import Service
@@ -70,7 +70,7 @@ class Place:
     """One connection, its clock, and what the peer sees."""
 
     def __init__(self, **settings: Any) -> None:
-        self.clock = HandClock()
+        self.clock = ManualClock()
         config = Config(**settings)
         sweep = Sweep(self.clock)
         self.door = Door(self.clock, sweep, config)  # type: ignore[arg-type]

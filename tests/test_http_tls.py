@@ -15,7 +15,7 @@ import pytest
 from http_cases import TLS_HELLO
 from peer import Peer
 from raw import POLL, SHAKE, Run, config, post
-from raw_ground import TLS, server_tls
+from raw_listener import TLS, server_tls
 from sente_app import Served, make, serving
 
 import chansock

@@ -1,4 +1,4 @@
-"""Sessions, presence, grace and polls: the hub, driven through its endpoint in turned time."""
+"""Sessions, presence, grace and polls: the hub, driven through its endpoint in virtual time."""
 
 import asyncio
 import sys

@@ -11,7 +11,7 @@ from contextvars import ContextVar, copy_context
 from typing import Any
 
 import pytest
-from turned import ON_LINUX, SlowPacker
+from sample_channel import ON_LINUX, SlowPacker
 
 from chansock import LATER, ChannelSocket, Config, EventMsg, Keyword
 from chansock._core.posts import Post

@@ -14,7 +14,7 @@ from typing import Any
 
 import peer
 import pytest
-from hand_clock import HandClock
+from manual_clock import ManualClock
 from peer import Peer
 from raw import Run
 from sente_script import over_ws, script
@@ -35,10 +35,10 @@ COUNT = re.compile(r"(.+): ([\d,]+) more in the last (\d+) s")
 
 
 class Ground:
-    """A limit on a clock that is turned by hand."""
+    """A limit on a manual clock."""
 
     def __init__(self) -> None:
-        self.clock = HandClock()
+        self.clock = ManualClock()
         self.limit = Sweep(self.clock).log_limit
 
 

@@ -1,5 +1,5 @@
 """Every packer on both transports: the channel's own words and an application's events, between
-a real server and a real client, and in turned time."""
+a real server and a real client, and in virtual time."""
 
 from __future__ import annotations
 

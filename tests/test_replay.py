@@ -41,7 +41,7 @@ SCENARIOS = {
     "left out: no server can act it",
     "fallback-close": "the same after a middlebox closed the connection",
 }
-# Played at their own times, on a turned loop: time-outs and pings are the point.
+# Played at their own times, in virtual time: time-outs and pings are the point.
 TIMED = {
     "idle": "polls that time out",
     "idle-defaults": "both sides' pings",
@@ -54,7 +54,7 @@ TIMED = {
     "fin": "every connection ends, by a middlebox that says so to both sides",
     "stall": "the network holds everything back for 37 s",
 }
-# Those of edn are played on each loop; the others test a packer, and on a turned loop the
+# Those of edn are played on each loop; the others test a packer, and in virtual time the
 # 0.1 s that each poll waits for more are not slept for.
 PACKED = {
     "values-gzip-edn": "edn in a gzip wrapper",
@@ -103,7 +103,7 @@ def test_recorded_client_of_another_packer_gets_what_sente_gave_it(
     name: str, uses_epoll: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("chansock.server.USES_EPOLL", uses_epoll)
-    run_turned(play(name))
+    run_in_virtual_time(play(name))
 
 
 async def play(name: str) -> None:
@@ -113,7 +113,7 @@ async def play(name: str) -> None:
     assert chsk.stats.bad_packet == chsk.stats.bad_event == 0
 
 
-def run_turned(coro: Coroutine[Any, Any, None]) -> None:
+def run_in_virtual_time(coro: Coroutine[Any, Any, None]) -> None:
     loop = SocketLoop()
     try:
         loop.run(coro)
@@ -133,7 +133,7 @@ def play_timed(name: str, **settings: Any) -> None:
             )
             await replay.play()
 
-    run_turned(main())
+    run_in_virtual_time(main())
 
 
 @pytest.mark.parametrize("uses_epoll", [False, IS_AVAILABLE])

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from echoing import Fed, client, echoing, frames_of
-from raw_ground import BINARY, CLOSE, PING, PONG, TEXT, Run
+from raw_listener import BINARY, CLOSE, PING, PONG, TEXT, Run
 from rfc6455 import FAILED, LIMIT, MAX_EMPTY, RULES, Answer
 
 from chansock._fast.frames import Parser, close_payload

@@ -1,6 +1,6 @@
 """Sente's constants, as times that pass and counts that are reached: one test for each row.
 
-The server's rows run in turned time, the client's against a scripted server with its loop's
+The server's rows run in virtual time, the client's against a scripted server with its loop's
 time put forward; both with the defaults. Where ours differ, the test says what Sente's are.
 """
 
@@ -10,8 +10,8 @@ import asyncio
 import re
 
 import pytest
-from sente_script import over_ajax, over_ws, scripted_in_turned_time, turn_until, turns, until
-from turned import channel
+from sample_channel import channel
+from sente_script import over_ajax, over_ws, scripted_in_virtual_time, turn_until, turns, until
 
 from chansock import Keyword, connect
 from chansock.client.backoff import delay
@@ -141,7 +141,7 @@ def test_server_event_queue_sliding_1000_is_a_full_inbox_here() -> None:
 # -- the client's
 
 
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_client_ws_kalive_ms_20000_halved_is_a_tick_of_10_s(played):
     """The first tick never pings: it has no tick before it."""
     loop = asyncio.get_running_loop()
@@ -157,7 +157,7 @@ async def test_client_ws_kalive_ms_20000_halved_is_a_tick_of_10_s(played):
         assert re.fullmatch(r'\[\[:chsk/ws-ping\] "[0-9a-f]{6}"\]', (await asking).text)
 
 
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_client_ws_ping_timeout_ms_5000(played):
     loop = asyncio.get_running_loop()
     client = connect(played.url)
@@ -174,7 +174,7 @@ async def test_client_ws_ping_timeout_ms_5000(played):
         assert client.state.reason.kind == "ws-ping-timeout"
 
 
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_client_ajax_timeout_60000(played):
     """It polls again, and is open all the while."""
     loop = asyncio.get_running_loop()
@@ -214,7 +214,7 @@ def test_cb_id_is_6_hex_characters() -> None:
     asyncio.run(main())
 
 
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_client_event_queues_sliding_2048_and_512_are_a_full_inbox_here(played):
     """Sente drops the oldest silently. Here a thousand events wait to be taken, what follows
     is not read until there is room, and nothing is dropped."""
@@ -226,7 +226,7 @@ async def test_client_event_queues_sliding_2048_and_512_are_a_full_inbox_here(pl
         assert got == list(range(3000))
 
 
-@scripted_in_turned_time
+@scripted_in_virtual_time
 async def test_callback_s_own_time_out_is_what_send_was_given(played):
     """Sente's cb-timeout-ms; `send` without one asks for no reply."""
     loop = asyncio.get_running_loop()

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import uvloop
 from echoing import client
-from raw_ground import TEXT, TLS, UPGRADE, server_tls
+from raw_listener import TEXT, TLS, UPGRADE, server_tls
 
 from chansock._fast.connection import Service
 from chansock._fast.epoll import IS_AVAILABLE

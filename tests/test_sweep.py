@@ -1,12 +1,12 @@
-"""chansock._fast.sweep: what is due when, with a clock turned by hand."""
+"""chansock._fast.sweep: what is due when, with a manual clock."""
 
-from hand_clock import HandClock
+from manual_clock import ManualClock
 
 from chansock._fast.sweep import Sweep
 
 
 def test_entries_run_in_order_of_due_time_whatever_the_order_of_entering():
-    clock, ran = HandClock(), []
+    clock, ran = ManualClock(), []
     sweep = Sweep(clock)
     for delay in (3.0, 1.0, 2.0):
         sweep.enter(delay, ran.append, delay)
@@ -17,7 +17,7 @@ def test_entries_run_in_order_of_due_time_whatever_the_order_of_entering():
 
 
 def test_same_delay_keeps_the_order_of_entering():
-    clock, ran = HandClock(), []
+    clock, ran = ManualClock(), []
     sweep = Sweep(clock)
     for name in "abc":
         sweep.enter(1.0, ran.append, name)
@@ -26,7 +26,7 @@ def test_same_delay_keeps_the_order_of_entering():
 
 
 def test_cancelled_entry_does_not_run_and_cancel_is_idempotent():
-    clock, ran = HandClock(), []
+    clock, ran = ManualClock(), []
     sweep = Sweep(clock)
     entries = [sweep.enter(1.0, ran.append, name) for name in "abc"]
     for entry in (entries[1], entries[1], None):
@@ -37,7 +37,7 @@ def test_cancelled_entry_does_not_run_and_cancel_is_idempotent():
 
 
 def test_entry_entered_by_an_entry_runs_at_its_own_time():
-    clock, ran = HandClock(), []
+    clock, ran = ManualClock(), []
     sweep = Sweep(clock)
     sweep.enter(1.0, lambda _: sweep.enter(1.0, ran.append, "second"), None)
     clock.advance(1.9)
@@ -47,7 +47,7 @@ def test_entry_entered_by_an_entry_runs_at_its_own_time():
 
 
 def test_entry_that_raises_is_logged_and_harms_no_other(caplog):
-    clock, ran = HandClock(), []
+    clock, ran = ManualClock(), []
     sweep = Sweep(clock)
     sweep.enter(1.0, lambda _: 1 / 0, None)
     sweep.enter(1.0, ran.append, "next")
@@ -57,7 +57,7 @@ def test_entry_that_raises_is_logged_and_harms_no_other(caplog):
 
 
 def test_one_wake_is_asked_for_however_much_waits():
-    clock = HandClock()
+    clock = ManualClock()
     sweep = Sweep(clock)
     for _ in range(1000):
         sweep.enter(5.0, str, None)
@@ -65,7 +65,7 @@ def test_one_wake_is_asked_for_however_much_waits():
 
 
 def test_lag_is_how_late_the_wake_came():
-    clock = HandClock()
+    clock = ManualClock()
     sweep = Sweep(clock)
     sweep.enter(1.0, str, None)
     _, call = clock.wakes[-1]
@@ -75,7 +75,7 @@ def test_lag_is_how_late_the_wake_came():
 
 
 def test_many_that_are_due_run_in_slices_with_turns_between():
-    clock, ran = HandClock(), []
+    clock, ran = ManualClock(), []
     sweep = Sweep(clock)
     for number in range(40_000):
         sweep.enter(1.0, ran.append, number)
@@ -90,7 +90,7 @@ def test_many_that_are_due_run_in_slices_with_turns_between():
 
 
 def test_slices_keep_the_order_of_due_time_and_run_what_comes_due_meanwhile():
-    clock, ran = HandClock(), []
+    clock, ran = ManualClock(), []
     sweep = Sweep(clock)
     for number in range(300):
         for delay in (1.0, 1.5, 3.0):
@@ -105,7 +105,7 @@ def test_slices_keep_the_order_of_due_time_and_run_what_comes_due_meanwhile():
 
 
 def test_what_a_slice_leaves_can_be_cancelled_and_the_next_wake_is_asked_for_once():
-    clock, ran = HandClock(), []
+    clock, ran = ManualClock(), []
     sweep = Sweep(clock)
     entries = [sweep.enter(1.0, ran.append, number) for number in range(1000)]
     sweep.enter(9.0, ran.append, "last")
@@ -124,7 +124,7 @@ def test_what_a_slice_leaves_can_be_cancelled_and_the_next_wake_is_asked_for_onc
 
 def test_lag_is_that_of_the_wake_in_all_its_slices():
     # Not of each slice: entries that are put off by it would need a queue for each.
-    clock, lags = HandClock(), []
+    clock, lags = ManualClock(), []
     sweep = Sweep(clock)
     for _ in range(1000):
         sweep.enter(1.0, lambda _: lags.append((sweep.lag, sweep.is_late)), None)

@@ -1,4 +1,4 @@
-"""A World: the channel's life in turned time, without sockets."""
+"""A World: the channel's life in virtual time, without sockets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from turned import channel
+from sample_channel import channel
 
 import chansock
 from chansock import ANONYMOUS, ChannelSocket, ConfigError, testing
@@ -87,7 +87,7 @@ def test_hooks_that_wait_get_their_time() -> None:
         assert world.now - before == pytest.approx(3)
 
 
-def test_handler_that_sleeps_an_hour_is_awaited_by_turned_time(world: World) -> None:
+def test_handler_that_sleeps_an_hour_is_awaited_by_virtual_time(world: World) -> None:
     alice = world.ws(uid="alice")
     reply = alice.ask("test/slow", 3600)
     world.advance(3599)
@@ -111,7 +111,7 @@ def test_reply_that_is_not_there_raises(world: World) -> None:
         _ = reply.value
 
 
-# -- the table's rows in turned time, on both transports
+# -- the table's rows in virtual time, on both transports
 
 
 def connect(world: World, kind: str, **options: Any) -> Any:

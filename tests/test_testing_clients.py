@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from turned import channel
+from sample_channel import channel
 
 from chansock import ALL, ANONYMOUS, ChannelSocket, Config, csrf, packers
 from chansock.errors import (
@@ -45,7 +45,7 @@ def test_connect_uses_the_worlds_transport_or_its_own(world: World, transport: s
     assert [client.uid for client in world.clients] == ["alice"] * 3
 
 
-def test_send_with_a_timeout_gives_the_reply_in_turned_time(world: World) -> None:
+def test_send_with_a_timeout_gives_the_reply_in_virtual_time(world: World) -> None:
     alice = world.connect("alice")
     assert alice.send("test/req", {"x": [1]}, timeout=5) == {"x": [1]}
     before, began = world.now, time.monotonic()
@@ -380,7 +380,7 @@ def test_time_is_not_turned_from_a_handler(world: World) -> None:
 
 def test_a_handler_in_a_thread_is_awaited_while_time_stands(world: World) -> None:
     def work(msg: Any) -> Any:
-        time.sleep(0.05)  # the thread is the point: turned time must not run away from it
+        time.sleep(0.05)  # the thread is the point: virtual time must not run away from it
         world.chsk.send("alice", "test/done", msg.data)
         return msg.data + 1
 

@@ -8,7 +8,7 @@ import threading
 from typing import Any
 
 import pytest
-from turned import channel
+from sample_channel import channel
 
 import chansock
 from chansock import Response

@@ -1,4 +1,4 @@
-"""The loop whose time is turned by hand."""
+"""The loop with virtual time."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_an_hour_of_asyncio_sleep_takes_no_hour(loop: TurnedLoop) -> None:
     assert time.monotonic() - before < 60
 
 
-def test_asyncio_timeout_ends_by_turned_time(loop: TurnedLoop) -> None:
+def test_asyncio_timeout_ends_by_virtual_time(loop: TurnedLoop) -> None:
     async def main() -> None:
         async with asyncio.timeout(30):
             await loop.create_future()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from turned import channel
+from sample_channel import channel
 
 from chansock import ChannelSocket, Lost
 from chansock.errors import HandshakeRefused, ReplyTimeout

@@ -23,7 +23,7 @@ import pytest
 from dist_content import ROOT
 from peer import CLOSE, TEXT, Peer
 from raw import Run
-from raw_ground import TLS
+from raw_listener import TLS
 from readme_pair import free_port, wait_for
 from servers import TESTS, target, who
 from uvicorn import Config, Server

@@ -58,7 +58,7 @@ _OUTSIDE = frozenset(
         "peer",
         "playwright",
         "raw",
-        "raw_ground",
+        "raw_listener",
         "readme_pair",
         "replay",
         "sente_app",

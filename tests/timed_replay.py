@@ -1,4 +1,4 @@
-"""Plays a recording at its own times, on a loop whose time is turned: nothing is slept for.
+"""Plays a recording at its own times, on a loop with virtual time: nothing is slept for.
 
 Both sides talk over real sockets on one loop. The client's side acts at the recorded time;
 what the recorded server did is awaited until SLACK after its time, and an answer may not
@@ -24,7 +24,7 @@ PING = ("keyword", "chsk/ws-ping")
 
 
 class SocketLoop(TurnedLoop):
-    """A turned loop with sockets between its tasks: what is under way arrives first."""
+    """A loop with virtual time and sockets between its tasks: what is under way arrives first."""
 
     def pass_time(self, timeout: float | None) -> bool:
         if selectors.DefaultSelector.select(self._selector, LOOK):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from recording import load
-from their_frames import theirs
+from websockets_frames import theirs
 
 from chansock._fast.frames import Parser, close_payload, frame, is_close_code
 from chansock.errors import FrameError

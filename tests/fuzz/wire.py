@@ -1,4 +1,4 @@
-"""A whole server in memory, one for each input: connections that are fed bytes, in turned time.
+"""A whole server in memory, one for each input: connections that are fed bytes, in virtual time.
 
 Everything is real but the socket: the connection's transport keeps what is written, pauses
 and closes as asyncio's do. What went wrong inside is in `faults`.

@@ -1,12 +1,12 @@
-"""A Clock turned by hand, for rooms that take one: nothing runs until the test says so."""
+"""A clock for code that takes one: nothing runs until the test says so."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 
-class HandClock:
-    """Time and turns by hand: what was asked for runs when the test says so."""
+class ManualClock:
+    """A clock whose time a test sets, and whose calls it runs."""
 
     def __init__(self) -> None:
         self.time = 0.0

@@ -1,4 +1,4 @@
-"""What time does, turned by hand: keep-alive, polls, slow and displaced clients."""
+"""What time does, in virtual time: keep-alive, polls, slow and displaced clients."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-from turned import channel
+from sample_channel import channel
 
 from chansock import ALL, LATER
 from chansock.testing import World

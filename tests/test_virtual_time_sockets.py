@@ -1,4 +1,4 @@
-"""What time does to a server on a real port, turned by hand: nothing is slept for."""
+"""What time does to a server on a real port, in virtual time: nothing is slept for."""
 
 from __future__ import annotations
 

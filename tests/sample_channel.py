@@ -1,4 +1,4 @@
-"""The channel that the tests in turned time talk to."""
+"""The channel that the tests in virtual time talk to."""
 
 from __future__ import annotations
 
