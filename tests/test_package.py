@@ -174,62 +174,65 @@ def test_the_package_is_marked_as_typed() -> None:
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the source tree with what was built in place, so that nothing is compiled
-    again: ci/wheel.sh shows that an sdist builds from nothing."""
+def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the wheel and the sdist from a copy of the source tree, and return their folder.
+
+    What was built in place is copied too, and not compiled again: ci/wheel.sh shows that an sdist
+    builds from nothing.
+    """
     pytest.importorskip("Cython")
     if int(version("setuptools").split(".")[0]) < 77:
         pytest.skip("setuptools is older than pyproject.toml asks for")
     hidden = (".git", ".venv*", ".*_cache", ".hypothesis", ".benchmarks")
     unwanted = shutil.ignore_patterns(*hidden, "__pycache__", "*.egg-info", "dist", "node_modules")
-    folder = tmp_path_factory.mktemp("package")
-    return Path(shutil.copytree(ROOT, folder / "tree", ignore=unwanted))
-
-
-def build(tree: Path, *command: str) -> None:
-    subprocess.run([sys.executable, "setup.py", "-q", *command], cwd=tree, check=True, timeout=300)
-
-
-@pytest.mark.slow
-def test_the_sdist_carries_what_builds_and_tests_it(tree: Path) -> None:
-    build(tree, "sdist", "--dist-dir", "dist")
-    (sdist,) = (tree / "dist").glob("*.tar.gz")
-    assert sdist_faults(sdist) == []
-
-
-@pytest.mark.slow
-def test_the_wheel_carries_modules_stubs_and_no_sources(tree: Path) -> None:
+    tree = tmp_path_factory.mktemp("package") / "tree"
+    shutil.copytree(ROOT, tree, ignore=unwanted)
     built = tree / "lib" / "chansock" / "_fast"
     built.mkdir(parents=True)
     for module in (tree / "chansock" / "_fast").glob("*" + EXT_SUFFIX):
         shutil.copy2(module, built)
-    build(tree, "build", "--build-lib", "lib", "bdist_wheel", "--dist-dir", "dist")
-    (wheel,) = (tree / "dist").glob("*.whl")
+    # The wheel first: setuptools compiles everything again after an sdist.
+    wheel = ("build", "--build-lib", "lib", "bdist_wheel", "--dist-dir", "dist")
+    command = [sys.executable, "setup.py", "-q", *wheel, "sdist", "--dist-dir", "dist"]
+    subprocess.run(command, cwd=tree, check=True, timeout=600)
+    return tree / "dist"
+
+
+@pytest.mark.slow
+def test_the_sdist_carries_what_builds_and_tests_it(dist: Path) -> None:
+    (sdist,) = dist.glob("*.tar.gz")
+    assert sdist_faults(sdist) == []
+
+
+@pytest.mark.slow
+def test_the_wheel_carries_modules_stubs_and_no_sources(dist: Path, tmp_path: Path) -> None:
+    (wheel,) = dist.glob("*.whl")
     assert wheel_faults(wheel) == []
-    shutil.unpack_archive(wheel, tree / "site", "zip")
+    site = tmp_path / "site"
+    shutil.unpack_archive(wheel, site, "zip")
     done = subprocess.run(
         [sys.executable, ROOT / "tests" / "browser_offer.py", ROOT / "js"],
-        cwd=tree.parent,
-        env={"PYTHONPATH": str(tree / "site")},
+        cwd=tmp_path,
+        env={"PYTHONPATH": str(site)},
         stdout=subprocess.PIPE,
         text=True,
         timeout=60,
     )
-    assert done.stdout.startswith(f"{tree / 'site' / 'chansock'} offers ['chansock.js'")
+    assert done.stdout.startswith(f"{site / 'chansock'} offers ['chansock.js'")
     assert done.returncode == 0
-    run_with_fixtures(tree)
+    run_with_fixtures(site)
 
 
-def run_with_fixtures(tree: Path) -> None:
+def run_with_fixtures(site: Path) -> None:
     """pytest finds the fixtures by the entry point; asked for none, it imports no chansock."""
-    (tree.parent / "test_it.py").write_text(
+    (site.parent / "test_it.py").write_text(
         "import sys\n\n"
         "def test_none():\n"
         "    assert 'chansock' not in sys.modules\n\n"
         "def test_some(chsk_connect):\n"
         "    assert chsk_connect('alice').uid == 'alice'\n"
     )
-    (tree.parent / "conftest.py").write_text(
+    (site.parent / "conftest.py").write_text(
         "import pytest\n\n"
         "@pytest.fixture\n"
         "def chsk():\n"
@@ -252,8 +255,8 @@ def run_with_fixtures(tree: Path) -> None:
                 *options,
                 "test_it.py",
             ],
-            cwd=tree.parent,
-            env={"PYTHONPATH": str(tree / "site")},
+            cwd=site.parent,
+            env={"PYTHONPATH": str(site)},
             stdout=subprocess.PIPE,
             text=True,
             timeout=120,
