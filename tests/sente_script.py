@@ -268,7 +268,7 @@ class TurnedLoop(asyncio.SelectorEventLoop):
         self.ahead += seconds
 
 
-def run_in_virtual_time(coro, kind=TurnedLoop, limit=20.0):
+def run_in_virtual_time(coro, kind=TurnedLoop, limit=120.0):
     """Drive a coroutine on a loop with virtual time, `limit` seconds of real time at most."""
 
     async def limited():

@@ -267,7 +267,7 @@ async def test_post_that_times_out_gives_its_place_back(played):
         held = [await played.accept() for _ in range(4)]
         for connection in held:
             await connection.request()
-        loop.turn(5)
+        loop.turn(60)
         results = await asyncio.gather(*waits, return_exceptions=True)
         assert [type(result) for result in results] == [ReplyTimeout] * 4
         asking = asyncio.create_task(client.send("test/n", 4, timeout=60))

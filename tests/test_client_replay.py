@@ -36,7 +36,7 @@ def replay(name: str, change: Callable[[Any], None] | None = None) -> list[str]:
             change(played.records)
         return await play(played)
 
-    noted: list[str] = run_in_virtual_time(main(), VirtualLoop, 60.0)
+    noted: list[str] = run_in_virtual_time(main(), VirtualLoop)
     return noted
 
 
