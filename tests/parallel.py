@@ -12,10 +12,13 @@ from typing import Any
 # Begun first, in this order: what mostly waits for networks and for Node, then what takes long.
 FIRST = (
     "browser",
+    "tests/browser/test_engines.py",
     "node",
     "tests/test_package.py",
 )
 BROWSER = "tests/browser/"
+# Whose tests need no stage, but a browser of their own or none.
+WITHOUT_STAGE = re.compile(r"tests/browser/test_(engines|chat_engines|proxy|reverse_proxies)\.py")
 # One process has each server of tests/servers, for all files that use it.
 SERVED = re.compile(r"tests/test_served_\w+\.py::.*\[([a-z]+(?:-fast)?)\b")
 
@@ -23,7 +26,7 @@ SERVED = re.compile(r"tests/test_served_\w+\.py::.*\[([a-z]+(?:-fast)?)\b")
 def unit(nodeid: str) -> str:
     """Return the name of the unit that a test belongs to."""
     file = nodeid.partition("::")[0]
-    if file.startswith(BROWSER):
+    if file.startswith(BROWSER) and not WITHOUT_STAGE.match(file):
         return "browser"  # one browser plays all scenarios, most of them at the same time
     if file.startswith("tests/test_js"):
         return "node"

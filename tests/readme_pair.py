@@ -20,7 +20,6 @@ PORT = "8000"  # as README has it
 START_LIMIT = 120.0
 RUN_LIMIT = 120.0
 PORTS = range(20_000, 32_000)  # below those of Linux's connections, above those of most services
-_reserved: list[socket.socket] = []
 
 
 def programs(readme: str) -> dict[str, str]:
@@ -72,7 +71,7 @@ def free_port() -> int:
         except OSError:
             reserved.close()
             continue
-        _reserved.append(reserved)
+        reserved.detach()  # open until this process ends
         return port
     raise OSError(f"expected a free port in {PORTS}, got none")
 
