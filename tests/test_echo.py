@@ -60,7 +60,7 @@ def test_a_message_of_any_size_comes_back(size: int, opcode: int, run: Run) -> N
 
 def test_all_echoes_of_one_read_go_out_in_one_send(run: Run) -> None:
     async def main() -> None:
-        for _ in range(5):  # a process that has to wait within a read leaves the rest to a turn
+        for _ in range(100):  # a process that has to wait within a read leaves the rest to a turn
             fed = Fed()
             writes: list[bytes] = []
             fed.transport.write = writes.append  # type: ignore[method-assign]

@@ -76,6 +76,7 @@ def answers(folder: Path, where: Path) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.full
 @pytest.mark.slow
 def test_the_portable_build_reads_and_writes_the_same(tmp_path: Path) -> None:
     pytest.importorskip("Cython")

@@ -2,7 +2,7 @@
 
 quick: no socket, no other process, one loop; under a minute.
 default: all that guards behavior. Tests of what is decided above the sockets run on one loop.
-full: each on every loop, and what needs Firefox, WebKit, nginx, or HAProxy.
+full: each on every loop, and what needs Firefox, WebKit, nginx, or HAProxy, or compiles.
 
 Read by conftest.py. No test here.
 """
