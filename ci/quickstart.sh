@@ -26,5 +26,5 @@ if [ -z "$wheel" ]; then
     wheel=$(echo "$work"/dist/*.whl)
 fi
 [ -f "$wheel" ] || die "expected a wheel, got $wheel"
-export PYTHONPATH=$ROOT/tests:$ROOT/tests/browser
-"$VENV/bin/python" "$ROOT/tests/quickstart.py" "$ROOT/docs/fastapi.md" "$wheel"
+export PYTHONPATH=$ROOT/tests/support:$ROOT/tests/browser
+"$VENV/bin/python" "$ROOT/tests/support/quickstart.py" "$ROOT/docs/fastapi.md" "$wheel"

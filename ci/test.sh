@@ -5,7 +5,7 @@
 #   ci/test.sh           all that guards behavior
 #   ci/test.sh --full    every test on every loop, and what needs Firefox, WebKit, nginx, and
 #                        HAProxy, which it installs on Debian as well
-# Arguments go to pytest: ci/test.sh -m 'not slow', ci/test.sh tests/test_edn.py -x
+# Arguments go to pytest: ci/test.sh -m 'not slow', ci/test.sh tests/unit/edn -x
 # Tests that are named run in one process. Fails if a test fails, and if none ran.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"

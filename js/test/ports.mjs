@@ -1,5 +1,5 @@
 // A port for a server that stops and comes back: none that the system picks by itself for others
-// meanwhile, and none of tests/readme_pair.py.
+// meanwhile, and none of tests/support/readme_pair.py.
 
 import { createServer } from "node:net";
 import { once } from "node:events";

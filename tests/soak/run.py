@@ -39,7 +39,8 @@ class Server:
     """The server's process, its memory and its descriptors."""
 
     def __init__(self, clients: int, rate: float, seed: str) -> None:
-        paths = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+        tests = ROOT / "tests"
+        paths = [str(ROOT), str(tests), str(tests / "support"), os.environ.get("PYTHONPATH", "")]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "soak.server", str(clients), str(rate), seed],
             stdin=subprocess.PIPE,
