@@ -263,11 +263,11 @@ async def test_post_that_times_out_gives_its_place_back(played):
     loop = asyncio.get_running_loop()
     client = ajax(played)
     async with over_ajax(played, client):
-        waits = [asyncio.create_task(client.send("test/n", i, timeout=60)) for i in range(4)]
+        waits = [asyncio.create_task(client.send("test/n", i, timeout=30)) for i in range(4)]
         held = [await played.accept() for _ in range(4)]
         for connection in held:
             await connection.request()
-        loop.turn(60)
+        loop.turn(30)
         results = await asyncio.gather(*waits, return_exceptions=True)
         assert [type(result) for result in results] == [ReplyTimeout] * 4
         asking = asyncio.create_task(client.send("test/n", 4, timeout=60))
