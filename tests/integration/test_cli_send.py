@@ -96,7 +96,8 @@ def test_tls() -> None:
         for transport in ("ws", "ajax"):
             asked = send(url, ":say/back", "1", "--timeout=60", trust, f"--transport={transport}")
             assert asked == (0, "1\n", "")
-        status, out, err = send(url, ":say/back", "1")
+        # In a process: asyncio leaves the transport of a handshake that failed to the next turn.
+        status, out, err = done("send", url, ":say/back", "1")
         assert (status, out) == (1, "")
         assert "certificate verify failed" in err
 
