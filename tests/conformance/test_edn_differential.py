@@ -153,6 +153,7 @@ def test_a_text_that_both_take_means_the_same(forms: list[str]) -> None:
     assert read(text) == their_read(text)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(FORMS)
 def test_a_text_of_the_grammar_is_refused_for_its_keys_alone(form: str) -> None:

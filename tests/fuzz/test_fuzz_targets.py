@@ -59,6 +59,7 @@ def quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_what_a_target_gives_leaves_nothing_behind(name: str, quiet: None) -> None:
     target = import_module(f"fuzz.{name}")
@@ -67,6 +68,7 @@ def test_what_a_target_gives_leaves_nothing_behind(name: str, quiet: None) -> No
         assert_no_leak(target.check, seed)
 
 
+@pytest.mark.slow
 def test_what_is_left_behind_is_found() -> None:
     kept: list[list[bytes]] = []
     with pytest.raises(AssertionError, match="expected nothing left behind"):

@@ -23,6 +23,7 @@ def first_form(text: bytes) -> bytes | None:
         return None
 
 
+@pytest.mark.slow
 def test_every_beginning_of_a_corpus_case_is_read_or_cut() -> None:
     checked = 0
     for name, text in CORPUS.items():
@@ -35,6 +36,7 @@ def test_every_beginning_of_a_corpus_case_is_read_or_cut() -> None:
     assert checked > 10_000
 
 
+@pytest.mark.slow
 def test_every_corpus_case_that_is_cut_can_be_completed() -> None:
     cut = [text for text in CORPUS.values() if len(text) < 200 and state(text) == "cut"]
     assert len(cut) > 150

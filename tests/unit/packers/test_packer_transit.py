@@ -526,6 +526,7 @@ def test_packets_are_written_as_recorded(name: str, packer: Transit) -> None:
     assert written_alike > 250
 
 
+@pytest.mark.slow
 def test_long_names_of_peers_do_not_pile_up() -> None:
     packer = Transit()
     tracemalloc.start()
