@@ -1,6 +1,6 @@
 """What hostile peers cost: how far the server's memory rises, and what another client waits.
 
-The attacks are the tests' (tests/hostile.py), mostly larger. Each is made against chansock, the
+The attacks are those of tests/support/hostile.py, mostly larger. Each is made against chansock, the
 same channel in aiohttp, and `websockets` or aiohttp alone where it makes sense for them. The aim
 for the wait of the other client is 50 ms, or twice what it is with the best of the others in the
 same run. The server has core 0; the attacker runs on core 1 when the other client does not
@@ -16,7 +16,7 @@ from statistics import median
 
 import pytest
 
-sys.path.append(str(Path(__file__).parent.parent / "tests"))
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
 
 import hostile
 from hostile_attack import AIOHTTP, CHANSOCK, EDGE

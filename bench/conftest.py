@@ -63,7 +63,7 @@ Compile = Callable[[str], str]
 
 @pytest.fixture(scope="session")
 def compile_c(tmp_path_factory: pytest.TempPathFactory) -> Compile:
-    """Give compile(name) -> path of the program made of name.c."""
+    """Return compile(name) -> path of the program made of name.c."""
     folder = tmp_path_factory.mktemp("programs")
 
     def compile_c(name: str) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 from time import thread_time
 
-from chansock._fast.deflate import Deflate
+from chansock._fast.ws.frames import Deflate
 
 SIZES = (128, 1024, 16384, 65536)
 SETTINGS = ((12, 5, 6), (12, 5, 1), (15, 5, 6), (15, 8, 6))  # bits, memory level, level

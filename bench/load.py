@@ -115,7 +115,7 @@ class Load:
 
 
 def allow_descriptors(count: int) -> None:
-    """Let this process, and those that it starts, open so many sockets.
+    """Allow this process, and those that it starts, to open so many sockets.
 
     Raises RuntimeError if the system does not let them.
     """

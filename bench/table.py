@@ -136,7 +136,7 @@ def _verdicts(found: Sequence[Row], least: Row | None) -> Iterator[str]:
 
 
 def means(kinds: Mapping[str, Sequence[Sequence[Row]]], ours: str) -> Iterator[str]:
-    """Tell, for each kind of question, how many times ours each other's time is on the mean."""
+    """Return, for each kind of question, how many times ours each other's time is on the mean."""
     for kind, groups in kinds.items():
         ratios: dict[str, list[float]] = {}
         for found in groups:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from chansock import uvicorn as uvicorn
     from chansock._core.handlers import CallNext
     from chansock._core.presence import Presence
-    from chansock._fast.dispatch import LATER, EventMsg
+    from chansock._fast.events.dispatch import LATER, EventMsg
     from chansock.channel import ChannelSocket
     from chansock.client import (
         Client,
@@ -118,7 +118,7 @@ _MODULES = frozenset(
 _EXPORTS = {  # module -> its names of __all__
     "_core.handlers": ("CallNext",),
     "_core.presence": ("Presence",),
-    "_fast.dispatch": ("LATER", "EventMsg"),
+    "_fast.events.dispatch": ("LATER", "EventMsg"),
     "channel": ("ChannelSocket",),
     "client": (
         "Client",

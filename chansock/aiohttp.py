@@ -21,15 +21,15 @@ from weakref import WeakValueDictionary
 
 from aiohttp import web
 
-from chansock._core import browser, http1, processes
-from chansock._core.forwarded import scheme_of
-from chansock._fast.connection import Protocol
-from chansock.answers import answer
+from chansock._edge import browser, http1, processes
+from chansock._edge.answers import answer
+from chansock._edge.forwarded import scheme_of
+from chansock._edge.sockets import ServerProtocol, Takeover, end, forwarded, service_of
+from chansock._fast.events.server_protocol import Protocol
 from chansock.channel import ChannelSocket
 from chansock.clock import LoopClock
 from chansock.errors import ConfigError
 from chansock.request import Request, Response
-from chansock.sockets import ServerProtocol, Takeover, end, forwarded, service_of
 
 __all__ = ["setup"]
 
@@ -95,8 +95,8 @@ class _Door:
         """Finish handlers, close sockets with 1012, and end polls with 503, in stop_timeout."""
         loop, config = asyncio.get_running_loop(), self._config
         self._deadline = loop.time() + config.stop_timeout
-        for asked in self._unread.values():
-            self._end_unread(asked)
+        for web_request in self._unread.values():
+            self._end_unread(web_request)
         if self._is_ours and self._chsk.is_started:
             try:
                 await self._chsk.settle(config.stop_timeout)
@@ -111,66 +111,71 @@ class _Door:
 
     # -- requests
 
-    async def channel(self, asked: web.Request) -> web.StreamResponse:
+    async def channel(self, web_request: web.Request) -> web.StreamResponse:
         """Answer a request for the channel, or take over its connection."""
-        request = Request(_head(asked))
-        if asked.method == "GET" and http1.wants_upgrade(request):
+        request = Request(_head(web_request))
+        if web_request.method == "GET" and http1.wants_upgrade(request):
             if http1.has_body(request):
                 # aiohttp has taken a part of the body; the engine would take it from the frames.
                 refusal = _response(http1.NO_BODY)
                 refusal.force_close()  # frames may follow, which are no next request
                 return refusal
-            return await self._take_over(asked)
-        self._describe(request, asked)
+            return await self._take_over(web_request)
+        self._describe(request, web_request)
         endpoint = self._chsk._endpoint
         task = asyncio.current_task()
         try:
             response = await answer(
-                request, endpoint, self._config, _chunks(asked), lambda: self._left(asked, task)
+                request,
+                endpoint,
+                self._config,
+                _chunks(web_request),
+                lambda: self._left(web_request, task),
             )
         except web.RequestPayloadError as error:
             response = endpoint.refuse("http", 400, f"expected a whole body, got {error}")
-        if not asked.content.is_eof():
-            self._unread[id(asked)] = asked
+        if not web_request.content.is_eof():
+            self._unread[id(web_request)] = web_request
             if self._deadline is not None:
-                self._end_unread(asked)
+                self._end_unread(web_request)
         if response is None:
             return web.Response(status=GONE)
         return _response(response, endpoint.answer_fields(request))
 
-    def _end_unread(self, asked: web.Request) -> None:
+    def _end_unread(self, web_request: web.Request) -> None:
         """Make aiohttp, which reads the rest of a body for 10 s before it closes, close sooner."""
         loop = asyncio.get_running_loop()
-        loop.call_later(LINGER, asked.content.set_exception, TimeoutError())
+        loop.call_later(LINGER, web_request.content.set_exception, TimeoutError())
 
-    async def _left(self, asked: web.Request, task: asyncio.Task[Any] | None) -> None:
+    async def _left(self, web_request: web.Request, task: asyncio.Task[Any] | None) -> None:
         """Wait until the peer leaves whose request the task is about."""
         assert task is not None
         self._parked.add(task)
         try:
-            await _left(asked)
+            await _left(web_request)
         finally:
             self._parked.discard(task)
 
-    async def file(self, asked: web.Request) -> web.StreamResponse:
+    async def file(self, web_request: web.Request) -> web.StreamResponse:
         """Answer with the browser's client, or what stands beside it."""
-        request = Request(_head(asked))
-        self._describe(request, asked)
+        request = Request(_head(web_request))
+        self._describe(request, web_request)
         folder = request.path.rpartition("/")[0]
-        response = self._chsk._endpoint.browser_file(request, folder)
+        response = browser.file_response(self._chsk._endpoint, request, folder)
         return _response(response or http1.refuse(404, "not found"))
 
-    def _describe(self, request: Request, asked: web.Request) -> None:
-        """Say who asked, as aiohttp has it: a middleware may have `clone`d its request."""
-        request.state[KEY] = asked
-        peer = asked.get_extra_info("peername")
-        if asked.remote:
-            is_peer = isinstance(peer, tuple) and peer[0] == asked.remote
-            request.client = (asked.remote, peer[1] if is_peer else 0)
-        request.scheme = scheme_of(asked.scheme)
-        host = asked.headers.get("Host")
-        if host is not None and asked.host != host:  # without one aiohttp asks for our own name
-            request.set_host(asked.host)
+    def _describe(self, request: Request, web_request: web.Request) -> None:
+        """Set who sent a request, as aiohttp has it: a middleware may have `clone`d its request."""
+        request.state[KEY] = web_request
+        peer = web_request.get_extra_info("peername")
+        if web_request.remote:
+            is_peer = isinstance(peer, tuple) and peer[0] == web_request.remote
+            request.client = (web_request.remote, peer[1] if is_peer else 0)
+        request.scheme = scheme_of(web_request.scheme)
+        host = web_request.headers.get("Host")
+        # Without a Host, aiohttp returns the name of this machine.
+        if host is not None and web_request.host != host:
+            request.set_host(web_request.host)
         # A peer that has left has no name; only one on a Unix socket has an empty one.
         proxies = self._unix_proxies if isinstance(peer, str | bytes) else self._proxies
         if proxies is not None:
@@ -178,20 +183,20 @@ class _Door:
 
     # -- a WebSocket's connection
 
-    async def _take_over(self, asked: web.Request) -> web.StreamResponse:
+    async def _take_over(self, web_request: web.Request) -> web.StreamResponse:
         """Hand a connection to the engine, from the request that was read last.
 
         aiohttp's own protocol is told that the connection is lost, and lets go of everything.
         """
-        transport = asked.transport
+        transport = web_request.transport
         if transport is None:
             return web.Response(status=GONE)
         tail = _Tail()
-        asked.protocol.set_parser(tail)  # type: ignore[arg-type]
+        web_request.protocol.set_parser(tail)  # type: ignore[arg-type]
         theirs, protocol = transport.get_protocol(), _Taken(self._service)
-        protocol.asked = asked
+        protocol.web_request = web_request
         transport.set_protocol(protocol)
-        is_moved = self._takeover.take(transport, protocol, _head(asked) + tail.data)
+        is_moved = self._takeover.take(transport, protocol, _head(web_request) + tail.data)
         if is_moved:
             # The transport ends, and says so; the socket goes on without it.
             transport.set_protocol(theirs)
@@ -202,11 +207,11 @@ class _Door:
         return web.Response(status=await protocol.answered)
 
     def _describe_taken(self, request: Request, protocol: Protocol) -> None:
-        """Say who asked, of a request that the engine has read: maybe turns after `take`."""
+        """Set who sent a request that the engine has read, maybe turns after `take`."""
         assert isinstance(protocol, _Taken)
-        assert protocol.asked is not None
-        self._describe(request, protocol.asked)
-        protocol.asked = None  # it would live as long as the socket
+        assert protocol.web_request is not None
+        self._describe(request, protocol.web_request)
+        protocol.web_request = None  # it would live as long as the socket
         request.state[_answered] = protocol.answered
 
 
@@ -223,10 +228,10 @@ class _Taken(ServerProtocol):
     `theirs` hears of its end, where it kept its transport.
     """
 
-    __slots__ = ("answered", "asked", "ended", "theirs")
+    __slots__ = ("answered", "ended", "theirs", "web_request")
 
     def __init__(self, service: Any) -> None:
-        self.asked: web.Request | None = None
+        self.web_request: web.Request | None = None
         self.answered: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.ended: asyncio.Future[None] | None = None
         self.theirs: Any = None
@@ -283,9 +288,9 @@ class _Tee(asyncio.Protocol):
         self.theirs.connection_lost(exc)
 
 
-async def _left(asked: web.Request) -> None:
+async def _left(web_request: web.Request) -> None:
     """Wait until the peer leaves."""
-    transport = asked.transport
+    transport = web_request.transport
     if transport is None or transport.is_closing():
         return
     tee = _Tee(transport.get_protocol())
@@ -297,25 +302,26 @@ async def _left(asked: web.Request) -> None:
             transport.set_protocol(tee.theirs)
 
 
-async def _chunks(asked: web.Request) -> AsyncIterator[bytes]:
+async def _chunks(web_request: web.Request) -> AsyncIterator[bytes]:
     """Yield the body as it comes; whole where a middleware has read it already.
 
     Nothing here refers to a chunk that was yielded: it may be dropped while the next is awaited.
     """
-    if asked.content.at_eof():
-        yield await asked.read()
+    if web_request.content.at_eof():
+        yield await web_request.read()
         return
-    while not asked.content.at_eof():
-        yield await asked.content.readany()
+    while not web_request.content.at_eof():
+        yield await web_request.content.readany()
 
 
 # -- words
 
 
-def _head(asked: web.Request) -> bytes:
+def _head(web_request: web.Request) -> bytes:
     """Return the head of a request as it came, or nearly so."""
-    lines = [b"%s: %s\r\n" % field for field in asked.raw_headers]
-    first = f"{asked.method} {asked.raw_path} HTTP/{asked.version.major}.{asked.version.minor}\r\n"
+    lines = [b"%s: %s\r\n" % field for field in web_request.raw_headers]
+    major, minor = web_request.version
+    first = f"{web_request.method} {web_request.raw_path} HTTP/{major}.{minor}\r\n"
     return b"".join([first.encode("utf-8", "surrogateescape"), *lines, b"\r\n"])
 
 

@@ -1,8 +1,7 @@
 """ChannelSocket: a constructor and one `send`, above WebSocket and Ajax alike.
 
 Puts engine and core together when it starts, and turns a `send` into one encoded
-event for the outboxes of its target. No socket and no framework is known here. The file is
-past 400 lines because this is the whole public face of a channel, most of it docstrings.
+event for the outboxes of its target. No socket and no framework is known here.
 """
 
 from __future__ import annotations
@@ -16,15 +15,16 @@ from typing import Any, Self
 
 from chansock import packers
 from chansock._core import event, wire
+from chansock._core.delivery import Close, Delivery
 from chansock._core.endpoint import Endpoint, Hook, Hooks
 from chansock._core.guard import Skip
 from chansock._core.handlers import ErrorHandler, Handled, Handlers, Middleware
 from chansock._core.hub import Hub
 from chansock._core.presence import Presence
-from chansock._fast.dispatch import Connection, Dispatch, EventMsg, Inbox
-from chansock._fast.fanout import Fanout, Fragment
-from chansock._fast.packet import Packet, adapt
-from chansock._fast.sweep import Sweep
+from chansock._fast.events.dispatch import Dispatch, EventMsg
+from chansock._fast.events.fanout import Fanout, Fragment
+from chansock._fast.events.packet import Packet, adapt
+from chansock._fast.io.timers import TimerQueue
 from chansock.clock import Clock, LoopClock
 from chansock.config import Config
 from chansock.errors import ChannelClosed, ConfigError, InvalidEvent
@@ -123,30 +123,9 @@ class ChannelSocket(Registry):
                 f"for {event_id!r}, got {fragment.nbytes}"
             )
         if core.dispatch.is_own_thread():
-            self._deliver(core, to, fragment, flush)
+            core.deliver(to, (fragment,), flush)
         else:
-            core.clock.from_thread(partial(self._deliver, core, to, fragment, flush))
-
-    def _deliver(self, core: _Core, to: Target, fragment: Fragment, flush: bool) -> None:
-        if to is ALL:
-            if not len(core.fanout):
-                core.nobody += 1
-            core.fanout.broadcast(fragment)
-            if flush:
-                core.fanout.flush_now()
-            if core.is_stopped:
-                core.hub.drop(core.hub.sessions(ALL), "stopped")
-            return
-        sessions = core.hub.sessions(to)
-        for session in sessions:
-            core.fanout.send(session, fragment)
-            if flush:
-                session.flush_now()
-        if not sessions:
-            core.nobody += 1
-        if core.is_stopped:
-            # Accepted from a thread before the stop, and too late for it.
-            core.hub.drop(sessions, "stopped")
+            core.clock.from_thread(partial(core.deliver, to, (fragment,), flush))
 
     def disconnect(self, to: Target, *, code: int = 1000, reason: str = "") -> None:
         """Close every connection of `to`, after what waits for it; polls end with 503.
@@ -163,10 +142,11 @@ class ChannelSocket(Registry):
         event.check_close(code, reason)
         if not (to is ALL or to is ANONYMOUS or type(to) is ClientTarget):
             event.check_user_id(to)
+        close = Close(code, reason)
         if core.dispatch.is_own_thread():
-            core.hub.disconnect(to, code, reason)
+            core.deliver(to, (), close=close)
         else:
-            core.clock.from_thread(partial(core.hub.disconnect, to, code, reason))
+            core.clock.from_thread(partial(core.deliver, to, (), close=close))
 
     # -- receiving
 
@@ -242,9 +222,9 @@ class ChannelSocket(Registry):
         return self._started().clock
 
     @property
-    def _sweep(self) -> Sweep:
+    def _timers(self) -> TimerQueue:
         """What is due when, for edges. Raises ChannelClosed before the start."""
-        return self._started().sweep
+        return self._started().timers
 
     @property
     def is_started(self) -> bool:
@@ -320,7 +300,7 @@ class ChannelSocket(Registry):
                 await core.clock.stop(timeout)
         finally:
             self._handlers.stop()
-            core.sweep.log_limit.close()
+            core.timers.log_limit.close()
             core.is_finished = True
 
 
@@ -331,18 +311,16 @@ class _Core:
         config, packer, handlers = chsk.config, chsk.packer, chsk._handlers
         self.is_stopped = False
         self.is_finished = False  # nothing of it runs any more
-        self.nobody = 0
         self.readers = 0  # iterators that are running
         self.unread: deque[EventMsg[Any]] = deque()  # what they have not taken yet
         self.news = asyncio.Event()
         self._handlers = handlers
         self.clock = clock
-        self.sweep = Sweep(clock)
-        handlers.start(self.sweep.log_limit)
-        self.presence_inbox = Inbox()
+        self.timers = TimerQueue(clock)
+        handlers.start(self.timers.log_limit)
         self.fanout = Fanout(
             clock,
-            self.sweep,
+            self.timers,
             packer,
             max_bytes=config.max_backlog_bytes,
             max_events=config.max_backlog_events,
@@ -363,31 +341,29 @@ class _Core:
             max_events=config.max_inbox_events,
             max_bytes=config.max_inbox_bytes,
         )
+        self.delivery = Delivery(self.fanout, self.dispatch)
         self.hub = Hub(
             config,
-            self.sweep,
+            self.timers,
             self.fanout,
             chsk.connected,
-            self._announce,
+            self.delivery.announce,
             strays=lambda: len(self.dispatch.strays),
             ping=Packet(packer.packet(wire.WS_PING, None), packer.binary),
             timeout=Packet(packer.packet(wire.TIMEOUT, None), packer.binary),
         )
+        self.delivery.start(self.hub)
+        self.deliver = self.delivery.deliver  # bound once for all sends
         self.endpoint = Endpoint(
             config,
             chsk._hooks,
             packer,
             self.hub,
             self.dispatch,
-            self.sweep,
-            untold=lambda: self.presence_inbox.events,
+            self.timers,
+            self.delivery.presence_inbox,
             takes_anonymous=chsk._takes_anonymous,
         )
-
-    def _announce(self, is_open: bool, uid: UserId | None, connection: Connection) -> None:
-        member = ANONYMOUS if uid is None else uid
-        event_id = wire.UIDPORT_OPEN if is_open else wire.UIDPORT_CLOSE
-        self.dispatch.announce(event_id, member, connection, self.presence_inbox)
 
     def _take_unclaimed(self, msg: EventMsg[Any]) -> bool:
         if self.readers:
@@ -404,7 +380,7 @@ class _Core:
             written=fanout.written,
             replaced=fanout.replaced,
             lost=Lost(**fanout.lost),
-            nobody=self.nobody,
+            nobody=self.delivery.nobody,
             cut=hub.cut,
             unclaimed=dispatch.unclaimed_count,
             unhandled=dispatch.unhandled,
@@ -416,5 +392,5 @@ class _Core:
             refused=dict(self.endpoint.refused),
             closed=dict(hub.closed_by_code),
             waiting_bytes=fanout.waiting,
-            lag=self.sweep.lag,
+            lag=self.timers.lag,
         )

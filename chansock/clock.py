@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
-from chansock._fast.tasks import Workers
+from chansock._fast.io.tasks import Workers
 
 __all__ = ["Clock", "LoopClock", "loop_factory"]
 
@@ -29,7 +29,7 @@ class Clock(Protocol):
         """Call at the end of this turn of the loop, in the order asked."""
 
     def wake(self, when: float, call: Callable[[], object], /) -> None:
-        """Call once at `when`; replaces the wake asked for before. One user: the sweep."""
+        """Call once at `when`; replaces the wake asked for before. One user: the timer queue."""
 
     def start(self, coro: Coroutine[Any, Any, Any], /) -> None:
         """Run a coroutine as a task of its own, kept until it is done."""
@@ -60,8 +60,8 @@ class LoopClock:
         self._loop = loop
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
-        self.now = loop.time
-        self.soon = loop.call_soon
+        self.now: Callable[[], float] = loop.time
+        self.soon: Callable[[Callable[[], object]], object] = loop.call_soon
         self._workers = Workers(loop)
         self.begin = self._workers.begin
 

@@ -33,8 +33,8 @@ This module only gathers them; the work is done in the engine's reader and write
 from __future__ import annotations
 
 from chansock._core.iso import iso
-from chansock._fast.edn_reader import loads, read_one
-from chansock._fast.edn_writer import dumps
+from chansock._fast.edn.reader import loads, read_one
+from chansock._fast.edn.writer import dumps
 from chansock.errors import EdnDecodeError, EdnError, EdnTruncated, EncodeError
 from chansock.values import (
     Char,

@@ -1,7 +1,7 @@
 """What came in by HTTP and what goes back: Request, its Headers and Params, Response.
 
 Every edge makes a Request and every hook of the application gets one; they are of the engine
-(`_fast/request`). No socket, no framework, no rule of the channel is known here.
+(`_fast/http/request`). No socket, no framework, no rule of the channel is known here.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from re import compile as pattern
 
-from chansock._fast.request import Headers, Params, Request
+from chansock._fast.http.request import Headers, Params, Request
 
 __all__ = ["Headers", "Params", "Request", "Response", "is_token", "is_utf8"]
 

@@ -15,8 +15,14 @@ from typing import Any, TypeVar, overload
 
 from chansock._core.annotation import check_parameters, converter_for, name_of
 from chansock._core.event import check_handled_id
-from chansock._core.handlers import Handled, Handler, Middleware, check_registered_id, second
-from chansock._fast.dispatch import EventMsg
+from chansock._core.handlers import (
+    Handled,
+    Handler,
+    Middleware,
+    check_registered_id,
+    duplicate_handler,
+)
+from chansock._fast.events.dispatch import EventMsg
 from chansock.errors import ConfigError, InvalidEvent
 
 __all__ = ["Registry", "Router"]
@@ -139,7 +145,7 @@ class Router(Registry):
     """
 
     def __init__(self, prefix: str = "", *, middleware: Iterable[Middleware] = ()) -> None:
-        self.prefix = check_prefix(prefix)
+        self.prefix: str = check_prefix(prefix)
         self._middleware = [check_middleware(one) for one in middleware]
         self._handled: dict[str, Handled] = {}
         self._is_included = False
@@ -153,7 +159,7 @@ class Router(Registry):
         for one in handled:
             event_id = joined(self.prefix, one.event_id)
             if event_id in found:
-                raise second(event_id, found[event_id].handler, one.handler)
+                raise duplicate_handler(event_id, found[event_id].handler, one.handler)
             found[event_id] = replace(one, event_id=event_id)
         self._handled = found
 

@@ -20,15 +20,8 @@ from ipaddress import ip_address
 from ssl import SSLContext
 from typing import Any, Final
 
-from chansock._core import http1
-from chansock._fast.connection import Service
-from chansock._fast.epoll import IS_AVAILABLE, Acceptor, Poller
-from chansock.channel import ChannelSocket
-from chansock.clock import LoopClock, loop_factory
-from chansock.config import Config
-from chansock.errors import ConfigError
-from chansock.request import Request, Response
-from chansock.sockets import (
+from chansock._edge import browser, http1
+from chansock._edge.sockets import (
     Fallback,
     bound_unsent,
     end,
@@ -36,6 +29,13 @@ from chansock.sockets import (
     protocol_factory,
     service_of,
 )
+from chansock._fast.events.server_protocol import Service
+from chansock._fast.io.epoll import IS_AVAILABLE, Acceptor, Poller
+from chansock.channel import ChannelSocket
+from chansock.clock import LoopClock, loop_factory
+from chansock.config import Config
+from chansock.errors import ConfigError
+from chansock.request import Request, Response
 
 __all__ = ["Listener", "run", "serve"]
 
@@ -126,7 +126,7 @@ async def _serve(
 
     def other(request: Request) -> Response | Awaitable[Response | None] | None:
         """Answer every path but the channel's own."""
-        response = endpoint.browser_file(request, path, is_loopback=service.is_loopback)
+        response = browser.file_response(endpoint, request, path, is_loopback=service.is_loopback)
         if response is None and fallback is not None:
             return fallback(request)
         return response

@@ -31,13 +31,13 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 from uvicorn.protocols.websockets.auto import AutoWebSocketsProtocol
 from uvicorn.server import ServerState
 
-from chansock._core import http1, processes
-from chansock._core.forwarded import client_of, scheme_of
 from chansock._core.log_limit import LogLimit
-from chansock._fast.connection import Protocol, Service
+from chansock._edge import http1, processes
+from chansock._edge.forwarded import client_of, scheme_of
+from chansock._edge.sockets import Takeover, forwarded, protocol_factory, service_of
+from chansock._fast.events.server_protocol import Protocol, Service
 from chansock.channel import ChannelSocket
 from chansock.request import Request, Response
-from chansock.sockets import Takeover, forwarded, protocol_factory, service_of
 
 __all__ = ["WebSocketProtocol"]  # and Worker, made where it is asked for
 
@@ -75,7 +75,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        """Take the head, and let go on whoever it is for."""
+        """Take the head, and pass the connection to the protocol that it is for."""
         shared = _shared(self._config, self._state, self._app_state)
         request = Request(data)
         if request.path not in shared.channels:
@@ -192,8 +192,10 @@ class Handshake:
     def __init__(
         self, config: Config, app_state: dict[str, Any], transport: Any, request: Request
     ) -> None:
-        self.has_arrived = False
-        self.response = Response(500, "internal server error")  # should nobody say anything
+        self.has_arrived: bool = False
+        self.response: Response = Response(
+            500, "internal server error"
+        )  # should nobody say anything
         self._is_told = False
         self._parts: list[bytes] = []
         line, *lines = request.head.rstrip(b"\r\n").split(b"\r\n")
@@ -275,7 +277,7 @@ class _Shared:
 
     def log_limit(self, path: str) -> LogLimit:
         """Return that of the channel at `path`, for lines that a peer can cause."""
-        return self.channels[path]._sweep.log_limit
+        return self.channels[path]._timers.log_limit
 
     def service(self, path: str, *, is_unix: bool) -> Service:
         """Return what the connections to one channel share."""
@@ -332,8 +334,10 @@ def _shared(config: Config, state: ServerState, app_state: dict[str, Any]) -> _S
 
 
 def _is_answering(http: Any) -> bool:
-    """Return whether uvicorn's protocol still has an answer to give; with httptools it does not
-    wait for that before it passes an upgrade on, with h11 it does."""
+    """Return whether an earlier answer of uvicorn's protocol is not complete.
+
+    With httptools, uvicorn does not wait for that before it passes an upgrade on; with h11 it does.
+    """
     cycle = getattr(http, "cycle", None)
     return cycle is not None and not cycle.response_complete
 
@@ -343,11 +347,11 @@ def _ignore(data: bytes) -> None:
 
 
 def _behind_head(transport: Any) -> bytes:
-    """Return the bytes that came with the head and stand behind it; uvicorn passes them to nobody.
+    """Return the bytes that came behind the head, which uvicorn does not pass on.
 
-    A client must wait for the answer (RFC 6455 section 4.1), so there are hardly ever any. h11
-    keeps them. httptools tells by the exception that uvicorn is handling right now where the
-    head ended, in the data that the frame which handles it was given.
+    A client must wait for the answer (RFC 6455 section 4.1), so hardly any sends such bytes. h11
+    keeps them. With httptools, uvicorn is handling an exception right now that has the position
+    where the head ended, and the frame that handles it has the data.
     """
     error = sys.exception()
     if type(error).__name__ == "HttpParserUpgrade" and error is not None and error.__traceback__:

@@ -6,7 +6,7 @@
 # build/fuzz/TARGET: the corpus, from which the next run goes on, and for each failure its
 # input, and in INPUT.txt how to reproduce it and the report. Ends at the first failure. What
 # leaks is found by tests/fuzz/leaks.py.
-#   ci/fuzz.sh model 60                          sessions against tests/model.py, for an hour
+#   ci/fuzz.sh model 60                          sessions against tests/support/model.py, for an hour
 # No bytes there but steps, which Hypothesis draws; it prints the fewest that fail.
 #   ci/fuzz.sh cost edn 5 --seed 1               packets that cost the most, for five minutes
 #   ci/fuzz.sh cost edn build/fuzz/cost/edn/...  measures such packets again
@@ -14,7 +14,7 @@
 # ordinary build. It fails and saves the packet if one takes more than 20 ms of CPU time for
 # 64 KiB, if its cost grows faster than its size, or if its value holds more than twice its weight.
 #   ci/fuzz.sh differential 20                   what one packer writes against all its readers, in
-# Python and JavaScript; the minutes are shared by its eight tests (tests/test_differential.py)
+# Python and JavaScript; the minutes are shared by its eight tests (tests/conformance/test_differential.py)
 set -euo pipefail
 if [ "${1:-}" = cost ]; then
     . "$(dirname "$0")/lib.sh"
@@ -22,7 +22,7 @@ if [ "${1:-}" = cost ]; then
     make_venv test
     build_in_place
     cd "$ROOT"
-    PYTHONPATH=$ROOT:$ROOT/tests exec "$VENV/bin/python" -P -m fuzz.cost "${@:2}"
+    PYTHONPATH=$ROOT:$ROOT/tests:$ROOT/tests/support exec "$VENV/bin/python" -P -m fuzz.cost "${@:2}"
 fi
 VENV=${VENV:-$(cd "$(dirname "$0")/.." && pwd)/.venv-fuzz}
 . "$(dirname "$0")/lib.sh"
@@ -40,14 +40,14 @@ if [ "$target" = model ]; then
     cd "$ROOT"
     export MODEL_MINUTES=$1
     sanitized "$VENV/bin/python" -P -m pytest -q -o pythonpath= -p no:cacheprovider \
-        --capture=sys tests/test_model.py
+        --capture=sys tests/conformance/test_model.py
     exit
 fi
 if [ "$target" = differential ]; then
     cd "$ROOT"
     export DIFFERENTIAL_MINUTES=$1
     sanitized "$VENV/bin/python" -P -m pytest -q -o pythonpath= -p no:cacheprovider \
-        --capture=no tests/test_differential.py
+        --capture=no tests/conformance/test_differential.py
     exit
 fi
 if [ -f "$1" ]; then

@@ -27,7 +27,7 @@ if [ ${#modules[@]} -gt 0 ]; then
         --allowlist ci/stubtest.txt --ignore-unused-allowlist --ignore-disjoint-bases "${modules[@]}"
 fi
 check "mypy" "$bin/mypy" --strict chansock
-check "types of README, docs and examples" "$bin/python" tests/docs_typed.py
+check "types of README, docs and examples" "$bin/python" tests/support/docs_typed.py
 
 [ ${#failed[@]} = 0 ] || die "failed: $(printf '%s, ' "${failed[@]}" | sed 's/, $//')"
 say "lint is clean"

@@ -18,13 +18,13 @@ if [ -z "$wheel" ]; then
     build_in_place
     say "a wheel of what is built in place"
     cd "$ROOT"
-    mkdir -p "$work/lib/chansock/_fast"
-    cp chansock/_fast/*.so "$work/lib/chansock/_fast/"
+    mkdir "$work/lib"
+    cp --parents chansock/_fast/*/*.so "$work/lib/"
     "$VENV/bin/python" setup.py -q build --build-base "$work/build" --build-lib "$work/lib" \
         egg_info --egg-base "$work" bdist_wheel --dist-dir "$work/dist" >"$work/log" 2>&1 ||
         { cat "$work/log" >&2; exit 1; }
     wheel=$(echo "$work"/dist/*.whl)
 fi
 [ -f "$wheel" ] || die "expected a wheel, got $wheel"
-export PYTHONPATH=$ROOT/tests:$ROOT/tests/browser
-"$VENV/bin/python" "$ROOT/tests/quickstart.py" "$ROOT/docs/fastapi.md" "$wheel"
+export PYTHONPATH=$ROOT/tests/support:$ROOT/tests/browser
+"$VENV/bin/python" "$ROOT/tests/support/quickstart.py" "$ROOT/docs/fastapi.md" "$wheel"

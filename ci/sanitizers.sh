@@ -44,7 +44,7 @@ sanitized() { # sanitized COMMAND...: run with that build, and end at the first 
     runtime=$("$VENV/bin/python" -c 'import atheris; print(atheris.path())')/asan_with_fuzzer.so
     # malloc for all of Python, since pymalloc hides its blocks; Python never frees all at its
     # end, so leaks are not looked for; short stacks, since each of them is walked.
-    LD_PRELOAD=$runtime PYTHONMALLOC=malloc PYTHONPATH=$SANITIZED/lib:$ROOT/tests \
+    LD_PRELOAD=$runtime PYTHONMALLOC=malloc PYTHONPATH=$SANITIZED/lib:$ROOT/tests:$ROOT/tests/support \
         ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:malloc_context_size=8:quarantine_size_mb=64 \
         UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1:suppressions=$ROOT/ci/ubsan.txt \
         ASAN_SYMBOLIZER_PATH=$(command -v llvm-symbolizer) \

@@ -5,7 +5,7 @@
 #   ci/soak.sh 30                     for half an hour
 #   ci/soak.sh 1 --seed 7             for a minute, with that seed (it is printed)
 #   ci/soak.sh 1 --clients 100        with fewer clients, and as much less to send
-#   ci/soak.sh clients 30             both clients against a server that misbehaves: tests/wrong
+#   ci/soak.sh clients 30             both clients against a server that misbehaves: tests/soak/wrong
 # What no client may see, and what must add up, stands in tests/soak: numbers rise by one within
 # a connection, none comes twice, and what is missing at a break was either written to it or
 # stands in a counter. Memory must be flat from the second sixth on, descriptors and tables must
@@ -20,7 +20,7 @@ if [ "${1:-}" = clients ]; then
     need_node
     npm_install "$ROOT/js/test"
     cd "$ROOT"
-    PYTHONPATH=$ROOT:$ROOT/tests exec "$VENV/bin/python" -P -m wrong.run "${@:2}"
+    PYTHONPATH=$ROOT:$ROOT/tests:$ROOT/tests/support exec "$VENV/bin/python" -P -m soak.wrong.run "${@:2}"
 fi
 [[ ${1:-} =~ ^[0-9]+(\.[0-9]+)?$ ]] || die "expected MINUTES, got ${1:-nothing}"
 make_venv test
@@ -28,4 +28,4 @@ build_in_place
 cd "$ROOT"
 limit=$(ulimit -n)
 [ "$limit" = unlimited ] || [ "$limit" -ge 4096 ] || ulimit -n 4096
-PYTHONPATH=$ROOT:$ROOT/tests exec "$VENV/bin/python" -P -m soak.run "$@"
+PYTHONPATH=$ROOT:$ROOT/tests:$ROOT/tests/support exec "$VENV/bin/python" -P -m soak.run "$@"

@@ -34,7 +34,7 @@ for python in $pythons; do
     "$bare" -m pip install -q "$made"/chansock-*.whl
     cp "$made"/chansock-*.whl dist/
     mkdir -p "$work/outside"
-    cp README.md tests/readme_pair.py tests/browser_offer.py "$work/outside/"
+    cp README.md tests/support/readme_pair.py tests/support/browser_offer.py "$work/outside/"
     (
         cd "$work/outside"
         "$bare" -c 'import chansock, sys
@@ -45,5 +45,5 @@ if not chansock.__file__.startswith(sys.prefix):
     )
 done
 
-"$VENV/bin/python" tests/dist_content.py dist/*
+"$VENV/bin/python" tests/support/dist_content.py dist/*
 say "dist/ holds $(find dist -type f | wc -l) archives, each wheel ran README's programs"

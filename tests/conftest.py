@@ -3,8 +3,9 @@ Everything else a test needs stands in its own file.
 
 `run(coro)` drives a coroutine to its end on a fresh loop of each kind, so a test that
 takes it runs three times: on asyncio's own loop, on uvloop (skipped where there is none), and
-on uvloop with sockets served by epoll. `served` is a server of `servers` as a process: a test
-that takes it runs once for each, and each is started once.
+on uvloop with sockets served by epoll; once where the loop makes no difference (tiers.py).
+`served` is a server of `servers` as a process: a test that takes it runs once for each, and
+each is started once in a process of pytest.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ import signal
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
+import hypothesis
 import pytest
+from parallel import order, scheduler
 from servers import SERVERS, Served, started
+from tiers import is_quick, loops
 
-from chansock._fast.epoll import IS_AVAILABLE
+from chansock._fast.io.epoll import IS_AVAILABLE
 
 try:
     import uvloop
@@ -28,28 +32,57 @@ except ImportError:
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-LIMIT = 60.0  # a test that hangs fails by itself, well before the CI job is killed
+# On a busy machine an example takes long, or even the first ten.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
+
+LIMIT = 120.0  # a test that hangs fails by itself, well before the CI job is killed
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
+        "--quick",
+        action="store_true",
+        help="run only tests without sockets, other processes, and more than one loop",
+    )
+    parser.addoption(
         "--full",
         action="store_true",
-        help="run the tests marked full too: Firefox, WebKit, nginx, HAProxy",
+        help="run every test on every loop, and those marked full: Firefox, WebKit, nginx, HAProxy",
     )
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "loop_kind" in metafunc.fixturenames:
+        kinds = loops(metafunc.module.__name__, metafunc.config.getoption("--full"))
+        metafunc.parametrize("loop_kind", kinds, indirect=True)
+
+
+@pytest.hookimpl(trylast=True)  # when other files have set their marks
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--full"):
-        return
-    left_out = [item for item in items if item.get_closest_marker("full")]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if not item.get_closest_marker("full")]
+    kept = items
+    if not config.getoption("--full"):
+        kept = [item for item in kept if not item.get_closest_marker("full")]
+    if config.getoption("--quick"):
+        kept = [item for item in kept if is_quick(item)]
+    if len(kept) < len(items):
+        keeps = set(kept)
+        config.hook.pytest_deselected(items=[item for item in items if item not in keeps])
+    if hasattr(config, "workerinput"):  # a process of pytest-xdist
+        kept = sorted(kept, key=lambda item: order(item.nodeid))
+    items[:] = kept
 
 
-@pytest.fixture(params=["asyncio", "uvloop", "epoll"])
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    return scheduler(config, log) if config.getoption("dist") == "loadfile" else None
+
+
+@pytest.fixture
 def loop_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Name a loop whose own transports serve; or uvloop with those of `_fast/epoll`."""
+    """Name a loop whose own transports serve; or uvloop with those of `_fast/io/epoll`."""
     if request.param != "asyncio" and uvloop is None:
         pytest.skip("uvloop is not installed")
     if request.param == "epoll" and not IS_AVAILABLE:
@@ -60,7 +93,7 @@ def loop_kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def run(loop_kind: str) -> Callable[[Coroutine[Any, Any, Any]], Any]:
-    """Give run(coro) -> result: a fresh loop for each call, at most a minute."""
+    """Return run(coro) -> result: a fresh loop for each call, at most LIMIT."""
     factory = asyncio.new_event_loop if loop_kind == "asyncio" else uvloop.new_event_loop
 
     def run(coro: Coroutine[Any, Any, Any]) -> Any:
@@ -76,7 +109,7 @@ def run(loop_kind: str) -> Callable[[Coroutine[Any, Any, Any]], Any]:
 
 @pytest.fixture(scope="session", params=SERVERS)
 def served(request: pytest.FixtureRequest) -> Iterator[Served]:
-    """Give a server that carries the application of `servers`, shared by all its tests."""
+    """Yield a server that carries the application of `servers`, shared by all its tests."""
     with started(request.param) as found:
         yield found
         assert found.process.poll() is None
@@ -85,7 +118,7 @@ def served(request: pytest.FixtureRequest) -> Iterator[Served]:
 
 @pytest.fixture
 def drive() -> Callable[[Coroutine[Any, Any, Any]], Any]:
-    """Give drive(coro) -> result for a peer whose loop does not matter, at most a minute."""
+    """Return drive(coro) -> result for a peer whose loop does not matter, at most LIMIT."""
 
     def drive(coro: Coroutine[Any, Any, Any]) -> Any:
         async def limited() -> Any:

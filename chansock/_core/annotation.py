@@ -12,7 +12,7 @@ from types import FrameType, SimpleNamespace
 from typing import Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from chansock._core.conversion import Converter, converter, members
-from chansock._fast.dispatch import EventMsg
+from chansock._fast.events.dispatch import EventMsg
 
 __all__ = ["check_parameters", "converter_for", "name_of"]
 

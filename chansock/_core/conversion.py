@@ -1,9 +1,10 @@
 """From decoded data to a value of the type that a handler asks for, or BadData.
 
-`converter(kind)` is asked once, when a handler is registered; what it gives runs once for
-each event. Dataclasses and what the typing module spells are converted by `converters`,
-Structs by msgspec, models by pydantic, which also check their constraints in an Annotated:
-neither is imported before something of theirs is seen. No event, handler or channel is known here.
+`converter(kind)` is called once, when a handler is registered; the function that it returns runs
+once for each event. `converters` has those of dataclasses and of the types that `typing` spells;
+`frameworks` leaves Structs to msgspec, models to pydantic, and to both the constraints in an
+Annotated. Neither is imported before something of theirs is seen. No event, handler, or channel is
+known here.
 """
 
 from __future__ import annotations
@@ -49,12 +50,12 @@ from chansock._core.converters import (
     record,
     row,
 )
-from chansock._core.frameworks import constrained, framework_of, is_field, model, struct
+from chansock._core.frameworks import constrained, framework_of, is_field, limits_of, model, struct
 from chansock.values import Char, Keyword, Symbol, Tagged
 
 __all__ = ["Converter", "converter", "members"]
 
-# Taken if they are of the class; the second names what else of those that JSON lacks.
+# Taken if they are of the class.
 INSTANCES: Final = (bytes, Char, Fraction, Keyword, Symbol, Tagged)
 # How text of each is parsed, and what all of its texts have in common.
 PARSED: Final[dict[type, tuple[Callable[[str], object], Callable[[str], object]]]] = {
@@ -291,7 +292,7 @@ def named(kinds: Iterable[Any]) -> str:
 def name(kind: Any) -> str:
     """Name a type for a message to a peer, without a class of the application's."""
     if constraints_of(kind):
-        return f"{named(members(kind.__origin__))} (constrained)"
+        return f"{named(members(kind.__origin__))} ({limits_of(constraints_of(kind))})"
     if isinstance(kind, type) and issubclass(kind, Enum):
         return one_of(one.value for one in kind)
     if is_map(kind):

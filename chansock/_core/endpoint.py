@@ -20,17 +20,19 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Final, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
-from chansock._core import browser, guard, http1, wire
+from chansock._core import guard, wire
 from chansock._core.hub import Hub
+from chansock._core.log_limit import LogLimit
 from chansock._core.posts import OTHER_PROCESS, STOPPING, PostOrder, Posts, Refusal
+from chansock._core.request_fields import lost_fields, wants_upgrade
 from chansock._core.session import Session
-from chansock._fast.dispatch import Connection, Dispatch, Inbox, is_awaitable
-from chansock._fast.fanout import Transport
-from chansock._fast.incoming import Incoming
-from chansock._fast.packet import Packer, Packet
-from chansock._fast.request import Admission, site_of
-from chansock._fast.steps import start
-from chansock._fast.sweep import Sweep
+from chansock._core.session_state import Polls
+from chansock._fast.events.dispatch import Connection, Dispatch, Inbox, is_awaitable
+from chansock._fast.events.packet import Packer, Packet
+from chansock._fast.http.request import Admission, site_of
+from chansock._fast.io.tasks import start
+from chansock._fast.io.timers import TimerQueue
+from chansock._fast.io.transport import Incoming, Transport
 from chansock.config import Config
 from chansock.errors import ConfigError
 from chansock.request import Request, Response
@@ -44,6 +46,7 @@ log = logging.getLogger("chansock.endpoint")
 MAX_UNTOLD: Final = 10_000  # users that came or went, behind a presence handler that waits
 MAX_SITES: Final = 256  # that passed the checks, and are not asked again
 
+_NOT_ALLOWED: Final = Response(405, "expected GET or POST", headers=(("Allow", "GET, POST"),))
 _PROXY_LINES: Final = (
     "nginx needs: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; "
     'proxy_set_header Connection "upgrade";'
@@ -75,7 +78,7 @@ class Endpoint:
     """Takes requests, sockets, polls and POSTs from the edges.
 
     Interface for edges: `admit`, `open`, `receive`, `post`, `drained`, `closed`, `settles`,
-    `give_up`, `answer_fields`, `browser_file` for other paths, and `log_limit` for their log
+    `give_up`, `answer_fields`, `check_host` for other paths, and `log_limit` for their log
     lines. All are called on the loop's thread, and none raises for what a peer did.
     """
 
@@ -86,15 +89,15 @@ class Endpoint:
         packer: Packer,
         hub: Hub,
         dispatch: Dispatch,
-        sweep: Sweep,
-        untold: Callable[[], int],
+        timers: TimerQueue,
+        presence_inbox: Inbox,
         *,
         takes_anonymous: bool = True,
     ) -> None:
         self._config = config
-        self._untold = untold  # how many came or went whose presence handler has not run yet
+        self._presence_inbox = presence_inbox  # who came or went, until the handler has run
         self._takes_anonymous = takes_anonymous
-        self.log_limit = sweep.log_limit
+        self.log_limit: LogLimit = timers.log_limit
         self.hooks = hooks  # the test kit puts its own `user_id` before the application's
         self._packer = packer
         self._hub = hub
@@ -107,10 +110,10 @@ class Endpoint:
         self._stray_inboxes: WeakValueDictionary[tuple[UserId | None, str], Inbox] = (
             WeakValueDictionary()
         )
-        self._posts = Posts(config, packer, dispatch, sweep, self.refuse)
-        self.is_stopping = False
+        self._posts = Posts(config, packer, dispatch, timers, self.refuse)
+        self.is_stopping: bool = False
         self._is_stopped = False
-        self.incoming = Incoming(config.max_total_incoming_bytes)  # shared with the edges
+        self.incoming: Incoming = Incoming(config.max_total_incoming_bytes)  # shared with the edges
 
     # -- admitting
 
@@ -131,8 +134,8 @@ class Endpoint:
             return self._other_method(request, is_loopback)
         else:
             if is_upgrade is None:
-                is_upgrade = http1.wants_upgrade(request)
-            if not is_upgrade and (lost := http1.lost_fields(request)):
+                is_upgrade = wants_upgrade(request)
+            if not is_upgrade and (lost := lost_fields(request)):
                 return self._refuse_stripped(lost)
             kind = "ws" if is_upgrade else "poll"
         steps = self._steps(request, kind, is_loopback)
@@ -159,12 +162,12 @@ class Endpoint:
             return self._hook_failed(request)
 
     def _still(self, result: Admission | Response) -> Admission | Response:
-        """Ask again, after hooks that waited, what may have changed meanwhile."""
+        """Check again, after hooks that waited, what may have changed meanwhile."""
         if isinstance(result, Response):
             return result
         if self.is_stopping:
             return self.refuse(*STOPPING)
-        session = self._hub.find(result.uid, result.client_id)
+        session = self._hub.table.find(result.uid, result.client_id)
         if result.kind != "post" or session is None:
             why = self._has_room(result.uid, result.client_id)
             if why is not None:
@@ -173,7 +176,10 @@ class Endpoint:
 
     def _has_room(self, uid: UserId | None, client_id: str) -> str | None:
         """Return why there is no room for one more connection of this client, or None."""
-        if self._untold() >= MAX_UNTOLD and self._hub.find(uid, client_id) is None:
+        if (
+            self._presence_inbox.events >= MAX_UNTOLD
+            and self._hub.table.find(uid, client_id) is None
+        ):
             # Each is kept with its connection and its request until its handler has run.
             return f"expected at most {MAX_UNTOLD} events that wait for a presence handler"
         return self._hub.has_room(uid, client_id)
@@ -237,7 +243,7 @@ class Endpoint:
             why = "expected a user id of user_id, got None (anonymous=False)"
             return self.refuse("anonymous", 401, "Unauthorized request", why)
         client_id = request.params["client-id"]
-        if kind == "post" and self._hub.find(uid, client_id) is not None:
+        if kind == "post" and self._hub.table.find(uid, client_id) is not None:
             return Admission(kind, request, uid, client_id)
         if why := self._has_room(uid, client_id):
             return self.refuse("full", 503, why)
@@ -256,9 +262,9 @@ class Endpoint:
     def _other_method(self, request: Request, is_loopback: bool) -> Response:
         config = self._config
         if not guard.is_preflight(request):
-            return http1.NOT_ALLOWED
-        if why := guard.check_host(request, config.allowed_hosts, is_loopback=is_loopback):
-            return self.refuse("host", 403, "Unauthorized host", why)
+            return _NOT_ALLOWED
+        if refused := self.check_host(request, is_loopback=is_loopback):
+            return refused
         # Without a list no browser asks on behalf of the one origin that may come.
         if why := guard.check_origin(request, config.allowed_origins or ()):
             return self.refuse("origin", 403, "Unauthorized origin", why)
@@ -277,7 +283,7 @@ class Endpoint:
     def _needs_handshake(self, request: Request, uid: UserId | None, client_id: str) -> bool:
         if "handshake?" in request.params:
             return True
-        session = self._hub.find(uid, client_id)
+        session = self._hub.table.find(uid, client_id)
         if session is not None and session.has_ajax:
             return False
         self.log_limit.info(
@@ -306,21 +312,12 @@ class Endpoint:
         self.log_limit.exception(log, "hook_error path=%.80r", request.path)
         return Response(500, "internal server error")
 
-    def browser_file(
-        self, request: Request, channel_path: str, *, is_loopback: bool = False
-    ) -> Response | None:
-        """Answer where the browser's client is asked for; None: another path.
-
-        `<channel_path>/chansock.js`, its packers and types are public: no hook runs, but the
-        host is checked, as for the channel.
-        """
-        name = browser.file_name(request.path, channel_path)
-        if name is None:
-            return None
+    def check_host(self, request: Request, *, is_loopback: bool = False) -> Response | None:
+        """Return the refusal of a request whose host is not allowed, or None. No hook runs."""
         allowed = self._config.allowed_hosts
         if why := guard.check_host(request, allowed, is_loopback=is_loopback):
             return self.refuse("host", 403, "Unauthorized host", why)
-        return browser.answer(request, name)
+        return None
 
     # -- sockets and polls
 
@@ -330,7 +327,7 @@ class Endpoint:
         The handshake is written first. None: a GET that has its answer already.
         """
         hub = self._hub
-        session = hub.session(admission.uid, admission.client_id)
+        session = hub.table.find_or_add(admission.uid, admission.client_id)
         if admission.kind == "ws" and admission.handshake is not None:
             connection = self._connection(admission, transport, session, session.inbox)
             hub.open_ws(session, connection, admission.handshake)
@@ -346,7 +343,7 @@ class Endpoint:
             transport.refuse(Response(503, "expected a handshake first"))
             return None
         number = admission.request.params.get("n", "")
-        if session.was_answered and number and number == session.polled:
+        if session.polls is Polls.ANSWERED and number and number == session.polled:
             # A browser asks again by itself if the answer broke off: its events are lost, and
             # an error has the client tell so. Only our clients number their polls; the udt of
             # two polls of Sente's may be the same millisecond.
@@ -354,7 +351,7 @@ class Endpoint:
             return None
         session.polled = number
         connection = self._connection(admission, transport, session, session.inbox)
-        if session.is_behind or not hub.park(session, connection):
+        if session.has_gap or not hub.park(session, connection):
             # Cut between two polls, maybe, where no 1013 could tell it: a gap lies at a break.
             transport.refuse(Response(503, "too far behind"))
             return None
@@ -407,7 +404,7 @@ class Endpoint:
         Answers through the transport, at once or when the handler has replied.
         None: it has its answer already.
         """
-        session = self._hub.find(admission.uid, admission.client_id)
+        session = self._hub.table.find(admission.uid, admission.client_id)
         if session is not None:
             inbox = session.inbox
         else:
@@ -421,7 +418,7 @@ class Endpoint:
 
     def connections(self, to: UserId | ClientTarget) -> list[Connection]:
         """Return what is open of a user or a client: sockets and parked polls."""
-        return [each for session in self._hub.known(to) for each in session.connections]
+        return [each for session in self._hub.table.known(to) for each in session.connections]
 
     def end(self, connection: Connection, code: int, reason: str) -> None:
         """Close one connection, after what waits for it; a poll ends with 503."""

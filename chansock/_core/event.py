@@ -1,6 +1,6 @@
 """The rules for events that are sent: what an id and a target must be.
 
-Checked once per `send`. What is received is checked in `_fast/dispatch`.
+Checked once per `send`. What is received is checked in `_fast/events/dispatch`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from chansock import edn
-from chansock._fast.frames import is_close_code
+from chansock._fast.ws.frames import is_close_code
 from chansock.errors import EncodeError, InvalidEvent
 from chansock.request import is_utf8
 from chansock.target import Target, is_user_id

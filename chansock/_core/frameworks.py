@@ -19,9 +19,15 @@ if TYPE_CHECKING:
     import msgspec
     import pydantic
 
-__all__ = ["constrained", "framework_of", "is_field", "model", "struct"]
+__all__ = ["constrained", "framework_of", "is_field", "limits_of", "model", "struct"]
 
 MOST_DIGITS: Final = 4300  # of an integer, as in the readers
+# What a constraint calls its limit, with each of the libraries.
+LIMITS: Final = (
+    *("gt", "ge", "lt", "le", "multiple_of", "min_length", "max_length", "max_digits"),
+    *("decimal_places", "pattern", "discriminator"),
+)
+NO_LEAST: Final = ("min_length", 0)  # annotated_types' default
 PYDANTICS: Final = ("pydantic.", "annotated_types")  # modules whose metadata pydantic checks
 
 
@@ -83,6 +89,23 @@ def is_field(default: object) -> bool:
     return any(base.__module__ == "pydantic.fields" for base in type(default).__mro__)
 
 
+def limits_of(constraints: tuple[object, ...]) -> str:
+    """Name the limits of constraints, like `gt=0, lt=9`, for a message to a peer.
+
+    "constrained" for those without a limit that has a name, such as a validator of the
+    application's.
+    """
+    found: dict[str, object] = {}
+    for one in constraints:
+        for part in (one, *(getattr(one, "metadata", None) or ())):
+            for name in LIMITS:
+                value = getattr(part, name, None)
+                value = getattr(value, "pattern", value)  # of a compiled one
+                if isinstance(value, int | float | Decimal | str) and (name, value) != NO_LEAST:
+                    found[name] = value
+    return ", ".join(f"{name}={value!r:.80}" for name, value in found.items()) or "constrained"
+
+
 def constrained(kind: Any, constraints: tuple[object, ...], convert: Converter) -> Converter:
     """Take what `convert` takes and makes a value of `kind` of, if the constraints hold.
 
@@ -101,7 +124,7 @@ def checking(
     refusals: type[Exception],
     explain: Callable[[Any, Any], BadData],
 ) -> Converter:
-    """Take what `convert` takes, and give what the check makes of that, unless it refuses."""
+    """Take what `convert` takes, and return what the check makes of it, unless it refuses."""
     fitting = attempt_of(convert)
 
     def checked(value: Any) -> Any:
@@ -130,7 +153,7 @@ def pydantic_check(kind: Any) -> tuple[Converter, type[Exception], Callable[[Any
 
 
 def msgspec_check(kind: Any) -> tuple[Converter, type[Exception], Callable[[Any, Any], BadData]]:
-    """Make the check of msgspec's constraints, which gives the value as it is."""
+    """Make the check of msgspec's constraints, which returns the value as it is."""
     import msgspec
 
     def check(value: Any) -> Any:

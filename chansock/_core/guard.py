@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Final, TypeAlias, final
 
 from chansock._core import subprotocol
-from chansock._fast.request_reader import is_host
+from chansock._fast.http.request_reader import is_host
 from chansock.request import Request, is_token
 
 __all__ = [
@@ -65,7 +65,7 @@ SELF: Final = "self"  # in allowed_origins, as in CSP: the page's own
 
 
 def check_client_id(request: Request) -> str | None:
-    """Say what is wrong with the `client-id`, or None."""
+    """Return what is wrong with the `client-id`, or None."""
     given = request.params.getall("client-id")
     if len(given) > 1:
         return f"expected one client-id, got {len(given)}"
@@ -222,12 +222,12 @@ def preflight_fields(request: Request) -> Fields:
 
     A page may send what our clients do, and what it asks for: its origin is trusted.
     """
-    asked = [
+    wanted = [
         name.strip(" \t").lower()
         for line in request.headers.getall("access-control-request-headers")
         for name in line.split(",", _MAX_FIELDS)
     ]
-    names = [name for name in asked[:_MAX_FIELDS] if is_token(name)]
+    names = [name for name in wanted[:_MAX_FIELDS] if is_token(name)]
     return (
         ("Access-Control-Allow-Methods", "GET, POST"),
         ("Access-Control-Allow-Headers", ", ".join(dict.fromkeys((*_OWN_FIELDS, *names)))),
@@ -252,7 +252,7 @@ def _under(item: str) -> re.Pattern[str]:
 
 
 def check_token(request: Request, reference: str | Skip | None) -> str | None:
-    """Say why the request does not carry the reference token, or None; no token is told.
+    """Return why the request does not carry the reference token, or None; never a token itself.
 
     Looked for in the param `csrf-token`, then the headers `x-csrf-token` and
     `x-xsrf-token`, as Sente does, and last in Sec-WebSocket-Protocol; the first that is there

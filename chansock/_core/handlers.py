@@ -20,7 +20,7 @@ from chansock._core.annotation import name_of
 from chansock._core.conversion import Converter
 from chansock._core.event import check_handled_id
 from chansock._core.log_limit import LogLimit
-from chansock._fast.dispatch import EventMsg, Route, is_awaitable
+from chansock._fast.events.dispatch import EventMsg, Route, is_awaitable
 from chansock.errors import BadData, ChannelClosed, InvalidEvent
 from chansock.values import Keyword
 
@@ -32,7 +32,7 @@ __all__ = [
     "Handlers",
     "Middleware",
     "check_registered_id",
-    "second",
+    "duplicate_handler",
 ]
 
 log = logging.getLogger("chansock.handlers")
@@ -83,7 +83,7 @@ class Handlers:
         for one in handled:
             keyword = check_registered_id(one.event_id)
             if keyword in found:
-                raise second(one.event_id, found[keyword].handler, one.handler)
+                raise duplicate_handler(one.event_id, found[keyword].handler, one.handler)
             found[keyword] = one
             added.append(keyword)
         self._handled = found
@@ -226,7 +226,7 @@ def check_registered_id(event_id: str) -> Keyword:
     return keyword
 
 
-def second(event_id: str, first: Handler, other: Handler) -> InvalidEvent:
+def duplicate_handler(event_id: str, first: Handler, other: Handler) -> InvalidEvent:
     """Make the error for an id that is handled twice."""
     return InvalidEvent(
         f"expected one handler for {event_id!r}, got a second: {name_of(first)} has it, "

@@ -55,8 +55,8 @@ class LogLimit:
     """Writes log lines up to a rate for each kind, and counts the rest.
 
     `now()` returns the time in seconds; `later(delay, call, arg)` calls `call(arg)` once after
-    a delay, as `Sweep.enter` and `loop.call_later` do. It is called only while lines are left
-    out. The methods may be called from any thread from which `later` may be called.
+    a delay, as `TimerQueue.schedule` and `loop.call_later` do. It is called only while lines are
+    left out. The methods may be called from any thread from which `later` may be called.
     """
 
     def __init__(self, now: Callable[[], float], later: Later) -> None:

@@ -25,11 +25,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeAlias
 
-from chansock._core import http1, wire
-from chansock._fast.dispatch import Connection, Dispatch
-from chansock._fast.head import unquote_form
-from chansock._fast.packet import Packer, Packet
-from chansock._fast.sweep import Entry, Sweep
+from chansock._core import request_fields, wire
+from chansock._fast.events.dispatch import Connection, Dispatch
+from chansock._fast.events.packet import Packer, Packet
+from chansock._fast.http.request import unquote_form
+from chansock._fast.io.timers import Entry, TimerQueue
 from chansock.config import Config
 from chansock.errors import PacketError
 from chansock.request import Request, Response
@@ -45,7 +45,7 @@ STOPPING: Final[Refusal] = ("stopping", 503, "the server is stopping")
 
 # What any page may send to any origin without a preflight, as CORS-safelisted by the Fetch
 # standard; a body without a type is among it.
-_SIMPLE_TYPES: Final = frozenset({"", "text/plain", "multipart/form-data", http1.FORM})
+_SIMPLE_TYPES: Final = frozenset({"", "text/plain", "multipart/form-data", request_fields.FORM})
 
 _STALE: Final = "the handshake of this POST is over"
 # A client behind a proxy that sends its requests to several processes by turns looks like one that
@@ -79,8 +79,8 @@ class PostOrder:
     __slots__ = ("missed", "next", "stalled", "timer", "udt", "waiting")
 
     def __init__(self, udt: str) -> None:
-        self.udt = udt
-        self.next = 1
+        self.udt: str = udt
+        self.next: int = 1
         self.waiting: dict[int, Post] = {}
         self.missed: set[int] = set()  # passed by before they came
         self.stalled: dict[int, Post] = {}  # those whose turn it is, without room
@@ -130,13 +130,13 @@ class Posts:
         config: Config,
         packer: Packer,
         dispatch: Dispatch,
-        sweep: Sweep,
+        timers: TimerQueue,
         refuse: Refuse,
     ) -> None:
         self._config = config
         self._packer = packer
         self._dispatch = dispatch
-        self._sweep = sweep
+        self._timers = timers
         self._refuse = refuse
         self._dummy = Packet(packer.packet(wire.DUMMY_CB_200, None), packer.binary)
         self._timeout = Packet(packer.packet(wire.TIMEOUT, None), packer.binary)
@@ -201,9 +201,9 @@ class Posts:
             packet = bytes(body)
             if not packet[limit:].strip(b"\0"):
                 packet = packet[:limit]  # Sente's MessagePack has its buffer's zeros behind it
-        elif params.get("raw") == "true" and not http1.is_form(request):
+        elif params.get("raw") == "true" and not request_fields.is_form(request):
             kinds = request.headers.getall("content-type")
-            if len(kinds) != 1 or http1.essence(kinds[0]) in _SIMPLE_TYPES:
+            if len(kinds) != 1 or request_fields.essence(kinds[0]) in _SIMPLE_TYPES:
                 expected = "expected a Content-Type like application/edn for raw=true"
                 return self._refuse("bad_post", 415, f"{expected}, got {', '.join(kinds)!r:.80}")
             packet = bytes(body)
@@ -212,7 +212,7 @@ class Posts:
             if len(given) > 1:
                 return self._refuse("bad_post", 400, f"expected one ppstr, got {len(given)}")
             packet = unquote_form(given[0]) if given else b""
-            if body and http1.is_form(request):
+            if body and request_fields.is_form(request):
                 # The request lives as long as its event: it must not hold the packet again.
                 rest = b"&".join(f for f in bytes(body).split(b"&") if not f.startswith(b"ppstr="))
                 if len(rest) > MAX_FIELDS:
@@ -275,11 +275,11 @@ class Posts:
             order.pass_by(post.number)
             self._hand_on(post)
         if not order.waiting:
-            self._sweep.cancel(order.timer)
+            self._timers.cancel(order.timer)
             order.timer = None
         elif order.next in order.waiting:
-            self._sweep.cancel(order.timer)
-            order.timer = self._sweep.enter(0.0, self._turn_came, order)
+            self._timers.cancel(order.timer)
+            order.timer = self._timers.schedule(0.0, self._turn_came, order)
 
     def _turn_came(self, order: PostOrder) -> None:
         order.timer = None
@@ -288,7 +288,7 @@ class Posts:
             self._wait_for_order(order)
 
     def _wait_for_order(self, order: PostOrder) -> None:
-        order.timer = self._sweep.enter(self._config.post_order_wait, self._order_due, order)
+        order.timer = self._timers.schedule(self._config.post_order_wait, self._order_due, order)
 
     def _order_due(self, order: PostOrder) -> None:
         order.skip()
@@ -314,12 +314,12 @@ class Posts:
         connection.let_go()
         if post.order is not None:
             post.order.stalled.pop(post.number, None)
-        self._sweep.cancel(connection.timer)
+        self._timers.cancel(connection.timer)
         connection.timer = None
         if connection.is_answered:
             return
         if connection.wants_reply:
-            connection.timer = self._sweep.enter(
+            connection.timer = self._timers.schedule(
                 self._config.poll_timeout, self._reply_due, connection
             )
         else:
@@ -338,7 +338,7 @@ class Posts:
 
     def _bound_wait(self, post: Post) -> None:
         if post.connection.timer is None:
-            post.connection.timer = self._sweep.enter(
+            post.connection.timer = self._timers.schedule(
                 self._config.poll_timeout, self._no_room, post
             )
 

@@ -54,9 +54,9 @@ class Presence:
     __slots__ = ("ajax", "any", "ws")
 
     def __init__(self) -> None:
-        self.ws = Users()
-        self.ajax = Users()
-        self.any = Users()
+        self.ws: Users = Users()
+        self.ajax: Users = Users()
+        self.any: Users = Users()
 
     def _enter(self, kind: str, uid: UserId | None) -> bool:
         """Count one more session of this kind; True if the user has just come."""

@@ -1,7 +1,7 @@
 """One session: what the hub knows of one client-id of one user, and of its displaced sockets.
 
-Records with what the fanout tells them. What becomes of a session is decided in the hub;
-what waits for it is the Outbox that it is made of.
+Records with what the fanout tells them. `session_state` has the tables of a session's life,
+and the hub does what they say; what waits for a session is the Outbox that it is made of.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ import logging
 from collections.abc import Callable
 
 from chansock._core.posts import PostOrder
-from chansock._fast.dispatch import Connection, Inbox
-from chansock._fast.fanout import Fanout, Outbox
-from chansock._fast.sweep import Entry
+from chansock._core.session_state import POLLS, SOCKET, Life, On, Polls, Socket, following
+from chansock._fast.events.dispatch import Connection, Inbox
+from chansock._fast.events.fanout import Fanout, Outbox
+from chansock._fast.io.timers import Entry
 from chansock.target import UserId
 
 __all__ = ["Displaced", "Session"]
@@ -23,29 +24,25 @@ log = logging.getLogger("chansock.session")
 class Session(Outbox):
     """One client-id of one uid, over all its sockets and polls.
 
-    `current` is the newest connection: pushes go to it. `ws` is the newest socket that is
-    open, displaced by a poll or not; `poll` the newest parked poll.
+    `ws` is the newest open socket, displaced by a poll or not; `poll` the newest parked poll.
     """
 
     __slots__ = (
         "client_id",
-        "current",
         "displaced",
         "grace_ajax",
         "grace_ws",
+        "has_gap",
         "inbox",
-        "is_ajax",
-        "is_behind",
-        "is_gone",
-        "is_ws",
-        "is_ws_behind",
         "last",
+        "life",
         "on_answered",
         "poll",
         "polled",
+        "polls",
         "posts",
+        "socket",
         "uid",
-        "was_answered",
         "ws",
     )
 
@@ -60,7 +57,10 @@ class Session(Outbox):
         self.uid = uid
         self.client_id = client_id
         self.inbox = Inbox()
-        self.current: Connection | None = None
+        # The states of session_state.SOCKET, POLLS, and SESSION.
+        self.socket = Socket.NONE
+        self.polls = Polls.NONE
+        self.life = Life.AWAY
         self.ws: Connection | None = None
         self.poll: Connection | None = None
         self.last: Connection | None = None  # the one that closed last, while away
@@ -68,19 +68,26 @@ class Session(Outbox):
         self.displaced: dict[Connection, bool] | None = None
         self.grace_ws: Entry | None = None
         self.grace_ajax: Entry | None = None
-        self.is_ws = False  # counted in presence
-        self.is_ajax = False
-        self.is_behind = False  # cut since its last Ajax handshake
-        self.is_ws_behind = False  # the same since polls displaced its socket
-        self.is_gone = False  # nothing is sent to it; it is kept for its displaced connections
+        self.has_gap = False  # cut since its last Ajax handshake: no poll is parked before the next
         self.polled = ""  # the number of its newest poll, if it has one
-        self.was_answered = False  # by its last poll, with events; did the client get them?
         self.posts: PostOrder | None = None  # since its last Ajax handshake
+
+    @property
+    def current(self) -> Connection | None:
+        """The newest connection, to which pushes go; None: they wait."""
+        if self.socket is Socket.CURRENT:
+            return self.ws
+        return self.poll if self.polls is Polls.PARKED else None
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nothing is sent to it: it is kept for its displaced connections, if at all."""
+        return self.life is Life.GONE or self.life is Life.FORGOTTEN
 
     @property
     def has_ajax(self) -> bool:
         """Whether an Ajax client may poll without a handshake: a poll is parked, or grace runs."""
-        return self.poll is not None or self.grace_ajax is not None
+        return self.polls is not Polls.NONE
 
     @property
     def connections(self) -> list[Connection]:
@@ -90,17 +97,17 @@ class Session(Outbox):
 
     def answered(self) -> None:
         """Told by the fanout: the parked poll took a batch."""
-        self.was_answered = True
         self.on_answered(self)
 
     def was_cut(self, reason: str, events: int) -> None:
         """Told by the fanout: too much waited, the outbox is empty, the socket closes 1013."""
-        self.is_behind = True
-        self.is_ws_behind |= self.ws is not None and self.ws is not self.current
-        if self.current is not None:
-            self.current.outbox = None
-            self.current = None
-        log_limit, kind = self.fanout.sweep.log_limit, f"session_cut reason={reason}"
+        current = self.current
+        self.has_gap = True
+        self.socket = following(SOCKET, self.socket, On.OUTBOX_CUT)
+        self.polls = following(POLLS, self.polls, On.OUTBOX_CUT)
+        if current is not None:
+            current.outbox = None
+        log_limit, kind = self.fanout.timers.log_limit, f"session_cut reason={reason}"
         text = "session_cut reason=%s events=%d of %r"
         log_limit.warning(log, text, reason, events, self, kind=kind)
 
@@ -118,8 +125,11 @@ class Displaced(Outbox):
 
     def was_cut(self, reason: str, events: int) -> None:
         """Told by the fanout: too much waited, the outbox is empty, the socket closes 1013."""
+        session: Session = self.connection.session
         self.connection.outbox = None
-        log_limit, kind = self.fanout.sweep.log_limit, f"displaced_cut reason={reason}"
+        if session.ws is self.connection:  # else a newer socket has displaced it
+            session.socket = following(SOCKET, session.socket, On.REPLIES_CUT)
+        log_limit, kind = self.fanout.timers.log_limit, f"displaced_cut reason={reason}"
         log_limit.warning(log, "displaced_cut reason=%s of %r", reason, self, kind=kind)
 
     def __repr__(self) -> str:

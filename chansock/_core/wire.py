@@ -1,7 +1,7 @@
 """The grammar of the channel: its own events, envelopes and answers, as values.
 
 Wire shapes by Sente 1.21. What is here is made once for each connection or packer;
-the shape of what comes in is checked in `_fast/dispatch`. No clock, loop or user.
+the shape of what comes in is checked in `_fast/events/dispatch`. No clock, loop or user.
 """
 
 from __future__ import annotations

@@ -19,11 +19,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from chansock._core import browser, http1, subprotocol
+from chansock._core import subprotocol
 from chansock._core.endpoint import Endpoint
-from chansock._core.forwarded import Proxies
 from chansock._core.log_limit import LogLimit
-from chansock.answers import admitted, answer
+from chansock._edge import browser, http1
+from chansock._edge.answers import admitted, answer
+from chansock._edge.forwarded import Proxies
 from chansock.asgi.life import Life
 from chansock.asgi.scope import (
     App,
@@ -150,7 +151,7 @@ class _Door:
         """Answer with the browser's client, or what stands beside it."""
         request = self._request(scope)
         folder = request.path.rpartition("/")[0]
-        response = self._life.endpoint.browser_file(request, folder) or _NOT_FOUND
+        response = browser.file_response(self._life.endpoint, request, folder) or _NOT_FOUND
         await respond(send, response, head_only=request.method == "HEAD")
 
     async def _http(self, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:

@@ -15,8 +15,8 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-from chansock._core import processes
 from chansock._core.endpoint import Endpoint
+from chansock._edge import processes
 from chansock.asgi.scope import App, Message, Receive, Scope, Send
 from chansock.channel import ChannelSocket
 from chansock.clock import LoopClock
@@ -188,7 +188,7 @@ class _Lifespan:
         await self._send(message)
 
     async def finish(self) -> None:
-        """Say what the application leaves unsaid."""
+        """Send the lifespan answers that the application leaves out."""
         if self.said - {"lifespan.startup.complete"}:
             return
         if "lifespan.startup" not in self.heard:

@@ -11,9 +11,9 @@ from contextlib import suppress
 from typing import Any, Final, TypeAlias
 from urllib.parse import quote
 
-from chansock._core import http1
-from chansock._core.forwarded import Proxies, client_of, scheme_of
 from chansock._core.guard import Fields
+from chansock._edge import http1
+from chansock._edge.forwarded import Proxies, client_of, scheme_of
 from chansock.request import Request, Response
 
 __all__ = [

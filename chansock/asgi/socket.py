@@ -14,9 +14,9 @@ from contextlib import suppress
 from typing import Any, Final
 
 from chansock._core.endpoint import Endpoint
-from chansock._fast.dispatch import Connection
-from chansock._fast.fanout import Transport
-from chansock._fast.packet import Packet
+from chansock._fast.events.dispatch import Connection
+from chansock._fast.events.packet import Packet
+from chansock._fast.io.transport import Transport
 from chansock.asgi.scope import Receive, Send
 from chansock.config import Config
 
@@ -53,9 +53,9 @@ class Socket(Transport):
     )
 
     def __init__(self, send: Send, config: Config) -> None:
-        self.kind = "ws"
-        self.is_open = True
-        self.code = ABNORMAL  # with which it ends, unless somebody says otherwise
+        self.streams = self.receives = True
+        self.is_open: bool = True
+        self.code: int = ABNORMAL  # with which it ends, unless somebody says otherwise
         self._reason: str | None = None  # of our own close; None: there is none
         self._send = send
         self._config = config

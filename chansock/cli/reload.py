@@ -1,7 +1,8 @@
-"""`--reload`: runs the server as a process of its own, and anew when a .py file changes.
+"""`--reload`: runs the server as a process of its own, and restarts it when a .py file changes.
 
-Knows no channel. Looks at the files again and again, which needs no library and works on
-every file system; folders that hold no source of one's own are left out.
+Knows no channel. Looks at the files again and again, which needs no library and works on every
+file system. watchfiles would replace `_stamps` alone, and needs a thread beside the wait for
+signals. Folders that hold no source of one's own are left out.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ is_folder = os.path.isdir
 
 
 def watch(command: Sequence[str], folders: Sequence[str], *, fd: int | None = None) -> int:
-    """Run the command until SIGINT or SIGTERM; give its last exit status.
+    """Run the command until SIGINT or SIGTERM; return its last exit status.
 
     The process inherits `fd`. It is ended in order (SIGTERM) before the next one starts, and if
     this one is killed. One that ended by itself is started again by the next change.
@@ -85,7 +86,7 @@ def watch(command: Sequence[str], folders: Sequence[str], *, fd: int | None = No
 
 
 def _stamps(folders: Sequence[str]) -> Stamps:
-    """Say of each .py file below the folders when it was written, and how long it is."""
+    """Return when each .py file below the folders was written, and its size."""
     found: Stamps = {}
     for folder in folders:
         for root, names, files in os.walk(folder):

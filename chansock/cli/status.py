@@ -67,7 +67,7 @@ def one_line(error: Exception) -> str:
 
 
 def reason(error: OSError) -> str:
-    """Say what the system found: `no such file or directory`."""
+    """Return the system's own reason: `no such file or directory`."""
     return (error.strerror or str(error)).lower()
 
 

@@ -37,7 +37,7 @@ class Screen:
     """stdout for what the server said, stderr for notes; both above the prompt, if any."""
 
     def __init__(self) -> None:
-        self.is_interactive = sys.stdin.isatty() and sys.stdout.isatty()
+        self.is_interactive: bool = sys.stdin.isatty() and sys.stdout.isatty()
         self._is_prompting = False
 
     @contextmanager

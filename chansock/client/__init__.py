@@ -1,10 +1,15 @@
-"""The Python client of a channel socket: `connect`, `connect_sync`, and what they give.
+"""The Python client of a channel socket: `connect`, `connect_sync`, and what they return.
 
-Uses the words, the engine, and the codecs; knows no server or hub. Inside: `client` (face and
-state machine, with watch and beside); the two transports, `socket` (with websocket, pinger, and
-gate) and `ajax` (with posts and http), and `dial` (with proxy), which connects both; `inbox` (with
-handlers) and `pending`, what waits; `sync` (with threads), the face for code that waits; the rest
-is pure.
+Uses the words, the engine, and the codecs; knows no server or hub. Inside:
+
+    arguments               what an application passes, checked
+    attempt                 what the requests of one attempt carry
+    client                  the face, and the state machine behind it
+    socket, websocket       one transport: a WebSocket
+    ajax, http              the other: polls and POSTs; http also dials
+    packets, inbox          what packets mean; events that wait, and their handlers
+    state, timing           what all of these share; when to try, poll, and ping again
+    sync, threads           the face for code that waits
 """
 
 from __future__ import annotations
@@ -16,18 +21,14 @@ from dataclasses import fields
 from typing import Final, Never
 
 from chansock import packers
-from chansock._fast.packet import adapt
-from chansock.client import backoff as backoffs
-from chansock.client.address import Pairs, TokenPlace
+from chansock._fast.events.packet import adapt
+from chansock.client.arguments import ClientConfig, ProxySetting, nearest
+from chansock.client.attempt import Credentials, Pairs, Source, TokenPlace
 from chansock.client.client import Client, Transport
-from chansock.client.config import ClientConfig, nearest
-from chansock.client.credentials import Credentials, Source
-from chansock.client.link import Settings
 from chansock.client.packets import Event
-from chansock.client.proxy import ProxySetting
-from chansock.client.state import Close, Reason, State, WsClose, WsError
+from chansock.client.state import Close, Reason, Settings, State, StateHandler, WsClose, WsError
 from chansock.client.sync import SyncClient, in_sync
-from chansock.client.watch import StateHandler
+from chansock.client.timing import Backoff
 from chansock.errors import ConfigError
 
 __all__ = [
@@ -120,7 +121,7 @@ def connect(
         raise ConfigError(f"backoff: expected a function of the attempt, got {backoff!r:.80}")
     packer = packers.EDN() if packer is None else packer
     settings = Settings(packer=adapt(packer), text_type=_text_type(packer), ssl=ssl, config=config)
-    pauses = backoffs.Backoff(config.max_backoff, given=backoff)
+    pauses = Backoff(config.max_backoff, given=backoff)
     return Client(credentials, settings, pauses, transport)
 
 

@@ -1,7 +1,8 @@
 """The Ajax half of the client: polls on one kept connection, POSTs on up to four.
 
-One link is one session of polls, from a handshake to the first failure. No backoff between
-sessions and no WebSocket here; how HTTP is read is in http.py, what packets mean in packets.py.
+One link is one session, from a handshake to the first failure. No backoff between sessions and no
+WebSocket here; `http` reads HTTP, and `packets` knows what packets mean. The file is past 400
+lines because polls and POSTs of a session end together.
 """
 
 from __future__ import annotations
@@ -9,28 +10,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from chansock._core.wire import AJAX
-from chansock.client.address import Attempt
-from chansock.client.batches import unpack
+from chansock.client.attempt import Attempt
 from chansock.client.http import HttpConnection, Response
-from chansock.client.link import Owner, Settings
-from chansock.client.pace import Pace
-from chansock.client.packets import (
-    Events,
-    Handshake,
-    Inbound,
-    is_event,
-    reply_error,
+from chansock.client.packets import Events, Handshake, Inbound, is_event, reply_error, unpack
+from chansock.client.state import (
+    Owner,
+    Reason,
+    Settings,
+    TransportType,
+    error_reason,
+    http_reason,
+    said,
 )
-from chansock.client.posts import Posts, Unsent
-from chansock.client.state import Reason, TransportType, error_reason, http_reason, said
+from chansock.client.timing import Pace, delay
 from chansock.errors import ChannelClosed, ConnectionLost, PacketError, ReplyError, ReplyTimeout
 
-__all__ = ["AjaxLink"]
+__all__ = ["AjaxLink", "Posts", "Unsent"]
 
 log = logging.getLogger("chansock.client.ajax")
 
@@ -68,7 +69,7 @@ class AjaxLink:
         self._handshake_udt = 0
         self._has_events = False  # of the last batch that was decoded while it was read
         self._is_ours = False  # chansock serves it; Sente's answers are text/html
-        self.is_reached = False
+        self.is_reached: bool = False
 
     @property
     def is_opened(self) -> bool:
@@ -89,9 +90,9 @@ class AjaxLink:
             self._end(Reason("requested-disconnect"))  # if it was cancelled
 
     async def shake_hands(self) -> Reason | None:
-        """Ask for one handshake and no more; give why it was refused, None if it was not.
+        """Request one handshake; return why the server refused it, None if it did not.
 
-        A WebSocket that does not open cannot tell; this can.
+        A WebSocket that does not open does not say why; an answer to this does.
         """
         try:
             self._read(await self._handshake())
@@ -215,7 +216,7 @@ class AjaxLink:
         raise _Failed(Reason("unexpected", None, text))
 
     async def _ask(self, *, wants_handshake: bool) -> None:
-        # Milliseconds, but never the same twice: the server tells POSTs of one session by it.
+        # Milliseconds, but never the same twice: by it the server knows the POSTs of one session.
         self._udt = max(int(time.time() * 1000), self._udt + 1)
         try:
             if self._poller is None or not self._poller.is_usable:
@@ -303,3 +304,145 @@ class AjaxLink:
             self._poller.close()
             self._poller = None
         self._posts.close()
+
+
+# -- POSTs: a few at a time, numbered in the order of `send`
+#
+# A server that knows the field `n` (`<udt of the handshake>-<1, 2, 3 ...>`) handles them in that
+# order, whatever connection brings which first; Sente's ignores it.
+
+BUSY: Final = 503  # nothing of the POST was taken: it is sent again with the same number
+
+
+class Unsent(Exception):
+    """No connection could be opened for a POST; says why."""
+
+
+class Posts:
+    """Sends POSTs on at most `max_posts` connections; the rest waits, first come first served.
+
+    What waits is not encoded yet, and is not sent if its caller is cancelled or times out.
+    """
+
+    def __init__(self, attempt: Attempt, settings: Settings) -> None:
+        self._attempt = attempt
+        self._settings = settings
+        self._session_udt = 0
+        self._is_ours = False
+        self._count = 0
+        self._slots = asyncio.Semaphore(settings.config.max_posts)
+        self._order = asyncio.Lock()
+        self._idle: list[HttpConnection] = []
+        self._busy: set[HttpConnection] = set()
+        self._refused: list[int] = []  # numbers that got 503
+        self._changed = asyncio.Event()  # of `_refused`; a new one after each change
+        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def begin(self, udt: int, *, is_ours: bool) -> None:
+        """Count from 1 again: the GET with this udt was answered with a handshake.
+
+        `is_ours`: by chansock's server, which takes a packet of text as a body. Sente's takes
+        forms alone, in which three bytes stand for each byte of most text.
+        """
+        self._session_udt = udt
+        self._is_ours = is_ours
+        self._count = 0
+
+    async def post(self, encode: Callable[[], bytes]) -> Response:
+        """Send the packet that encode() returns; return the response, which is never 503.
+
+        Raises ChannelClosed if the session ends first, Unsent if no connection can be opened, and
+        OSError if one breaks.
+        """
+        async with self._slots:
+            async with self._order:
+                # One that got 503 comes first: those behind it would only wait for it there.
+                while self._refused and not self._closed.done():
+                    await self._changed.wait()
+                packet = encode()
+                connection = await self._connection()
+                self._count += 1
+                count, udt = self._count, self._session_udt
+                self._write(connection, udt, count, packet)
+            response = await self._answer(connection)
+            if response.status == BUSY:
+                response = await self._post_again(udt, count, packet)
+            return response
+
+    def close(self) -> None:
+        """End all that is under way; idempotent."""
+        if not self._closed.done():
+            self._closed.set_result(None)
+        for connection in (*self._idle, *self._busy):
+            connection.close()
+        self._idle.clear()
+        self._notify()
+
+    async def _post_again(self, udt: int, count: int, packet: bytes) -> Response:
+        self._refused.append(count)
+        try:
+            tries = 0
+            while True:
+                await asyncio.wait({self._closed}, timeout=delay(tries, random.random()))
+                while count != min(self._refused) and not self._closed.done():
+                    await self._changed.wait()
+                connection = await self._connection()
+                self._write(connection, udt, count, packet)
+                response = await self._answer(connection)
+                if response.status != BUSY:
+                    return response
+                tries += 1
+        finally:
+            self._refused.remove(count)
+            self._notify()
+
+    async def _connection(self) -> HttpConnection:
+        """Take an idle connection, or open one."""
+        if self._closed.done():
+            raise ChannelClosed("the channel closed before this was sent")
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.is_usable:
+                return connection
+            connection.close()
+        settings = self._settings
+        try:
+            connection = await HttpConnection.open(
+                self._attempt.address,
+                self._attempt.proxy,
+                settings.ssl,
+                settings.config.max_message_bytes,
+            )
+        except OSError as exc:
+            raise Unsent(exc) from exc
+        if self._closed.done():
+            connection.close()
+            raise ChannelClosed("the channel closed before this was sent")
+        return connection
+
+    def _write(self, connection: HttpConnection, udt: int, count: int, packet: bytes) -> None:
+        now, number, text_type = int(time.time() * 1000), f"{udt}-{count}", self._settings.text_type
+        if self._settings.packer.binary:
+            request = self._attempt.post_body(now, number, packet)
+        elif self._is_ours and text_type is not None:
+            request = self._attempt.post_body(now, number, packet, text_type)
+        else:
+            request = self._attempt.post_form(now, number, packet)
+        connection.write(request)
+        self._busy.add(connection)
+
+    async def _answer(self, connection: HttpConnection) -> Response:
+        try:
+            response = await connection.read()
+        finally:
+            self._busy.discard(connection)
+        self._attempt.keep_cookies(response.getall("set-cookie"))
+        if connection.is_usable and not self._closed.done():
+            self._idle.append(connection)
+        else:
+            connection.close()
+        return response
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()

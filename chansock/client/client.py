@@ -1,8 +1,8 @@
 """The client's face, and the state machine behind it: one attempt after the other.
 
 `Client` decides which transport is tried, what the end of a link means, and when to try again.
-What travels, and how, is in socket.py and ajax.py; what waits for the application in inbox.py.
-The file is past 400 lines because the face and the state machine share one state.
+What travels, and how, is in `socket` and `ajax`; what waits for the application in `inbox`. The
+file is past 400 lines because the face and the state machine share one state.
 """
 
 from __future__ import annotations
@@ -16,22 +16,13 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias, TypeVar, overload
 
 from chansock.client.ajax import AjaxLink
-from chansock.client.arguments import (
-    check_close_code,
-    check_event,
-    check_handled_id,
-    check_timeout,
-)
-from chansock.client.backoff import Backoff
-from chansock.client.beside import Beside
-from chansock.client.credentials import Credentials
-from chansock.client.handlers import Handler, check_handler
-from chansock.client.inbox import Inbox
-from chansock.client.link import Link, Owner, Settings
+from chansock.client.arguments import check_close_code, check_event, check_handled_id, check_timeout
+from chansock.client.attempt import Credentials
+from chansock.client.inbox import Beside, Handler, Inbox, check_handler
 from chansock.client.packets import Event, Events, Handshake, Inbound, Ping
 from chansock.client.socket import WsLink
-from chansock.client.state import Close, Reason, State
-from chansock.client.watch import StateHandler, Watch
+from chansock.client.state import Close, Link, Owner, Reason, Settings, State, StateHandler, Watch
+from chansock.client.timing import Backoff
 from chansock.errors import ChannelClosed, HandshakeRefused
 from chansock.values import NO_DATA, short_repr
 
@@ -211,7 +202,7 @@ class Client:
 
         An id may have several handlers; they are called in the order of registration. A plain
         handler is called at once, a coroutine runs to its end before the next handler. `"*"`
-        stands for every event of the server: its handlers are called after those of the id.
+        means every event of the server: its handlers are called after those of the id.
 
         Of the channel's own, `chsk/handshake` (each one; data `[uid nil handshake-data
         is-first]`), `chsk/state` (each change; data `[old, new, open-changed]`) and
@@ -374,7 +365,7 @@ class Client:
                     await self._wake.wait()
 
     async def _attempt(self) -> Reason:
-        """Make one attempt, and live with what it gives; the reason of its end."""
+        """Make one attempt, run its link to the end, and return the reason of the end."""
         try:
             attempt = await self._credentials.attempt()
         except Exception as exc:
@@ -442,7 +433,7 @@ class Client:
         return known
 
     async def _see_off(self, link: Link) -> None:
-        """Wait for the end of a connection; one that we closed tells only then how it ended."""
+        """Wait for the end of a connection: only then is known how one that we closed ended."""
         await link.gone()
         if link is self._ws:
             self._watch.change(**self._of_attempt())

@@ -1,12 +1,15 @@
-"""What came and was not handled yet: events to handlers, and the rest to the iterator, in order.
+"""What came and was not handled yet, and what handles it: handlers, the iterator, tasks beside.
 
-Bounded by asking the transport to stop, never by dropping. Long work is done in slices: the loop
-runs others in between. No transport and no protocol here.
+`Handlers` has the handlers of each id; `Inbox` calls them in order, and keeps the rest for the
+iterator; `Beside` runs coroutines that nothing waits for. Bounded by asking the transport to stop,
+never by dropping. Long work is done in slices: the loop runs others in between. No transport and
+no protocol here.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import logging
 import time
@@ -15,13 +18,90 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, TypeAlias
 
 from chansock._core.log_limit import LogLimit
-from chansock._fast.weight import weigh
-from chansock.client.handlers import Handler, Handlers, close_unstarted
+from chansock._fast.events.dispatch import weigh
 from chansock.client.packets import Event, read_event
-from chansock.client.websocket import SLICE
+from chansock.client.timing import SLICE
 from chansock.values import short_repr
 
-__all__ = ["Inbox"]
+__all__ = ["ANY", "Beside", "Handler", "Handlers", "Inbox", "check_handler", "close_unstarted"]
+
+Handler: TypeAlias = Callable[[Event], Awaitable[object] | object]
+
+# No event can have this id, for it has no namespace.
+ANY: Final = "*"
+
+
+class Handlers:
+    """Handlers by event id, in the order of registration; those of ANY come last.
+
+    ANY means all events of the server, without the channel's own (`chsk/...`).
+    """
+
+    __slots__ = ("_entries", "_steady")
+
+    def __init__(self) -> None:
+        self._entries: dict[str, list[tuple[Handler, bool]]] = {}  # and whether for one event
+        self._steady: dict[str, tuple[Handler, ...]] = {}  # of ids without any for one event
+
+    def add(self, event_id: str, handler: Handler, *, is_once: bool = False) -> None:
+        """Add a handler; with `is_once` it is removed at its first event."""
+        self._put(event_id, [*self._entries.get(event_id, ()), (handler, is_once)])
+
+    def has(self, event_id: str) -> bool:
+        """Return whether this very id has a handler."""
+        return event_id in self._entries
+
+    def of(self, event: Event) -> Sequence[Handler]:
+        """Return the handlers of an event that is handled now."""
+        found = self._take(event.id)
+        if ANY in self._entries and not event.id.startswith("chsk/"):
+            return [*found, *self._take(ANY)]
+        return found
+
+    def _take(self, event_id: str) -> Sequence[Handler]:
+        steady = self._steady.get(event_id)
+        if steady is not None or event_id not in self._entries:
+            return steady or ()
+        entries = self._entries[event_id]
+        self._put(event_id, [entry for entry in entries if not entry[1]])
+        return [handler for handler, _ in entries]
+
+    def _put(self, event_id: str, entries: list[tuple[Handler, bool]]) -> None:
+        self._steady.pop(event_id, None)
+        self._entries[event_id] = entries
+        if not entries:
+            del self._entries[event_id]
+        elif not any(is_once for _, is_once in entries):
+            self._steady[event_id] = tuple(handler for handler, _ in entries)
+
+
+def close_unstarted(awaitable: object) -> None:
+    """Close a coroutine that will not be awaited: Python warns about one that was forgotten."""
+    if not inspect.iscoroutine(awaitable):
+        return
+    if inspect.getcoroutinestate(awaitable) == inspect.CORO_CREATED:
+        awaitable.close()
+
+
+def check_handler(name: str, handler: object, argument: str = "event") -> None:
+    """Raise TypeError unless the handler can be called with one argument."""
+    form = f"def handler({argument}): ..."
+    if not callable(handler):
+        raise TypeError(f"expected a handler for {name!r}, like {form}, got {handler!r:.80}")
+    try:
+        signature = inspect.signature(handler)
+    except (TypeError, ValueError):  # of a builtin that says nothing about itself
+        return
+    try:
+        signature.bind(object())
+    except TypeError:
+        shown = getattr(handler, "__name__", type(handler).__name__)
+        raise TypeError(
+            f"expected a handler of one argument for {name!r}, like {form}, got {shown}{signature}"
+        ) from None
+
+
+# -- events in the order of arrival
 
 log = logging.getLogger("chansock.client.inbox")
 
@@ -45,8 +125,8 @@ class Inbox:
         log_limit: LogLimit,
         max_bytes: int,
     ) -> None:
-        self.handlers = Handlers()
-        self.is_full = False
+        self.handlers: Handlers = Handlers()
+        self.is_full: bool = False
         self._limit = limit
         self._max_bytes = max_bytes
         self._held = 0  # bytes, by all that waits
@@ -263,3 +343,57 @@ class _Shown:
 
     def __str__(self) -> str:
         return short_repr(self._value)
+
+
+# -- what runs beside the attempts: last goodbyes, and state handlers that are coroutines
+
+
+class Beside:
+    """Tasks that are kept until they are done; what one raises is logged.
+
+    `changed()` is called when `limit` of them run, and when fewer do again: the client stops
+    reading, for each state that the server causes may begin another one.
+    """
+
+    __slots__ = ("_changed", "_limit", "_log_limit", "_tasks")
+
+    def __init__(self, limit: int, changed: Callable[[], None], log_limit: LogLimit) -> None:
+        self._limit = limit
+        self._changed = changed
+        self._log_limit = log_limit
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more should be begun."""
+        return len(self._tasks) >= self._limit
+
+    def keep(self, awaitable: Awaitable[Any], /) -> None:
+        """Run something to its end beside the rest."""
+        task = asyncio.get_running_loop().create_task(self._run_logged(awaitable))
+        self._tasks.add(task)
+        task.add_done_callback(functools.partial(self._forget, awaitable))
+        if len(self._tasks) == self._limit:
+            self._changed()
+
+    async def end(self, timeout: float) -> None:
+        """Wait `timeout` seconds for all, but not for the one that calls this."""
+        if tasks := self._tasks - {asyncio.current_task()}:
+            await asyncio.wait(tasks, timeout=timeout)
+
+    def cancel(self) -> None:
+        """Cancel those that still run, but not the one that calls this."""
+        for task in self._tasks - {asyncio.current_task()}:
+            task.cancel()
+
+    def _forget(self, awaitable: Awaitable[Any], task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        close_unstarted(awaitable)
+        if len(self._tasks) == self._limit - 1:
+            self._changed()
+
+    async def _run_logged(self, awaitable: Awaitable[Any]) -> None:
+        try:
+            await awaitable
+        except Exception:
+            self._log_limit.exception(log, "task_failed")

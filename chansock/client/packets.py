@@ -1,17 +1,22 @@
 """What a packet from the server means: handshake, ping, poll time-out, reply, or events.
 
-Sente 1.22's client reads them in this order. A pure function over decoded values; and the
-client's own packets. No transport, no state.
+Sente 1.22's client reads them in this order. `unpack` reads a packet, and a large batch event by
+event; `Pending` has the replies that are waited for. No transport, and no handler here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sized
+import asyncio
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from chansock._core.wire import CLOSED, ERROR, HANDSHAKE, NIL_UID, TIMEOUT, UNCLAIMED, WS_PING
-from chansock.errors import ChannelClosed, ReplyError, ReplyTimeout
+from chansock._fast.edn.reader import Reader
+from chansock._fast.events.packet import EdnPacker, Packer
+from chansock.errors import ChannelClosed, EdnDecodeError, PacketError, ReplyError, ReplyTimeout
 from chansock.values import Keyword, short_repr
 
 __all__ = [
@@ -19,6 +24,7 @@ __all__ = [
     "Events",
     "Handshake",
     "Inbound",
+    "Pending",
     "Ping",
     "PollTimeout",
     "Reply",
@@ -26,6 +32,7 @@ __all__ = [
     "read_event",
     "read_packet",
     "reply_error",
+    "unpack",
 ]
 
 
@@ -140,3 +147,103 @@ def is_event(item: object) -> bool:
         return False
     name = item[0]
     return type(name) is Keyword and "/" in name and not name.startswith("chsk/")
+
+
+# -- packets as they come: read whole, but a large batch of edn event by event
+#
+# A packet of 16 MiB may hold three million events. Decoded in one go they block the loop for
+# seconds, and take many times their bytes; `inbox` takes them from here in slices.
+
+LARGE: Final = 128 * 1024  # bytes; less is decoded within some 20 ms
+MAX_DEPTH: Final = 500 - 2  # the reader's own, less the two vectors around an event
+
+_BEGIN: Final = re.compile(rb"[\s,]*\[[\s,]*\[(?=[\s,]*\[)")
+_END: Final = re.compile(rb"\][\s,]*nil[\s,]*\][\s,]*\Z")
+_BLANK: Final = re.compile(rb"(?:[\s,]|;[^\n]*)*")
+
+
+def unpack(packer: Packer, payload: bytes) -> Inbound:
+    """Return what a packet is. Raises PacketError, also while the items of Events are read."""
+    if len(payload) >= LARGE and isinstance(packer, EdnPacker):
+        begin = _BEGIN.match(payload)
+        if begin is not None and _END.search(payload, len(payload) - 64) is not None:
+            reader = Reader(packer.keys, max_depth=MAX_DEPTH, tagged=packer.tagged)
+            return Events(_items(payload, begin.end(), reader), is_whole=False)
+    return read_packet(*packer.unpack(memoryview(payload)))
+
+
+def _items(payload: bytes, at: int, reader: Reader) -> Iterator[object]:
+    """Read the items of `[[item ...] nil]` from the first on."""
+    while not payload.startswith(b"]", at := _after_blank(payload, at)):
+        try:
+            item, at = reader.decode_one(payload, at)
+        except EdnDecodeError as exc:
+            raise PacketError(
+                f"expected an event in edn, got none: {exc.message} at byte {exc.position}"
+            ) from exc
+        yield item
+    if _END.match(payload, at) is None:
+        raise PacketError(f"expected `] nil]` at byte {at}, got {payload[at : at + 40]!r}")
+
+
+def _after_blank(payload: bytes, at: int) -> int:
+    found = _BLANK.match(payload, at)
+    return at if found is None else found.end()
+
+
+# -- replies that are waited for; they outlive a socket: a server may answer on the next one
+
+
+class Pending:
+    """Futures by callback id (6 hex characters, as Sente's)."""
+
+    __slots__ = ("_futures",)
+
+    def __init__(self) -> None:
+        self._futures: dict[str, asyncio.Future[object]] = {}
+
+    def __len__(self) -> int:
+        return len(self._futures)
+
+    def new(self, timeout: float) -> tuple[str, asyncio.Future[object]]:
+        """Return a fresh callback id and the future of its reply.
+
+        The future raises ReplyTimeout after `timeout` seconds, and what `reply_error` returns.
+        """
+        loop = asyncio.get_running_loop()
+        cb_id = secrets.token_hex(3)
+        while cb_id in self._futures:
+            cb_id = secrets.token_hex(3)
+        future: asyncio.Future[object] = loop.create_future()
+        self._futures[cb_id] = future
+        timer = loop.call_later(timeout, self._expire, cb_id, timeout)
+
+        def forget(_: object) -> None:
+            timer.cancel()
+            self._futures.pop(cb_id, None)
+
+        future.add_done_callback(forget)
+        return cb_id, future
+
+    def answer(self, cb_id: object, value: object) -> bool:
+        """Resolve the call that waits for a reply; False if none does (late, or a second reply)."""
+        future = self._futures.pop(cb_id, None) if isinstance(cb_id, str) else None
+        if future is None or future.done():
+            return False
+        if (error := reply_error(value)) is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(value)
+        return True
+
+    def fail(self, exc: Exception) -> None:
+        """End every wait with exc: no reply can come any more."""
+        for future in list(self._futures.values()):
+            if not future.done():
+                future.set_exception(exc)
+        self._futures.clear()
+
+    def _expire(self, cb_id: str, timeout: float) -> None:
+        future = self._futures.pop(cb_id, None)
+        if future is not None and not future.done():
+            future.set_exception(ReplyTimeout(f"expected a reply within {timeout:g} s, got none"))

@@ -18,17 +18,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from chansock._core import wire
-from chansock.client.address import Attempt
-from chansock.client.batches import unpack
-from chansock.client.dial import dial
-from chansock.client.gate import Gate
-from chansock.client.link import Owner, Settings
-from chansock.client.packets import Events, Handshake, Ping, Reply
-from chansock.client.pending import Pending
-from chansock.client.pinger import Pinger
+from chansock.client.attempt import Attempt
+from chansock.client.http import dial
+from chansock.client.packets import Events, Handshake, Pending, Ping, Reply, unpack
 from chansock.client.state import (
+    Owner,
     Reason,
     ReasonKind,
+    Settings,
     TransportType,
     WsClose,
     WsError,
@@ -37,7 +34,8 @@ from chansock.client.state import (
     http_reason,
     said,
 )
-from chansock.client.websocket import BINARY, PONG, TEXT, BadUpgrade, Refused, WebSocket
+from chansock.client.timing import Pinger
+from chansock.client.websocket import BINARY, PONG, TEXT, BadUpgrade, Gate, Refused, WebSocket
 from chansock.errors import ChannelClosed, ConnectionLost, FrameError, PacketError, ReplyTimeout
 from chansock.values import short_repr
 
@@ -79,8 +77,8 @@ class WsLink:
         self._gate = Gate()
         self._late_pong: bytes | None = None  # the payload of a ping that came without room
         self._is_broken = False  # by break_off, and nothing noticed it yet
-        self.is_reached = False
-        self.has_bad_upgrade = False  # the server said 101, but not to us
+        self.is_reached: bool = False
+        self.has_bad_upgrade: bool = False  # the server said 101, but not to us
         self.closed: WsClose | None = None  # how the socket ended, once it has
         self.error: WsError | None = None
 

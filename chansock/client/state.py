@@ -1,15 +1,41 @@
-"""What a client knows of its own channel: `State`, and the `Reason` of its last close.
+"""What the client and its two transports share: State, the Reason of an end, and Link.
 
-Records only, with Sente's names where Sente has them: who changes them, and when, is decided
-in client.py, who is told in watch.py.
+`State` and `Reason` are records, with Sente's names where Sente has them; `Watch` calls the
+handlers of a change. `Link` is what the client asks of a transport, `Owner` what that calls.
+Nothing travels here; `client` decides what the state becomes.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+import logging
+import ssl as ssl_module
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
-__all__ = ["Close", "Reason", "ReasonKind", "State", "TransportType", "WsClose", "WsError"]
+from chansock._core.log_limit import LogLimit, call_later
+from chansock._fast.events.packet import Packer
+from chansock.client.arguments import ClientConfig
+from chansock.client.packets import Handshake, Inbound
+
+__all__ = [
+    "Close",
+    "Link",
+    "Owner",
+    "Reason",
+    "ReasonKind",
+    "Settings",
+    "State",
+    "StateHandler",
+    "TransportType",
+    "Watch",
+    "WsClose",
+    "WsError",
+]
 
 TransportType: TypeAlias = Literal["ws", "ajax"]
 
@@ -20,7 +46,7 @@ ReasonKind: TypeAlias = Literal[
     "refused",  # 401, 403, or close code 1008 or 4401: not tried again until reconnect()
     "ws-ping-timeout",  # the server did not answer our ping
     "ws-error",  # an event could not be written to the socket
-    "downgrading-ws-to-ajax",  # no WebSocket to be had here; Ajax from now on
+    "downgrading-ws-to-ajax",  # no WebSocket opens here; Ajax from now on
     "requested-reconnect",
     "requested-disconnect",
 ]
@@ -80,7 +106,7 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class WsClose:
-    """How a WebSocket ended, as a browser's close event tells it.
+    """How a WebSocket ended, in the words of a browser's close event.
 
     `clean`: with a closing handshake, whatever the code. `code` is 1005 where the close frame
     had none, 1006 where there was no close frame, or no WebSocket (RFC 6455 section 7.1.5).
@@ -154,3 +180,121 @@ def said(body: bytes) -> str:
     """Return the first line of an answer's body, cut: the server's own words for a refusal."""
     lines = body[:400].decode(errors="replace").strip().splitlines()
     return lines[0][:200] if lines else ""
+
+
+# -- who hears of a change
+
+StateHandler: TypeAlias = Callable[[State], Awaitable[object] | object]
+
+log = logging.getLogger("chansock.client.watch")
+
+
+class Watch:
+    """The present State, its handlers, and `told(old, new)` behind them.
+
+    A plain handler is called at once; the awaitable of a coroutine handler goes to `keep`, which
+    runs it beside the rest. If a handler causes a change, the handlers are called for that one
+    after they were all called for this one.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        told: Callable[[State, State], None],
+        keep: Callable[[Awaitable[Any]], None],
+        log_limit: LogLimit,
+    ) -> None:
+        self.state: State = state
+        self.handlers: list[StateHandler] = []
+        self._untold: deque[tuple[State, State]] = deque()
+        self._is_telling = False
+        self._told = told
+        self._keep = keep
+        self._log_limit = log_limit
+
+    def change(self, **changes: Any) -> None:
+        """Make the changes, and call the handlers if there are any."""
+        old, new = self.state, dataclasses.replace(self.state, **changes)
+        if new == old:
+            return
+        self.state = new
+        self._untold.append((old, new))
+        if self._is_telling:
+            return
+        self._is_telling = True
+        try:
+            while self._untold:
+                self._tell(*self._untold.popleft())
+        finally:
+            self._is_telling = False
+
+    def _tell(self, old: State, new: State) -> None:
+        for handler in tuple(self.handlers):
+            try:
+                result = handler(new)
+            except Exception:
+                self._log_limit.exception(log, "state_handler_failed")
+                continue
+            if inspect.isawaitable(result):
+                self._keep(result)
+        self._told(old, new)
+
+
+# -- between the client and its transports
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What does not change from attempt to attempt."""
+
+    packer: Packer
+    # Of a POST whose body is a packet of text; None: such packets are sent as forms.
+    text_type: str | None = None
+    ssl: ssl_module.SSLContext | None = None
+    config: ClientConfig = field(default_factory=ClientConfig)
+    # Of the lines that a server can cause, whatever thread they come from.
+    log_limit: LogLimit = field(default_factory=lambda: LogLimit(time.monotonic, call_later))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """What a link calls: the client's side."""
+
+    # Take a handshake: the first opens the channel, a later one renews it.
+    opened: Callable[[Link, Handshake], None]
+    # Take anything else that the server sent, in the order of arrival.
+    received: Callable[[Link, Inbound], None]
+    # Say whether that many events more are too many to ask for others meanwhile.
+    would_fill: Callable[[int], bool]
+
+
+class Link(Protocol):
+    """One connection to the server, over one transport, from one attempt to its end."""
+
+    type: TransportType
+    is_reached: bool  # whether a server answered at all, be it with a refusal
+
+    async def run(self) -> Reason:
+        """Connect, shake hands, live; return the reason of the end. Raises only if cancelled."""
+
+    def stop(self, reason: Reason, /) -> None:
+        """End it from our side; `run` returns that reason soon."""
+
+    def break_off(self, code: int, /, *, is_noticed: bool) -> None:
+        """End the connection from below, as a network might; a socket says `code`.
+
+        Not noticed: the link takes itself for open until it is used.
+        """
+
+    async def send(self, value: object, timeout: float | None, /) -> object:
+        """Send an event as packers take it; with a timeout, wait for its reply.
+
+        An event whose `send` is cancelled before its turn is not sent. Raises ChannelClosed,
+        ConnectionLost, ReplyTimeout, ReplyError, EncodeError.
+        """
+
+    def set_reading(self, on: bool, /) -> None:
+        """Stop or go on reading. May be called twice with the same value."""
+
+    async def gone(self) -> None:
+        """Wait until nothing of it is left on the network; if cancelled, drop the rest."""

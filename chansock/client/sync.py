@@ -1,7 +1,7 @@
-"""The client for code that waits: scripts, tests, notebooks. The words are those of Client.
+"""The client for code that waits: scripts, tests, notebooks. The names are those of Client.
 
 A SyncClient calls a Client that lives on a loop in a thread of its own (`threads`), and waits
-for what it gives. What the channel does is decided there, and nowhere here.
+for its results. `client` decides what the channel does, and nothing here does.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import Any, Final, ParamSpec, Self, TypeAlias, TypeVar, overload
 
+from chansock.client.arguments import ClientConfig
 from chansock.client.client import Client
-from chansock.client.config import ClientConfig
-from chansock.client.handlers import check_handler
+from chansock.client.inbox import check_handler
 from chansock.client.packets import Event
 from chansock.client.state import State
 from chansock.client.threads import Caller, Ended, Life
@@ -217,7 +217,7 @@ def _check_plain(name: str, handler: object, argument: str = "event") -> None:
 
 
 def in_sync(connect: Callable[P, Client]) -> Callable[P, SyncClient]:
-    """Make connect_sync of connect: the same parameters, and a SyncClient of what it gives."""
+    """Make connect_sync of connect: the same parameters, and a SyncClient around its Client."""
     signature = inspect.signature(connect)
 
     def connect_sync(*args: P.args, **kwargs: P.kwargs) -> SyncClient:

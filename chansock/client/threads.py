@@ -39,7 +39,7 @@ BEHIND: Final = 100
 # For closing in order at the interpreter's end, where nobody wants to wait for a lost server.
 EXIT_TIMEOUT: Final = 1.0
 # A signal that comes just before a lock is waited for breaks that wait off only when it ends, and
-# on Windows none does: so whoever waits looks up now and then.
+# on Windows none does: so a thread that waits looks up now and then.
 SLICE: Final = 0.5
 # Beyond close_timeout, which the client keeps by itself, to find that it was kept.
 GRACE: Final = 2.0
@@ -66,7 +66,7 @@ class Caller:
         self._thread: threading.Thread | None = None
 
     async def call(self, function: Callable[..., T], *args: Any) -> T:
-        """Call a function, and give what it gives; not begun yet, it can be cancelled."""
+        """Call a function, and return its result; a call that has not begun can be cancelled."""
         done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._put((function, args, done))
         return await done
@@ -136,7 +136,7 @@ def _answer(done: asyncio.Future[Any], function: Callable[..., Any], args: tuple
 class Life:
     """A Client on a loop in a daemon thread, for other threads: from `open` to `close`.
 
-    The thread knows nothing of whoever waits, so that one who forgets to close can be seen to.
+    The thread holds no reference to the SyncClient: one that is forgotten can be closed.
     """
 
     def __init__(self, client: Client, callers: tuple[Caller, ...], close_timeout: float) -> None:
@@ -203,7 +203,7 @@ class Life:
                 loop.call_soon_threadsafe(self._task.cancel)
 
     def run(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine on the loop, and give its result. Raises ChannelClosed when closed."""
+        """Run a coroutine on the loop, and return its result. Raises ChannelClosed when closed."""
         future = self._begin(make)
         try:
             return _result(future)
@@ -322,7 +322,7 @@ _open: set[Life] = set()
 
 @atexit.register
 def _close_all() -> None:
-    """Say goodbye for those that were not closed: their threads end with the interpreter."""
+    """Close the clients that are still open: their threads end with the interpreter."""
     end = time.monotonic() + EXIT_TIMEOUT
     lives = list(_open)
     for life in lives:

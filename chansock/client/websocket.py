@@ -1,30 +1,32 @@
 """One WebSocket on an asyncio transport: the upgrade, frames in, and frames out (RFC 6455).
 
-The engine's `frames` reads and writes single frames. What a message means, and when to close, is
-decided by the listener (`socket`). Long work is done in slices: the loop runs others in between.
+The engine's `frames` reads and writes single frames. The listener (`socket`) decides what a message
+means, and when to close. `Gate` puts senders in turn while the write buffer is full. Long work is
+done in slices: the loop runs others in between.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import hashlib
 import os
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, cast
 
-from chansock._fast.frames import Parser, close_payload, frame
+from chansock._core.upgrade import accept_key
+from chansock._fast.ws.frames import Parser, close_payload, frame
 from chansock.client.http import MAX_HEAD_BYTES, BadResponse, Response, ResponseReader
+from chansock.client.timing import SLICE
 from chansock.errors import FrameError
 
 __all__ = [
     "BINARY",
     "CLOSE",
     "PONG",
-    "SLICE",
     "TEXT",
     "BadUpgrade",
+    "Gate",
     "Listener",
     "Refused",
     "WebSocket",
@@ -36,8 +38,6 @@ CLOSE: Final = 8
 PONG: Final = 10
 
 MASKS: Final = 1024  # random bytes fetched at once: a frame takes 4
-SLICE: Final = 0.01  # seconds of work in one turn of the loop
-_GUID: Final = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 section 1.3
 
 
 class Refused(Exception):
@@ -109,7 +109,7 @@ class WebSocket(asyncio.Protocol):
         self._is_spent = False  # a close frame has come, or bytes that break the protocol
         self._is_lost = False
         self._due: asyncio.Handle | None = None  # the next slice
-        self.is_close_sent = False
+        self.is_close_sent: bool = False
         self._masks = b""  # random bytes for the frames to come
         self._mask_at = 0
 
@@ -308,10 +308,69 @@ def _check_upgrade(fields: dict[str, list[str]], key: str) -> None:
     options = ",".join(fields.get("connection", [])).lower().split(",")
     if "upgrade" not in (option.strip() for option in options):
         raise BadUpgrade(f"expected Connection: Upgrade, got {fields.get('connection')!r:.80}")
-    expected = base64.b64encode(hashlib.sha1((key + _GUID).encode()).digest()).decode()
+    expected = accept_key(key.encode()).decode()
     accept = fields.get("sec-websocket-accept")
     if accept != [expected]:
         got = "none" if accept is None else repr(", ".join(accept))[:80]
         raise BadUpgrade(f"expected Sec-WebSocket-Accept: {expected}, got {got}")
     if extensions := fields.get("sec-websocket-extensions"):
         raise BadUpgrade(f"expected no extension, got {', '.join(extensions)[:80]!r}")
+
+
+# -- senders in turn
+#
+# They hold their own events until their turn comes, so nothing encoded waits here.
+
+
+class Gate:
+    """Turns to write, in the order of `enter`.
+
+    A sender that gives up leaves the queue at once, and has written nothing.
+    """
+
+    __slots__ = ("_has_room", "_turns")
+
+    def __init__(self) -> None:
+        self._has_room = True
+        self._turns: OrderedDict[asyncio.Future[None], None] = OrderedDict()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a sender may write now."""
+        return self._has_room and not self._turns
+
+    def enter(self) -> asyncio.Future[None] | None:
+        """Return None if the caller may write now, else the future of its turn.
+
+        Call `leave` after the turn, or to give it up.
+        """
+        if self.has_room:
+            return None
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._turns[turn] = None
+        return turn
+
+    def leave(self, turn: asyncio.Future[None]) -> None:
+        """End a turn, or leave the queue before it came."""
+        self._turns.pop(turn, None)
+        if turn.done() and not turn.cancelled():
+            turn.exception()  # asyncio logs an exception that nobody has looked at
+        self._wake()
+
+    def set_room(self, on: bool) -> None:
+        """Note whether the write buffer has room."""
+        self._has_room = on
+        self._wake()
+
+    def fail(self, exc: Exception) -> None:
+        """End every wait with exc."""
+        turns, self._turns = self._turns, OrderedDict()
+        for turn in turns:
+            if not turn.done():
+                turn.set_exception(exc)
+
+    def _wake(self) -> None:
+        if self._has_room and self._turns:
+            first = next(iter(self._turns))
+            if not first.done():
+                first.set_result(None)

@@ -75,16 +75,16 @@ def csrf_token(request: Request) -> Awaitable[str | Skip | None] | str | Skip | 
 def _judge(made: Any, token: str | None) -> str | Skip | None:
     # A POST without Origin and TLS: of all that Django checks, only the token is left. The
     # channel compares origins by itself, for GETs too.
-    asked = HttpRequest()
-    asked.method = "POST"
-    asked.COOKIES = made.COOKIES
-    asked.session = made.session
+    posted = HttpRequest()
+    posted.method = "POST"
+    posted.COOKIES = made.COOKIES
+    posted.session = made.session
     if token is not None:
-        asked.META[settings.CSRF_HEADER_NAME] = token
-    _token_check.process_request(asked)
-    if _token_check.process_view(asked, None, (), {}) is None:
+        posted.META[settings.CSRF_HEADER_NAME] = token
+    _token_check.process_request(posted)
+    if _token_check.process_view(posted, None, (), {}) is None:
         return SKIP
-    secret: str | None = asked.META.get("CSRF_COOKIE")
+    secret: str | None = posted.META.get("CSRF_COOKIE")
     return secret  # which no token of the request is, or there is none
 
 

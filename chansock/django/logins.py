@@ -29,7 +29,7 @@ from django.db.models.signals import post_delete, post_save
 from django.http import HttpRequest
 
 from chansock._core.endpoint import Endpoint
-from chansock._fast.dispatch import Connection
+from chansock._fast.events.dispatch import Connection
 from chansock.channel import ChannelSocket
 from chansock.django.reading import http_request, in_thread, seen, session, session_key
 from chansock.request import Request

@@ -8,6 +8,6 @@ The class itself lives in the engine.
 
 from __future__ import annotations
 
-from chansock._fast.packet import EdnPacker as EDN
+from chansock._fast.events.packet import EdnPacker as EDN
 
 __all__ = ["EDN"]

@@ -22,8 +22,7 @@ from uuid import UUID
 
 from chansock._core.iso import iso_text
 from chansock._core.wire import HANDSHAKE, NIL_UID
-from chansock._fast.edn_records import plain
-from chansock._fast.edn_spelling import shown
+from chansock._fast.edn.writer import plain, shown
 from chansock.errors import EncodeError
 from chansock.packers.json_text import (
     DEEPEST,

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from json import JSONDecoder, JSONEncoder
 from typing import Any, Final, NoReturn, TypeAlias
 
-from chansock._fast.brackets import deepest
-from chansock._fast.edn_spelling import shown
+from chansock._fast.edn.writer import shown
+from chansock._fast.events.packet import deepest
 from chansock.errors import EncodeError, PacketError
 
 __all__ = [

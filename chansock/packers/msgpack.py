@@ -6,6 +6,6 @@ values pass unchanged.
 
 from __future__ import annotations
 
-from chansock._fast.msgpack_packet import MessagePackPacker as MessagePack
+from chansock._fast.events.msgpack_packet import MessagePackPacker as MessagePack
 
 __all__ = ["MessagePack"]

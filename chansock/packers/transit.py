@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from chansock._fast.edn_names import TextKey
+from chansock._fast.edn.writer import TextKey
 from chansock.errors import PacketError
 from chansock.packers.json_text import IN_BATCH, Default, batch, parse, take_apart, written
 from chansock.packers.transit_reader import Reader

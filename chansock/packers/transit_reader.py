@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import Any, Final
 
-from chansock._fast.edn_forms import frozen
-from chansock._fast.edn_spelling import shown
+from chansock._fast.edn.reader import frozen
+from chansock._fast.edn.writer import shown
 from chansock.errors import PacketError
 from chansock.packers.json_text import Opened, Pairs
 from chansock.packers.transit_strings import SCALARS, is_cacheable, name_of

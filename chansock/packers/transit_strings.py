@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from chansock import edn
-from chansock._fast.edn_spelling import shown
+from chansock._fast.edn.writer import shown
 from chansock.errors import EdnDecodeError, EncodeError, PacketError
 from chansock.packers.json_text import check_text
 from chansock.values import Char, Keyword, Symbol, Tagged

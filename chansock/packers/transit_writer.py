@@ -17,9 +17,7 @@ from typing import Any, ClassVar, Final
 from uuid import UUID
 
 from chansock import edn
-from chansock._fast.edn_names import TextKey
-from chansock._fast.edn_records import plain
-from chansock._fast.edn_spelling import shown
+from chansock._fast.edn.writer import TextKey, plain, shown
 from chansock.errors import EncodeError
 from chansock.packers.json_text import (
     DEEPEST,
@@ -373,7 +371,7 @@ class Writer:
         raise EncodeError(f"expected default= to end at a writable value, got {shown(value)}")
 
     def _lack(self, value: Any) -> str | None:
-        """Say what a value of a type that has a form is without, if it has none."""
+        """Return what a value lacks that its type's form needs, or None."""
         if isinstance(value, datetime) and value.utcoffset() is None:
             return "a datetime with a time zone"
         if isinstance(value, Decimal) and not value.is_finite():

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 from chansock._core.endpoint import Admission
 from chansock._core.event import check_id
-from chansock._fast.dispatch import Connection
+from chansock._fast.events.dispatch import Connection
 from chansock.errors import HandshakeRefused
 from chansock.request import Request, Response
 from chansock.testing.client import (
@@ -41,8 +41,8 @@ class Poll:
     __slots__ = ("connection", "is_handshake", "transport", "value")
 
     def __init__(self, params: Params) -> None:
-        self.is_handshake = any(name == "handshake?" for name, _ in params)
-        self.transport = RecordingTransport("ajax")
+        self.is_handshake: bool = any(name == "handshake?" for name, _ in params)
+        self.transport: RecordingTransport = RecordingTransport("ajax")
         self.connection: Connection | None = None
         self.value: Any = None  # of a 200
 
@@ -67,7 +67,7 @@ class AjaxClient(Client):
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
-        self.is_polling = False
+        self.is_polling: bool = False
         self.polls: list[Poll] = []  # all GETs so far
         # Not answered at once: what a break ends.
         self._posts: list[tuple[Connection, RecordingTransport]] = []

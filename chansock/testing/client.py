@@ -138,8 +138,8 @@ class Client(ABC):
         self.events: list[Event] = []  # that arrived, and were not taken yet
         self.breaks = 0  # how often its connection has ended, by whom ever
         self.close_code: int | None = None  # of the last socket; 1006: cut
-        self.is_lagging = False
-        self.network = world.network
+        self.is_lagging: bool = False
+        self.network: Delay = world.network
         given = pairs(params)
         # As chansock's own clients: a refusal of data comes with its reason.
         why = [] if any(name == wire.WHY for name, _ in given) else [(wire.WHY, "1")]

@@ -14,16 +14,15 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
 
-from chansock._core import http1
-from chansock._core.extensions import Extensions
-from chansock._fast.connection import Protocol, Service
-from chansock._fast.echo import Echo
-from chansock._fast.sweep import Sweep
+from chansock._edge import http1
+from chansock._edge.extensions import Extensions
+from chansock._edge.sockets import protocol_factory
+from chansock._fast.events.server_protocol import Echo, Protocol, Service
+from chansock._fast.io.timers import TimerQueue
 from chansock.clock import LoopClock, loop_factory
 from chansock.config import Compression, Config
 from chansock.request import Request, Response
 from chansock.server import create_server
-from chansock.sockets import protocol_factory
 
 __all__ = ["EchoEndpoint", "main", "service"]
 
@@ -78,7 +77,7 @@ def service(loop: asyncio.AbstractEventLoop, config: Config | None = None) -> Se
     return Service(
         EchoEndpoint(),
         clock,
-        Sweep(clock),
+        TimerQueue(clock),
         config,
         path=None,
         fallback=None,

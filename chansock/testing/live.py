@@ -12,10 +12,10 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from chansock._edge.sockets import Fallback
 from chansock.channel import ChannelSocket
 from chansock.clock import loop_factory
 from chansock.server import Listener, serve
-from chansock.sockets import Fallback
 
 __all__ = ["Served", "serve_in_thread"]
 
@@ -29,8 +29,8 @@ class Served:
 
     def __init__(self, chsk: ChannelSocket, listener: Listener) -> None:
         self.chsk = chsk
-        self.url = listener.url
-        self.port = listener.port
+        self.url: str = listener.url
+        self.port: int = listener.port
         self._loop = asyncio.get_running_loop()
 
     def run(self, coro: Coroutine[Any, Any, T], timeout: float = 10.0) -> T:

@@ -39,7 +39,7 @@ class Lane:
         self._loop = loop
         self._waiting: deque[Callable[[], object]] = deque()
         self._last = 0.0  # when the last of them comes out
-        self.is_dead = False  # swallows what is put in
+        self.is_dead: bool = False  # swallows what is put in
 
     @property
     def is_idle(self) -> bool:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-from chansock._fast.fanout import Transport
-from chansock._fast.packet import Packet
+from chansock._fast.events.packet import Packet
+from chansock._fast.io.transport import Transport
 from chansock.request import Response
 
 __all__ = ["RecordingTransport"]
@@ -26,13 +26,13 @@ class RecordingTransport(Transport):
     """
 
     def __init__(self, kind: Literal["ws", "ajax"]) -> None:
-        self.kind = kind
+        self.streams = self.receives = kind == "ws"
         self.written: list[bytes] = []
         self.arrived: list[bytes] = []
         self.writes: list[int] = []
-        self.is_open = True
+        self.is_open: bool = True
         self.is_slow = False
-        self.is_reading = True
+        self.is_reading: bool = True
         self.closed_with: tuple[int, str] | None = None  # by the server
         self.response: Response | None = None  # what was answered instead of a packet
         self.on_arrival: Callable[[], object] = _nothing
@@ -52,7 +52,7 @@ class RecordingTransport(Transport):
             return False
         self.written += [packet.body() for packet in packets]
         self.writes.append(len(packets))
-        if self.kind == "ajax":
+        if not self.streams:
             self.is_open = False
         if not self.is_slow:
             self.drain()
@@ -64,7 +64,7 @@ class RecordingTransport(Transport):
             return
         self.is_open = False
         self.closed_with = (code, reason)
-        if self.kind == "ajax":
+        if not self.streams:
             self.response = Response(503, reason or "closed")
         self.on_close()
 

@@ -78,9 +78,9 @@ class World:
         self.packer = chsk.packer if packer is None else packer
         self.path = path
         self.raise_handler_errors = raise_handler_errors
-        self.loop = TurnedLoop()
+        self.loop: TurnedLoop = TurnedLoop()
         self.clients: list[Client] = []  # all that `connect`, `ws` and `ajax` made
-        self.network = Delay()  # of clients to come
+        self.network: Delay = Delay()  # of clients to come
         self._blame = Blame()
         self._door: Endpoint | None = None
         self._count = 0
@@ -297,7 +297,7 @@ class World:
         return str(int(self.now * 1000) * 1000 + self._count)
 
     def _admit(self, request: Request, *, is_upgrade: bool = False) -> Admission | Response:
-        """Ask the endpoint to check a request; hooks that wait get the time that they need."""
+        """Have the endpoint check a request; hooks that wait get the time that they need."""
         result = self.inside(lambda: self._endpoint.admit(request, is_upgrade=is_upgrade))
         if isawaitable(result):
             return self.run(_wait(result))

@@ -12,7 +12,7 @@ from typing import Any
 
 from chansock._core import wire
 from chansock._core.event import check_id
-from chansock._fast.dispatch import Connection
+from chansock._fast.events.dispatch import Connection
 from chansock.errors import ChannelClosed, HandshakeRefused
 from chansock.request import Request, Response
 from chansock.testing.client import Client, Handshake, Reply, as_bytes, is_handshake, text_of
@@ -44,7 +44,7 @@ class WsClient(Client):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self.answers_pings = True
-        self.pings = 0  # of the server
+        self.pings: int = 0  # of the server
         self.connection: Connection | None = None  # None: closed, as far as it knows
         self.stray: list[Any] = []  # what a client could make nothing of
         self._socket = _Socket(RecordingTransport("ws"), self._up, self._down)

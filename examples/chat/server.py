@@ -180,7 +180,7 @@ class Lobby:
         self.look(msg)
 
     def look(self, _msg: chansock.EventMsg[Any]) -> None:
-        """Tell everybody who is here and how, if that has changed."""
+        """Send everybody the list of who is here and how, if it has changed."""
         here = self.chsk.connected
         names = sorted(uid for uid in here.any if isinstance(uid, str))
         people = [{"name": uid, "ws": uid in here.ws, "ajax": uid in here.ajax} for uid in names]

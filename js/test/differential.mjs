@@ -1,4 +1,4 @@
-// The JavaScript half of tests/test_differential.py: one JSON request on each line of stdin, one
+// The JavaScript half of tests/conformance/test_differential.py: one JSON request on each line of stdin, one
 // answer on a line of stdout. A packet is base64.
 //
 //     {"packer": "edn", "again": [packet, ...]}      read each, and write its events again

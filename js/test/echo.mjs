@@ -1,6 +1,6 @@
 // Reads edn and writes it again: a text in a JSON string on each line of stdin, the answer on
 // one of stdout, `{"text": ...}` or `{"error": ...}`; with the argument `msgpack` the same of
-// MessagePack, as base64. For tests/test_js_edn.py.
+// MessagePack, as base64. For tests/conformance/test_js_edn.py.
 
 import { createInterface } from "node:readline";
 import { PacketError, pack, read, write } from "./module.mjs";

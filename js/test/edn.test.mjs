@@ -1,5 +1,5 @@
 // edn against what ClojureScript answered, against hostile texts, and there and back.
-// Against Python's reader and writer: tests/test_js_edn.py.
+// Against Python's reader and writer: tests/conformance/test_js_edn.py.
 
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";

@@ -6,6 +6,7 @@ import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 import WebSocket from "ws";
 
+import { freePort } from "./ports.mjs";
 import { start, url } from "./server.mjs";
 
 for (const name of ["chansock", "json", "msgpack"]) {
@@ -34,7 +35,7 @@ for (const name of ["chansock", "json", "msgpack"]) {
 }
 
 test("a server of one's own can be stopped, and comes back on its port", async (t) => {
-  const first = await start({ args: ["--set", "ws_ping_interval=30"] });
+  const first = await start({ port: await freePort(), args: ["--set", "ws_ping_interval=30"] });
   t.after(() => first.stop("SIGKILL"));
   const socket = new WebSocket(`${first.url}?client-id=a`);
   const [handshake] = await once(socket, "message");

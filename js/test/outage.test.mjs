@@ -2,12 +2,12 @@
 // a server that was down, so none is opened while HTTP does not answer.
 
 import assert from "node:assert/strict";
-import { createServer } from "node:net";
 import { once } from "node:events";
 import { afterEach, describe, it } from "node:test";
 import { WebSocket } from "ws";
 import * as chansock from "./module.mjs";
 import { HANDSHAKE, Line, listen } from "./peer.mjs";
+import { freePort } from "./ports.mjs";
 
 const { retryDelay } = chansock.internals;
 
@@ -78,8 +78,8 @@ describe("after a break", () => {
   });
 
   it("no WebSocket is opened while the server is down, and one as soon as it is back", async () => {
-    const first = await start();
-    const { port } = new URL(first.url);
+    const port = await freePort();
+    const first = await start(port);
     const line = acceptAll(first);
     let sockets = 0;
     class Counted extends WebSocket {
@@ -174,11 +174,8 @@ describe("the next attempt", () => {
   });
 
   it("is made at once after other ends, and 0.3 to 1 s after a refused connection", async () => {
-    const nobody = createServer().listen(0, "127.0.0.1");
-    await once(nobody, "listening");
-    const { port } = nobody.address();
-    await new Promise((done) => nobody.close(done));
-    const client = connect({ url: `http://127.0.0.1:${port}/chsk` }, { transport: "ajax" });
+    const nobody = `http://127.0.0.1:${await freePort()}/chsk`;
+    const client = connect({ url: nobody }, { transport: "ajax" });
     const [first, second] = await waits(client, 2);
     assert.ok(between(0.3, 1)(first), `${first}`);
     assert.ok(between(0.5, 1.5)(second), `${second}`);

@@ -1,4 +1,4 @@
-// Servers for the JavaScript tests. tests/test_js.py starts one for all of them; a test that
+// Servers for the JavaScript tests. tests/integration/test_js.py starts one for all of them; a test that
 // stops its server, or wants it set up otherwise, starts its own.
 //
 //     node js/test/some.test.mjs       by hand: PYTHON has chansock on its path,

@@ -50,7 +50,7 @@ def reject(request: Request) -> Response | None:
 
 
 def handshake_data(request: Request) -> dict[str, Any]:
-    """Tell one run of the server from the next."""
+    """Return what tells one run of the server from the next."""
     return {"pid": os.getpid()}
 
 

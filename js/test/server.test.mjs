@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { after, afterEach, before, describe, it } from "node:test";
 import { WebSocket } from "ws";
 import * as chansock from "./module.mjs";
+import { freePort } from "./ports.mjs";
 import { start } from "./server.mjs";
 
 const {
@@ -52,7 +53,7 @@ for (const transport of ["ws", "ajax"]) {
       assert.equal(client.state.type, transport);
       assert.equal(client.state.uid, "ada");
       assert.equal(typeof client.state.handshakeData.pid, "number");
-      assert.deepEqual(await client.send("test/who", null, { timeout: 5 }), {
+      assert.deepEqual(await client.send("test/who", null, { timeout: 60 }), {
         uid: "ada",
         "client-id": client.clientId,
         type: transport,
@@ -62,17 +63,17 @@ for (const transport of ["ws", "ajax"]) {
     it("gives replies, or the error that stands for one", async () => {
       const client = await open({ transport });
       assert.equal(await client.send("test/note", 1), undefined);
-      assert.equal(await client.send("test/note", 2, { timeout: 5 }), null);
-      await assert.rejects(client.send("test/fail", null, { timeout: 5 }), ReplyError);
-      await assert.rejects(client.send("test/unclaimed", null, { timeout: 5 }), ReplyError);
+      assert.equal(await client.send("test/note", 2, { timeout: 60 }), null);
+      await assert.rejects(client.send("test/fail", null, { timeout: 60 }), ReplyError);
+      await assert.rejects(client.send("test/unclaimed", null, { timeout: 60 }), ReplyError);
       await assert.rejects(client.send("test/silent", null, { timeout: 0.1 }), ReplyTimeout);
-      assert.deepEqual(await client.send("test/notes", null, { timeout: 5 }), [1, 2]);
+      assert.deepEqual(await client.send("test/notes", null, { timeout: 60 }), [1, 2]);
     });
 
     it("carries text of nearly the largest message", async () => {
       const client = await open({ transport });
       const text = "漢".repeat(340_000); // 1.02 MB in UTF-8, of 1 MiB; 3 MB in a form
-      assert.equal(await client.send("test/echo", text, { timeout: 30 }), text);
+      assert.equal(await client.send("test/echo", text, { timeout: 60 }), text);
     });
 
     it("carries every kind of value there and back", async () => {
@@ -96,7 +97,7 @@ for (const transport of ["ws", "ajax"]) {
         new chansock.Char("x"),
         new chansock.Symbol("a/b"),
       ]) {
-        const back = await client.send("test/echo", value, { timeout: 5 });
+        const back = await client.send("test/echo", value, { timeout: 60 });
         assert.equal(chansock.write(back), chansock.write(value));
         assert.deepEqual(back, value);
       }
@@ -107,7 +108,7 @@ for (const transport of ["ws", "ajax"]) {
       const seen = [];
       client.on("test/pushed", ({ i }) => seen.push(i));
       const counts = await Promise.all(
-        numbers(5).map(() => client.send("test/push", { n: 200 }, { timeout: 10 })),
+        numbers(5).map(() => client.send("test/push", { n: 200 }, { timeout: 60 })),
       );
       assert.deepEqual(counts, [200, 200, 200, 200, 200]);
       while (seen.length < 1000) await new Promise(setImmediate);
@@ -117,7 +118,7 @@ for (const transport of ["ws", "ajax"]) {
     it("takes what is sent in the order of the calls", async () => {
       const client = await open({ transport });
       await Promise.all(numbers(300).map((n) => client.send("test/note", n)));
-      assert.deepEqual(await client.send("test/notes", null, { timeout: 5 }), numbers(300));
+      assert.deepEqual(await client.send("test/notes", null, { timeout: 60 }), numbers(300));
     });
 
     it("comes back after the server closed it, by whatever code", async () => {
@@ -128,12 +129,12 @@ for (const transport of ["ws", "ajax"]) {
         const { reason } = await closed;
         if (transport === "ws") assert.deepEqual([reason.code, reason.text], [code, "as asked"]);
         await until(client, ({ open }) => open);
-        assert.equal(await client.send("test/echo", code, { timeout: 5 }), code);
+        assert.equal(await client.send("test/echo", code, { timeout: 60 }), code);
       }
     });
 
     it("comes back after the server was killed, and sends nothing twice", async () => {
-      const own = await start();
+      const own = await start({ port: await freePort() });
       const client = await open({ transport }, own.url);
       const first = client.state.handshakeData.pid;
       const closed = until(client, ({ open }) => !open);
@@ -145,7 +146,7 @@ for (const transport of ["ws", "ajax"]) {
         await until(client, ({ open }) => open);
         assert.notEqual(client.state.handshakeData.pid, first);
         await client.send("test/note", 1);
-        assert.deepEqual(await client.send("test/notes", null, { timeout: 5 }), [1]);
+        assert.deepEqual(await client.send("test/notes", null, { timeout: 60 }), [1]);
       } finally {
         client.disconnect();
         await again.stop("SIGKILL");
@@ -153,11 +154,11 @@ for (const transport of ["ws", "ajax"]) {
     });
 
     it("is told that the server stops, and queues until the next one", async () => {
-      const own = await start();
+      const own = await start({ port: await freePort() });
       const who = { params: { uid: "ada" }, headers: { "x-uid": "ada" } };
       const client = await open({ transport, offline: "queue", ...who }, own.url);
       // present: over Ajax that is, its poll is parked
-      while (!(await client.send("test/present", null, { timeout: 5 })).any.has("ada"));
+      while (!(await client.send("test/present", null, { timeout: 60 })).any.has("ada"));
       const closed = until(client, ({ open }) => !open);
       await own.stop();
       const { reason } = await closed;
@@ -166,7 +167,7 @@ for (const transport of ["ws", "ajax"]) {
       const again = await start({ port: own.port });
       try {
         await Promise.all(sends);
-        assert.deepEqual(await client.send("test/notes", null, { timeout: 5 }), numbers(10));
+        assert.deepEqual(await client.send("test/notes", null, { timeout: 60 }), numbers(10));
       } finally {
         client.disconnect();
         await again.stop("SIGKILL");
@@ -190,11 +191,11 @@ for (const transport of ["ws", "ajax"]) {
       const own = await start({ args: ["--csrf-token", "tok"] });
       try {
         const good = await open({ transport, csrfToken: async () => "tok" }, own.url);
-        assert.equal(await good.send("test/echo", 1, { timeout: 5 }), 1);
+        assert.equal(await good.send("test/echo", 1, { timeout: 60 }), 1);
         const csrfTokenIn = "subprotocol";
         const quiet = await open({ transport, csrfToken: "tok", csrfTokenIn }, own.url);
-        assert.equal(await quiet.send("test/echo", 2, { timeout: 5 }), 2);
-        const request = await quiet.send("test/request", null, { timeout: 5 });
+        assert.equal(await quiet.send("test/echo", 2, { timeout: 60 }), 2);
+        const request = await quiet.send("test/request", null, { timeout: 60 });
         assert.ok(!new Map(request.params).has("csrf-token"));
         const bad = connect({ transport, csrfToken: "wrong" }, own.url);
         const { reason } = await until(bad, ({ reason }) => reason?.kind === "refused");
@@ -211,7 +212,7 @@ for (const transport of ["ws", "ajax"]) {
         params: { uid: `guest-${transport}` },
         headers: { "x-uid": `guest-${transport}` },
       });
-      const present = async () => (await watcher.send("test/present", null, { timeout: 5 })).any;
+      const present = async () => (await watcher.send("test/present", null, { timeout: 60 })).any;
       // Over Ajax presence comes with the second GET, and goes 5 s after the last.
       while (!(await present()).has(`guest-${transport}`));
       client.disconnect();
@@ -266,7 +267,7 @@ for (const [name, packer] of [["JSON", json], ["MessagePack", pack.msgpack]]) {
         assert.deepEqual([client.state.type, client.state.uid], [transport, "ada"]);
         assert.equal(typeof client.state.handshakeData.pid, "number");
         assert.equal((await openOwn()).state.uid, null);
-        assert.deepEqual(await client.send("test/who", null, { timeout: 5 }), {
+        assert.deepEqual(await client.send("test/who", null, { timeout: 60 }), {
           uid: "ada",
           "client-id": client.clientId,
           type: transport,
@@ -276,7 +277,7 @@ for (const [name, packer] of [["JSON", json], ["MessagePack", pack.msgpack]]) {
       it(`carries values there and back over ${transport}`, async () => {
         const client = await openOwn();
         for (const value of VALUES[name]) {
-          assert.deepEqual(await client.send("test/echo", value, { timeout: 5 }), value);
+          assert.deepEqual(await client.send("test/echo", value, { timeout: 60 }), value);
         }
       });
 
@@ -284,7 +285,7 @@ for (const [name, packer] of [["JSON", json], ["MessagePack", pack.msgpack]]) {
         const client = await openOwn();
         const seen = [];
         client.on("test/pushed", ({ i, data }) => seen.push([i, data]));
-        await client.send("test/push", { n: 300, data: { a: [1] } }, { timeout: 5 });
+        await client.send("test/push", { n: 300, data: { a: [1] } }, { timeout: 60 });
         while (seen.length < 300) await new Promise(setImmediate);
         assert.deepEqual(seen, numbers(300).map((n) => [n, { a: [1] }]));
       });
@@ -292,8 +293,8 @@ for (const [name, packer] of [["JSON", json], ["MessagePack", pack.msgpack]]) {
       it(`takes what is sent over ${transport}, in order, and maps errors`, async () => {
         const client = await openOwn();
         await Promise.all(numbers(100).map((n) => client.send("test/note", n)));
-        assert.deepEqual(await client.send("test/notes", null, { timeout: 5 }), numbers(100));
-        await assert.rejects(client.send("test/fail", null, { timeout: 5 }), ReplyError);
+        assert.deepEqual(await client.send("test/notes", null, { timeout: 60 }), numbers(100));
+        await assert.rejects(client.send("test/fail", null, { timeout: 60 }), ReplyError);
         await assert.rejects(client.send("test/silent", null, { timeout: 0.1 }), ReplyTimeout);
       });
 
@@ -306,7 +307,7 @@ for (const [name, packer] of [["JSON", json], ["MessagePack", pack.msgpack]]) {
         }
         client.breakConnection();
         await until(client, ({ open, lastClose }) => open && lastClose);
-        assert.equal(await client.send("test/echo", 1, { timeout: 5 }), 1);
+        assert.equal(await client.send("test/echo", 1, { timeout: 60 }), 1);
       });
     }
   });
@@ -349,14 +350,14 @@ describe("auto", () => {
     while (over < 50) {
       if (client.state.type === "ws") over += 1;
       await Promise.all([
-        pusher.send("test/broadcast", n, { timeout: 5 }),
+        pusher.send("test/broadcast", n, { timeout: 60 }),
         client.send("test/note", n),
       ]);
       sent.push(n++);
     }
     while (seen.length < n) await new Promise(setImmediate);
     assert.deepEqual(seen, sent);
-    assert.deepEqual(await client.send("test/notes", null, { timeout: 5 }), sent);
+    assert.deepEqual(await client.send("test/notes", null, { timeout: 60 }), sent);
     assert.ok(states.every(([open]) => open));
   });
 });

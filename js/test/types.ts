@@ -1,5 +1,5 @@
 // What chansock.d.ts lets a program write, and what not: tsc has to agree with each line, and
-// with each @ts-expect-error. Compiled by tests/test_js.py, never run.
+// with each @ts-expect-error. Compiled by tests/integration/test_js.py, never run.
 
 import {
   BacklogFull,

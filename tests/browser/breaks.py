@@ -9,10 +9,10 @@ from itertools import accumulate
 from typing import Any
 
 from chromium import Tab, now
+from pulse import SLACK, lag
 from server import App
 
 PROMISED = 3000.0  # ms from a sign of the browser to a connection
-SLACK = 1500.0  # ms that a busy machine may add to what is due
 EVERY = 0.05  # seconds from one number to the next
 ENOUGH = 15  # numbers that arrive before a break, and after it
 
@@ -34,6 +34,7 @@ class Break:
     states: list[dict[str, Any]]
     sent: list[dict[str, Any]]
     arrived: list[int]
+    lag: float  # ms that a busy machine may add to what is due
 
     @property
     def back_at(self) -> float:
@@ -55,7 +56,7 @@ class Break:
     def due(self) -> float:
         """When the client had said that it would try next, as the break ended; or its end."""
         waits = [state for state in self.states if state["retryAt"] is not None]
-        waits = [state for state in waits if state["at"] <= self.ended + SLACK]
+        waits = [state for state in waits if state["at"] <= self.ended + SLACK + self.lag]
         return max([self.ended, *(state["retryAt"] for state in waits[-1:])])
 
     @property
@@ -99,18 +100,19 @@ async def record(tab: Tab, server: App, begin: Step, pause: Step, end: Step) -> 
     await server.facts.until(_enough(client_id, next_number), len(server.facts))
     await tab.eval("marks.stop()")
     states = tab.states()[before - 1 :]
-    await tab.eval("marks.send(10)")  # with a reply: those before it have been handled
+    await tab.eval("marks.send(60)")  # with a reply: those before it have been handled
     transport = states[0]["type"]
-    return Break(transport, began, ended, states, tab.told("mark"), server.marks(client_id))
+    arrived = server.marks(client_id)
+    return Break(transport, began, ended, states, tab.told("mark"), arrived, lag(began))
 
 
 def doubled(numbers: list[int]) -> list[int]:
-    """Give those that are there more than once."""
+    """Return those that are there more than once."""
     return [number for number, times in Counter(numbers).items() if times > 1]
 
 
 def late(numbers: list[int]) -> list[int]:
-    """Give those that stand behind a larger one."""
+    """Return those that stand behind a larger one."""
     return [
         number
         for number, top in zip(numbers, accumulate(numbers, max), strict=False)
@@ -119,7 +121,7 @@ def late(numbers: list[int]) -> list[int]:
 
 
 def missing(numbers: list[int], count: int) -> list[int]:
-    """Give those below `count` that are not there."""
+    """Return those below `count` that are not there."""
     return sorted(set(range(count)) - set(numbers))
 
 

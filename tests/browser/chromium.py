@@ -43,11 +43,12 @@ PATIENCE = 120.0  # seconds until a page that does nothing is given up: a busy m
 OFFLINE = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
 # What Chromium itself says of a request that fails.
 NETWORK = ("error: Failed to load resource: net::", "error: WebSocket connection to ")
+LIMIT = 120_000  # ms; a step of a browser that hangs fails by itself
 LISTENING = re.compile(rb"DevTools listening on (ws://\S+)")
 
 
 def find(playwright: Playwright) -> str:
-    """Give the path of a Chromium: CHROMIUM, the first on PATH, or Playwright's own.
+    """Return the path of a Chromium: CHROMIUM, the first on PATH, or Playwright's own.
 
     Raises FileNotFoundError if there is none.
     """
@@ -81,7 +82,10 @@ async def launch(playwright: Playwright) -> AsyncIterator[Chromium]:
         try:
             address = await _find_address(process.stderr)
             drain = asyncio.create_task(process.stderr.read())
-            browser = await playwright.chromium.connect_over_cdp(address, no_defaults=True)
+            browser = await playwright.chromium.connect_over_cdp(
+                address, no_defaults=True, timeout=LIMIT
+            )
+            browser.contexts[0].set_default_timeout(LIMIT)
             session = await browser.new_browser_cdp_session()
             yield Chromium(process.pid, browser.contexts[0], session)
         finally:
@@ -188,7 +192,7 @@ class Tab:
         await self.page.goto(f"http://127.0.0.1:{port}/?{urlencode(query)}")
 
     async def eval(self, expression: str) -> Any:
-        """Give the value of an expression; if it is a promise, what it settles with."""
+        """Return the value of an expression; if it is a promise, what it settles with."""
         answer = await self.session.send(
             "Runtime.evaluate",
             {"expression": expression, "awaitPromise": True, "returnByValue": True},
@@ -202,7 +206,7 @@ class Tab:
         await self.session.send("Runtime.evaluate", {"expression": f"void ({expression})"})
 
     async def of_each(self, kind: str, name: str) -> list[Any]:
-        """Give a property of each object of a class that is alive in the page."""
+        """Return a property of each object of a class that is alive in the page."""
         session = self.session
         prototype = await session.send("Runtime.evaluate", {"expression": f"{kind}.prototype"})
         found = await session.send(
@@ -248,7 +252,7 @@ class Tab:
         await self.session.send("Page.setWebLifecycleState", {"state": "frozen"})
 
     async def thaw(self) -> None:
-        """Let it go on; it is hidden still."""
+        """Unfreeze it; it is hidden still."""
         await self.session.send("Page.setWebLifecycleState", {"state": "active"})
 
     async def leave(self) -> None:
@@ -277,7 +281,7 @@ class Tab:
         return [line["what"] for line in self.log if line["kind"] == kind]
 
     async def state(self, start: int = 0, **wanted: Any) -> dict[str, Any]:
-        """Give the first state with these fields, of those from the `start`th line on."""
+        """Return the first state with these fields, of those from the `start`th line on."""
 
         def is_meant(line: dict[str, Any]) -> bool:
             if line["kind"] != "state":

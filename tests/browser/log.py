@@ -21,7 +21,7 @@ class Log(list[Any]):
                 future.set_result(line)
 
     async def until(self, is_meant: Callable[[Any], bool], start: int = 0) -> Any:
-        """Give the first line meant, from the `start`th on, as soon as there is one."""
+        """Return the first line meant, from the `start`th on, as soon as there is one."""
         for line in self[start:]:
             if is_meant(line):
                 return line

@@ -67,7 +67,7 @@ def make(config: Config, packer: packers.Packer, csrf_token: str | None) -> Chan
 
     @chsk.on("test/echo")
     def echo(msg: EventMsg[Any]) -> Any:
-        """Give the data back."""
+        """Return the data."""
         return msg.data
 
     @chsk.on("test/stream")

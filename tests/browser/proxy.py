@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from log import Log
+from readme_pair import free_port
 
 # What happens to a WebSocket: it passes; its request is refused by 403, reset, closed or
 # never answered; the 101 passes and then it is cut, or cut after the first frame of the
@@ -55,9 +56,10 @@ class Proxy:
 
     def __init__(self, target_port: int) -> None:
         self.target_port = target_port
-        self.port = 0
+        self.port = free_port()  # the same when it comes back
         self.websockets: Rule = "pass"
         self.answer_to_lose = ""  # "GET" or "POST": the next is reset as the server answers
+        self.lost = Log()  # the method of each request whose answer was lost
         self.heads = Log()  # of Head
         self.accepted: list[float] = []
         self.flow = asyncio.Event()
@@ -109,7 +111,7 @@ class Proxy:
         self.flow.clear()
 
     def release(self) -> None:
-        """Let flow again, first what was swallowed."""
+        """Pass bytes again, first what was swallowed."""
         self.flow.set()
 
     def lose(self) -> None:
@@ -157,7 +159,7 @@ class _Link:
         self._writer = writer
         self._server_writer: asyncio.StreamWriter | None = None
         self._rule: Rule = "pass"  # of the answer that comes next
-        self._loses_answer = False
+        self._loses_answer = ""  # the method of its request
 
     def reset(self) -> None:
         """End both sides at once; the browser gets an RST."""
@@ -215,7 +217,7 @@ class _Link:
                     return
             if request.method == self.proxy.answer_to_lose:
                 self.proxy.answer_to_lose = ""
-                self._loses_answer = True
+                self._loses_answer = request.method
             await self._pass(writer, head)
             length = re.search(rb"\r\ncontent-length: *(\d+)", head, re.IGNORECASE)
             left = int(length[1]) if length else 0
@@ -256,6 +258,7 @@ class _Link:
         """Pass on what the server says, but what follows a 101 by the rule."""
         while data := await reader.read(CHUNK):
             if self._loses_answer:
+                self.proxy.lost.add(self._loses_answer)
                 self.reset()
                 return
             if self._rule == "pass":
@@ -293,7 +296,7 @@ async def _more(reader: asyncio.StreamReader) -> bytes:
 
 
 def _frame_size(data: bytes) -> int:
-    """Give the size of the frame (RFC 6455 section 5.2, unmasked) that data begins with."""
+    """Return the size of the frame (RFC 6455 section 5.2, unmasked) that data begins with."""
     if len(data) < 2:
         return 2
     size = data[1] & 0x7F

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
-from server import free_port
+from readme_pair import free_port
 
 UPGRADE = """
 proxy_http_version 1.1;

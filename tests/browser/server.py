@@ -7,13 +7,13 @@ import json
 import os
 import re
 import shlex
-import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from log import Log
+from readme_pair import free_port
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -24,13 +24,11 @@ class Server:
 
     def __init__(self, program: Path) -> None:
         self.program = program
-        self.port = 0  # the same over all its lives
+        self.port = free_port()  # the same over all its lives
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         """Start it; it listens when this returns."""
-        if not self.port:
-            self.port = free_port()
         await self._run(PORT=str(self.port))
         while not await self._listens():
             await asyncio.sleep(0.02)
@@ -117,7 +115,6 @@ class App(Server):
         fact = await self.facts.until(lambda fact: fact[0] in ("listening", "ended"), seen)
         if fact[0] == "ended":
             raise RuntimeError("page_app.py ended before it listened")
-        self.port = fact[1]
 
     async def _read(self, stdout: Any) -> None:
         while line := await stdout.readline():
@@ -137,9 +134,3 @@ class App(Server):
     def marks(self, client_id: str) -> list[int]:
         """The numbers that came from this client, in the order in which they came."""
         return [fact[2] for fact in self.facts if fact[:2] == ["mark", client_id]]
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])

@@ -22,10 +22,12 @@ import pytest
 from chromium import PATIENCE, Chromium, Tab, launch
 from playwright.async_api import Playwright, async_playwright, expect
 from proxy import Proxy
+from pulse import keep_measuring
 from server import App, Example, Server
 
 AT_ONCE = 8  # more would have two cores do too much in the moments that count
-LIMIT = 300.0  # a scenario that hangs fails by itself, and says where it stood
+LIMIT = 600.0  # a scenario that hangs fails by itself, and says where it stood
+STEP_LIMIT = 120_000  # ms for one step of the browser
 LINES_SHOWN = 60
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
@@ -129,6 +131,7 @@ class Stage:
         self._runner = asyncio.Runner()
         self._exit = AsyncExitStack()
         self._played: dict[Key, asyncio.Task[Any]] = {}
+        self._pulse: asyncio.Task[None] | None = None
 
     def __enter__(self) -> Stage:
         expect.set_options(timeout=PATIENCE * 1000)
@@ -147,18 +150,22 @@ class Stage:
     async def _open(self) -> None:
         playwright = await self._exit.enter_async_context(async_playwright())
         chromium = await self._exit.enter_async_context(launch(playwright))
+        expect.set_options(timeout=STEP_LIMIT)
+        idle = await chromium.open()
+        self._pulse = asyncio.create_task(keep_measuring(lambda: idle.eval("1")))
         room = asyncio.Semaphore(AT_ONCE)
         for key in sorted(self._wanted, key=lambda key: -_plays[key[0]][1]):
             self._played[key] = asyncio.create_task(_play(key, playwright, chromium, room))
 
     async def _close(self) -> None:
-        for task in self._played.values():
+        tasks = [*self._played.values(), *([self._pulse] if self._pulse else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._played.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._exit.aclose()
 
     def outcome(self, key: Key) -> Any:
-        """Give what a scenario gave, or raise what it raised; the others go on meanwhile."""
+        """Return what a scenario gave, or raise what it raised; the others go on meanwhile."""
         return self._runner.run(_wait(self._played[key]))
 
 

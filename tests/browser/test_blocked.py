@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
-from breaks import SLACK, Break, doubled, late, missing, record
+from breaks import Break, doubled, late, missing, record
 from chromium import now
-from proxy import Rule
+from proxy import Head, Rule
+from pulse import SLACK, lag
 from stage import Scene, scenario
 
 RULES: tuple[Rule, ...] = (
@@ -36,6 +38,12 @@ class Blocked:
     numbers: list[int]
     sent: int
     marks: list[int]
+    lag: float  # ms that a busy machine may add to what is due
+
+
+def is_poll(head: Head) -> bool:
+    """Whether a request asks for what the server pushes: the client numbers those."""
+    return head.method == "GET" and re.search(r"[?&]n=\d", head.target) is not None
 
 
 @scenario(*RULES, lasts=25)
@@ -51,6 +59,10 @@ async def blocked(scene: Scene, rule: Rule) -> Blocked:
     started_at = now()
     await tab.go(proxy.port, upgradeInterval=UPGRADE_INTERVAL)
     opened = await tab.state(open=True, type="ajax")
+    # The server pushes to what came last. That is a poll from here on, and not the WebSocket that
+    # the page has given up: on a busy machine its request may come late.
+    first = await proxy.heads.until(lambda head: head.is_upgrade)
+    await proxy.heads.until(is_poll, proxy.heads.index(first))
     await tab.eval(f"client.send('test/stream', {{ count: {MANY}, every: 0.05 }})")
     await tab.do("marks.keep(0.05)")
     await proxy.heads.until(lambda head: head.is_upgrade, len(proxy.heads))
@@ -62,7 +74,7 @@ async def blocked(scene: Scene, rule: Rule) -> Blocked:
     some = tab.told("number")[-1] + 40
     await tab.hear("number", some, start)
     await tab.eval("marks.stop()")
-    await tab.eval("marks.send(10)")
+    await tab.eval("marks.send(60)")
     return Blocked(
         tab.states(),
         started_at,
@@ -72,12 +84,14 @@ async def blocked(scene: Scene, rule: Rule) -> Blocked:
         tab.told("number"),
         await tab.eval("marks.next"),
         server.marks(await tab.eval("client.clientId")),
+        lag(started_at),
     )
 
 
 def test_behind_a_block_a_page_is_connected_by_ajax(blocked: Blocked) -> None:
     # What is silent is known by its silence alone.
-    assert blocked.opened["at"] - blocked.started_at < CONNECT_TIMEOUT * 1000 + 2 * SLACK
+    most = CONNECT_TIMEOUT * 1000 + 2 * SLACK + blocked.lag
+    assert blocked.opened["at"] - blocked.started_at < most
 
 
 def test_behind_a_block_a_page_says_why_it_has_no_websocket(blocked: Blocked) -> None:
@@ -87,7 +101,7 @@ def test_behind_a_block_a_page_says_why_it_has_no_websocket(blocked: Blocked) ->
 def test_once_allowed_the_page_moves_to_a_websocket(blocked: Blocked) -> None:
     # The attempt that was under way fails first; the next comes after twice the interval.
     due = blocked.allowed_at + (CONNECT_TIMEOUT + 2 * UPGRADE_INTERVAL) * 1000
-    assert blocked.upgraded["at"] < due + 2 * SLACK
+    assert blocked.upgraded["at"] < due + 2 * SLACK + blocked.lag
 
 
 def test_the_move_is_told_with_its_reason(blocked: Blocked) -> None:
@@ -141,7 +155,8 @@ async def blocked_midway(scene: Scene, rule: Rule) -> Break:
 def test_a_page_whose_websocket_is_blocked_goes_on_by_ajax(blocked_midway: Break) -> None:
     last = blocked_midway.states[-1]
     assert (last["open"], last["type"]) == (True, "ajax")
-    assert last["at"] - blocked_midway.began < CONNECT_TIMEOUT * 1000 + 10_000 + SLACK
+    most = CONNECT_TIMEOUT * 1000 + 10_000 + SLACK + blocked_midway.lag
+    assert last["at"] - blocked_midway.began < most
 
 
 def test_a_page_whose_websocket_is_blocked_doubles_no_number(blocked_midway: Break) -> None:

@@ -59,7 +59,7 @@ async def allowed(scene: Scene, transport: str) -> dict[str, Any]:
     tab, origin = await page(scene, "ada")
     server = await scene.server(allowed_origins=["https://www.example", origin])
     state = await connect(tab, server, transport)
-    reply = await tab.eval("other.send('test/mark', 42, { timeout: 10 })")
+    reply = await tab.eval("other.send('test/mark', 42, { timeout: 60 })")
     await tab.eval("other.send('test/say', 'hello')")
     heard = await tab.eval("heard")
     return {"state": state, "reply": reply, "heard": heard}

@@ -28,12 +28,12 @@ async def shown(scene: Scene, param: tuple[str, str]) -> Shown:
     options = {"transport": transport, "csrfToken": TOKEN, "csrfTokenIn": place}
     tab = await scene.tab(proxy.port, "ada", **options)
     await tab.state(open=True)
-    await tab.eval("marks.send(5)")
+    await tab.eval("marks.send(60)")
     start = tab.here()
     await tab.do("client.breakConnection()")
     await tab.state(start, open=False)
     state = await tab.state(start, open=True)
-    await tab.eval("marks.send(5)")
+    await tab.eval("marks.send(60)")
     assert server.marks(await tab.eval("client.clientId")) == [0, 1]
     targets = [head.target for head in proxy.heads if head.target.startswith("/chsk?")]
     websockets = [head.target for head in proxy.upgrades]

@@ -31,7 +31,7 @@ async def deflated(scene: Scene, compression: bool) -> tuple[bool, Deflated]:
         await tab.eval(f"client.send('test/say', {text!r})")
     await tab.hear("said", "end")
     await tab.eval("marks.burst(300)")
-    await tab.eval("marks.send(10)")  # with a reply: those before it have been handled
+    await tab.eval("marks.send(60)")  # with a reply: those before it have been handled
     marks = server.marks(await tab.eval("client.clientId"))
     found = Deflated(extensions, tab.told("said"), marks, tab.complaints)
     return compression, found

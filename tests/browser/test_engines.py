@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from breaks import PROMISED, SLACK
+from breaks import PROMISED
 from engines import ENGINES
 from outages import SCENARIOS, Row, play
+from pulse import SLACK
 
 IN_TIME = (PROMISED + 2 * SLACK) / 1000
+POLL = 18.0  # seconds; one may be parked for 20
 NORMAL = ("restart", "30 s down", "6 Ajax tabs", "8 Ajax tabs")
 OUTAGES = ("restart", "30 s down", "200 s down", "page cache", "asleep")
 TABS = ("6 Ajax tabs", "8 Ajax tabs")
@@ -61,13 +63,13 @@ def test_no_event_is_lost_or_doubled(row: Row) -> None:
 @each(*OUTAGES)
 def test_page_is_back_soon(row: Row) -> None:
     assert row.connected is not None
-    assert row.connected < IN_TIME
+    assert row.connected < IN_TIME + row.lag
 
 
 @each(*OUTAGES)
 def test_page_is_soon_open_by_websocket_again(row: Row) -> None:
     assert row.socket is not None
-    assert row.socket < IN_TIME
+    assert row.socket < IN_TIME + row.lag
 
 
 @each("WebSocket blocked")
@@ -77,6 +79,6 @@ def test_page_goes_on_by_ajax_and_back_to_a_websocket(row: Row) -> None:
 
 @each(*TABS)
 def test_ajax_tabs_do_not_starve_each_other(row: Row) -> None:
-    # A poll may be parked for 20 s: a tab that waits for one to end waits for longer than this.
+    # A tab that waits for a poll to end waits for longer.
     assert row.slowest is not None
-    assert row.slowest < IN_TIME
+    assert row.slowest < min(IN_TIME + row.lag, POLL)

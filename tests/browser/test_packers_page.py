@@ -25,7 +25,7 @@ ECHO = """import("/chsk/chansock.js").then(async ({ write, keyword, Instant, UUI
   }
   const texts = [];
   for (const value of values) {
-    texts.push([write(value), write(await client.send("test/echo", value, { timeout: 5 }))]);
+    texts.push([write(value), write(await client.send("test/echo", value, { timeout: 60 }))]);
   }
   return texts;
 })"""
@@ -52,14 +52,14 @@ async def carried(scene: Scene, param: tuple[str, str]) -> Carried:
     await tab.eval(f"client.send('test/stream', {{ count: {BURST}, every: 0 }})")
     await tab.hear("number", BURST - 1)
     await tab.eval(f"marks.burst({BURST})")
-    await tab.eval("marks.send(10)")  # with a reply: those before it have been handled
+    await tab.eval("marks.send(60)")  # with a reply: those before it have been handled
     start = tab.here()
     await server.kill()
     await tab.state(start, open=False)
     start = tab.here()
     await server.start()
     await tab.state(start, open=True)
-    await tab.eval("marks.send(10)")
+    await tab.eval("marks.send(60)")
     marks = server.marks(await tab.eval("client.clientId"))
     entries = "performance.getEntriesByType('resource').map(({ name }) => new URL(name).pathname)"
     return Carried(name, transport, tab, echoes, marks, await tab.eval(entries))

@@ -27,11 +27,11 @@ async def proxied(chsk: ChannelSocket | None = None) -> AsyncIterator[Proxy]:
 
 
 def websocket(proxy: Proxy) -> Any:
-    return connect(f"ws://127.0.0.1:{proxy.port}/chsk?client-id=a", proxy=None, open_timeout=5)
+    return connect(f"ws://127.0.0.1:{proxy.port}/chsk?client-id=a", proxy=None, open_timeout=60)
 
 
 async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> str:
-    """Ask for a handshake by Ajax; give the body of the answer."""
+    """Request a handshake by Ajax; return the body of the answer."""
     writer.write((POLL % number).encode())
     head = await reader.readuntil(HEAD_END)
     length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
@@ -101,6 +101,7 @@ def test_the_answer_to_a_post_can_be_lost(run: Any) -> None:
             writer.write(POST)
             assert await read_end(reader) == "reset"
             assert len(told) == 1
+            assert proxy.lost == ["POST"]
             writer.close()
 
     run(main())

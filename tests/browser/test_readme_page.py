@@ -15,7 +15,7 @@ from stage import Scene, scenario
 
 @scenario()
 async def readme_page(scene: Scene) -> list[list[str]]:
-    """Say something in one tab; gives what stands in each."""
+    """Say something in one tab; return what each tab shows."""
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     page = re.search(r"^```html\n(<!-- index.html -->\n.*?)^```$", readme, re.M | re.S)
     assert page is not None

@@ -58,7 +58,7 @@ def test_client_sends_and_receives_through(front: str, transport: Any, drive: Dr
             chansock.connect(f"http://127.0.0.1:{port}/chsk", transport=transport) as client,
         ):
             assert client.state.type == transport
-            assert await client.send("test/echo", [1, "\u00e9"], timeout=10) == [1, "\u00e9"]
+            assert await client.send("test/echo", [1, "\u00e9"], timeout=60) == [1, "\u00e9"]
             await client.send("test/say", "hello")
             async for event in client:
                 assert event.data == "hello"
@@ -74,7 +74,7 @@ def test_page_sends_and_receives_through(front: str, transport: str, drive: Driv
         async with page_behind(FRONTS[front], transport=transport) as evaluate:
             await evaluate("client.ready")
             assert await evaluate("client.state.type") == transport
-            assert await evaluate("client.send('test/echo', 'a', {timeout: 10})") == "a"
+            assert await evaluate("client.send('test/echo', 'a', {timeout: 60})") == "a"
             await evaluate("client.send('test/say', 'hello')")
             assert await evaluate(
                 "new Promise((go) => setInterval(() => {"
@@ -149,7 +149,7 @@ def test_client_whose_upgrade_nginx_removed_comes_back_by_ajax_at_once(drive: Dr
             opened.clear()
             await opened.wait()
             assert client.state.type == "ajax"
-            assert await client.send("test/echo", 1, timeout=10) == 1
+            assert await client.send("test/echo", 1, timeout=60) == 1
 
     drive(main())
 
@@ -206,7 +206,7 @@ def test_client_sends_360_kb_of_chinese_through_nginx(transport: Any, drive: Dri
             right_nginx(target) as port,
             chansock.connect(url.format(port), transport=transport) as client,
         ):
-            assert await client.send("test/echo", TEXT, timeout=15) == TEXT
+            assert await client.send("test/echo", TEXT, timeout=60) == TEXT
 
     drive(main())
 
@@ -218,7 +218,7 @@ def test_page_sends_360_kb_of_chinese_through_nginx(transport: str, drive: Drive
             await evaluate("client.ready")
             sent = f"'\u5b57'.repeat({len(TEXT)})"
             reply = await evaluate(
-                f"client.send('test/echo', {sent}, {{timeout: 15}}).then((x) => x.length)"
+                f"client.send('test/echo', {sent}, {{timeout: 60}}).then((x) => x.length)"
             )
             assert reply == len(TEXT)
 

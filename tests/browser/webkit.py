@@ -12,7 +12,7 @@ from typing import Any
 
 import aiohttp
 from engine import ANSWER, POLL, Engine, Group, Page, find_program, running, wrapped
-from server import free_port
+from readme_pair import free_port
 
 MINI_BROWSER = "/usr/lib/*/webkit2gtk-4.*/MiniBrowser"
 

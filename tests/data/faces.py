@@ -1,4 +1,4 @@
-"""What a type checker says of the public names; tests/docs_typed.py has two of them look."""
+"""What a type checker says of the public names; tests/support/docs_typed.py has two look."""
 
 # pyright: strict
 

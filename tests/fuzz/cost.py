@@ -7,7 +7,7 @@ The search mutates and crosses recipes of packets (cost_inputs), and keeps those
 read, to log as a bad event, to convert to typed data, and to write back, in CPU time, and what
 the decoded value holds, in memory. At the end it makes the worst of each in several sizes. A
 packet is a fault if it takes more than MOST_MS for 64 KiB, if its cost grows faster than its size,
-or if its value holds more than MOST_WEIGHTS times what chansock._fast.weight counts for it. A
+or if its value holds more than MOST_WEIGHTS times what `_fast/events/dispatch` counts for it. A
 larger packet also leaves the CPU's caches and takes new pages from the system, which costs a step
 once; what grows faster than the packet does so again from 64 to 256 KiB. The search saves each
 fault, and the status is 1. The build under test is the ordinary one, without sanitizers.
@@ -40,7 +40,7 @@ from typing import Any, Final, Literal
 from uuid import UUID
 
 from chansock._core.conversion import converter
-from chansock._fast.weight import weigh
+from chansock._fast.events.dispatch import weigh
 from chansock.errors import BadData, EncodeError, PacketError
 from chansock.packers import EDN, JSON, Gzip, MessagePack, Packer, Transit
 from chansock.values import short_repr

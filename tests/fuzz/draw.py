@@ -25,11 +25,11 @@ class Draw:
         return self.integer(1)
 
     def integer(self, size: int) -> int:
-        """Give an unsigned integer of `size` bytes."""
+        """Return an unsigned integer of `size` bytes."""
         return int.from_bytes(self.bytes(size), "big")
 
     def below(self, limit: int) -> int:
-        """Give 0 to limit - 1; limit is at most 65,536."""
+        """Return 0 to limit - 1; limit is at most 65,536."""
         return self.integer(1 if limit <= 256 else 2) % limit
 
     def flip(self) -> bool:
@@ -39,7 +39,7 @@ class Draw:
         return choices[self.below(len(choices))]
 
     def bytes(self, size: int) -> bytes:
-        """Give the next `size` bytes, fewer at the end."""
+        """Return the next `size` bytes, fewer at the end."""
         taken = self.data[self.at : self.at + size]
         self.at += size
         return taken

@@ -15,8 +15,8 @@ from websockets.exceptions import InvalidHeaderFormat, NegotiationError
 from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
 from websockets.headers import parse_extension
 
-from chansock._core.extensions import Extensions
-from chansock._fast.deflate import Deflate
+from chansock._edge.extensions import Extensions
+from chansock._fast.ws.frames import Deflate
 from chansock.config import Compression, Config
 from chansock.errors import FrameError
 from chansock.request import Request, Response
@@ -40,7 +40,7 @@ WORDS = (
 
 
 def seeds() -> Iterator[bytes]:
-    """Give the examples of RFC 7692, deflated texts, choices, and offers as browsers make them."""
+    """Return the examples of RFC 7692, deflated texts, choices, and offers of browsers."""
     payloads = [
         bytes.fromhex(payload)
         for payload in (  # section 7.2.3

@@ -55,7 +55,7 @@ TAILS = (b"", b"9", b'"', b"]", b"x", b"\x80", b" 1", b"\xbf", b"/", b"0" * 32)
 
 
 def seeds() -> Iterator[bytes]:
-    """Give every text of the corpus, and choices for values of many kinds."""
+    """Return every text of the corpus, and choices for values of many kinds."""
     for case in cases("corpus.jsonl"):
         text = text_of(case)
         if len(text) <= 2048:
@@ -227,7 +227,7 @@ def _check_again(text: bytes, found: Any) -> None:
 
 
 def meaning(value: Any, keys: str) -> list[str]:
-    """Give the edn meaning of a value as a flat list, the same for two values exactly if
+    """Return the edn meaning of a value as a flat list, the same for two values exactly if
     edn cannot tell them apart (but for the order of a map, which is kept)."""
     out: list[str] = []
     _mean(value, keys, out)

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from recording import load
-from their_frames import theirs
+from websockets_frames import theirs
 
-from chansock._fast.frames import Parser, close_payload, frame, is_close_code
+from chansock._fast.ws.frames import Parser, close_payload, frame, is_close_code
 from chansock.errors import FrameError
 from fuzz.draw import Draw, pieces_of
 
@@ -39,7 +39,7 @@ WORDS = tuple(
 
 
 def seeds() -> Iterator[bytes]:
-    """Give the examples of RFC 6455, recorded frames, and choices for messages."""
+    """Return the examples of RFC 6455, recorded frames, and choices for messages."""
     for data in (  # section 5.7
         "81 05 48 65 6c 6c 6f",
         "01 03 48 65 6c 80 02 6c 6f",
@@ -84,7 +84,7 @@ def check(data: bytes) -> None:
 def _read(
     pieces: list[bytes], limit: int, *, masked: bool, may_deflate: bool
 ) -> tuple[list[Any], str]:
-    """Give what a parser makes of pieces, an error last, and the text of that error."""
+    """Return what a parser makes of pieces, an error last, and the text of that error."""
     parser = Parser(limit, masked, may_deflate=may_deflate)
     waiting = b""
     seen: list[Any] = []

@@ -22,7 +22,7 @@ WORDS = (b"\x1f\x8b\x08\x00", b"\x01\x1f\x8b", b"\x03\x00", b"[[:a/b ", b"] nil]
 
 
 def seeds() -> Iterator[bytes]:
-    """Give what Sente wrote, streams with extra fields and of several parts, and bombs."""
+    """Return what Sente wrote, streams with extra fields and of several parts, and bombs."""
     for _, payload in recorded_packets.packets("node-ws-values-gzip-edn"):
         if len(payload) > 200 or payload[0] == 1 or len(payload) < 20:
             yield b"\x00" + payload

@@ -16,13 +16,14 @@ from recording import load
 from same import is_batch
 
 from chansock import edn
-from chansock._core import guard, http1
-from chansock._core.forwarded import Proxies
-from chansock._core.http1 import judge_head
+from chansock._core import guard
 from chansock._core.log_limit import LogLimit, call_later
-from chansock._fast.frames import Parser, close_payload, frame
-from chansock._fast.head import unquote_form
-from chansock._fast.request_reader import RequestReader
+from chansock._edge import http1
+from chansock._edge.forwarded import Proxies
+from chansock._edge.http1 import judge_head
+from chansock._fast.http.request import unquote_form
+from chansock._fast.http.request_reader import RequestReader
+from chansock._fast.ws.frames import Parser, close_payload, frame
 from chansock.request import Request, Response
 from fuzz.draw import Draw, pieces_of
 from fuzz.wire import STEP, Server, Wire, server
@@ -86,7 +87,7 @@ def text_frames(*packets: bytes) -> bytes:
 
 
 def seeds() -> Iterator[bytes]:
-    """Give requests of RFC 9112's kinds, recorded ones, and sockets with frames."""
+    """Return requests of RFC 9112's kinds, recorded ones, and sockets with frames."""
     get = b"GET %s HTTP/1.1\r\nHost: h\r\n\r\n"
     requests = [
         get % b"/echo?x",
@@ -159,7 +160,7 @@ def check(data: bytes) -> None:
 
 
 def _read(pieces: list[bytes], head: int, fields: int, body: int) -> list[Any]:
-    """Give the requests of pieces as (head, body), and at the end a refusal."""
+    """Return the requests of pieces as (head, body), and at the end a refusal."""
     reader = RequestReader(judge_head, head, fields, body)
     waiting = b""
     seen: list[Any] = []
@@ -349,7 +350,7 @@ class Said:
 
 
 def _methods(data: bytes) -> tuple[list[bytes], bytes]:
-    """Give the method of each request, and that of what is no whole one behind them."""
+    """Return the method of each request, and that of what is no whole one behind them."""
     reader = RequestReader(judge_head, 16384, 100, 4 << 20)
     methods: list[bytes] = []
     while data:

@@ -21,7 +21,7 @@ WORDS = tuple(
 
 
 def seeds() -> Iterator[bytes]:
-    """Give packets of each shape, and corners of JSON."""
+    """Return packets of each shape, and corners of JSON."""
     yield b'[["chat/say",{"text":"hi","n":[1,-2.5e3,null,true]}],null]'
     yield b'[["math/double",21],"2c4461"]'
     yield b'[{"a":{"b":["c/d"]}},"2c4461"]'
@@ -71,5 +71,5 @@ def _expect(error: EncodeError, *reasons: str) -> None:
 
 
 def same(one: Any, other: Any) -> bool:
-    """Tell whether two values are the same JSON: 1 is not 1.0, and -0.0 not 0.0."""
+    """Return whether two values are the same JSON: 1 is not 1.0, and -0.0 not 0.0."""
     return json.dumps(one) == json.dumps(other)

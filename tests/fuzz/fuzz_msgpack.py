@@ -44,7 +44,7 @@ RECORDED = Path(__file__).parent.parent / "data" / "msgpack" / "recorded.jsonl"
 
 
 def seeds() -> Iterator[bytes]:
-    """Give the recorded packets, each extension, and choices for values of many kinds."""
+    """Return the recorded packets, each extension, and choices for values of many kinds."""
     for line in RECORDED.read_text(encoding="utf-8").splitlines():
         packet = bytes.fromhex(json.loads(line)["hex"])
         if len(packet) <= 2048:

@@ -40,7 +40,7 @@ TWO_OF_ONE_HASH = b",".join(b'"~n%d"' % ((2**61 - 1) * n) for n in range(1, 40))
 
 
 def seeds() -> Iterator[bytes]:
-    """Give what Sente wrote, corners of the format, and choices for values of many kinds."""
+    """Return what Sente wrote, corners of the format, and choices for values of many kinds."""
     for name in ("jvm-ws-values-transit", "node-ws-values-transit-verbose"):
         for _, payload in recorded_packets.packets(name):
             if len(payload) <= 2048:
@@ -83,7 +83,7 @@ def _check_reading(text: bytes, tagged: bool) -> None:
 
 
 def _read(text: Any, tagged: bool) -> list[str] | None:
-    """Give what a packet means; None if it is none."""
+    """Return what a packet means; None if it is none."""
     try:
         value, cb_id = PACKERS[True, tagged].unpack(memoryview(text))
     except PacketError:

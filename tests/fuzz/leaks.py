@@ -24,13 +24,13 @@ if allocated is not None:
 
 
 def held() -> int:
-    """Give how much memory is held."""
+    """Return how much memory is held."""
     gc.collect()
     return int(allocated()) if allocated is not None else sys.getallocatedblocks()
 
 
 def growth(check: Callable[[bytes], None], data: bytes, times: int) -> int:
-    """Give how much more is held after checking data so many times."""
+    """Return how much more is held after checking data so many times."""
     check(data)
     before = held()
     for _ in range(times):

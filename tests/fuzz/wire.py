@@ -1,4 +1,4 @@
-"""A whole server in memory, one for each input: connections that are fed bytes, in turned time.
+"""A whole server in memory, one for each input: connections that are fed bytes, in virtual time.
 
 Everything is real but the socket: the connection's transport keeps what is written, pauses
 and closes as asyncio's do. What went wrong inside is in `faults`.
@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 
 import chansock
 from chansock import ChannelSocket, Config
-from chansock._core import http1
-from chansock._core.forwarded import Proxies
-from chansock._fast.connection import Protocol, Service
+from chansock._edge import http1
+from chansock._edge.forwarded import Proxies
+from chansock._fast.events.server_protocol import Protocol, Service
 from chansock.clock import LoopClock
 from chansock.errors import EncodeError
 from chansock.request import Request, Response
@@ -65,7 +65,7 @@ class Wire(asyncio.Transport):
                 self.protocol.pause_writing()
 
     def drain(self, room: int) -> None:
-        """Let the peer read."""
+        """Make the peer read."""
         self.room = room
         if self.backlog and not self.is_gone:
             self.backlog = 0
@@ -110,7 +110,7 @@ class Wire(asyncio.Transport):
     # -- called by the test
 
     def feed(self, data: bytes) -> bytes:
-        """Give the connection data as reads would; what is left is what it would not read."""
+        """Feed data to the connection as reads would; what is left is what it would not read."""
         while data and self.is_reading and not self.is_ending:
             memory = memoryview(self.protocol.get_buffer(-1))
             size = min(len(memory), len(data))
@@ -132,7 +132,7 @@ class Wire(asyncio.Transport):
 
 
 def _is_unwritable_reply(record: logging.LogRecord) -> bool:
-    """Tell whether a handler echoed what the reader takes and the writer does not."""
+    """Return whether a handler echoed what the reader takes and the writer does not."""
     error = record.exc_info[1] if record.exc_info else None
     return record.msg.startswith("handler_error") and isinstance(error, EncodeError)
 
@@ -187,11 +187,11 @@ class Server:
         self._add_handlers(self.chsk)
         self.inside(self.chsk._start, LoopClock(self.loop))
         fields = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded")
-        proxies = Proxies(("192.0.2.0/24",), fields, lambda: self.chsk._sweep.log_limit)
+        proxies = Proxies(("192.0.2.0/24",), fields, lambda: self.chsk._timers.log_limit)
         self.service = Service(
             self.chsk._endpoint,
             self.chsk._clock,
-            self.chsk._sweep,
+            self.chsk._timers,
             self.chsk.config,
             path="/chsk",
             fallback=_fallback,
@@ -227,7 +227,7 @@ class Server:
         return wire
 
     def feed(self, wire: Wire, data: bytes) -> None:
-        """Give data to a connection, and time where it wants to read no more for now."""
+        """Feed data to a connection, and advance the time while it wants to read no more."""
         waited = 0.0
         data = self.inside(wire.feed, data)
         while data and not wire.is_ending and waited < STALL:
@@ -277,7 +277,7 @@ async def _slow(request: Request) -> Response:
 
 @contextmanager
 def server(**settings: Any) -> Iterator[Server]:
-    """Give a server; at the end it must have no fault to report."""
+    """Yield a server; at the end it must have no fault to report."""
     faults = Faults()
     logs = [logging.getLogger("chansock"), logging.getLogger("asyncio")]
     for log in logs:

@@ -1,8 +1,8 @@
 """A soak on real sockets: one server, 500 clients that come and go, and rules for what they see.
 
 `run` starts the server (`server`, a process of its own on chansock) and drives the clients
-(`client`, on `ws`, `ajax` and tests/peer.py), which know bytes alone; those of a packer other
-than edn by way of `packed`. `account` holds the rules: what one client got, against what the
+(`client`, on `ws`, `ajax` and tests/support/peer.py), which know bytes alone; those of a packer
+other than edn by way of `packed`. `account` holds the rules: what one client got, against what the
 server says it sent. Times are short, so that a minute sees every kind of end many times. What
 both sides must agree on stands here.
 """

@@ -82,7 +82,7 @@ class Account:
         self.held = []
 
     def release(self) -> list[Event]:
-        """Give what came since `hold`."""
+        """Return what came since `hold`."""
         held, self.held = self.held or [], None
         return held
 
@@ -167,7 +167,7 @@ class Account:
 
 
 def _is_behind(event: Event, others: Sequence[Event]) -> bool:
-    """Tell whether an event was sent after one of the others, as far as the numbers say."""
+    """Return whether an event was sent after one of the others, as far as the numbers say."""
     kind, number, broadcast = event
     for other, its_number, its_broadcast in others:
         if other == kind:

@@ -50,7 +50,7 @@ class World(Protocol):
     def fault(self, text: str) -> None: ...
 
     def late(self, text: str) -> None:
-        """Tell of a fault that is none if one of the two processes stood still just now."""
+        """Report a fault, unless one of the two processes stood still just now."""
 
 
 class Client:

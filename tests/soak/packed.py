@@ -40,14 +40,14 @@ class Packed:
         return PACKERS[self.name].binary
 
     def pack(self, text: str) -> bytes:
-        """Give a packet of edn's text as what travels."""
+        """Return a packet of edn's text as what travels."""
         if self.name == "edn":
             return text.encode()
         value, cb_id = edn.loads(text)
         return PACKERS[self.name].packet(value, cb_id)
 
     def text(self, packet: bytes) -> bytes:
-        """Give what came as edn's text."""
+        """Return what came as edn's text."""
         if self.name == "edn":
             return packet
         return edn.dumps(PACKERS[self.name].unpack(memoryview(packet)))

@@ -39,7 +39,8 @@ class Server:
     """The server's process, its memory and its descriptors."""
 
     def __init__(self, clients: int, rate: float, seed: str) -> None:
-        paths = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+        tests = ROOT / "tests"
+        paths = [str(ROOT), str(tests), str(tests / "support"), os.environ.get("PYTHONPATH", "")]
         self.process = subprocess.Popen(
             [sys.executable, "-m", "soak.server", str(clients), str(rate), seed],
             stdin=subprocess.PIPE,
@@ -246,7 +247,7 @@ class Soak:
                 self.fault(f"{name}: {stats[name]}")
 
     def memory(self) -> tuple[int, int]:
-        """Give what was held in the second sixth and in the last one; the medians."""
+        """Return what was held in the second sixth and in the last one; the medians."""
         end = self.seconds
         early = [size for at, size in self.samples if end / 6 <= at <= end / 3]
         late = [size for at, size in self.samples if at >= end * 5 / 6]
@@ -256,7 +257,7 @@ class Soak:
         return first, last
 
     async def stop(self, server: Server) -> Any:
-        """Let some be away with events that wait when the server stops."""
+        """Keep some away, with events that wait when the server stops."""
         away = [client for client in self.clients if client.is_alone][:20]
         for client in away:
             link = await client.connect(is_ws=True)

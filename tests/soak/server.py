@@ -130,7 +130,7 @@ class Soak:
 
     def look(self, ledger: Ledger) -> Any:
         """Note whether the client has a session, and what waits for it; give the session."""
-        session = self.chsk._core.hub.find(ledger.uid, ledger.client_id)
+        session = self.chsk._core.hub.table.find(ledger.uid, ledger.client_id)
         if session is None or session.is_gone:
             ledger.waiting = ledger.is_open = 0
             return None
@@ -296,9 +296,9 @@ class Soak:
             "stats": asdict(self.chsk.stats),
             "connected": len(self.chsk.connected.any),
             "tables": {
-                "users": len(core.hub._users),
+                "users": len(core.hub.table),
                 "connections": len(core.hub.connections),
-                "away": core.hub.away,
+                "away": core.hub.table.away,
                 "outboxes": len(core.fanout),
                 "posts": len(core.dispatch.posts),
                 "stray_inboxes": len(core.endpoint._stray_inboxes),

@@ -1,7 +1,7 @@
 """One TCP connection of a client, read only when it wants to: a lag is a lag, and a reset is one.
 
 What has not been asked for stays in the kernel. It has `readexactly` and `readuntil`, so that
-tests/peer.py reads answers and frames from it. Nothing of chansock is known here.
+tests/support/peer.py reads answers and frames from it. Nothing of chansock is known here.
 """
 
 from __future__ import annotations

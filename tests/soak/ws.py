@@ -1,4 +1,4 @@
-"""A WebSocket of a client, for tests/peer.py: frames, replies, and five ways to end it."""
+"""A WebSocket of a client, for tests/support/peer.py: frames, replies, and five ways to end it."""
 
 from __future__ import annotations
 

@@ -1,3 +1,0 @@
-from typing_extensions import Buffer
-
-def deepest(view: Buffer) -> int: ...

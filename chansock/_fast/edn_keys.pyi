@@ -1,5 +1,0 @@
-# Which keys a map or set of edn may have: for the engine, by cimport.
-from typing import final
-
-@final
-class Crowd: ...

@@ -1,1 +1,0 @@
-# The text of #inst and #uuid to their values: for the engine, by cimport.

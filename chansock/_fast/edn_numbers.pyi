@@ -1,1 +1,0 @@
-# edn numbers: for the engine, by cimport; nothing for Python.

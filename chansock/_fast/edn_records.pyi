@@ -1,8 +1,0 @@
-from typing import Any, final
-
-@final
-class Shape:
-    @property
-    def kind(self) -> int: ...
-
-def plain(value: object) -> Any: ...

@@ -1,1 +1,0 @@
-# The state of a read of edn bytes: for the engine, by cimport; nothing for Python.

@@ -1,3 +1,0 @@
-# The edn spelling of single values: for the engine, by cimport.
-
-def shown(value: object) -> str: ...

@@ -1,1 +1,0 @@
-# Names of edn: for the engine, by cimport; nothing for Python.

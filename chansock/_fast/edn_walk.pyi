@@ -1,1 +1,0 @@
-# One write under way: for the engine, by cimport.

@@ -1,1 +1,0 @@
-# Sente's extensions of MessagePack: for the engine, by cimport.

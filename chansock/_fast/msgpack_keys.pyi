@@ -1,1 +1,0 @@
-# Names as keys of maps to MessagePack: for the engine, by cimport.

@@ -1,1 +1,0 @@
-# One value to its MessagePack: for the engine, by cimport.

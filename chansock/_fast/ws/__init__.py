@@ -1,0 +1,5 @@
+"""WebSocket: frames (RFC 6455) and their compression (RFC 7692).
+
+What lives here: `frames`, the parser and the bytes of frames, with `deflate`, which is
+permessage-deflate. What may not: a socket, HTTP parsing, packets. Modules here import only `io`.
+"""
