@@ -202,9 +202,16 @@ class Hub:
             self._close_oldest(session.displaced)
 
     def open_ajax(self, session: Session) -> None:
-        """Note an Ajax handshake: what comes waits, the grace runs, presence comes with a poll."""
+        """Note an Ajax handshake: what comes waits, the grace runs, presence comes with a poll.
+
+        A client that changes to Ajax has given up its socket, which may be dead: what is sent
+        from now on waits for the poll.
+        """
         session.has_gap = False
         self._on_polls(session, On.HANDSHAKE)
+        if session.socket is Socket.CURRENT:
+            self._displace(session)
+            self._close_oldest(session.displaced or {})
 
     def park(self, session: Session, connection: Connection) -> bool:
         """Make a poll the session's newest connection; what waits answers it at once.

@@ -214,6 +214,9 @@ class Model:
         session.has_gap = False
         if session.poll is None:
             self.start_grace(session, "ajax")
+        if session.current is not None and session.current is session.ws:
+            self.displace(session)  # the client has given it up
+            self.close_oldest(session)
 
     def park(self, uid: Any, client_id: str) -> Line | str:
         """A poll comes; if it is not parked: what it is answered."""

@@ -438,8 +438,8 @@ def test_a_poll_gets_what_the_handler_of_its_coming_sends():
 def test_a_poll_is_not_parked_if_its_session_is_cut_while_it_comes():
     chsk = ChannelSocket(Config(max_total_backlog_bytes=300), user_id=user_id)
     with World(chsk) as world:
-        socket = world.ws("a", client_id="tab")
         client = world.ajax("a", client_id="tab", is_polling=False)
+        socket = world.ws("a", client_id="tab")
         socket.transport.is_open = False  # nobody has noticed
         chsk.send("a", "t/e", "x" * 300)
         assert chsk.stats.lost.budget == 0
@@ -451,6 +451,23 @@ def test_a_poll_is_not_parked_if_its_session_is_cut_while_it_comes():
         chsk.send("a", "t/e", 3)
         client.poll()
         assert data(client) == [3]
+
+
+def test_what_is_sent_after_an_ajax_handshake_waits_for_the_poll(chsk, world):
+    socket = world.ws("a", client_id="tab")
+    client = world.ajax("a", client_id="tab", is_polling=False)  # the client gave the socket up
+    chsk.send("a", "t/e", 1)
+    assert data(socket) == []
+    client.poll()
+    assert (data(socket), data(client)) == ([], [1])
+
+
+def test_a_socket_gets_what_was_sent_if_no_poll_follows_the_handshake(chsk, world):
+    socket = world.ws("a", client_id="tab")
+    world.ajax("a", client_id="tab", is_polling=False)
+    chsk.send("a", "t/e", 1)
+    world.advance(6)
+    assert data(socket) == [1]
 
 
 @pytest.mark.parametrize("are_told", [False, True])

@@ -26,7 +26,7 @@ from chansock._core.session_state import (
     following,
 )
 
-DOCS = Path(__file__).parent.parent / "docs" / "sessions.md"
+DOCS = Path(__file__).parents[3] / "docs" / "sessions.md"
 
 TABLES = {"SOCKET": SOCKET, "POLLS": POLLS, "SESSION": SESSION}
 STARTS = {"SOCKET": Socket.NONE, "POLLS": Polls.NONE, "SESSION": Life.AWAY}
