@@ -30,8 +30,8 @@ from chansock._core.request_fields import (
     lost_fields,
     wants_upgrade,
 )
-from chansock._core.upgrade import switch
 from chansock._fast.events.packet import Packet
+from chansock._fast.ws.frames import switch
 from chansock.errors import ConfigError
 from chansock.request import Request, Response, is_token
 

@@ -14,8 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol, cast
 
-from chansock._core.upgrade import accept_key
-from chansock._fast.ws.frames import Parser, close_payload, frame
+from chansock._fast.ws.frames import Parser, accept_key, close_payload, frame
 from chansock.client.http import MAX_HEAD_BYTES, BadResponse, Response, ResponseReader
 from chansock.client.timing import SLICE
 from chansock.errors import FrameError

@@ -15,8 +15,8 @@ from sente_app import Served, serving
 
 from chansock import ChannelClosed, Config, ConfigError, HandshakeRefused, connect
 from chansock._core import subprotocol
-from chansock._core.upgrade import switch
 from chansock._edge.http1 import with_subprotocol
+from chansock._fast.ws.frames import switch
 from chansock.request import Request, is_token
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="

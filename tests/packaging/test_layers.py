@@ -40,7 +40,6 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "_core.wire",
         "_core.request_fields",
         "_core.subprotocol",
-        "_core.upgrade",
         "_core.converters",
         "_core.frameworks",
         "_core.conversion",

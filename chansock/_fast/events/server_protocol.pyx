@@ -624,8 +624,10 @@ cdef class Protocol(Socket):
         cdef Service service = self.service
         cdef object agreed = None, switch
         # Without a key the handshake is wrong: http1 finds out why.
-        switch = (service.http1.check_upgrade(request) if key is None
-                  else service.http1.switch(key))
+        if key is None:
+            switch = service.http1.check_upgrade(request)
+        else:
+            switch = frames.switch(key)
         if isinstance(switch, Response):
             return switch
         if field_value(request.head, "sec-websocket-protocol", None) is not None:

@@ -105,3 +105,9 @@ cdef class Deflate:
     )
     # Return the bytes that the next message may refer to: the end of the last ones.
     cpdef bytes slide(self, bytes window, bytes message)
+
+
+# -- accept --
+
+# Return the 101 of a handshake; key: 24 bytes, as request_reader found them.
+cpdef bytes switch(bytes key)

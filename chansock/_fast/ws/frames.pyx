@@ -3,7 +3,10 @@
 
 The parser works on memory that it borrows, unmasks in place, and keeps nothing of an unfragmented
 message. It serves both roles. No socket, no loop, no packet: the parser checks whether a text is
-UTF-8, and does not know what a message holds. permessage-deflate (RFC 7692) is in deflate.pxi.
+UTF-8, and does not know what a message holds. Its parts:
+
+    deflate  permessage-deflate (RFC 7692)
+    accept   the answer to a handshake
 """
 
 cimport cython
@@ -327,3 +330,4 @@ cpdef bytes close_payload(int code, str reason=""):
 
 
 include "deflate.pxi"
+include "accept.pxi"

@@ -1,4 +1,4 @@
-"""chansock._core.upgrade: the answer to a handshake; the oracles are RFC 6455 and hashlib."""
+"""chansock._fast.ws.frames: the answer to a handshake; the oracles are RFC 6455 and hashlib."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chansock._core.upgrade import accept_key, switch
+from chansock._fast.ws.frames import accept_key, switch
 
 
 def test_the_accept_key_is_that_of_rfc_6455() -> None:
