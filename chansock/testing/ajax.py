@@ -16,10 +16,10 @@ from chansock._fast.events.dispatch import Connection
 from chansock.errors import HandshakeRefused
 from chansock.request import Request, Response
 from chansock.testing.client import (
-    Client,
     Handshake,
     Pairs,
-    Reply,
+    PendingReply,
+    TestClient,
     as_bytes,
     is_handshake,
     pairs,
@@ -57,7 +57,7 @@ class Poll:
         return self.connection is not None and self.transport.is_open
 
 
-class AjaxClient(Client):
+class AjaxClient(TestClient):
     """A client on Ajax.
 
     While `is_polling` it polls anew after each answer, and after an error once with a
@@ -71,7 +71,7 @@ class AjaxClient(Client):
         self.polls: list[Poll] = []  # all GETs so far
         # Not answered at once: what a break ends.
         self._posts: list[tuple[Connection, RecordingTransport]] = []
-        self._asked: set[Reply] = set()
+        self._asked: set[PendingReply] = set()
         self._unheard: list[Callable[[], object]] = []  # answers that came while it lagged
 
     # -- life
@@ -231,16 +231,16 @@ class AjaxClient(Client):
             return self.ask(event_id, data).wait(timeout)
         return self._post(event_id, self._packet(check_id(event_id), data, None), ())
 
-    def ask(self, event_id: str, data: Any = NO_DATA) -> Reply:
+    def ask(self, event_id: str, data: Any = NO_DATA) -> PendingReply:
         """POST `[[event_id data] :ajax]`; the answer is the reply."""
         return self._post(event_id, self._packet(check_id(event_id), data, Keyword("ajax")), ())
 
-    def post(self, packet: bytes | str, fields: Pairs = ()) -> Reply:
+    def post(self, packet: bytes | str, fields: Pairs = ()) -> PendingReply:
         """POST a packet, with further fields: in a form as `ppstr`, or a binary one as the body."""
         return self._post("a packet", packet, fields)
 
-    def _post(self, event_id: str, packet: bytes | str, fields: Pairs) -> Reply:
-        reply = Reply(self, event_id)
+    def _post(self, event_id: str, packet: bytes | str, fields: Pairs) -> PendingReply:
+        reply = PendingReply(self, event_id)
         transport = RecordingTransport("ajax")
 
         def answered() -> None:
@@ -294,5 +294,5 @@ class AjaxClient(Client):
         request.set_form(body)
         return request, body
 
-    def _awaits(self, reply: Reply) -> bool:
+    def _awaits(self, reply: PendingReply) -> bool:
         return reply in self._asked

@@ -22,15 +22,15 @@ from chansock.values import NO_DATA, Keyword
 if TYPE_CHECKING:
     from chansock.testing.world import World
 
-__all__ = ["UID", "Client", "Event", "Handshake", "Pairs", "Reply", "pairs"]
+__all__ = ["UID", "Handshake", "Pairs", "PendingReply", "ReceivedEvent", "TestClient", "pairs"]
 
 Pairs: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 
 UID = "chansock.testing.uid"  # in a request's state: the user that the test says it is
-WITHIN = 5.0  # seconds of turned time; a handler that sleeps a little is still in time
+WITHIN = 5.0  # seconds of virtual time; a handler that sleeps a little is still in time
 
 
-class Event(NamedTuple):
+class ReceivedEvent(NamedTuple):
     """A push as it arrived: equal to the tuple `(id, data)`."""
 
     id: str
@@ -44,12 +44,12 @@ class Handshake(NamedTuple):
     data: Any
 
 
-class Reply:
+class PendingReply:
     """What will come back for an event that asked for a reply."""
 
     __slots__ = ("_client", "_event_id", "_values", "response", "status")
 
-    def __init__(self, client: Client, event_id: str) -> None:
+    def __init__(self, client: TestClient, event_id: str) -> None:
         self._client = client
         self._event_id = event_id
         self._values: list[Any] = []
@@ -80,7 +80,7 @@ class Reply:
         return str(value[1]) if is_why and isinstance(value[0], Keyword) else None
 
     def wait(self, timeout: float = WITHIN) -> Any:
-        """Return the reply, letting turned time pass until it is here.
+        """Return the reply, letting virtual time pass until it is here.
 
         Raises ReplyTimeout after `timeout` seconds of it, over Ajax also after
         `Config.poll_timeout`, which ends its POST; ReplyError if the handler failed, or
@@ -115,13 +115,16 @@ class Reply:
         self._values.append(value)
 
 
-class Client(ABC):
+class TestClient(ABC):
     """A client in a World; `World.connect` makes it, on a WebSocket or on Ajax.
 
     The words are the same on both transports. `send` and `ask` go out at once; what the
-    channel pushes arrives while time passes: `expect`, `Reply.wait` and `send` with a timeout
-    let as much of it pass as they need, `World.turn` and `World.advance` what they are told.
+    channel pushes arrives while time passes. `expect`, `PendingReply.wait`, and `send` with a
+    timeout let as much of it pass as they need, `World.turn` and `World.advance` what they are
+    told.
     """
+
+    __test__ = False  # pytest collects nothing from it
 
     def __init__(
         self,
@@ -135,7 +138,7 @@ class Client(ABC):
         self.world = world
         self.client_id = client_id
         self.handshake: Handshake | None = None  # the newest
-        self.events: list[Event] = []  # that arrived, and were not taken yet
+        self.events: list[ReceivedEvent] = []  # that arrived, and were not taken yet
         self.breaks = 0  # how often its connection has ended, by whom ever
         self.close_code: int | None = None  # of the last socket; 1006: cut
         self.is_lagging: bool = False
@@ -182,22 +185,22 @@ class Client(ABC):
         """Send an event; with a timeout, ask for a reply and give it.
 
         Without `data` the event is `[event_id]`; None is data, and written as nil.
-        The words of a real client, in turned time; the errors are those of `Reply.wait`.
+        The words of a real client, in virtual time; the errors are those of `PendingReply.wait`.
         Raises InvalidEvent for an id without a namespace, or in `chsk`; ChannelClosed on a
         WebSocket that is closed. What no real client sends, `WsClient.feed` and `AjaxClient.post`
         hand in as a packet: `world.ws("eve").feed('[[:chsk/forged 1] nil]')`.
         """
 
     @abstractmethod
-    def ask(self, event_id: str, data: Any = NO_DATA) -> Reply:
-        """Send an event that asks for a reply, and go on: `Reply.wait` gives it.
+    def ask(self, event_id: str, data: Any = NO_DATA) -> PendingReply:
+        """Send an event that asks for a reply, and go on: `PendingReply.wait` gives it.
 
         Raises what `send` does.
         """
 
     # -- receiving
 
-    def take(self) -> list[Event]:
+    def take(self) -> list[ReceivedEvent]:
         """Return the events that arrived, and forget them. No time passes."""
         events, self.events = self.events, []
         return events
@@ -211,14 +214,14 @@ class Client(ABC):
     ) -> Any:
         """Return the data of the oldest event of this id, and forget that event.
 
-        With `where`, it is the oldest for whose data `where(data)` is true. Lets turned time pass
+        With `where`, it is the oldest for whose data `where(data)` is true. Lets virtual time pass
         until it is here. Other events stay as they are, before it and after it: `take` has them.
         Raises AssertionError after `within` seconds of it.
         """
         __tracebackhide__ = True
         check_handled_id(event_id)
 
-        def is_it(event: Event) -> bool:
+        def is_it(event: ReceivedEvent) -> bool:
             return event.id == event_id and (where is None or bool(where(event.data)))
 
         def is_here() -> bool:
@@ -303,7 +306,7 @@ class Client(ABC):
     # -- for both kinds
 
     @abstractmethod
-    def _awaits(self, reply: Reply) -> bool:
+    def _awaits(self, reply: PendingReply) -> bool:
         """Return whether this reply may still come: no break has ended the wait."""
 
     def _request(self, method: str, params: Pairs = (), headers: Pairs = ()) -> Request:
@@ -322,7 +325,7 @@ class Client(ABC):
         return self.world.packer.packet([*event_of(keyword, data)], cb_id)
 
     def _take_batch(self, batch: list[list[Any]]) -> None:
-        self.events += [Event(*event) for event in batch]
+        self.events += [ReceivedEvent(*event) for event in batch]
 
 
 def is_handshake(value: Any) -> bool:

@@ -1,6 +1,6 @@
 """A channel on a real port, served by a thread: for clients with sockets in the same test.
 
-The server is the real one, on a loop of its own. No turned time here.
+The server is the real one, on a loop of its own. No virtual time here.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""An asyncio loop whose time stands still until it is turned.
+"""An asyncio loop whose time stands still until it is advanced.
 
 Nothing is slept for: where a loop would wait, this one moves its own clock to what it
 waits for, as far as it was told it may. So `LoopClock`, `asyncio.sleep` and
@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from typing import Any, TypeVar, TypeVarTuple
 
-__all__ = ["TurnedLoop"]
+__all__ = ["VirtualTimeLoop"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
@@ -28,7 +28,7 @@ THREAD_LIMIT = 10.0  # real seconds that a job in a thread may keep the loop wai
 class _Selector(selectors.DefaultSelector):
     """Moves the loop's time where another selector would wait for it to pass."""
 
-    loop: TurnedLoop
+    loop: VirtualTimeLoop
 
     def wait(self, timeout: float) -> None:
         """Wait in real time for a call from another thread."""
@@ -45,7 +45,7 @@ class _Selector(selectors.DefaultSelector):
         return ready
 
 
-class TurnedLoop(asyncio.SelectorEventLoop):
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """Return `advance`, `run` and `inside` to drive it; see World for a channel on it.
 
     It may be driven from a coroutine of another loop, as of an asynchronous test: that one
@@ -155,7 +155,7 @@ class TurnedLoop(asyncio.SelectorEventLoop):
         outer = asyncio._get_running_loop()
         if outer is self:
             raise RuntimeError(
-                "expected a call from outside of the turned loop, got one from a handler or "
+                "expected a call from outside of the loop, got one from a handler or "
                 "coroutine that runs on it: await there what shall happen"
             )
         asyncio._set_running_loop(None)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from chansock.errors import ConfigError
-from chansock.testing.loop import TurnedLoop
+from chansock.testing.loop import VirtualTimeLoop
 
 __all__ = ["Delay", "Lane"]
 
@@ -35,7 +35,7 @@ class Lane:
 
     __slots__ = ("_last", "_loop", "_waiting", "is_dead")
 
-    def __init__(self, loop: TurnedLoop) -> None:
+    def __init__(self, loop: VirtualTimeLoop) -> None:
         self._loop = loop
         self._waiting: deque[Callable[[], object]] = deque()
         self._last = 0.0  # when the last of them comes out

@@ -1,4 +1,4 @@
-"""A channel with clients and without sockets, in time that is turned by hand.
+"""A channel with clients and without sockets, in virtual time.
 
     def test_what_is_said_is_heard(chsk):
         with testing.World(chsk) as world:
@@ -28,8 +28,8 @@ from chansock.request import Request, Response
 from chansock.target import ANONYMOUS, UserId, _Anonymous, is_user_id
 from chansock.testing.ajax import AjaxClient
 from chansock.testing.blame import Blame
-from chansock.testing.client import UID, Client, Pairs, pairs
-from chansock.testing.loop import TurnedLoop
+from chansock.testing.client import UID, Pairs, TestClient, pairs
+from chansock.testing.loop import VirtualTimeLoop
 from chansock.testing.network import Delay
 from chansock.testing.ws import WsClient
 
@@ -50,7 +50,7 @@ def user_id(request: Request) -> UserId | None:
 
 
 class World:
-    """Start a channel on a turned loop; `with` starts and stops it.
+    """Start a channel on a loop in virtual time; `with` starts and stops it.
 
     Between calls nothing moves: `turn` ends the loop's turn (pushes go out at its end),
     `advance` lets time pass, and so do a client's `expect` and `send` with a timeout. The
@@ -78,8 +78,8 @@ class World:
         self.packer = chsk.packer if packer is None else packer
         self.path = path
         self.raise_handler_errors = raise_handler_errors
-        self.loop: TurnedLoop = TurnedLoop()
-        self.clients: list[Client] = []  # all that `connect`, `ws` and `ajax` made
+        self.loop: VirtualTimeLoop = VirtualTimeLoop()
+        self.clients: list[TestClient] = []  # all that `connect`, `ws` and `ajax` made
         self.network: Delay = Delay()  # of clients to come
         self._blame = Blame()
         self._door: Endpoint | None = None
@@ -161,7 +161,7 @@ class World:
 
         What is sent to the channel arrives `up` seconds later, what it sends `down`; by
         default both `seconds`, and 0 ends it. For the clients that are there and for those to
-        come; `Client.delay` is for one.
+        come; `TestClient.delay` is for one.
         """
         for client in self.clients:
             client.delay(seconds, up=up, down=down)
@@ -194,7 +194,7 @@ class World:
         cookies: Pairs = (),
         csrf_token: str | None = None,
         scope: MutableMapping[str, Any] | None = None,
-    ) -> Client:
+    ) -> TestClient:
         """Connect a client. Raises HandshakeRefused if it is not let in.
 
         The application's hooks run as in life: they see `params` (of the query, with each
@@ -327,7 +327,7 @@ class Connect(Protocol):
         cookies: Pairs = (),
         csrf_token: str | None = None,
         scope: MutableMapping[str, Any] | None = None,
-    ) -> Client: ...
+    ) -> TestClient: ...
 
 
 def _before(hook: Callable[[Request], Any] | None) -> Callable[[Request], Any]:

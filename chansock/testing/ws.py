@@ -15,7 +15,14 @@ from chansock._core.event import check_id
 from chansock._fast.events.dispatch import Connection
 from chansock.errors import ChannelClosed, HandshakeRefused
 from chansock.request import Request, Response
-from chansock.testing.client import Client, Handshake, Reply, as_bytes, is_handshake, text_of
+from chansock.testing.client import (
+    Handshake,
+    PendingReply,
+    TestClient,
+    as_bytes,
+    is_handshake,
+    text_of,
+)
 from chansock.testing.network import Lane
 from chansock.testing.transport import RecordingTransport
 from chansock.values import NO_DATA, Keyword
@@ -38,7 +45,7 @@ class _Socket:
         self.has_ended = False  # and the server knows
 
 
-class WsClient(Client):
+class WsClient(TestClient):
     """A client on a WebSocket."""
 
     def __init__(self, *args: Any) -> None:
@@ -48,7 +55,7 @@ class WsClient(Client):
         self.connection: Connection | None = None  # None: closed, as far as it knows
         self.stray: list[Any] = []  # what a client could make nothing of
         self._socket = _Socket(RecordingTransport("ws"), self._up, self._down)
-        self._replies: dict[Any, Reply] = {}
+        self._replies: dict[Any, PendingReply] = {}
 
     # -- life
 
@@ -154,16 +161,16 @@ class WsClient(Client):
         self.feed(self._packet(check_id(event_id), data, None))
         return None
 
-    def ask(self, event_id: str, data: Any = NO_DATA) -> Reply:
+    def ask(self, event_id: str, data: Any = NO_DATA) -> PendingReply:
         __tracebackhide__ = True
         return self._ask(check_id(event_id), data)
 
-    def _ask(self, keyword: Keyword, data: Any) -> Reply:
+    def _ask(self, keyword: Keyword, data: Any) -> PendingReply:
         __tracebackhide__ = True
         self._check_open(keyword)
         cb_id = self.world._new_cb_id()
         packet = self._packet(keyword, data, cb_id)
-        reply = self._replies[cb_id] = Reply(self, keyword)
+        reply = self._replies[cb_id] = PendingReply(self, keyword)
         self.feed(packet)
         return reply
 
@@ -171,7 +178,7 @@ class WsClient(Client):
         if self.connection is None:
             raise ChannelClosed(f"expected a client that is open to send {event_id}, got {self!r}")
 
-    def ping(self) -> Reply:
+    def ping(self) -> PendingReply:
         """Send `[[:chsk/ws-ping] cb-id]`; the answer is the string "pong"."""
         return self._ask(wire.WS_PING, NO_DATA)
 
@@ -205,7 +212,7 @@ class WsClient(Client):
         """Messages that arrived and the server does not read: it was told to stop."""
         return len(self._socket.unread)
 
-    def _awaits(self, reply: Reply) -> bool:
+    def _awaits(self, reply: PendingReply) -> bool:
         return self.is_open
 
     # -- receiving

@@ -182,7 +182,7 @@ class Tab:
         if call["name"] == "tell":
             self.log.add(json.loads(call["payload"]))
 
-    async def second(self) -> Tab:
+    async def open_beside(self) -> Tab:
         """Open another tab of the same user, in a window of its own."""
         return await self._chromium._open_in(self.profile)
 

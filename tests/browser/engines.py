@@ -41,7 +41,7 @@ class _Chromium:
         self.go_on = browser.go_on
 
     async def open(self) -> Page:
-        tab = await self._first.second()
+        tab = await self._first.open_beside()
         await tab.page.set_viewport_size(SIZE)
         return _ChromiumPage(tab)
 

@@ -67,9 +67,9 @@ class Scene:
         self.tabs.append(tab)
         return tab
 
-    async def second(self, tab: Tab) -> Tab:
+    async def beside(self, tab: Tab) -> Tab:
         """Open another empty tab, with the cookies of this one."""
-        second = await tab.second()
+        second = await tab.open_beside()
         self.tabs.append(second)
         return second
 

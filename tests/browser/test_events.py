@@ -201,7 +201,7 @@ async def left(scene: Scene, transport: str) -> App:
     server = await scene.server(grace_ws=1.0, grace_ajax=1.0)
     tab = await scene.tab(server.port, "ada", transport=transport)
     await tab.state(open=True)
-    second = await scene.second(tab)
+    second = await scene.beside(tab)
     await second.go(server.port, transport=transport)
     await second.state(open=True)
     await server.facts.until(lambda fact: fact == ["came", "ada"])

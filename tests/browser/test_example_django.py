@@ -82,7 +82,7 @@ async def signed_up(scene: Scene) -> Seen:
     seen.complaints = [text for tab in tabs.values() for text in tab.complaints]
 
     for name, tab in tabs.items():
-        other = await scene.second(tab)
+        other = await scene.beside(tab)
         await other.page.goto(f"{at}/?transport={WAYS[name]}")
         await expect(other.page.locator("#state")).to_have_text(f"Connected by {WAYS[name]}")
         await tab.page.locator("#logout").click()

@@ -36,7 +36,7 @@ from chansock._fast.events.dispatch import Connection
 from chansock.packers import EDN
 from chansock.request import Response
 from chansock.target import ClientTarget
-from chansock.testing import AjaxClient, Poll, Reply, World, WsClient, user_id
+from chansock.testing import AjaxClient, PendingReply, Poll, World, WsClient, user_id
 from chansock.values import Keyword
 
 LOG = logging.getLogger("chansock")
@@ -96,7 +96,7 @@ class Ask:
         self.wants_reply = wants_reply
         self.client: AjaxClient | None = None  # of a POST
         self.is_dropped = False
-        self.reply: Reply | None = None
+        self.reply: PendingReply | None = None
         self.is_begun = False
         self.value: Any = None  # what a POST has to be answered with
 

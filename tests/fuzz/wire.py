@@ -21,7 +21,7 @@ from chansock._fast.events.server_protocol import Protocol, Service
 from chansock.clock import LoopClock
 from chansock.errors import EncodeError
 from chansock.request import Request, Response
-from chansock.testing import TurnedLoop
+from chansock.testing import VirtualTimeLoop
 
 T = TypeVar("T")
 
@@ -180,7 +180,7 @@ class Server:
     def __init__(self, faults: Faults, *, is_small: bool, has_slow_hooks: bool) -> None:
         self.faults = faults
         self.wires: list[Wire] = []
-        self.loop = TurnedLoop()
+        self.loop = VirtualTimeLoop()
         self.loop.set_exception_handler(faults.note)
         hook = _slow_user if has_slow_hooks else _user
         self.chsk = ChannelSocket(CONFIG[is_small], user_id=hook)

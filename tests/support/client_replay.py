@@ -66,7 +66,7 @@ STEP = 0.25
 PATIENCE = 60.0  # real seconds for what is under way
 
 
-class VirtualLoop(sente_script.TurnedLoop):
+class VirtualLoop(sente_script.VirtualTimeLoop):
     """Time is virtual; names are looked up without a thread."""
 
     def time(self) -> float:

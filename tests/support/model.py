@@ -421,8 +421,14 @@ class Model:
             self.limit(session.box, session.current, session)
 
     def reply(self, line: Line, value: Any, size: int) -> bool:
-        """Answer on the socket that asked, or on its session's newest; else it is lost."""
+        """Answer on the socket that asked, or on its session's newest; else it is lost.
+
+        After the stop it is lost by itself: nothing more is put behind what waits.
+        """
         self.observe()
+        if self.is_stopped:
+            self.reply_lost += 1
+            return False
         session = line.session
         if line.has_ended or line.is_cut:
             line = session.ws  # type: ignore[assignment]

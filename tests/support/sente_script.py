@@ -256,7 +256,7 @@ async def turn_until(holds):
         await asyncio.sleep(0)
 
 
-class TurnedLoop(asyncio.SelectorEventLoop):
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """A loop whose time can be put forward; sockets are real."""
 
     ahead = 0.0
@@ -268,7 +268,7 @@ class TurnedLoop(asyncio.SelectorEventLoop):
         self.ahead += seconds
 
 
-def run_in_virtual_time(coro, kind=TurnedLoop, limit=120.0):
+def run_in_virtual_time(coro, kind=VirtualTimeLoop, limit=120.0):
     """Drive a coroutine on a loop with virtual time, `limit` seconds of real time at most."""
 
     async def limited():
@@ -298,7 +298,7 @@ def scripted(test):
 
 
 def scripted_in_virtual_time(test):
-    """The same on a TurnedLoop."""
+    """The same on a VirtualTimeLoop."""
 
     @functools.wraps(test)
     def in_virtual_time(**given):

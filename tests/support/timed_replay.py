@@ -15,7 +15,7 @@ from recording import Record
 from replay import Line, Replay
 from same import Mismatch
 
-from chansock.testing import TurnedLoop
+from chansock.testing import VirtualTimeLoop
 
 SLACK = 2.5  # seconds; more than any recorded answer was late
 LOOK = 0.002  # real seconds, for the kernel to hand over what one side has sent
@@ -23,7 +23,7 @@ DRIFT = 1.3  # windows; by as much pings differ after two minutes, see `jvm-idle
 PING = ("keyword", "chsk/ws-ping")
 
 
-class SocketLoop(TurnedLoop):
+class SocketLoop(VirtualTimeLoop):
     """A loop with virtual time and sockets between its tasks: what is under way arrives first."""
 
     def pass_time(self, timeout: float | None) -> bool:

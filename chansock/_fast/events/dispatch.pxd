@@ -60,7 +60,7 @@ cdef class Connection(Link):
     cdef readonly flag is_answered      # a POST: its response is written
     cdef public flag is_ending          # its listener stops: nothing more is taken
     cdef uint8_t has_complained         # bits: which of its faults are logged already
-    cdef EventMsg asked                 # a POST: the event that its response waits for
+    cdef EventMsg event                 # a POST: the event that its response waits for
     cdef readonly bytes packet          # a POST's, while it waits for its turn or for room; or None
     cdef Py_ssize_t needs               # bytes of room that the value of a waiting POST takes
 

@@ -316,20 +316,20 @@ cdef class Connection(Link):
 
     def forget(self):
         """Stop waiting for the reply to a POST: it has its response, or its peer has gone."""
-        cdef EventMsg asked = self.asked
+        cdef EventMsg event = self.event
         self.is_answered = True
         self.dispatch.posts.discard(self)
         self.dispatch.strays.discard(self)
         self.let_go()
         self.dispatch.fanout.timers.cancel(self.timer)
-        self.asked = self.timer = None
-        if asked is not None and asked.is_later:
-            self.dispatch.done(asked)
+        self.event = self.timer = None
+        if event is not None and event.is_later:
+            self.dispatch.done(event)
 
     @property
     def wants_reply(self):
         """True if a POST still waits for its handler's reply."""
-        return self.asked is not None
+        return self.event is not None
 
     def _complain(self, int what, str log_id not None, str expected not None, got):
         # Log once for each connection and kind of fault, the rest as a number: see log_limit.
@@ -512,7 +512,7 @@ cdef class Dispatch:
         msg.route = route
         if cb_id is not None:
             if connection.is_post:
-                connection.asked = msg
+                connection.event = msg
             else:
                 msg.is_replied = length == 1 and event_id == self.ws_ping
         return msg
@@ -918,8 +918,8 @@ cdef class Dispatch:
             while inbox.queue:
                 msg = inbox.queue.popleft()
                 dropped += 1
-                if msg.connection.asked is msg:
-                    msg.connection.asked = None     # so that its POST may be sent again
+                if msg.connection.event is msg:
+                    msg.connection.event = None     # so that its POST may be sent again
                 elif msg.wants_reply:
                     self.fanout.reply_lost += 1
                 self.done(msg)

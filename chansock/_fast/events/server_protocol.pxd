@@ -6,7 +6,7 @@
 #
 #   socket --> consume --> _read_http --> _request_came --> endpoint.admit --> _hold, _upgrade
 #                     \--> _read_frames --> link.take                 (C to C)
-#   hub --> Protocol.write, Reply.write --> socket.send
+#   hub --> Protocol.write, Answer.write --> socket.send
 
 from libc.stdint cimport int64_t, uint8_t
 from chansock._fast.io.flag cimport flag
@@ -75,7 +75,7 @@ cdef class Service:
     cdef int _begin_turn(self) except -1
 
 
-cdef class Reply(Transport):
+cdef class Answer(Transport):
     # One HTTP request's answer, as an ajax Transport. It does nothing once answered.
     cdef Protocol protocol          # None: answered, or its connection is gone
     cdef int code                   # it was ended by close(code); 0: it was not
@@ -106,10 +106,10 @@ cdef class Protocol(Socket):
 
     # HTTP
     cdef RequestReader reader       # None: nothing of a request has arrived
-    cdef Reply reply                # to the request that waits for its answer
-    cdef Py_ssize_t asked_size      # bytes of the request that it waits with
+    cdef Answer answer              # to the request that waits for its answer
+    cdef Py_ssize_t request_size    # bytes of the request that it waits with
     cdef int64_t had_taken          # bytes that the peer had taken when the timer was last set
-    cdef Request asked              # whose answer carries the channel's fields; or None
+    cdef Request request            # whose answer carries the channel's fields; or None
 
     # WebSocket, and a parked poll or POST
     cdef Link link

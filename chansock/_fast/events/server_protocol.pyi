@@ -40,8 +40,8 @@ class Service:
     def abort(self) -> None: ...
 
 @disjoint_base
-class Reply(Transport):
-    def __new__(cls, protocol: Protocol) -> Reply: ...
+class Answer(Transport):
+    def __new__(cls, protocol: Protocol) -> Answer: ...
 
 @disjoint_base
 class Protocol(Socket):

@@ -205,7 +205,7 @@ cdef class Service:
         self.is_stopping = True
         self.when_empty = when_empty
         for protocol in list(self.protocols):
-            if protocol.state != HELD or protocol.reply is not None:
+            if protocol.state != HELD or protocol.answer is not None:
                 protocol.shutdown()
         if not self.protocols:
             self.when_empty = None
@@ -218,7 +218,7 @@ cdef class Service:
             protocol._hang_up(True)
 
 
-cdef class Reply(Transport):
+cdef class Answer(Transport):
     """The answer to one request, as a transport: of a parked poll, or of a POST.
 
     The first call of `write` (of one packet), `refuse`, or `close` answers the request; then the
@@ -293,14 +293,14 @@ cdef class Protocol(Socket):
 
     def connection_lost(self, exc):
         """Drop everything and inform the endpoint; the fd may belong to another from now on."""
-        cdef Reply reply = self.reply
+        cdef Answer answer = self.answer
         self.fd = -1
         self.state = GONE
         self.is_awaiting = False        # the result of a hook or of the fallback comes too late
-        self.asyncio_transport = self.reader = self.pending = self.message = self.reply = None
-        self.asked = None
-        if reply is not None:
-            reply.protocol = None
+        self.asyncio_transport = self.reader = self.pending = self.message = self.answer = None
+        self.request = None
+        if answer is not None:
+            answer.protocol = None
         self.drop_store()
         self.service.incoming.end(self.share)
         self.share = None
@@ -394,7 +394,7 @@ cdef class Protocol(Socket):
         # Count the bytes that are held and not handled yet. If all connections together hold too
         # much, `incoming` cuts the largest.
         cdef Incoming incoming = self.service.incoming
-        cdef Py_ssize_t held = self.touched + self.asked_size
+        cdef Py_ssize_t held = self.touched + self.request_size
         if self.reader is not None:
             held += self.reader.held()
         if self.parser is not None:
@@ -605,7 +605,7 @@ cdef class Protocol(Socket):
             fallback = service.fallback
             self._settle(None if fallback is None else fallback(request), None, None)
             return 0
-        self.asked = request
+        self.request = request
         switch, is_upgrade = None, reader.wants_websocket
         if is_upgrade and reader.key is None and service.http1.lost_fields(request):
             is_upgrade = False          # a proxy removed Connection: the endpoint refuses that
@@ -648,7 +648,7 @@ cdef class Protocol(Socket):
             if body is not None:
                 self._arm(self.service.handshake_timeout)
             self.is_awaiting = True
-            self.asked_size = 0 if body is None else PyBytes_GET_SIZE(body)
+            self.request_size = 0 if body is None else PyBytes_GET_SIZE(body)
             self.pause()
             self.service.clock.start(self._await(result, body, switch))
             return 0
@@ -670,7 +670,7 @@ cdef class Protocol(Socket):
             result = await awaitable
             if self.is_awaiting:        # else the peer has left, or got 503
                 self.is_awaiting = False
-                self.asked_size = 0
+                self.request_size = 0
                 self._settle(result, body, switch)
                 self._go_on()
         except Exception:
@@ -678,18 +678,18 @@ cdef class Protocol(Socket):
 
     cdef int _hold(self, object admission, bytes body) except -1:
         # Park a poll, or wait for the reply to a POST.
-        cdef Reply reply = Reply(self)
+        cdef Answer answer = Answer(self)
         cdef Link link
         endpoint = self.service.endpoint
-        self.reply = reply
+        self.answer = answer
         if admission.kind == "post":
-            link = endpoint.post(admission, body, reply)
+            link = endpoint.post(admission, body, answer)
         else:
-            link = endpoint.open(admission, reply)
-        if reply.protocol is not None:
+            link = endpoint.open(admission, answer)
+        if answer.protocol is not None:
             self.link = link
-        elif reply.code and link is not None:
-            endpoint.closed(link, reply.code)
+        elif answer.code and link is not None:
+            endpoint.closed(link, answer.code)
         return 0
 
     cdef int _upgrade(self, bytes switch, object admission) except -1:
@@ -705,28 +705,28 @@ cdef class Protocol(Socket):
         )
         self.link = <Link?>self.service.endpoint.open(admission, self)
         if self.service.answered is not None:
-            self.service.answered(self.asked, 101)
-        self.asked = None
+            self.service.answered(self.request, 101)
+        self.request = None
         self._flush()
         return 0
 
     cdef int _answer(self, object response) except -1:
         # Answer the request; then handle the next one, or end the connection. 0: broken.
-        cdef Reply reply = self.reply
+        cdef Answer answer = self.answer
         self.keeps_alive = self.keeps_alive and not self.service.is_stopping
         self._put(self.service.http1.render(
             response, keep_alive=self.keeps_alive, head_only=self.is_head,
-            fields=() if self.asked is None else self.service.endpoint.answer_fields(self.asked),
+            fields=() if self.request is None else self.service.endpoint.answer_fields(self.request),
         ))
-        if self.asked is not None and self.service.answered is not None:
-            self.service.answered(self.asked, response.status)
-        self.asked = None
+        if self.request is not None and self.service.answered is not None:
+            self.service.answered(self.request, response.status)
+        self.request = None
         self.is_awaiting = False
-        self.asked_size = 0
+        self.request_size = 0
         link, self.link = self.link, None
-        self.reply = None
-        if reply is not None:
-            reply.protocol = None
+        self.answer = None
+        if answer is not None:
+            answer.protocol = None
         if not self._flush():
             self.link = link        # so that connection_lost ends it
             return 0
@@ -751,7 +751,7 @@ cdef class Protocol(Socket):
         self.reader = None
         self.is_head = request.method == "HEAD"
         if request.path == self.service.path:
-            self.asked = request
+            self.request = request
         return self._refuse(status, why, reason)
 
     # -- WebSocket
@@ -866,7 +866,7 @@ cdef class Protocol(Socket):
         """End the connection because the server stops: once its messages and requests are handled
         and answered, or after stop_timeout."""
         if (
-            self.link is not None and (self.state == FRAMES or self.reply is not None)
+            self.link is not None and (self.state == FRAMES or self.answer is not None)
             and self.service.endpoint.settles(self.link, self._shut_down)
         ):
             self._arm(self.service.config.stop_timeout)
@@ -880,7 +880,7 @@ cdef class Protocol(Socket):
             if self.link is not None:
                 self.service.endpoint.drained(self.link)    # behind a backlog, if there is one
             self.close(1012, "service restart")
-        elif self.reply is not None:
+        elif self.answer is not None:
             self.service.endpoint.give_up(self.link)
         elif self.state == HELD:
             self.keeps_alive = False
@@ -903,7 +903,7 @@ cdef class Protocol(Socket):
     cdef int _cut(self) except -1:
         if self.state == FRAMES or self.state == CLOSING:
             self._last_word(1013, "too much is under way")
-        elif self.state == HELD and self.reply is not None:
+        elif self.state == HELD and self.answer is not None:
             self.keeps_alive = False
             self.service.endpoint.give_up(self.link, ("incoming_full", 503, BUSY))
         elif self.state == HELD:
@@ -940,7 +940,7 @@ cdef class Protocol(Socket):
             self._arm(self.service.timers.lag)
             self.is_put_off = True
             return
-        if self.state == FRAMES or self.reply is not None:
+        if self.state == FRAMES or self.answer is not None:
             self._shut_down()           # stop_timeout is over
         elif self.state == HELD:
             self._refuse(503, "the server took too long")

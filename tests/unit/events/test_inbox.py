@@ -20,7 +20,7 @@ from chansock.errors import HandshakeRefused
 from chansock.packers import EDN, Gzip, MessagePack
 from chansock.testing import World, user_id
 from chansock.testing.ajax import AjaxClient
-from chansock.testing.client import Reply
+from chansock.testing.client import PendingReply
 
 MAX = 64 * 1024
 SETS = [set() for _ in range(2000)]  # 6 KB of edn, 450 KB of memory
@@ -231,7 +231,7 @@ def test_a_handler_that_ends_at_once_is_not_weighed() -> None:
 # -- POSTs
 
 
-def number(client: AjaxClient, k: int, data: Any) -> Reply:
+def number(client: AjaxClient, k: int, data: Any) -> PendingReply:
     return client.post(packet_of("t/e", data), [("n", f"77-{k}")])
 
 

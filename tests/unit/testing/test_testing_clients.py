@@ -372,7 +372,7 @@ def test_time_is_not_turned_from_a_handler(world: World) -> None:
     alice = world.connect("alice")
     with pytest.raises(ReplyError) as caught:
         alice.send("test/turn", timeout=5)
-    assert "expected a call from outside of the turned loop" in str(caught.value.__cause__)
+    assert "expected a call from outside of the loop" in str(caught.value.__cause__)
 
 
 # -- threads, and other loops

@@ -11,24 +11,24 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from asgiref.sync import sync_to_async
 
-from chansock.testing.loop import TurnedLoop
+from chansock.testing.loop import VirtualTimeLoop
 
 
 @pytest.fixture
-def loop() -> Iterator[TurnedLoop]:
-    loop = TurnedLoop()
+def loop() -> Iterator[VirtualTimeLoop]:
+    loop = VirtualTimeLoop()
     yield loop
     loop.close()
 
 
-def test_time_stands_still_without_advance(loop: TurnedLoop) -> None:
+def test_time_stands_still_without_advance(loop: VirtualTimeLoop) -> None:
     start = loop.time()
     loop.call_later(0.001, pytest.fail)
     loop.advance(0)
     assert loop.time() == start
 
 
-def test_timers_run_in_order_each_at_its_time(loop: TurnedLoop) -> None:
+def test_timers_run_in_order_each_at_its_time(loop: VirtualTimeLoop) -> None:
     start = loop.time()
     seen: list[tuple[str, float]] = []
     for name, delay in (("c", 3.0), ("a", 1.0), ("b", 2.5), ("never", 3.5)):
@@ -39,7 +39,7 @@ def test_timers_run_in_order_each_at_its_time(loop: TurnedLoop) -> None:
     assert loop.time() - start == pytest.approx(3.0)
 
 
-def test_a_timer_due_at_the_end_of_many_small_steps_runs(loop: TurnedLoop) -> None:
+def test_a_timer_due_at_the_end_of_many_small_steps_runs(loop: VirtualTimeLoop) -> None:
     seen: list[int] = []
     loop.call_later(1.0, seen.append, 1)
     for _ in range(10):
@@ -47,7 +47,7 @@ def test_a_timer_due_at_the_end_of_many_small_steps_runs(loop: TurnedLoop) -> No
     assert seen == [1]
 
 
-def test_turn_runs_what_is_ready_and_what_that_makes_ready(loop: TurnedLoop) -> None:
+def test_turn_runs_what_is_ready_and_what_that_makes_ready(loop: VirtualTimeLoop) -> None:
     seen: list[int] = []
 
     def again(n: int) -> None:
@@ -60,7 +60,7 @@ def test_turn_runs_what_is_ready_and_what_that_makes_ready(loop: TurnedLoop) -> 
     assert seen == [0, 1, 2, 3, 4, 5]
 
 
-def test_an_hour_of_asyncio_sleep_takes_no_hour(loop: TurnedLoop) -> None:
+def test_an_hour_of_asyncio_sleep_takes_no_hour(loop: VirtualTimeLoop) -> None:
     async def main() -> str:
         async with asyncio.timeout(7200):
             await asyncio.sleep(3600)
@@ -71,7 +71,7 @@ def test_an_hour_of_asyncio_sleep_takes_no_hour(loop: TurnedLoop) -> None:
     assert time.monotonic() - before < 60
 
 
-def test_asyncio_timeout_ends_by_virtual_time(loop: TurnedLoop) -> None:
+def test_asyncio_timeout_ends_by_virtual_time(loop: VirtualTimeLoop) -> None:
     async def main() -> None:
         async with asyncio.timeout(30):
             await loop.create_future()
@@ -80,7 +80,7 @@ def test_asyncio_timeout_ends_by_virtual_time(loop: TurnedLoop) -> None:
         loop.run(main())
 
 
-def test_inside_has_a_running_loop_and_runs_nothing_else(loop: TurnedLoop) -> None:
+def test_inside_has_a_running_loop_and_runs_nothing_else(loop: VirtualTimeLoop) -> None:
     seen: list[int] = []
     loop.call_soon(seen.append, 1)
     assert loop.inside(asyncio.get_running_loop) is loop
@@ -89,7 +89,7 @@ def test_inside_has_a_running_loop_and_runs_nothing_else(loop: TurnedLoop) -> No
         asyncio.get_running_loop()
 
 
-def test_run_waits_for_a_thread_in_real_time(loop: TurnedLoop) -> None:
+def test_run_waits_for_a_thread_in_real_time(loop: VirtualTimeLoop) -> None:
     gate = threading.Event()
 
     async def main() -> bool:
@@ -104,7 +104,7 @@ def test_run_waits_for_a_thread_in_real_time(loop: TurnedLoop) -> None:
 
 @pytest.mark.parametrize("is_sensitive", [True, False])
 def test_a_call_by_sync_to_async_is_done_at_once_on_this_thread(
-    is_sensitive: bool, loop: TurnedLoop
+    is_sensitive: bool, loop: VirtualTimeLoop
 ) -> None:
     def job(result: object) -> object:
         with pytest.raises(RuntimeError, match="no running event loop"):
@@ -129,7 +129,9 @@ def test_a_call_by_sync_to_async_is_done_at_once_on_this_thread(
     assert loop.time() == start
 
 
-def test_jobs_for_an_executor_of_several_threads_may_wait_for_each_other(loop: TurnedLoop) -> None:
+def test_jobs_for_an_executor_of_several_threads_may_wait_for_each_other(
+    loop: VirtualTimeLoop,
+) -> None:
     meet = threading.Barrier(2, timeout=60)
 
     async def main() -> None:
@@ -140,7 +142,7 @@ def test_jobs_for_an_executor_of_several_threads_may_wait_for_each_other(loop: T
     loop.run(main())
 
 
-def test_until_lets_a_thread_work_while_time_stands(loop: TurnedLoop) -> None:
+def test_until_lets_a_thread_work_while_time_stands(loop: VirtualTimeLoop) -> None:
     seen: list[int] = []
     start = loop.time()
     thread = threading.Thread(target=lambda: loop.call_soon_threadsafe(seen.append, 1))
