@@ -321,6 +321,7 @@ class Channel(RuleBasedStateMachine):
             return
         self.model.handshake(*key)
         self.ajax_client(key).shake_hands()
+        self.model.handshaken(*key)
 
     @rule(key=KEYS)
     def poll(self, key: tuple[Any, str]) -> None:
@@ -328,6 +329,7 @@ class Channel(RuleBasedStateMachine):
         line = client.line = self.model.park(*key)
         poll = client.poll()
         if isinstance(line, str):
+            self.model.handshaken(*key)
             assert line == "503" if poll.status == 503 else poll.value[0] == f"chsk/{line}"
             return
         line.is_coming = False

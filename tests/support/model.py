@@ -85,6 +85,7 @@ class Session:
     has_gap: bool = False  # cut since its last Ajax handshake
     # replies that went along with the one that was displaced last, and took nothing
     moved: tuple[Line | None, list[Item]] = (None, [])
+    is_shaking_hands: bool = False  # over Ajax: the channel is at it
     gaps: int = 0  # how often events of it were lost
 
     @property
@@ -212,11 +213,17 @@ class Model:
             session.was_answered = False
             self.cut += 1
         session.has_gap = False
+        session.is_shaking_hands = True
         if session.poll is None:
             self.start_grace(session, "ajax")
         if session.current is not None and session.current is session.ws:
             self.displace(session)  # the client has given it up
             self.close_oldest(session)
+
+    def handshaken(self, uid: Any, client_id: str) -> None:
+        """The channel has answered the handshake."""
+        if (uid, client_id) in self.sessions:
+            self.sessions[uid, client_id].is_shaking_hands = False
 
     def park(self, uid: Any, client_id: str) -> Line | str:
         """A poll comes; if it is not parked: what it is answered."""
@@ -472,13 +479,16 @@ class Model:
         self.observe()
         session = self.sessions[uid, client_id]
         line = session.current
-        if line is not None and line.is_coming:
-            # It is just coming, and has had nothing yet: what is lost is of the one before.
+        if session.is_shaking_hands if line is None else line.is_coming:
+            # The newest is just coming, and has had nothing yet: what is lost is of the one before.
             old, moved = session.moved
             if old is not None:
                 old.own = [item for item in old.own if item not in moved]
-            session.box = moved + line.own + session.box
-            session.moved, line.own = (None, []), []
+            session.box = moved + session.box
+            session.moved = None, []
+        if line is not None and line.is_coming:
+            session.box = line.own + session.box
+            line.own = []
             line.gaps += count > 0
         came_later = len(events(session.box)) - count  # this send's, if others had it first
         assert came_later in (0, 1)
