@@ -504,6 +504,7 @@ class Channel(RuleBasedStateMachine):
     def disconnect(self, to: Any, code: int) -> None:
         self.model.disconnect(to, code)
         self.chsk.disconnect(to, code=code)
+        self.model.disconnected()
 
     @precondition(lambda self: self.later)
     @rule(number=NUMBERS)

@@ -152,6 +152,7 @@ class Model:
         self.lost = {"too_slow": 0, "budget": 0, "grace": 0, "stopped": 0}
         self.closed_by_code: dict[int, int] = {}
         self.is_stopped = False
+        self.being_closed: list[Session] = []  # the channel is at it, in an order of its own
         self.emptied: deque[list[Item]] = deque(maxlen=20)  # what was lost to the budget
 
     # -- time
@@ -506,9 +507,11 @@ class Model:
         assert most > room - room // 32, f"expected no cut, got one at {most} of {room}"
         self.emptied.append(cut)
         size = sum(item.size for item in cut)
+        unsure = {id(session.box) for session in self.being_closed}
         for other, box in self.boxes():
             # Of one that broke the channel does not know that it takes nothing.
-            if other is None or (other.buffered and not other.is_broken):
+            is_known = other is None or (other.buffered and not other.is_broken)
+            if is_known and id(box) not in unsure:
                 others = [*self.emptied, *(each for _, each in self.boxes() if each is not box)]
                 shared = {item.event for each in others for item in each if item.is_event}
                 # The last may be of a send that has not reached it yet.
@@ -527,9 +530,14 @@ class Model:
 
     def disconnect(self, to: Any, code: int) -> None:
         self.observe()
-        for session in self.meant(to):
+        self.being_closed = list(self.meant(to))
+        for session in self.being_closed:
             for line in session.lines:
                 self.close(line, code)
+
+    def disconnected(self) -> None:
+        """The channel has closed all that it should."""
+        self.being_closed = []
 
     def close(self, line: Line, code: int) -> None:
         """What waits is written first, where that can be done."""
@@ -552,7 +560,8 @@ class Model:
 
     def stop(self) -> None:
         self.observe()
-        for session in list(self.sessions.values()):
+        self.being_closed = list(self.sessions.values())
+        for session in self.being_closed:
             for line in session.lines:
                 self.close(line, 1012)
         self.is_stopped = True
@@ -560,6 +569,7 @@ class Model:
     def stopped(self) -> None:
         """After the stop: what nobody took is lost."""
         self.observe()
+        self.being_closed = []
         for session in self.sessions.values():
             self.lost["stopped"] += len(events(session.box))
             session.box = []
