@@ -713,11 +713,12 @@ cdef class Protocol(Socket):
     cdef int _answer(self, object response) except -1:
         # Answer the request; then handle the next one, or end the connection. 0: broken.
         cdef Answer answer = self.answer
+        cdef object fields = ()
         self.keeps_alive = self.keeps_alive and not self.service.is_stopping
+        if self.request is not None:
+            fields = self.service.endpoint.answer_fields(self.request)
         self._put(self.service.http1.render(
-            response, keep_alive=self.keeps_alive, head_only=self.is_head,
-            fields=() if self.request is None else self.service.endpoint.answer_fields(self.request),
-        ))
+            response, keep_alive=self.keeps_alive, head_only=self.is_head, fields=fields))
         if self.request is not None and self.service.answered is not None:
             self.service.answered(self.request, response.status)
         self.request = None
