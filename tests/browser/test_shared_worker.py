@@ -30,7 +30,7 @@ async def shared(scene: Scene) -> Shared:
     server = await scene.example("shared_worker")
     proxy = await scene.proxy(server)
     first = await scene.blank()
-    tabs = [first, await scene.beside(first), await scene.second(first)]
+    tabs = [first, await scene.beside(first), await scene.beside(first)]
     pages = [await _open(tab, proxy.port) for tab in tabs]
     for page in pages:
         await expect(page.locator("#tabs")).to_have_text("3 tabs")
