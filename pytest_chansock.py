@@ -45,7 +45,7 @@ def chsk_transport(request: pytest.FixtureRequest) -> Transport:
 
 @pytest.fixture
 def chsk_world(request: pytest.FixtureRequest, chsk: ChannelSocket) -> Iterator[World]:
-    """A chansock.testing.World around `chsk`: clients without sockets, time turned by hand.
+    """A chansock.testing.World around `chsk`: clients without sockets, in virtual time.
 
     Its clients are on WebSocket; on both, one after the other, if the test asks for
     `chsk_transport` or `chsk_connect` too.

@@ -8,7 +8,7 @@ docs/testing.md shows their use. Nothing of it runs in production.
 from __future__ import annotations
 
 from chansock.testing.ajax import AjaxClient, Poll
-from chansock.testing.client import Handshake, PendingReply, ReceivedEvent, TestClient
+from chansock.testing.client import Handshake, PendingReply, ReceivedEvent, WorldClient
 from chansock.testing.live import Served, serve_in_thread
 from chansock.testing.loop import VirtualTimeLoop
 from chansock.testing.network import Delay
@@ -26,10 +26,10 @@ __all__ = [
     "ReceivedEvent",
     "RecordingTransport",
     "Served",
-    "TestClient",
     "Transport",
     "VirtualTimeLoop",
     "World",
+    "WorldClient",
     "WsClient",
     "serve_in_thread",
     "user_id",

@@ -19,7 +19,7 @@ from chansock.testing.client import (
     Handshake,
     Pairs,
     PendingReply,
-    TestClient,
+    WorldClient,
     as_bytes,
     is_handshake,
     pairs,
@@ -57,7 +57,7 @@ class Poll:
         return self.connection is not None and self.transport.is_open
 
 
-class AjaxClient(TestClient):
+class AjaxClient(WorldClient):
     """A client on Ajax.
 
     While `is_polling` it polls anew after each answer, and after an error once with a

@@ -22,7 +22,7 @@ from chansock.values import NO_DATA, Keyword
 if TYPE_CHECKING:
     from chansock.testing.world import World
 
-__all__ = ["UID", "Handshake", "Pairs", "PendingReply", "ReceivedEvent", "TestClient", "pairs"]
+__all__ = ["UID", "Handshake", "Pairs", "PendingReply", "ReceivedEvent", "WorldClient", "pairs"]
 
 Pairs: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
 
@@ -49,7 +49,7 @@ class PendingReply:
 
     __slots__ = ("_client", "_event_id", "_values", "response", "status")
 
-    def __init__(self, client: TestClient, event_id: str) -> None:
+    def __init__(self, client: WorldClient, event_id: str) -> None:
         self._client = client
         self._event_id = event_id
         self._values: list[Any] = []
@@ -115,7 +115,7 @@ class PendingReply:
         self._values.append(value)
 
 
-class TestClient(ABC):
+class WorldClient(ABC):
     """A client in a World; `World.connect` makes it, on a WebSocket or on Ajax.
 
     The words are the same on both transports. `send` and `ask` go out at once; what the
@@ -123,8 +123,6 @@ class TestClient(ABC):
     timeout let as much of it pass as they need, `World.turn` and `World.advance` what they are
     told.
     """
-
-    __test__ = False  # pytest collects nothing from it
 
     def __init__(
         self,
@@ -193,7 +191,7 @@ class TestClient(ABC):
 
     @abstractmethod
     def ask(self, event_id: str, data: Any = NO_DATA) -> PendingReply:
-        """Send an event that asks for a reply, and go on: `PendingReply.wait` gives it.
+        """Send an event that asks for a reply, and go on: `PendingReply.wait` returns it.
 
         Raises what `send` does.
         """

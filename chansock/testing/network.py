@@ -1,6 +1,6 @@
 """The network between a World's client and its channel: delays, and lanes that keep order.
 
-A lane carries calls, not bytes: what is put in happens at once, or some seconds of turned
+A lane carries calls, not bytes: what is put in happens at once, or some seconds of virtual
 time later. What a cut does to what is under way is here too; who cuts is the client's.
 """
 

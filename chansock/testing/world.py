@@ -28,7 +28,7 @@ from chansock.request import Request, Response
 from chansock.target import ANONYMOUS, UserId, _Anonymous, is_user_id
 from chansock.testing.ajax import AjaxClient
 from chansock.testing.blame import Blame
-from chansock.testing.client import UID, Pairs, TestClient, pairs
+from chansock.testing.client import UID, Pairs, WorldClient, pairs
 from chansock.testing.loop import VirtualTimeLoop
 from chansock.testing.network import Delay
 from chansock.testing.ws import WsClient
@@ -79,7 +79,7 @@ class World:
         self.path = path
         self.raise_handler_errors = raise_handler_errors
         self.loop: VirtualTimeLoop = VirtualTimeLoop()
-        self.clients: list[TestClient] = []  # all that `connect`, `ws` and `ajax` made
+        self.clients: list[WorldClient] = []  # all that `connect`, `ws` and `ajax` made
         self.network: Delay = Delay()  # of clients to come
         self._blame = Blame()
         self._door: Endpoint | None = None
@@ -161,7 +161,7 @@ class World:
 
         What is sent to the channel arrives `up` seconds later, what it sends `down`; by
         default both `seconds`, and 0 ends it. For the clients that are there and for those to
-        come; `TestClient.delay` is for one.
+        come; `WorldClient.delay` is for one.
         """
         for client in self.clients:
             client.delay(seconds, up=up, down=down)
@@ -194,7 +194,7 @@ class World:
         cookies: Pairs = (),
         csrf_token: str | None = None,
         scope: MutableMapping[str, Any] | None = None,
-    ) -> TestClient:
+    ) -> WorldClient:
         """Connect a client. Raises HandshakeRefused if it is not let in.
 
         The application's hooks run as in life: they see `params` (of the query, with each
@@ -327,7 +327,7 @@ class Connect(Protocol):
         cookies: Pairs = (),
         csrf_token: str | None = None,
         scope: MutableMapping[str, Any] | None = None,
-    ) -> TestClient: ...
+    ) -> WorldClient: ...
 
 
 def _before(hook: Callable[[Request], Any] | None) -> Callable[[Request], Any]:

@@ -18,7 +18,7 @@ from chansock.request import Request, Response
 from chansock.testing.client import (
     Handshake,
     PendingReply,
-    TestClient,
+    WorldClient,
     as_bytes,
     is_handshake,
     text_of,
@@ -45,7 +45,7 @@ class _Socket:
         self.has_ended = False  # and the server knows
 
 
-class WsClient(TestClient):
+class WsClient(WorldClient):
     """A client on a WebSocket."""
 
     def __init__(self, *args: Any) -> None:

@@ -8,7 +8,7 @@ from chat.channel import chsk
 
 
 class ChatTests(TestCase):
-    def come(self, world: World, name: str) -> tuple[Client, testing.TestClient]:
+    def come(self, world: World, name: str) -> tuple[Client, testing.WorldClient]:
         """Sign somebody up, and connect with the cookies and the token of that browser."""
         browser = self.client_class()
         browser.force_login(User.objects.create_user(name))
