@@ -123,6 +123,14 @@ def test_a_slow_cpu_does_not_count() -> None:
     assert 0 < calibrated < raw / 50
 
 
+def test_a_clock_that_stands_still_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([5.0, 5.0, 5.0, 5.0, 8.0])
+    monkeypatch.setattr(cost, "thread_time", lambda: next(times))
+    called: list[None] = []
+    assert cost.cpu_time(lambda: called.append(None), 1) == 1.0
+    assert len(called) == 3
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FORMS)
 def test_a_recipe_makes_packets_of_any_size(name: str) -> None:
