@@ -80,22 +80,28 @@ chansock_count(uint32_t n)
     return most + ((n | 1) >= tens[most]);
 }
 
+/* n < 10^8. */
+static inline uint8_t *
+chansock_put_short(uint8_t *at, uint32_t n)
+{
+    int count = chansock_count(n);
+    uint64_t word = chansock_eight(n) >> (8 - count) * 8;
+
+    memcpy(at, &word, 8);
+    return at + count;
+}
+
 static inline uint8_t *
 chansock_put_uint(uint8_t *at, uint64_t n)
 {
     uint64_t word;
-    int count;
 
-    if (n >= 100000000) {
-        at = chansock_put_uint(at, n / 100000000);
-        word = chansock_eight((uint32_t)(n % 100000000));
-        memcpy(at, &word, 8);
-        return at + 8;
-    }
-    count = chansock_count((uint32_t)n);
-    word = chansock_eight((uint32_t)n) >> (8 - count) * 8;
+    if (n < 100000000)
+        return chansock_put_short(at, (uint32_t)n);
+    at = chansock_put_uint(at, n / 100000000);
+    word = chansock_eight((uint32_t)(n % 100000000));
     memcpy(at, &word, 8);
-    return at + count;
+    return at + 8;
 }
 
 /* The highest bits of power * n, with the lowest bit of the result set if anything is lost. */
@@ -149,7 +155,7 @@ chansock_put_thousandths(uint8_t *at, uint64_t n)
     uint32_t rest = (uint32_t)(n % 1000);
     uint32_t tenths = rest / 100, both = rest % 100;
 
-    at = chansock_put_uint(at, n / 1000);
+    at = chansock_put_short(at, (uint32_t)(n / 1000));
     at[0] = '.';
     at[1] = (uint8_t)('0' + tenths);
     at[2] = (uint8_t)('0' + both / 10);
@@ -221,7 +227,7 @@ chansock_put_double(uint8_t *at, double value)
     *at++ = 'E';                                /* d.dddE-12 */
     *at = '-';
     at += exponent < 0;
-    return chansock_put_uint(at, (uint64_t)(exponent < 0 ? -exponent : exponent));
+    return chansock_put_short(at, (uint32_t)(exponent < 0 ? -exponent : exponent));
 }
 #endif
 #endif

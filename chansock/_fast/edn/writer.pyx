@@ -141,10 +141,8 @@ cdef inline uint8_t* _close_map(uint8_t* at) noexcept:
 
 
 cdef inline uint8_t* _between(uint8_t* at, Py_ssize_t index) noexcept:
-    if index == 0:
-        return at
     at[0] = c' '
-    return at + 1
+    return at + (index != 0)
 
 
 # -- keys --
