@@ -27,10 +27,14 @@ async def keep_measuring(round_trip: Callable[[], Awaitable[object]]) -> None:
         _round_trips.append((time.time() * 1000, (time.monotonic() - due) * 1000))
 
 
+def worst(began: float) -> float:
+    """Return the ms that the longest round trip took since `began`; 0 if none has ended."""
+    return max((took for at, took in _round_trips if at >= began), default=0.0)
+
+
 def lag(began: float) -> float:
     """Return the ms that what was due since `began` may be late by because of the machine.
 
     0 on a machine that is not busy. `began` is a time as pages count it, in milliseconds.
     """
-    worst = max((took for at, took in _round_trips if at >= began), default=0.0)
-    return max(0.0, worst * ROUND_TRIPS - SLACK)
+    return max(0.0, worst(began) * ROUND_TRIPS - SLACK)

@@ -19,13 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium import PATIENCE, Chromium, Tab, launch
+from chromium import PATIENCE, Chromium, Tab, launch, now
 from playwright.async_api import Playwright, async_playwright, expect
 from proxy import Proxy
-from pulse import keep_measuring
+from pulse import keep_measuring, worst
 from server import App, Example, Server
 
 AT_ONCE = 8  # more would have two cores do too much in the moments that count
+STALL = 2500.0  # ms of a round trip: half the timeouts that a client and a server have by default
+PLAYS = 3  # of a scenario in which the machine stood still for longer
 LIMIT = 600.0  # a scenario that hangs fails by itself, and says where it stood
 STEP_LIMIT = 120_000  # ms for one step of the browser
 LINES_SHOWN = 60
@@ -174,6 +176,26 @@ async def _wait(task: asyncio.Task[Any]) -> Any:
 
 
 async def _play(
+    key: Key, playwright: Playwright, chromium: Chromium, room: asyncio.Semaphore
+) -> Any:
+    """Play a scenario, and again if the machine stood still meanwhile.
+
+    Then timeouts have ended connections that the scenario takes for sound, as they should.
+    """
+    for _ in range(PLAYS - 1):
+        began = now()
+        try:
+            outcome = await _play_once(key, playwright, chromium, room)
+        except Exception:
+            if worst(began) <= STALL:
+                raise
+        else:
+            if worst(began) <= STALL:
+                return outcome
+    return await _play_once(key, playwright, chromium, room)
+
+
+async def _play_once(
     key: Key, playwright: Playwright, chromium: Chromium, room: asyncio.Semaphore
 ) -> Any:
     name, param = key
