@@ -48,7 +48,9 @@ class Attack:
 
     def settings(self, size: int) -> dict[str, Any]:
         """Return the settings of Config for an attack of that size."""
-        return {name: v(size) if callable(v) else v for name, v in self.config.items()}
+        # No attacker answers a ping: on a busy machine it would be cut off before it is done.
+        config = {"ws_ping_timeout": None, **self.config}
+        return {name: v(size) if callable(v) else v for name, v in config.items()}
 
 
 class Memory:
