@@ -26,8 +26,8 @@ from pulse import keep_measuring, worst
 from server import App, Example, Server
 
 AT_ONCE = 8  # more would have two cores do too much in the moments that count
-STALL = 2500.0  # ms of a round trip: half the timeouts that a client and a server have by default
-PLAYS = 3  # of a scenario in which the machine stood still for longer
+STALL = 2500.0  # ms of a round trip: half of the JavaScript client's connectTimeout and pingTimeout
+PLAYS = 3  # at most, of a scenario during which a round trip took longer; the last one counts
 LIMIT = 600.0  # a scenario that hangs fails by itself, and says where it stood
 STEP_LIMIT = 120_000  # ms for one step of the browser
 LINES_SHOWN = 60
@@ -178,9 +178,9 @@ async def _wait(task: asyncio.Task[Any]) -> Any:
 async def _play(
     key: Key, playwright: Playwright, chromium: Chromium, room: asyncio.Semaphore
 ) -> Any:
-    """Play a scenario, and again if the machine stood still meanwhile.
+    """Play a scenario; repeat it if the machine stalled.
 
-    Then timeouts have ended connections that the scenario takes for sound, as they should.
+    A stall makes the client's timeouts close connections that the scenario relies on.
     """
     for _ in range(PLAYS - 1):
         began = now()

@@ -132,15 +132,16 @@ class Fault:
 def cpu_time(call: Callable[[], object], repeats: int) -> float:
     """Return the CPU seconds of one call, the least of several.
 
-    The clock of a virtual machine can stand still for a while, when the host took the time away:
-    then the call runs again, until the clock moves.
+    A virtual machine's CPU clock can stand still while the host runs others. The call is repeated
+    until the clock moves.
     """
     least = float("inf")
     for _ in range(repeats):
-        calls, start = 0, thread_time()
-        while (passed := thread_time() - start) <= 0 or not calls:
+        calls, passed, start = 0, 0.0, thread_time()
+        while passed <= 0:
             call()
             calls += 1
+            passed = thread_time() - start
         least = min(least, passed / calls)
     return least
 

@@ -48,7 +48,7 @@ class Attack:
 
     def settings(self, size: int) -> dict[str, Any]:
         """Return the settings of Config for an attack of that size."""
-        # No attacker answers a ping: on a busy machine it would be cut off before it is done.
+        # Attackers answer no pings: on a busy machine the server would close them before the end.
         config = {"ws_ping_timeout": None, **self.config}
         return {name: v(size) if callable(v) else v for name, v in config.items()}
 

@@ -80,9 +80,9 @@ chansock_count(uint32_t n)
     return most + ((n | 1) >= tens[most]);
 }
 
-/* n < 10^8. */
+/* The digits of n < 10^8. */
 static inline uint8_t *
-chansock_put_short(uint8_t *at, uint32_t n)
+chansock_put_digits(uint8_t *at, uint32_t n)
 {
     int count = chansock_count(n);
     uint64_t word = chansock_eight(n) >> (8 - count) * 8;
@@ -97,7 +97,7 @@ chansock_put_uint(uint8_t *at, uint64_t n)
     uint64_t word;
 
     if (n < 100000000)
-        return chansock_put_short(at, (uint32_t)n);
+        return chansock_put_digits(at, (uint32_t)n);
     at = chansock_put_uint(at, n / 100000000);
     word = chansock_eight((uint32_t)(n % 100000000));
     memcpy(at, &word, 8);
@@ -146,7 +146,7 @@ chansock_shortest(uint64_t bits, int *power)
     return middle + (s & 1) > 4 * s + 2 ? s + 1 : s;
 }
 
-/* n / 1000, with n < 10^13: at most three digits behind the point, as money and measures have.
+/* n / 1000, with n < 10^11: at most three digits behind the point, as money and measures have.
  * If the quotient is the double, no shorter decimal is: of decimals with up to 15 digits no two
  * are the same double. */
 static inline uint8_t *
@@ -155,7 +155,7 @@ chansock_put_thousandths(uint8_t *at, uint64_t n)
     uint32_t rest = (uint32_t)(n % 1000);
     uint32_t tenths = rest / 100, both = rest % 100;
 
-    at = chansock_put_short(at, (uint32_t)(n / 1000));
+    at = chansock_put_digits(at, (uint32_t)(n / 1000));
     at[0] = '.';
     at[1] = (uint8_t)('0' + tenths);
     at[2] = (uint8_t)('0' + both / 10);
@@ -227,7 +227,7 @@ chansock_put_double(uint8_t *at, double value)
     *at++ = 'E';                                /* d.dddE-12 */
     *at = '-';
     at += exponent < 0;
-    return chansock_put_short(at, (uint32_t)(exponent < 0 ? -exponent : exponent));
+    return chansock_put_digits(at, (uint32_t)(exponent < 0 ? -exponent : exponent));
 }
 #endif
 #endif

@@ -141,7 +141,7 @@ cdef inline uint8_t* _close_map(uint8_t* at) noexcept:
 
 
 cdef inline uint8_t* _between(uint8_t* at, Py_ssize_t index) noexcept:
-    at[0] = c' '
+    at[0] = c' '     # the first value overwrites it: no branch
     return at + (index != 0)
 
 
