@@ -143,8 +143,12 @@ class Resume:
     # -- handshakes
 
     def is_foreign(self, answer: Resumption) -> bool:
-        """Return whether the server's count shows that another client has this client-id."""
-        return not self.acked <= answer.handled <= self.sent
+        """Return whether the server's count shows that another client has this client-id.
+
+        A client that has sent nothing yet counts on from there: a program with a client-id of its
+        own was started again.
+        """
+        return self.last > 0 and not self.acked <= answer.handled <= self.sent
 
     def begin(self, answer: Resumption | None) -> tuple[Was | None, list[str]]:
         """Take the answer of a handshake: a new connection begins.
@@ -156,6 +160,8 @@ class Resume:
             return None, self._turn_off()
         self.is_on = True
         self.position = answer.position
+        if not self.last:
+            self.acked = self.sent = self.last = answer.handled
         self.taken = answer.handled
         was: Was = "gap" if self._has_lost else answer.was
         self._has_lost = False
