@@ -205,6 +205,8 @@ class AjaxLink:
                 if is_early:
                     await self._ask(wants_handshake=False, position=_position(inbound))
                 self._deliver(inbound)
+                if self._ended.done():
+                    return self._ended.result()
                 if not is_early:
                     await self._ask_later(pause)
                 response = await self._answer_to_poll()
