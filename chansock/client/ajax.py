@@ -189,7 +189,7 @@ class AjaxLink:
             while True:
                 inbound = self._read(response)
                 if isinstance(inbound, Events) and not inbound.is_whole:
-                    self._deliver(Events(self._read_on(inbound.items)))
+                    self._deliver(inbound.read_by(self._read_on))
                     await self._may_poll.wait()  # it is read to its end
                     pause = self._pause(has_events=self._has_events)
                     await self._ask_later(pause)

@@ -356,8 +356,9 @@ class Client:
             return
         if isinstance(inbound, Events):
             if self._sender.resume.is_on:
-                self._inbox.put(self._sender.sift(inbound.items))
+                # Before: a large batch is read as it is put, and may turn out to be unreadable.
                 self._sender.move(inbound.position)
+                self._inbox.put(self._sender.sift(inbound.items))
             else:
                 self._inbox.put(inbound.items)
         elif isinstance(inbound, Ping):

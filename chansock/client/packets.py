@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
@@ -119,6 +119,10 @@ class Events:
         if not isinstance(last, list) or len(last) != 2 or not is_keyword(last[0], POSITION):
             return None
         return _position(last[1])
+
+    def read_by(self, read: Callable[[Iterable[object]], Iterable[object]]) -> Events:
+        """Return the same events, whose items pass through `read`."""
+        return Events(read(self.items), self.is_whole, self.late_position)
 
     @property
     def count(self) -> int:

@@ -326,7 +326,7 @@ class WsLink:
                 cb_id = short_repr(inbound.cb_id)
                 self._settings.log_limit.debug(log, "unknown_reply cb_id=%s", cb_id)
         elif isinstance(inbound, Events) and not inbound.is_whole:
-            self._owner.received(self, Events(self._read_on(inbound.items)))
+            self._owner.received(self, inbound.read_by(self._read_on))
         else:
             self._owner.received(self, inbound)
 

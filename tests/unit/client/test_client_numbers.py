@@ -443,7 +443,7 @@ async def test_a_request_that_times_out_is_still_delivered():
     link = Link()
     link.begin()
     link.is_open = False
-    with pytest.raises(ReplyTimeout, match="within 0.01 s"):
+    with pytest.raises(ReplyTimeout, match=r"within 0\.01 s"):
         await link.send("a", 0.01)
     assert len(link.sender.pending) == 0
     link.begin()
