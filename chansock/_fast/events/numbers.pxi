@@ -44,7 +44,7 @@ cdef class Numbers:
 
     def __dealloc__(self):
         self.all_replies.nbytes -= self.room
-        free(self.replies)
+        stdlib.free(self.replies)
 
     cdef int64_t handled(self, Inbox inbox) except -1:
         # Return the newest number up to which all events are handled.
@@ -87,7 +87,7 @@ cdef class Numbers:
             # Half is free after each move, so that a byte is moved once on average.
             room = max(512, 2 * (held + HEAD + size))
             if self.room < room:
-                replies = <uint8_t*>realloc(self.replies, <size_t>room)
+                replies = <uint8_t*>stdlib.realloc(self.replies, <size_t>room)
                 if replies is NULL:
                     raise MemoryError
                 self.all_replies.nbytes += room - self.room
@@ -105,7 +105,7 @@ cdef class Numbers:
         self.first += HEAD + size
         if self.first == self.end:
             self.all_replies.nbytes -= self.room
-            free(self.replies)
+            stdlib.free(self.replies)
             self.replies = NULL
             self.first = self.end = self.room = 0
         return 0
