@@ -163,7 +163,6 @@ cdef class EventLog:
     cdef Py_ssize_t nbytes
     cdef readonly int64_t missing       # the newest event that is not here any more, by its seq
     cdef uint8_t is_touched             # appended to since the last search for one to empty
-    cdef public int holders             # sessions and records whose clients may ask for it
 
 
 cdef class EventLogs:
@@ -174,7 +173,7 @@ cdef class EventLogs:
     cdef readonly Py_ssize_t keep_bytes
     cdef Py_ssize_t max_bytes           # of one log
     # all logs
-    cdef readonly int64_t seq           # of the newest event, kept or not
+    cdef public int64_t seq             # of the newest event, kept or not
     cdef readonly Py_ssize_t nbytes
     cdef dict filled                    # logs with events, about in the order of their last use
     cdef object marks                   # deque of (time, the newest event then)

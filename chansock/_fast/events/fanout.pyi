@@ -77,7 +77,6 @@ class Fanout:
 @final
 class EventLog:
     missing: int
-    holders: int
     def __init__(self) -> None: ...
     def __len__(self) -> int: ...
 

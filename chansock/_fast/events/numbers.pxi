@@ -51,10 +51,10 @@ cdef class Numbers:
         cdef int64_t lowest = self.received + 1
         cdef EventMsg msg
         if inbox.is_running:
-            lowest = self.current
+            lowest = min(lowest, self.current)
         elif inbox.queue:
             msg = inbox.queue[0]
-            lowest = msg.number
+            lowest = min(lowest, msg.number)
         if self.apart:
             lowest = min(lowest, <int64_t>next(iter(self.apart)))
         return max(0, lowest - 1)
