@@ -35,7 +35,7 @@ cdef enum:
 
 cdef class Fragment:
     # One encoded event on its way to any number of clients.
-    cdef bytes data
+    cdef readonly bytes data
     cdef object key                     # of `latest`; None: no key
     cdef uint8_t is_exact               # data has memory of exactly its size
     cdef readonly uint8_t is_kept       # a log stores it

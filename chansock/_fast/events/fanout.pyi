@@ -8,6 +8,7 @@ from chansock.clock import Clock
 
 @final
 class Fragment:
+    data: bytes
     is_kept: bool
     seq: int
     def __init__(self, data: bytes, key: Hashable = None, is_kept: bool = True) -> None: ...

@@ -70,8 +70,8 @@ cdef class EventLogs:
             len(log.fragments) - log.first > self.keep_events or log.nbytes > self.max_bytes
         ):
             self.drop_first(log)
+        self.mark()
         if self.nbytes > self.keep_bytes or self.seq % 16 == 0:
-            self.mark()
             self.make_room()
 
     cdef int drop_first(self, EventLog log) except -1:
