@@ -177,11 +177,12 @@ cdef class EventLogs:
     cdef readonly Py_ssize_t nbytes
     cdef dict filled                    # logs with events, about in the order of their last use
     cdef object marks                   # deque of (time, the newest event then)
-    cdef double marked                  # the time of the newest mark
+    cdef double marked                  # when the newest mark was made
+    cdef double appended                # when the newest event was kept
     cdef int64_t expired                # events up to here are too old to be kept
 
     cdef int drop_first(self, EventLog log) except -1
-    cdef int mark(self) except -1
+    cdef double mark(self, int64_t seq) except -1
     cdef int expire(self, EventLog log) except -1
     cdef int make_room(self) except -1
     cpdef append(self, EventLog log, Fragment fragment)
