@@ -6,16 +6,16 @@ namespace. The rules for sent events live in `_core/event`, the grammar's consta
 which the caller passes. No user, no hook, no presence, no socket: the dispatch tells a Transport
 whether to read, and puts replies into an Outbox.
 
-It is past 600 lines: an event, its room in the inbox, and its handler share one state. Its
-parts are `weight`: what a decoded value holds in memory; and `numbers`: the numbers of the events of
-a client that resumes.
+It is past 600 lines: an event, its room in the inbox, and its handler share one state. Its parts are
+`weight`: what a decoded value holds in memory; and `numbers`: the numbers of the events of a client
+that resumes.
 """
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t
-from libc.stdlib cimport free, realloc
+from libc cimport stdlib
 from libc.string cimport memcpy, memmove
 from chansock._fast.io.buffer cimport WriteBuffer
 from chansock._fast.io.cpython_api cimport steal_ref
@@ -49,8 +49,8 @@ cdef extern from *:
 cdef extern from "io/epoll.h":
     int64_t cpu_time "chansock_cpu_time" ()  # microseconds
 
-include "weight.pxi"
 include "numbers.pxi"
+include "weight.pxi"
 
 log = logging.getLogger("chansock.dispatch")
 cdef object NOT_BEGUN = tasks.NOT_BEGUN, WAITS = tasks.WAITS

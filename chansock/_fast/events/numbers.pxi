@@ -44,17 +44,17 @@ cdef class Numbers:
 
     def __dealloc__(self):
         self.all_replies.nbytes -= self.room
-        free(self.replies)
+        stdlib.free(self.replies)
 
     cdef int64_t handled(self, Inbox inbox) except -1:
         # Return the newest number up to which all events are handled.
         cdef int64_t lowest = self.received + 1
         cdef EventMsg msg
         if inbox.is_running:
-            lowest = self.current
+            lowest = min(lowest, self.current)
         elif inbox.queue:
             msg = inbox.queue[0]
-            lowest = msg.number
+            lowest = min(lowest, msg.number)
         if self.apart:
             lowest = min(lowest, <int64_t>next(iter(self.apart)))
         return max(0, lowest - 1)
@@ -87,7 +87,7 @@ cdef class Numbers:
             # Half is free after each move, so that a byte is moved once on average.
             room = max(512, 2 * (held + HEAD + size))
             if self.room < room:
-                replies = <uint8_t*>realloc(self.replies, <size_t>room)
+                replies = <uint8_t*>stdlib.realloc(self.replies, <size_t>room)
                 if replies is NULL:
                     raise MemoryError
                 self.all_replies.nbytes += room - self.room
@@ -105,7 +105,7 @@ cdef class Numbers:
         self.first += HEAD + size
         if self.first == self.end:
             self.all_replies.nbytes -= self.room
-            free(self.replies)
+            stdlib.free(self.replies)
             self.replies = NULL
             self.first = self.end = self.room = 0
         return 0
@@ -142,15 +142,15 @@ cdef class Numbers:
     # -- POSTs that were sent again
 
     def wait(self, int64_t number, call):
-        """Call `call(packet)` with the reply to an event, or with None once it is handled."""
+        """Call `call(packet)` with the reply to an event, or with None once it is handled.
+
+        Returns the call that was waiting for the same event, in place of which this one waits.
+        """
         if self.waiters is None:
             self.waiters = {}
+        older = self.waiters.get(number)
         self.waiters[number] = call
-
-    def forget_waiter(self, int64_t number, call):
-        """Cancel `wait(number, call)`."""
-        if self.waiters is not None and self.waiters.get(number) == call:
-            del self.waiters[number]
+        return older
 
     cdef int answer_waiter(self, int64_t number, bytes packet) except -1:
         call = self.waiters.pop(number, None)
