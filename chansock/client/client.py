@@ -304,8 +304,8 @@ class Client:
     def disconnect(self) -> None:
         """Close, and stay closed until `reconnect`. Waiting replies raise ChannelClosed."""
         self._is_halted = True
-        self._stop_link(Reason("requested-disconnect"))
         self._sender.close(" (requested-disconnect)")
+        self._stop_link(Reason("requested-disconnect"))
         self._inbox.end()
         if self._wake is not None:
             self._wake.set()

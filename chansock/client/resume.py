@@ -346,20 +346,20 @@ class Sender:
     # -- the client's side
 
     def open(self) -> None:
-        """Take events from now on."""
+        """Take events from now on, maybe on another loop than before."""
         self._closed = None
+        if not self._in_line:
+            self._line = asyncio.Lock()
 
     def close(self, why: str) -> None:
         """Take nothing more; end every wait with `why`. The buffer stays for another `open`."""
         self._closed = f"expected an open channel, got one that is closed{why}"
         self._wake()
-        self.pending.fail(
-            ConnectionLost(
-                f"expected a reply, got the end of the channel{why}; "
-                "the server may or may not have handled the event"
-            )
-        )
-        self.release()
+        what = f"got the end of the connection{why}; the server may or may not have handled the event"
+        self.pending.fail(ConnectionLost(f"expected a reply, {what}"))
+        for written in self._unwritten.values():
+            if not written.done():
+                written.set_exception(ConnectionLost(f"expected to send, {what}"))
 
     def begin(self, answer: Resumption | None) -> Was | None:
         """Take the answer of a handshake; return how the connection was resumed."""

@@ -152,6 +152,7 @@ def test_counts_of_a_ping_are_what_this_connection_has_and_the_lowest_that_waits
     assert resume.counts() == [0, 1]
     for cb_id in (None, "a", "b"):
         resume.add(b"x", cb_id)
+    assert resume.counts() == [0, 1]
     resume.take()
     assert resume.counts() == [1, 2]  # 2 waits, and is still to be written
     resume.take()
@@ -296,6 +297,23 @@ def test_each_event_is_taken_once_and_in_order_over_any_breaks(data):
 
 
 # send
+
+
+def test_a_sender_serves_one_loop_after_the_other():
+    link = Link(max_events=1)
+
+    async def main():
+        link.sender.open()
+        link.begin(handled=link.resume.last)
+        sends = [link.send(name) for name in "abc"]
+        for _ in range(3):
+            await turns()
+            link.sender.ack(link.resume.last)
+        await asyncio.gather(*sends)
+        link.sender.close(" (why)")
+
+    asyncio.run(main())
+    asyncio.run(main())
 
 
 class Link:
@@ -485,17 +503,20 @@ async def test_a_request_outlives_its_connection_and_ends_with_the_client():
     link.begin(handled=1, was="resumed")
     await turns()
     assert not asking.done()
-    waiting = link.send("b")
     link.has_room = False
+    waiting = link.send("b")
     await turns()
     link.sender.close(" (why)")
-    with pytest.raises(ConnectionLost, match=r"the end of the channel \(why\)"):
+    with pytest.raises(ConnectionLost, match=r"expected a reply, got the end .* \(why\)"):
         await asking
-    await waiting
+    with pytest.raises(ConnectionLost, match=r"expected to send, got the end .* \(why\)"):
+        await waiting
     with pytest.raises(ChannelClosed, match=r"one that is closed \(why\)"):
         await link.send("c")
     link.sender.open()
-    await link.send("d", None) if link.has_room else None
+    link.has_room = True
+    await link.send("d")
+    assert link.written[1:] == ["[[:a/b] nil]", "[[:a/d] nil]"]
 
 
 @driven
