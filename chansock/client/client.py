@@ -385,6 +385,7 @@ class Client:
     async def _live(self) -> None:
         """Make one attempt after the other, until cancelled."""
         assert self._wake is not None and self._first is not None  # __aenter__ made both
+        was_taken = False
         while True:
             self._wake.clear()
             if self._is_halted:
@@ -395,10 +396,13 @@ class Client:
             if reason.code == TAKEN and self._sender.resume.is_on is not False:
                 # A duplicate of this client is the other one: the session is its.
                 self._credentials.renew_client_id()
+                if not was_taken:
+                    self._backoff.reset()  # the next attempt is made at once
             elif not self._first.done() and reason.kind != "requested-reconnect":
                 self._first.set_exception(_first_error(reason))
             if self._first.done() and self._first.exception() is not None:
                 return  # `async with` raises it, and nobody is there to come back for
+            was_taken = reason.code == TAKEN
             if reason.is_final:
                 if not self._wake.is_set():
                     self._sender.close(f" ({reason})")

@@ -355,7 +355,9 @@ class Sender:
         """Take nothing more; end every wait with `why`. The buffer stays for another `open`."""
         self._closed = f"expected an open channel, got one that is closed{why}"
         self._wake()
-        what = f"got the end of the connection{why}; the server may or may not have handled the event"
+        what = (
+            f"got the end of the connection{why}; the server may or may not have handled the event"
+        )
         self.pending.fail(ConnectionLost(f"expected a reply, {what}"))
         for written in self._unwritten.values():
             if not written.done():

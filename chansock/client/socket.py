@@ -129,14 +129,13 @@ class WsLink:
         if self._is_broken:
             self._end(Reason("ws-error", None, BROKEN))
         while self._gate.has_room and ws.can_send and not self._ended.done():
-            taken = resume.take()
-            if taken is None:
-                return True
+            if (taken := resume.take()) is None:
+                break
             number, packet = taken
             resume.mark_sent(number)
             ws.write(self._kind, packet)
             self._sender.written(number)
-        return False
+        return resume.taken == resume.last
 
     def ask_acks(self) -> None:
         """Ping: the pong says what the server has handled."""
@@ -335,9 +334,7 @@ class WsLink:
         try:
             yield from items
         except PacketError as exc:
-            self._resume.lose_position()
-            if not self._ended.done():
-                self._unreadable(exc)
+            self._unreadable(exc)
 
     def _shake_hands(self, handshake: Handshake) -> None:
         if not self.is_opened:

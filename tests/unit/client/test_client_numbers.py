@@ -259,6 +259,7 @@ def test_the_position_is_the_last_of_a_batch_of_any_size(size):
 # a model: a server that takes some of what was written, and may lose the rest
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(st.data())
 def test_each_event_is_taken_once_and_in_order_over_any_breaks(data):
@@ -381,7 +382,8 @@ async def test_what_is_sent_before_the_first_handshake_waits_in_order():
     await turns()
     assert not any(send.done() for send in sends)
     link.begin()
-    await asyncio.gather(*sends)
+    await turns()
+    assert all(send.done() for send in sends)
     assert link.written == ["[[:a/a] nil]", "[[:a/b] nil]", "[[:a/c] nil]"]
 
 
@@ -392,7 +394,8 @@ async def test_what_waits_for_a_server_that_does_not_resume_is_sent_by_it_in_ord
     await turns()
     link.sender.begin(None)
     later = link.send("c")
-    assert await asyncio.gather(*sends, later) == ["now"] * 3
+    await turns()
+    assert [send.result() for send in (*sends, later)] == ["now"] * 3
     assert [event[0] for event, _ in link.now] == ["a/a", "a/b", "a/c"]
     assert link.written == []
 
@@ -548,3 +551,29 @@ async def test_an_event_that_is_too_big_is_replaced_after_its_connection():
     assert link.written[2:] == ["[[:chsk/refused] nil]", "[[:a/b] nil]"]
     link.begin(handled=1, was="resumed")
     assert link.written[4:] == ["[[:a/b] nil]"]
+
+
+@driven
+async def test_an_event_that_was_never_written_is_not_taken_for_too_big():
+    link = Link()
+    link.begin()
+    await link.send("a")
+    link.is_open = False
+    await link.send("b")
+    link.sender.has_too_big = True
+    link.begin(handled=1, was="resumed")
+    assert link.written == ["[[:a/a] nil]", "[[:a/b] nil]"]
+
+
+@driven
+async def test_a_send_that_waits_for_room_ends_with_the_client_at_once():
+    link = Link(max_events=1)
+    link.begin()
+    await link.send("a")
+    waits = [link.send("b"), link.send("c")]
+    await turns()
+    link.sender.close(" (why)")
+    await turns()
+    for task in waits:
+        with pytest.raises(ChannelClosed, match="why"):
+            task.result()
