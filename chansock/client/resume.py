@@ -206,7 +206,7 @@ class Resume:
     def wait_fields(self) -> Fields:
         """Return `waits`, the lowest number that was sent and waits; nothing if there is none."""
         lowest = next(iter(self._waits), 0)
-        return [("waits", str(lowest))] if self.is_wanted and 0 < lowest <= self.sent else []
+        return [("waits", str(lowest))] if self.is_on and 0 < lowest <= self.sent else []
 
     def counts(self) -> list[int]:
         """Return `[s w]` of a ping: the newest event written, and the lowest one that waits."""

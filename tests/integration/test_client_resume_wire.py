@@ -18,7 +18,7 @@ from sente_script import (
 
 from chansock import packers
 from chansock.client import ClientConfig, Event, connect
-from chansock.errors import ReplyError, ReplyTimeout
+from chansock.errors import ChannelClosed, ConnectionLost, ReplyError, ReplyTimeout
 from chansock.values import Keyword
 
 DUMMY = "[:chsk/dummy-cb-200 nil]"
@@ -676,3 +676,56 @@ async def test_a_poll_that_cannot_be_read_is_told_as_a_gap(played):
         assert resume_fields(request)["pos"] == "0"
         await until(client, lambda state: state.open)
         assert client.state.resumed == "gap"
+
+
+@scripted
+async def test_a_server_that_does_not_resume_gets_the_rest_as_sentes_does(played):
+    client = ajax(played)
+    async with entered(played, client) as entering:
+        polls, _ = await greeted(played, shake())
+        await entering
+        await polls.request()
+        client.disconnect()
+        client.reconnect()
+        asking = [sending(client, "t/b", n, timeout=60) for n in range(2)]
+        polls, request = await greeted(played, '[[:chsk/handshake ["alice" nil nil]] nil]')
+        udt = request.query["udt"]
+        posts = []
+        for number in (1, 2):
+            posts.append(await played.accept())
+            found = await posts[-1].request()
+            if found.method == "GET":
+                assert resume_fields(found) == {}
+                posts[-1] = await played.accept()
+                found = await posts[-1].request()
+            assert found.form["n"] == f"{udt}-{number}"
+            assert "waits" not in found.form
+        posts[0].respond(413, "expected at most 9 bytes")
+        with pytest.raises(ReplyError, match="413"):
+            await asking[0]
+        await turns()
+        connections = len(played.connections)
+        assert posts[0].reader._buffer == b""  # nothing takes its place
+        polls.end()
+        with pytest.raises(ConnectionLost):
+            await asking[1]
+        assert len(played.connections) <= connections + 1
+
+
+@scripted
+async def test_a_refused_client_takes_nothing_until_reconnect(played):
+    client = ws(played)
+    async with entered(played, client) as entering:
+        connection, _ = await upgraded(played, shake())
+        await entering
+        asking = sending(client, "t/b", timeout=60)
+        await connection.frame()
+        connection.close_frame(4401, "log in again")
+        with pytest.raises(ConnectionLost, match="log in again"):
+            await asking
+        with pytest.raises(ChannelClosed, match="log in again"):
+            await client.send("t/a", 1)
+        client.reconnect()
+        assert await client.send("t/a", 2) is None
+        connection, _ = await upgraded(played, shake("resumed", "7-0", 1))
+        assert (await connection.frame()).text == "[[:t/a 2] nil]"

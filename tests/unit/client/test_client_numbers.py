@@ -207,7 +207,7 @@ def test_a_server_that_does_not_resume_gets_what_was_never_sent():
     assert resume.callback_of(3) == "two"
     assert taken(resume) == [(3, b"c")]
     assert len(resume) == 0  # each once
-    assert resume.handshake_fields()[:3] == [("pos", "0"), ("acked", "3"), ("sent", "3")]
+    assert resume.handshake_fields() == [("pos", "0"), ("acked", "3"), ("sent", "3")]
 
 
 def test_an_unreadable_packet_makes_the_next_handshake_a_gap_and_no_other():
