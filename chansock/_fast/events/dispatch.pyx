@@ -6,9 +6,9 @@ namespace. The rules for sent events live in `_core/event`, the grammar's consta
 which the caller passes. No user, no hook, no presence, no socket: the dispatch tells a Transport
 whether to read, and puts replies into an Outbox.
 
-It is past 600 lines: an event, its room in the inbox, and its handler share one state. Its parts are
-`weight`: what a decoded value holds in memory; and `numbers`: the numbers of the events of a client
-that resumes.
+It is past 600 lines: an event, its room in the inbox, and its handler share one state. Its parts:
+`weight` has what a decoded value holds in memory, and `numbers` has the numbers of the events of a
+client that resumes.
 """
 
 cimport cython
@@ -143,7 +143,6 @@ cdef class Inbox:
                 self.stalled = {**dict.fromkeys(calls[done:]), **(self.stalled or {})}
                 if dispatch.is_spent:
                     dispatch.wait_for_turn(self)
-
 
     def renewed(self):
         """Return an empty inbox for the same client: the events in this one were dropped."""
