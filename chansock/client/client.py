@@ -472,7 +472,6 @@ class Client:
         if self._link is not None:
             link, self._link = self._link, None
             link.stop(reason)
-            self._sender.release()
         self._close(reason)
 
     def _close(self, reason: Reason) -> None:

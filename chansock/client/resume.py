@@ -23,7 +23,7 @@ __all__ = ["MAX_BYTES", "MAX_EVENTS", "Resume", "Sender"]
 
 log = logging.getLogger("chansock.client.resume")
 
-MAX_EVENTS: Final = 1000  # that the server has not acknowledged: it does so every 64 events
+MAX_EVENTS: Final = 1000  # not acknowledged: the server acknowledges every 256, or every 64 KiB
 MAX_BYTES: Final = 1024 * 1024  # of their packets
 NO_POSITION: Final = "0"
 
