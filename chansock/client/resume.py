@@ -107,6 +107,15 @@ class Resume:
             self._drop(number)
         return number, packet
 
+    def take_now(self) -> bytes:
+        """Return the next event for the present connection, which writes it now; there is one."""
+        self.taken = number = self.taken + 1
+        self.sent = max(self.sent, number)
+        packet = self._packets[number]
+        if not self.is_on:
+            self._drop(number)
+        return packet
+
     def mark_sent(self, number: int) -> None:
         """Note that an event is written now."""
         self.sent = max(self.sent, number)
@@ -252,7 +261,7 @@ class Sender:
         self._line = asyncio.Lock()  # its holder is the next whose event enters the buffer
         self._in_line = 0
         self._changed: asyncio.Future[None] | None = None  # what the holder waits for
-        self._unwritten: dict[int, asyncio.Future[None]] = {}  # events of callers that wait
+        self.unwritten: dict[int, asyncio.Future[None]] = {}  # events whose callers wait
         self.has_too_big: bool = False  # the last connection ended at a message that was too big
 
     # -- the application's side
@@ -267,11 +276,11 @@ class Sender:
         if not number:
             return await self._send_now(event, None)
         if not self._flush():
-            written = self._unwritten[number] = asyncio.get_running_loop().create_future()
+            written = self.unwritten[number] = asyncio.get_running_loop().create_future()
             try:
                 await written
             finally:
-                self._unwritten.pop(number, None)
+                self.unwritten.pop(number, None)
         return None
 
     async def _request(self, event: list[object], timeout: float) -> object:
@@ -359,7 +368,7 @@ class Sender:
             f"got the end of the connection{why}; the server may or may not have handled the event"
         )
         self.pending.fail(ConnectionLost(f"expected a reply, {what}"))
-        for written in self._unwritten.values():
+        for written in self.unwritten.values():
             if not written.done():
                 written.set_exception(ConnectionLost(f"expected to send, {what}"))
 
@@ -385,7 +394,7 @@ class Sender:
 
     def release(self) -> None:
         """End the waits for writing: the connection is gone, and the next one writes the rest."""
-        for written in self._unwritten.values():
+        for written in self.unwritten.values():
             if not written.done():
                 written.set_result(None)
 
@@ -393,7 +402,7 @@ class Sender:
 
     def written(self, number: int) -> None:
         """Note that an event is on its way: `send` returns."""
-        written = self._unwritten.get(number)
+        written = self.unwritten.get(number)
         if written is not None and not written.done():
             written.set_result(None)
 

@@ -128,14 +128,13 @@ class WsLink:
             return True
         if self._is_broken:
             self._end(Reason("ws-error", None, BROKEN))
-        while self._gate.has_room and ws.can_send and not self._ended.done():
-            if (taken := resume.take()) is None:
-                break
-            number, packet = taken
-            resume.mark_sent(number)
-            ws.write(self._kind, packet)
-            self._sender.written(number)
-        return resume.taken == resume.last
+        while resume.taken < resume.last:
+            if not self._gate.has_room or not ws.can_send or self._ended.done():
+                return False
+            ws.write(self._kind, resume.take_now())
+            if self._sender.unwritten:
+                self._sender.written(resume.taken)
+        return True
 
     def ask_acks(self) -> None:
         """Ping: the pong says what the server has handled."""

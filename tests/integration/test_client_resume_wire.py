@@ -106,8 +106,8 @@ async def test_a_batch_without_a_position_leaves_it_as_it_is(played):
 
 @scripted
 async def test_a_server_that_does_not_read_makes_send_wait(played):
-    config = ClientConfig(max_backlog_bytes=1000, max_unacked_bytes=1 << 30)
-    client = ws(played, config=config)
+    limits = {"max_backlog_bytes": 1000, "max_unacked_bytes": 1 << 30}
+    client = ws(played, config=ClientConfig(ws_ping_interval=None, **limits))
     async with entered(played, client) as entering:
         connection, _ = await upgraded(played, shake())
         await entering

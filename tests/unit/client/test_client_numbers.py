@@ -45,6 +45,15 @@ def test_events_are_numbered_from_1_and_taken_once_for_each_connection():
     assert (resume.acked, resume.sent, resume.last) == (0, 2, 2)
 
 
+def test_an_event_that_is_taken_to_be_written_now_counts_as_sent():
+    resume = begun()
+    resume.add(b"a")
+    resume.add(b"b")
+    assert (resume.take_now(), resume.taken, resume.sent, len(resume)) == (b"a", 1, 1, 2)
+    resume.begin(None)
+    assert (resume.take_now(), resume.taken, resume.sent, len(resume)) == (b"b", 2, 2, 0)
+
+
 def test_a_new_connection_gets_what_the_server_has_not_taken():
     resume = begun()
     for packet in (b"a", b"b", b"c"):
