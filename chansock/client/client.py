@@ -75,8 +75,6 @@ class Client:
             resume,
             settings.packer,
             self._log_limit,
-            flush=self._flush,
-            ask_acks=self._ask_acks,
             send_now=self._send_now,
         )
         self._link: Link | None = None
@@ -222,14 +220,6 @@ class Client:
             raise ChannelClosed(f"expected an open channel, got one that is closed{why}")
         return await link.send(event, timeout)
 
-    def _flush(self) -> bool:
-        """Write what the buffer has; return whether `send` need not wait for the connection."""
-        return self._link is None or not self.state.open or self._link.flush()
-
-    def _ask_acks(self) -> None:
-        if self._link is not None and self.state.open:
-            self._link.ask_acks()
-
     @overload
     def on(self, event_id: str, handler: None = None, /) -> Callable[[H], H]: ...
     @overload
@@ -347,6 +337,8 @@ class Client:
         self._is_downgraded = self._transport == "auto" and link.type == "ajax"
         self._log_limit.info(log, "open transport=%s uid=%s", link.type, short_repr(handshake.uid))
         self._backoff.opened(asyncio.get_running_loop().time())
+        was = self._sender.begin(answer)
+        self._sender.attach(link.flush, link.ask_acks)
         self._watch.change(
             **self._of_attempt(),
             open=True,
@@ -355,12 +347,12 @@ class Client:
             handshake_data=handshake.data,
             ever_opened=True,
             retry_at=None,
-            resumed=self._sender.begin(answer),
+            resumed=was,
         )
         if self._first is not None and not self._first.done():
             self._first.set_result(None)
         self._own_event("chsk/handshake", [handshake.uid, None, handshake.data, is_first])
-        self._flush()
+        self._sender.flush()
 
     def _received(self, link: Link, inbound: Inbound, /) -> None:
         """Take what else came."""
@@ -465,13 +457,14 @@ class Client:
         finally:
             if self._link is link:
                 self._link = None
-            self._sender.release()
+            self._sender.detach()
             self._beside.keep(self._see_off(link))
 
     def _stop_link(self, reason: Reason) -> None:
         if self._link is not None:
             link, self._link = self._link, None
             link.stop(reason)
+            self._sender.detach()
         self._close(reason)
 
     def _close(self, reason: Reason) -> None:

@@ -236,8 +236,9 @@ _SendNow: TypeAlias = Callable[[list[object], float | None], Coroutine[Any, Any,
 class Sender:
     """Passes events to `Resume` in the order of the calls, and waits for room and replies.
 
-    If the server does not resume, `send_now` sends each event, as it comes. `flush()` writes what
-    the buffer has, and returns whether a connection is open; `ask_acks()` asks what is handled.
+    If the server does not resume, `send_now` sends each event, as it comes. While a connection is
+    open, `flush()` writes what the buffer has, and returns whether `send` need not wait;
+    `ask_acks()` asks what is handled.
     """
 
     def __init__(
@@ -246,16 +247,14 @@ class Sender:
         packer: Packer,
         log_limit: LogLimit,
         *,
-        flush: Callable[[], bool],
-        ask_acks: Callable[[], None],
         send_now: _SendNow,
     ) -> None:
         self.resume: Resume = resume
         self.pending: Pending = Pending()
         self._packer = packer
         self._log_limit = log_limit
-        self._flush = flush
-        self._ask_acks = ask_acks
+        self.flush: Callable[[], bool] = _flush_nothing
+        self._ask_acks: Callable[[], None] = _ask_nobody
         self._send_now = send_now
         self._closed: str | None = None  # why nothing is taken
         self._line = asyncio.Lock()  # its holder is the next whose event enters the buffer
@@ -275,7 +274,7 @@ class Sender:
         number = self._keep_now(event, None) or await self._keep_in_turn(event, None)
         if not number:
             return await self._send_now(event, None)
-        if not self._flush():
+        if not self.flush():
             written = self.unwritten[number] = asyncio.get_running_loop().create_future()
             try:
                 await written
@@ -300,7 +299,7 @@ class Sender:
                         "not sent"
                     ) from None
             if number:
-                self._flush()
+                self.flush()
                 return await reply
         finally:
             self.resume.settle(number)
@@ -392,8 +391,13 @@ class Sender:
         self._wake()
         return was
 
-    def release(self) -> None:
+    def attach(self, flush: Callable[[], bool], ask_acks: Callable[[], None]) -> None:
+        """Write to this connection from now on."""
+        self.flush, self._ask_acks = flush, ask_acks
+
+    def detach(self) -> None:
         """End the waits for writing: the connection is gone, and the next one writes the rest."""
+        self.attach(_flush_nothing, _ask_nobody)
         for written in self.unwritten.values():
             if not written.done():
                 written.set_result(None)
@@ -454,3 +458,11 @@ class Sender:
         """Take the position behind events that were passed on."""
         if position is not None and self.resume.is_on:
             self.resume.position = position
+
+
+def _flush_nothing() -> bool:
+    return True
+
+
+def _ask_nobody() -> None:
+    """Do nothing: no connection is open."""

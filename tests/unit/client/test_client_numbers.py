@@ -340,10 +340,9 @@ class Link:
             self.resume,
             EDN,
             LogLimit(time.monotonic, call_later),
-            flush=self.flush,
-            ask_acks=self.ask_acks,
             send_now=self.send_now,
         )
+        self.sender.attach(self.flush, self.ask_acks)
 
     def begin(self, handled=0, was="fresh"):
         self.is_open = True
@@ -435,7 +434,7 @@ async def test_a_send_over_a_connection_waits_until_it_is_written_or_the_connect
     third = link.send("c")
     await turns()
     assert not third.done()
-    link.sender.release()
+    link.sender.detach()
     assert await third is None
 
 
