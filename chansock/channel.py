@@ -1,7 +1,8 @@
 """ChannelSocket: a constructor and one `send`, above WebSocket and Ajax alike.
 
 Puts engine and core together when it starts, and turns a `send` into one encoded
-event for the outboxes of its target. No socket and no framework is known here.
+event for the outboxes of its target. No socket and no framework is known here. The file is a little
+past 400 lines, since most of them document one class.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, Self
 
 from chansock import packers
 from chansock._core import event, wire
+from chansock._core.backplane import Backplane
 from chansock._core.delivery import Close, Delivery
 from chansock._core.endpoint import Endpoint, Hook, Hooks
 from chansock._core.guard import Skip
@@ -23,8 +25,9 @@ from chansock._core.hub import Hub
 from chansock._core.presence import Presence
 from chansock._fast.events.dispatch import Dispatch, EventMsg
 from chansock._fast.events.fanout import Fanout, Fragment
-from chansock._fast.events.packet import Packet, adapt
+from chansock._fast.events.packet import Packer, Packet, adapt
 from chansock._fast.io.timers import TimerQueue
+from chansock.backplanes.memory import Memory
 from chansock.clock import Clock, LoopClock
 from chansock.config import Config
 from chansock.errors import ChannelClosed, ConfigError, InvalidEvent
@@ -46,8 +49,8 @@ class ChannelSocket(Registry):
     `anonymous=False`, clients for which it returns None are refused with 401.
 
     Serves one loop, from `async with chsk` (or `chansock.serve`, `chansock.run`, which
-    start it) until its end. Then it may be started again, on any loop: its handlers stay,
-    presence and stats begin anew.
+    start it) until its end. Then it may be started again, on any loop: its handlers stay, and so
+    does what `backplane` keeps for clients that come back; presence and stats begin anew.
     """
 
     def __init__(
@@ -62,6 +65,7 @@ class ChannelSocket(Registry):
         csrf_token: Hook[str | Skip | None] | None = None,
         packer: packers.Packer | None = None,
         anonymous: bool = True,
+        backplane: Backplane | None = None,
     ) -> None:
         if not isinstance(config, Config):
             raise ConfigError(f"config: expected a Config, got {config!r:.80}")
@@ -78,6 +82,8 @@ class ChannelSocket(Registry):
         self._takes_anonymous = anonymous
         self._handlers = Handlers(config.max_threads)
         self._presence = Presence()
+        # It outlives a stop, so that clients resume after the next start.
+        self._backplane = (backplane or Memory()) if config.resume else None
         self._core: _Core | None = None  # of this life, or of the last
 
     def __repr__(self) -> str:
@@ -95,6 +101,7 @@ class ChannelSocket(Registry):
         *,
         latest: Hashable | None = None,
         flush: bool = False,
+        keep: bool = True,
     ) -> None:
         """Push the event `[event_id data]` to every client that `to` means.
 
@@ -103,7 +110,9 @@ class ChannelSocket(Registry):
         `to` is a user id, ALL, ANONYMOUS or `msg.client`. Encoded before this returns;
         written at the end of the loop's turn, or at once with `flush`, in the order of
         the sends. With `latest=key` an older event of that key that still waits for a
-        client is dropped in favour of this one. May be called from any thread.
+        client is dropped in favour of this one. With `keep=False` the event is not kept for
+        clients that come back: it is lost for those whose connection breaks meanwhile (typing,
+        cursors). May be called from any thread.
 
         Raises InvalidEvent for an id, a target or a size that cannot be, EncodeError
         for data that cannot be written, ChannelClosed before the start and after the end.
@@ -116,7 +125,7 @@ class ChannelSocket(Registry):
             event.check_user_id(to)
         if latest is not None:
             hash(latest)
-        fragment = Fragment(self.packer.fragment(event.event_of(keyword, data)), latest)
+        fragment = Fragment(self.packer.fragment(event.event_of(keyword, data)), latest, keep)
         if fragment.nbytes > self.config.max_backlog_bytes:
             raise InvalidEvent(
                 f"expected at most {self.config.max_backlog_bytes} bytes (max_backlog_bytes) "
@@ -341,7 +350,8 @@ class _Core:
             max_events=config.max_inbox_events,
             max_bytes=config.max_inbox_bytes,
         )
-        self.delivery = Delivery(self.fanout, self.dispatch)
+        backplane = chsk._backplane
+        self.delivery = Delivery(self.fanout, self.dispatch, backplane)
         self.hub = Hub(
             config,
             self.timers,
@@ -351,7 +361,12 @@ class _Core:
             strays=lambda: len(self.dispatch.strays),
             ping=Packet(packer.packet(wire.WS_PING, None), packer.binary),
             timeout=Packet(packer.packet(wire.TIMEOUT, None), packer.binary),
+            backplane=backplane,
+            new_ack=self.dispatch.new_ack,
         )
+        if backplane is not None:
+            backplane.open(clock, config, self.hub.has_resuming)
+            self.fanout.position = partial(_position, packer, backplane)
         self.delivery.start(self.hub)
         self.deliver = self.delivery.deliver  # bound once for all sends
         self.endpoint = Endpoint(
@@ -363,6 +378,7 @@ class _Core:
             self.timers,
             self.delivery.presence_inbox,
             takes_anonymous=chsk._takes_anonymous,
+            backplane=backplane,
         )
 
     def _take_unclaimed(self, msg: EventMsg[Any]) -> bool:
@@ -389,8 +405,14 @@ class _Core:
             bad_event=dispatch.bad_event,
             bad_data=self._handlers.bad_data,
             forged=dispatch.forged,
+            **self.endpoint.resume_counts,
             refused=dict(self.endpoint.refused),
             closed=dict(hub.closed_by_code),
             waiting_bytes=fanout.waiting,
             lag=self.timers.lag,
         )
+
+
+def _position(packer: Packer, backplane: Backplane, seq: int) -> bytes:
+    """Return the event that ends a batch of a client that resumes."""
+    return packer.fragment((wire.POSITION, str(backplane.position_of(seq))))

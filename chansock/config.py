@@ -141,6 +141,12 @@ class Config:
             still to come; 64 connections further on, it closes new ones at once. An Ajax client
             may have two connections. None: no limit.
         max_threads: Threads of handlers with `thread=True`.
+        resume: Clients of chansock that come back within the retention have missed nothing: see
+            docs/delivery.md. False: nothing is kept, and they are served as Sente's.
+        keep_events: Events of one target that are kept for clients that come back.
+        keep_seconds: Events, and records of clients without a session, are kept for so long.
+        keep_bytes: The memory of all events that are kept. The replies that are kept until a
+            client has them, and the records of clients, are limited to as much again, each.
         allowed_origins: Pages that may connect. None: those of the same origin as Host. Entries
             are origins like `https://a.example:8443`; `https://*.a.example` for subdomains of any
             depth; "self" for the same origin besides the others; "*" for any.
@@ -186,6 +192,10 @@ class Config:
     max_clients_per_user: int = 100
     max_connections: int | None = None
     max_threads: int = 32
+    resume: bool = True
+    keep_events: int = 100
+    keep_seconds: float = 120.0
+    keep_bytes: int = 64 * MIB
     allowed_origins: tuple[str, ...] | None = None
     allowed_hosts: tuple[str, ...] | None = None
     trusted_proxies: tuple[str, ...] = ()
@@ -257,7 +267,12 @@ def _check(name: str, value: object) -> None:
             if not is_word and not shape.fullmatch(item):
                 raise ConfigError(f"{name}: expected names like {example}, got {item!r}")
         return
-    kinds = int if name.startswith("max_") else int | float
+    if name == "resume":
+        if not isinstance(value, bool):
+            raise ConfigError(f"{name}: expected a bool, got {value!r}")
+        return
+    is_count = name.startswith("max_") or name in ("keep_events", "keep_bytes")
+    kinds = int if is_count else int | float
     if isinstance(value, bool) or not isinstance(value, kinds):
         raise ConfigError(
             f"{name}: expected {'an int' if kinds is int else 'a number'}, got {value!r}"

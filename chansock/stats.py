@@ -38,6 +38,9 @@ class Stats:
     bad_event: int = 0  # packets that held no event
     bad_data: int = 0  # events whose data was not what their handler's annotation asks for
     forged: int = 0  # events in the namespace chsk
+    resumed: int = 0  # clients that came back and had missed nothing
+    gap: int = 0  # clients that came back and may have missed events
+    fresh: int = 0  # clients that came for the first time, of those that resume
     refused: Mapping[str, int] = field(default_factory=dict)  # requests, by reason
     closed: Mapping[int, int] = field(default_factory=dict)  # sockets, by close code
     waiting_bytes: int = 0  # for whom cannot be written to now, as max_total_backlog_bytes counts

@@ -1,9 +1,8 @@
 """The seam between "something was sent" and "an outbox has it".
 
 Events of `send`, closes of `disconnect`, and changes of presence pass here, on the loop's
-thread and in the order in which they were made. One process delivers at once. A backplane
-stands here: it stores what was sent, and calls `deliver` in each process that has sessions of
-the target. Events are encoded before, and the fanout writes them after.
+thread and in the order in which they were made. The backplane numbers and keeps events; then they
+are delivered, in the same turn. Events are encoded before, and the fanout writes them after.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from chansock._core import wire
+from chansock._core.backplane import Backplane
 from chansock._core.hub import Hub
 from chansock._core.session import Session
 from chansock._core.session_state import Life
@@ -38,7 +38,8 @@ class Delivery:
 
     _hub: Hub
 
-    def __init__(self, fanout: Fanout, dispatch: Dispatch) -> None:
+    def __init__(self, fanout: Fanout, dispatch: Dispatch, backplane: Backplane | None) -> None:
+        self._append = None if backplane is None else backplane.append
         self._send = fanout.send
         self._fanout = fanout
         self._dispatch = dispatch
@@ -63,6 +64,8 @@ class Delivery:
         target, those of sessions that are gone too.
         """
         hub = self._hub
+        if self._append is not None and fragments:
+            self._append(to, fragments)
         if to is ALL:
             if not len(self._fanout):
                 self.nobody += len(fragments)

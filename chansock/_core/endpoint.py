@@ -21,10 +21,12 @@ from typing import Any, Final, TypeAlias, TypeVar
 from weakref import WeakValueDictionary
 
 from chansock._core import guard, wire
+from chansock._core.backplane import Backplane
 from chansock._core.hub import Hub
 from chansock._core.log_limit import LogLimit
 from chansock._core.posts import OTHER_PROCESS, STOPPING, PostOrder, Posts, Refusal
 from chansock._core.request_fields import lost_fields, wants_upgrade
+from chansock._core.resume import MALFORMED, Asked, Resume, Was
 from chansock._core.session import Session
 from chansock._core.session_state import Polls
 from chansock._fast.events.dispatch import Connection, Dispatch, Inbox, is_awaitable
@@ -93,6 +95,7 @@ class Endpoint:
         presence_inbox: Inbox,
         *,
         takes_anonymous: bool = True,
+        backplane: Backplane | None = None,
     ) -> None:
         self._config = config
         self._presence_inbox = presence_inbox  # who came or went, until the handler has run
@@ -111,6 +114,9 @@ class Endpoint:
             WeakValueDictionary()
         )
         self._posts = Posts(config, packer, dispatch, timers, self.refuse)
+        self._resume: Resume | None = None
+        if backplane is not None:
+            self._resume = Resume(backplane, packer, hub, dispatch, self._posts)
         self.is_stopping: bool = False
         self._is_stopped = False
         self.incoming: Incoming = Incoming(config.max_total_incoming_bytes)  # shared with the edges
@@ -257,7 +263,12 @@ class Endpoint:
             if is_awaitable(data):
                 data = yield data
         packet = Packet(self._packer.packet(wire.handshake(uid, data), None), self._packer.binary)
-        return Admission(kind, request, uid, client_id, packet)
+        if self._resume is None or "pos" not in request.params:
+            return Admission(kind, request, uid, client_id, packet)
+        asked = Asked.parse(request, uid, data)
+        if asked is None:
+            return self.refuse("resume", 400, MALFORMED)
+        return Admission(kind, request, uid, client_id, asked)
 
     def _other_method(self, request: Request, is_loopback: bool) -> Response:
         config = self._config
@@ -294,6 +305,11 @@ class Endpoint:
         )
         return True
 
+    @property
+    def resume_counts(self) -> dict[Was, int]:
+        """How often clients came back, by how they did."""
+        return {} if self._resume is None else self._resume.counts
+
     def _count(self, reason: str) -> None:
         self.refused[reason] = self.refused.get(reason, 0) + 1
 
@@ -328,29 +344,42 @@ class Endpoint:
         """
         hub = self._hub
         session = hub.table.find_or_add(admission.uid, admission.client_id)
-        if admission.kind == "ws" and admission.handshake is not None:
-            connection = self._connection(admission, transport, session, session.inbox)
-            hub.open_ws(session, connection, admission.handshake)
-            return connection
-        if admission.handshake is not None:
-            session.posts = PostOrder(admission.request.params.get("udt", ""))
-            hub.open_ajax(session)
-            transport.write([admission.handshake])
-            return None
+        handshake, was = admission.handshake, None
+        if type(handshake) is Asked and self._resume is not None:
+            streams = admission.kind == "ws"
+            handshake, was = self._resume.open(session, handshake, streams=streams)
+        elif handshake is not None and session.inbox.numbers is not None and self._resume:
+            self._resume.end(session)
+        connection = self._connection(admission, transport, session, session.inbox)
+        if handshake is not None:
+            if admission.kind == "ws":
+                hub.open_ws(session, connection, handshake)
+            else:
+                udt = admission.request.params.get("udt", "")
+                session.posts = PostOrder(udt, session.inbox.numbers)
+                hub.open_ajax(session)
+                transport.write([handshake])
+            if was is not None:
+                inbox = self._presence_inbox
+                self._dispatch.announce(wire.RESUME, was, connection, inbox)
+            return connection if admission.kind == "ws" else None
         if not session.has_ajax:
             # Gone while its hooks waited. An error brings every client back with a handshake.
             hub.open_ajax(session)
             transport.refuse(Response(503, "expected a handshake first"))
             return None
         number = admission.request.params.get("n", "")
-        if session.polls is Polls.ANSWERED and number and number == session.polled:
+        if session.inbox.numbers is not None and self._resume is not None:
+            if not self._resume.poll(session, admission.request):
+                transport.refuse(Response(503, "too far behind"))
+                return None
+        elif session.polls is Polls.ANSWERED and number and number == session.polled:
             # A browser asks again by itself if the answer broke off: its events are lost, and
             # an error has the client tell so. Only our clients number their polls; the udt of
             # two polls of Sente's may be the same millisecond.
             transport.refuse(Response(503, "the answer to this poll was lost"))
             return None
         session.polled = number
-        connection = self._connection(admission, transport, session, session.inbox)
         if session.has_gap or not hub.park(session, connection):
             # Cut between two polls, maybe, where no 1013 could tell it: a gap lies at a break.
             transport.refuse(Response(503, "too far behind"))

@@ -43,7 +43,7 @@ CallNext: TypeAlias = Callable[[EventMsg[Any]], Any]
 Middleware: TypeAlias = Callable[[EventMsg[Any], CallNext], Any]
 
 # What the channel itself tells the application of; no other id in `chsk` ever comes.
-OWN_IDS: Final = (wire.UIDPORT_OPEN, wire.UIDPORT_CLOSE, wire.WS_PING, wire.WS_PONG)
+OWN_IDS: Final = (wire.UIDPORT_OPEN, wire.UIDPORT_CLOSE, wire.WS_PING, wire.WS_PONG, wire.RESUME)
 MAX_WARNED_IDS: Final = 100  # peers choose the ids, so not one line for each
 MAX_REASON: Final = 400  # characters
 

@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping
 from typing import Final, TypeAlias
 
+from chansock._core.backplane import Backplane
 from chansock._core.keep_alive import KeepAlive
 from chansock._core.presence import Presence
 from chansock._core.session import Displaced, Session
@@ -33,7 +34,7 @@ from chansock._core.session_state import (
     Trigger,
 )
 from chansock._core.session_table import SessionTable
-from chansock._fast.events.dispatch import Connection
+from chansock._fast.events.dispatch import Connection, Inbox
 from chansock._fast.events.fanout import Fanout
 from chansock._fast.events.packet import Packet
 from chansock._fast.io.timers import TimerQueue
@@ -47,6 +48,10 @@ log = logging.getLogger("chansock.hub")
 # Displaced connections of one session that stay open. A client that reconnects every two or three
 # seconds has as many old sockets before the keep-alive finds out that they are dead.
 MAX_DISPLACED: Final = 8
+
+# The close code of a connection whose client-id came with another one: a client that meant that
+# does not read it any more.
+REPLACED: Final = 4409
 
 # An action as a method: (session, connection, handshake). The connection is the one that the
 # trigger is about, or for the end of a grace period the one that closed last.
@@ -68,7 +73,8 @@ class Hub:
     """All sessions of one channel.
 
     Calls `announce(is_open, uid, connection)` for each user who comes or goes, after presence
-    has changed. `strays()` returns the number of requests that wait without a session.
+    has changed. `strays()` returns the number of requests that wait without a session, and
+    `new_ack(inbox)` the packet that acknowledges events of a client that resumes, or None.
     """
 
     def __init__(
@@ -82,8 +88,12 @@ class Hub:
         strays: Callable[[], int],
         ping: Packet,
         timeout: Packet,
+        backplane: Backplane | None = None,
+        new_ack: Callable[[Inbox], Packet | None] = lambda _: None,
     ) -> None:
         self.strays = strays
+        self._backplane = backplane  # None: no client resumes
+        self._new_ack = new_ack
         self._config = config
         self._timers, self._log_limit = timers, timers.log_limit
         self._fanout = fanout
@@ -128,7 +138,7 @@ class Hub:
             SESSION,
             {
                 Do.QUIT: self._quit,
-                Do.FORGET: self.table.forget,
+                Do.FORGET: self._forget,
                 Do.JOIN: self.table.join,
             },
         )
@@ -153,6 +163,11 @@ class Hub:
         if count >= self._config.max_clients_per_user:
             return f"expected at most {count} clients of one user: see max_clients_per_user"
         return None
+
+    def has_resuming(self, uid: UserId | None, client_id: str) -> bool:
+        """Return whether this client has a session, and resumes."""
+        session = self.table.find(uid, client_id)
+        return session is not None and session.inbox.numbers is not None
 
     # -- a trigger: the next state, then what to do
 
@@ -261,6 +276,22 @@ class Hub:
             displaced[still_open[0]] = True
             self.close(still_open[0], 1008, "too many connections of one client")
 
+    def end_connections(self, session: Session) -> None:
+        """Close all connections of a client that comes back: it has given them up.
+
+        Nothing more is taken from them, and what waits is not written to them.
+        """
+        for connection in session.connections:
+            connection.is_ending = True
+            connection.leave()
+        if session.current is not None:
+            session.detach()
+            self._displace(session)
+        for connection, is_closing in list((session.displaced or {}).items()):
+            if not is_closing and session.displaced is not None:
+                session.displaced[connection] = True
+                self.close(connection, REPLACED, "another connection of this client")
+
     # -- closing
 
     def closed(self, connection: Connection, code: int, trigger: Trigger = On.CLOSED) -> None:
@@ -326,8 +357,8 @@ class Hub:
         self.end_poll(connection)
 
     def end_poll(self, connection: Connection) -> None:
-        """Answer a parked poll with `[:chsk/timeout nil]`."""
-        connection.transport.write([self._timeout])
+        """Answer a parked poll with `[:chsk/timeout nil]`, or what there is to acknowledge."""
+        connection.transport.write([self._new_ack(connection.inbox) or self._timeout])
         self.closed(connection, 1000)
 
     # -- closing from this side
@@ -359,6 +390,15 @@ class Hub:
             self.close(connection, code, reason)
         self.drop(self.table.meant(ALL), "stopped")
         self.is_stopped = True
+        if self._backplane is not None:
+            for session in self.table:
+                self._keep(session, session.inbox.renewed())
+
+    def _keep(self, session: Session, inbox: Inbox) -> None:
+        """Keep the record of a client that may resume: its session ends."""
+        if self._backplane is not None and inbox.numbers is not None:
+            inbox.numbers.session = None
+            self._backplane.keep(session.uid, session.client_id, inbox)
 
     def drop(self, sessions: Collection[Session], reason: str) -> None:
         """Empty the outboxes of these sessions."""
@@ -443,6 +483,11 @@ class Hub:
         if session.socket is Socket.NONE and session.polls is Polls.NONE:
             # A disconnect must still find what is displaced.
             self._on_life(session, On.ENDED if session.displaced is None else On.OVER)
+
+    def _forget(self, session: Session) -> None:
+        self.table.forget(session)
+        if not self.is_stopped:
+            self._keep(session, session.inbox)
 
     def _quit(self, session: Session) -> None:
         if lost := session.drop("grace"):

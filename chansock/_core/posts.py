@@ -1,5 +1,7 @@
 """POSTs: each takes one packet, in its order, when there is room, and gets one answer.
 
+The file is past 400 lines, since a POST's turn, its room, and its answer are decided together.
+
 A POST carries its packet in one of three ways:
 
     Sente's text packers     a form, with the packet as its field `ppstr`
@@ -26,7 +28,7 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 from chansock._core import request_fields, wire
-from chansock._fast.events.dispatch import Connection, Dispatch
+from chansock._fast.events.dispatch import Connection, Dispatch, Numbers
 from chansock._fast.events.packet import Packer, Packet
 from chansock._fast.http.request import unquote_form
 from chansock._fast.io.timers import Entry, TimerQueue
@@ -74,13 +76,18 @@ class Post:
 
 
 class PostOrder:
-    """Which number of one handshake is next, and what came too early."""
+    """Which number of one handshake is next, and what came too early.
 
-    __slots__ = ("missed", "next", "stalled", "timer", "udt", "waiting")
+    `numbers` are those of a client that resumes, which go on over its handshakes. Then none is
+    passed by: what does not come is sent again, with all behind it.
+    """
 
-    def __init__(self, udt: str) -> None:
+    __slots__ = ("missed", "next", "numbers", "stalled", "timer", "udt", "waiting")
+
+    def __init__(self, udt: str, numbers: Numbers | None = None) -> None:
         self.udt: str = udt
-        self.next: int = 1
+        self.numbers = numbers
+        self.next: int = 1 if numbers is None else numbers.received + 1
         self.waiting: dict[int, Post] = {}
         self.missed: set[int] = set()  # passed by before they came
         self.stalled: dict[int, Post] = {}  # those whose turn it is, without room
@@ -160,7 +167,12 @@ class Posts:
                 self._answer(connection, refused)
                 return
             post.order, post.number = order, numbered[1]
+            if order.numbers is not None:
+                connection.number = post.number
             if order.is_repeated(post.number):
+                if order.numbers is not None:
+                    self._answer_again(connection, order.numbers, post.number)
+                    return
                 # Who asked for no reply has it by this 200; a reply went to the first.
                 connection.answer(self._timeout)
                 return
@@ -169,6 +181,41 @@ class Posts:
         if connection.session is None:
             self._dispatch.strays.add(connection)
         self._place(post)
+
+    def _answer_again(self, connection: Connection, numbers: Numbers, number: int) -> None:
+        """Answer a POST of a client that resumes, whose event was taken before."""
+        for found, packet in numbers.replies_from(number):
+            if found == number:
+                connection.answer(Packet(packet, self._packer.binary))
+                return
+        if number <= numbers.handled_by(connection.inbox):
+            connection.answer(self._timeout)  # to one that waits for no reply, as good as any
+            return
+
+        def finish(packet: bytes | None) -> None:
+            reply = self._timeout if packet is None else Packet(packet, self._packer.binary)
+            connection.answer(reply)
+
+        def give_up(connection: Connection) -> None:
+            numbers.forget_waiter(number, finish)
+            self._reply_due(connection)
+
+        self._dispatch.posts.add(connection)
+        numbers.wait(number, finish)
+        connection.timer = self._timers.schedule(self._config.poll_timeout, give_up, connection)
+
+    def end_order(self, order: PostOrder | None) -> None:
+        """Answer the POSTs of an older handshake that wait: their client sends them again."""
+        if order is None:
+            return
+        self._timers.cancel(order.timer)
+        order.timer = None
+        for post in (*order.waiting.values(), *order.stalled.values()):
+            if not post.connection.is_answered:
+                refused = self._refuse("stale_post", 410, _STALE)
+                self._answer(post.connection, refused)
+        order.waiting.clear()
+        order.stalled.clear()
 
     def refuse_waiting(self) -> None:
         """Answer those of which nothing was taken: the channel takes nothing more."""
@@ -184,8 +231,8 @@ class Posts:
     def end(self, connection: Connection, refusal: Refusal = STOPPING) -> None:
         """Answer one that waits: the refusal (503) where nothing was taken, so that the client
         sends it again; `[:chsk/timeout nil]` where a handler has it, which must not see it
-        twice."""
-        if connection.wants_reply:
+        twice. That cannot happen to an event of a client that resumes."""
+        if connection.wants_reply and not connection.number:
             connection.answer(self._timeout)
         else:
             self._answer(connection, self._refuse(*refusal))
@@ -291,6 +338,14 @@ class Posts:
         order.timer = self._timers.schedule(self._config.post_order_wait, self._order_due, order)
 
     def _order_due(self, order: PostOrder) -> None:
+        if order.numbers is not None:
+            waiting = list(order.waiting.values())
+            order.waiting.clear()
+            order.timer = None
+            for post in waiting:
+                text = "a POST before this one is missing"
+                self._answer(post.connection, self._refuse("post_order", 503, text))
+            return
         order.skip()
         self._turn_came(order)
 
@@ -353,6 +408,9 @@ class Posts:
             self._hand_on(post)
         elif order is not None and order.stalled.get(post.number) is post:
             # Its peer has gone, and may send it again.
+            if order.numbers is not None:
+                self._no_room(post)
+                return
             del order.stalled[post.number]
             order.miss(post.number)
 
@@ -365,6 +423,8 @@ class Posts:
             stalled.pop(post.number, None)
             posts += [stalled.pop(n) for n in sorted(stalled) if n > post.number]
         for each in posts:
+            if each.connection.is_answered:
+                continue
             response = self._refuse("inbox_full", 503, "too many events wait to be handled")
             self._answer(each.connection, response)
 

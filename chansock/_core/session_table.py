@@ -5,7 +5,7 @@ A table and nothing else: what happens to a session is decided in the hub.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 
 from chansock._core.session import Session
 from chansock._core.session_state import SESSION, Life, On, following
@@ -28,6 +28,14 @@ class SessionTable:
     def __len__(self) -> int:
         """Return the number of users."""
         return len(self.by_user)
+
+    def __iter__(self) -> Iterator[Session]:
+        """Iterate over all sessions."""
+        for found in self.by_user.values():
+            if isinstance(found, dict):
+                yield from found.values()
+            else:
+                yield found
 
     def find(self, uid: UserId | None, client_id: str) -> Session | None:
         """Return the session of this client, or None."""

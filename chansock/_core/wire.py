@@ -12,6 +12,7 @@ from chansock.target import UserId
 from chansock.values import Keyword
 
 __all__ = [
+    "ACK",
     "AJAX",
     "CLOSED",
     "DUMMY_CB_200",
@@ -19,6 +20,9 @@ __all__ = [
     "HANDSHAKE",
     "NIL_UID",
     "PONG",
+    "POSITION",
+    "REPLY",
+    "RESUME",
     "TIMEOUT",
     "UIDPORT_CLOSE",
     "UIDPORT_OPEN",
@@ -27,6 +31,7 @@ __all__ = [
     "WS_PING",
     "WS_PONG",
     "handshake",
+    "resumed_handshake",
 ]
 
 HANDSHAKE: Final = Keyword("chsk/handshake")  # [[:chsk/handshake [uid nil data]] nil]
@@ -43,6 +48,11 @@ CLOSED: Final = Keyword("chsk/closed")  # a reply that Sente's clients make for 
 DUMMY_CB_200: Final = Keyword("chsk/dummy-cb-200")  # a POST that asked for no reply
 AJAX: Final = Keyword("ajax")  # callback id of a POST that asks for one
 NIL_UID: Final = Keyword("sente/nil-uid")  # no user id, on the wire
+# To and from our own clients that resume: see docs/delivery.md.
+POSITION: Final = Keyword("chsk/pos")  # [:chsk/pos "epoch-seq"], the last event of a batch
+ACK: Final = Keyword("chsk/ack")  # [:chsk/ack n]: all events of the client up to n are handled
+REPLY: Final = Keyword("chsk/reply")  # [:chsk/reply [n value]]: the reply to event n
+RESUME: Final = Keyword("chsk/resume")  # the server's own event: how a client has come back
 UIDPORT_OPEN: Final = Keyword("chsk/uidport-open")
 UIDPORT_CLOSE: Final = Keyword("chsk/uidport-close")
 
@@ -50,3 +60,11 @@ UIDPORT_CLOSE: Final = Keyword("chsk/uidport-close")
 def handshake(uid: UserId | None, data: object) -> list[object]:
     """Make the handshake event `[:chsk/handshake [uid nil data]]`; nil where Sente had a token."""
     return [HANDSHAKE, [NIL_UID if uid is None else uid, None, data]]
+
+
+def resumed_handshake(
+    uid: UserId | None, data: object, position: str, was: str, handled: int
+) -> list[object]:
+    """Make the handshake event of a client that resumes, which has a map in place of nil."""
+    told = {Keyword("pos"): position, Keyword("was"): Keyword(was), Keyword("handled"): handled}
+    return [HANDSHAKE, [NIL_UID if uid is None else uid, told, data]]

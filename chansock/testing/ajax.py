@@ -16,7 +16,6 @@ from chansock._fast.events.dispatch import Connection
 from chansock.errors import HandshakeRefused
 from chansock.request import Request, Response
 from chansock.testing.client import (
-    Handshake,
     Pairs,
     PendingReply,
     WorldClient,
@@ -27,6 +26,7 @@ from chansock.testing.client import (
     urlencoded,
 )
 from chansock.testing.network import Lane
+from chansock.testing.resume import Resumption
 from chansock.testing.transport import RecordingTransport
 from chansock.values import NO_DATA, Keyword
 
@@ -38,9 +38,10 @@ Params: TypeAlias = Sequence[tuple[str, str]]
 class Poll:
     """One GET: parked, answered, refused or dropped."""
 
-    __slots__ = ("connection", "is_handshake", "transport", "value")
+    __slots__ = ("connection", "is_handshake", "params", "transport", "value")
 
     def __init__(self, params: Params) -> None:
+        self.params = params
         self.is_handshake: bool = any(name == "handshake?" for name, _ in params)
         self.transport: RecordingTransport = RecordingTransport("ajax")
         self.connection: Connection | None = None
@@ -65,14 +66,15 @@ class AjaxClient(WorldClient):
     Without it, `poll` and `shake_hands` are the test's to call.
     """
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, *args: Any, resumes: bool | Resumption = False) -> None:
+        super().__init__(*args, resumes=resumes)
         self.is_polling: bool = False
         self.polls: list[Poll] = []  # all GETs so far
         # Not answered at once: what a break ends.
         self._posts: list[tuple[Connection, RecordingTransport]] = []
         self._asked: set[PendingReply] = set()
         self._unheard: list[Callable[[], object]] = []  # answers that came while it lagged
+        self._udt: str | None = None  # of the newest handshake that was answered
 
     # -- life
 
@@ -167,8 +169,16 @@ class AjaxClient(WorldClient):
         """The newest poll, if it is parked."""
         return self.polls[-1] if self.polls and self.polls[-1].is_parked else None
 
+    def _get_request(self, params: Params) -> Request:
+        own: list[tuple[str, str]] = []
+        if self.resumption is not None and ("handshake?", "1") in params:
+            own = self.resumption.params()
+        elif self.resumption is not None:
+            own = [("pos", self.resumption.position), *self.resumption.waits_param()]
+        return self._request("GET", [*params, *self._params, *own])
+
     def _get(self, params: Params) -> Poll:
-        request = self._request("GET", [*params, *self._params])
+        request = self._get_request(params)
         poll = Poll(params)
         self.polls.append(poll)
         self.world._pass_delay(self.network.up)
@@ -189,7 +199,12 @@ class AjaxClient(WorldClient):
         value, _ = self.world.packer.unpack(memoryview(poll.transport.arrived[0]))
         poll.value = value
         if is_handshake(value):
-            self.handshake = Handshake(value[1][0], value[1][2])
+            again = self._told(value)
+            self._udt = dict(poll.params)["udt"]
+            if self.resumption is not None:
+                for number, packet in again:
+                    reply = self.resumption.replies.get(number)
+                    self._post_numbered(number, packet, reply or PendingReply(self, "sent again"))
         elif isinstance(value, list):
             self._take_batch(value)
         self._poll_again(is_error=False)
@@ -214,7 +229,7 @@ class AjaxClient(WorldClient):
             await asyncio.sleep(self.network.up)
         if not self.is_polling or lane.is_dead:
             return
-        request = self._request("GET", [*params, *self._params])
+        request = self._get_request(params)
         poll = Poll(params)
         self.polls.append(poll)
         self._open(poll, await self.world._admitted(request))
@@ -229,23 +244,43 @@ class AjaxClient(WorldClient):
         __tracebackhide__ = True
         if timeout is not None:
             return self.ask(event_id, data).wait(timeout)
-        return self._post(event_id, self._packet(check_id(event_id), data, None), ())
+        return self._send(event_id, self._packet(check_id(event_id), data, None), asks=False)
 
     def ask(self, event_id: str, data: Any = NO_DATA) -> PendingReply:
         """POST `[[event_id data] :ajax]`; the answer is the reply."""
-        return self._post(event_id, self._packet(check_id(event_id), data, Keyword("ajax")), ())
+        packet = self._packet(check_id(event_id), data, Keyword("ajax"))
+        return self._send(event_id, packet, asks=True)
+
+    def _send(self, event_id: str, packet: bytes, *, asks: bool) -> PendingReply:
+        # While it is closed, a client that resumes keeps its events for the next handshake.
+        reply = PendingReply(self, event_id)
+        if self.resumption is None:
+            return self._post(reply, packet, ())
+        number = self.resumption.number(packet, reply if asks else None)
+        if self._udt is not None and self.is_open:
+            self._post_numbered(number, packet, reply)
+        return reply
+
+    def _post_numbered(self, number: int, packet: bytes, reply: PendingReply) -> None:
+        assert self.resumption is not None
+        self.resumption.sent = max(self.resumption.sent, number)
+        fields = [("n", f"{self._udt}-{number}"), *self.resumption.waits_param()]
+        self._post(reply, packet, fields)
 
     def post(self, packet: bytes | str, fields: Pairs = ()) -> PendingReply:
         """POST a packet, with further fields: in a form as `ppstr`, or a binary one as the body."""
-        return self._post("a packet", packet, fields)
+        return self._post(PendingReply(self, "a packet"), packet, fields)
 
-    def _post(self, event_id: str, packet: bytes | str, fields: Pairs) -> PendingReply:
-        reply = PendingReply(self, event_id)
+    def _post(self, reply: PendingReply, packet: bytes | str, fields: Pairs) -> PendingReply:
         transport = RecordingTransport("ajax")
 
         def answered() -> None:
             self._asked.discard(reply)
+            if reply.is_here:
+                return
             reply.status = 200
+            if self.resumption is not None:
+                self.resumption.arrived(reply)
             reply.arrive(self.world.packer.unpack(memoryview(transport.arrived[0]))[0])
 
         def refused() -> None:
@@ -295,4 +330,6 @@ class AjaxClient(WorldClient):
         return request, body
 
     def _awaits(self, reply: PendingReply) -> bool:
-        return reply in self._asked
+        return reply in self._asked or (
+            self.resumption is not None and reply in self.resumption.replies.values()
+        )

@@ -17,6 +17,7 @@ from chansock.errors import ChannelClosed, ReplyError, ReplyTimeout
 from chansock.request import Request, Response
 from chansock.target import ANONYMOUS, UserId
 from chansock.testing.network import Delay, Lane
+from chansock.testing.resume import Resumption, Was
 from chansock.values import NO_DATA, Keyword
 
 if TYPE_CHECKING:
@@ -132,6 +133,8 @@ class WorldClient(ABC):
         headers: Pairs,
         uid: Any,
         scope: MutableMapping[str, Any] | None = None,
+        *,
+        resumes: bool | Resumption = False,
     ) -> None:
         self.world = world
         self.client_id = client_id
@@ -141,6 +144,10 @@ class WorldClient(ABC):
         self.close_code: int | None = None  # of the last socket; 1006: cut
         self.is_lagging: bool = False
         self.network: Delay = world.network
+        # As chansock's own clients; None: as Sente's.
+        self.resumption: Resumption | None = None
+        if resumes:
+            self.resumption = resumes if isinstance(resumes, Resumption) else Resumption()
         given = pairs(params)
         # As chansock's own clients: a refusal of data comes with its reason.
         why = [] if any(name == wire.WHY for name, _ in given) else [(wire.WHY, "1")]
@@ -163,6 +170,12 @@ class WorldClient(ABC):
             return None
         uid: UserId = self.handshake.uid
         return uid
+
+    @property
+    def was(self) -> Was | None:
+        """How its newest connection came back: "fresh", "resumed", or "gap"; None if it does not
+        resume."""
+        return None if self.resumption is None else self.resumption.was
 
     @property
     @abstractmethod
@@ -319,10 +332,17 @@ class WorldClient(ABC):
             request.state[UID] = None if self._uid is ANONYMOUS else self._uid
         return request
 
+    def _told(self, value: Any) -> list[tuple[int, bytes]]:
+        """Take a handshake; return the events to send again."""
+        self.handshake = Handshake(value[1][0], value[1][2])
+        return [] if self.resumption is None else self.resumption.came_back(value[1][1])
+
     def _packet(self, keyword: Keyword, data: Any, cb_id: Any) -> bytes:
         return self.world.packer.packet([*event_of(keyword, data)], cb_id)
 
     def _take_batch(self, batch: list[list[Any]]) -> None:
+        if self.resumption is not None:
+            batch = self.resumption.take(batch)
         self.events += [ReceivedEvent(*event) for event in batch]
 
 

@@ -31,6 +31,7 @@ from chansock.testing.blame import Blame
 from chansock.testing.client import UID, Pairs, WorldClient, pairs
 from chansock.testing.loop import VirtualTimeLoop
 from chansock.testing.network import Delay
+from chansock.testing.resume import Resumption
 from chansock.testing.ws import WsClient
 
 __all__ = ["Transport", "World", "user_id"]
@@ -194,13 +195,16 @@ class World:
         cookies: Pairs = (),
         csrf_token: str | None = None,
         scope: MutableMapping[str, Any] | None = None,
+        resumes: bool | Resumption = False,
     ) -> WorldClient:
         """Connect a client. Raises HandshakeRefused if it is not let in.
 
         The application's hooks run as in life: they see `params` (of the query, with each
         request), `headers`, `cookies`, the `csrf_token`, and in `request.scope` what ASGI
         middleware would have put there (`{"session": {...}}`). Whoever is given a `uid` is that
-        user (ANONYMOUS: nobody), and `user_id` is not asked; the other hooks are. Host and
+        user (ANONYMOUS: nobody), and `user_id` is not asked; the other hooks are. With `resumes`
+        it comes back as chansock's own clients do, and without as Sente's; given the `resumption`
+        of a client of an earlier World, it goes on as that client. Host and
         Origin are allowed ones (`Config.allowed_hosts`, `allowed_origins`) unless given.
         """
         __tracebackhide__ = True
@@ -214,7 +218,8 @@ class World:
         elif csrf_token is not None:
             fields.append(("X-CSRF-Token", csrf_token))
         make = WsClient if kind == "ws" else AjaxClient
-        client = make(self, client_id or self._client_id(), query, fields, uid, scope)
+        identity = client_id or self._client_id()
+        client = make(self, identity, query, fields, uid, scope, resumes=resumes)
         client.connect()
         self.clients.append(client)
         return client
@@ -226,11 +231,13 @@ class World:
         client_id: str | None = None,
         params: Pairs = (),
         headers: Pairs = (),
+        resumes: bool | Resumption = False,
     ) -> WsClient:
         """Connect a WebSocket client, as `connect` does, and show its socket."""
         __tracebackhide__ = True
         _check_uid(uid)
-        client = WsClient(self, client_id or self._client_id(), params, headers, uid)
+        identity = client_id or self._client_id()
+        client = WsClient(self, identity, params, headers, uid, resumes=resumes)
         client.connect()
         self.clients.append(client)
         return client
@@ -243,6 +250,7 @@ class World:
         params: Pairs = (),
         headers: Pairs = (),
         is_polling: bool = True,
+        resumes: bool | Resumption = False,
     ) -> AjaxClient:
         """Connect an Ajax client, as `connect` does, and show its requests.
 
@@ -251,7 +259,8 @@ class World:
         """
         __tracebackhide__ = True
         _check_uid(uid)
-        client = AjaxClient(self, client_id or self._client_id(), params, headers, uid)
+        identity = client_id or self._client_id()
+        client = AjaxClient(self, identity, params, headers, uid, resumes=resumes)
         client.connect() if is_polling else client.shake_hands()
         self.clients.append(client)
         return client

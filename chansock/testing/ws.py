@@ -16,7 +16,6 @@ from chansock._fast.events.dispatch import Connection
 from chansock.errors import ChannelClosed, HandshakeRefused
 from chansock.request import Request, Response
 from chansock.testing.client import (
-    Handshake,
     PendingReply,
     WorldClient,
     as_bytes,
@@ -24,6 +23,7 @@ from chansock.testing.client import (
     text_of,
 )
 from chansock.testing.network import Lane
+from chansock.testing.resume import Resumption
 from chansock.testing.transport import RecordingTransport
 from chansock.values import NO_DATA, Keyword
 
@@ -48,8 +48,9 @@ class _Socket:
 class WsClient(WorldClient):
     """A client on a WebSocket."""
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, *args: Any, resumes: bool | Resumption = False) -> None:
+        super().__init__(*args, resumes=resumes)
+        self._is_back = False
         self.answers_pings = True
         self.pings: int = 0  # of the server
         self.connection: Connection | None = None  # None: closed, as far as it knows
@@ -70,7 +71,8 @@ class WsClient(WorldClient):
 
     def handshake_request(self) -> Request:
         """The GET that asks for a socket."""
-        return self._request("GET", self._params)
+        own = [] if self.resumption is None else self.resumption.params()
+        return self._request("GET", [*self._params, *own])
 
     def connect(self) -> None:
         """Open a socket, the next one if there was one before. Raises HandshakeRefused.
@@ -85,6 +87,7 @@ class WsClient(WorldClient):
             self.world._pass_delay(self.network.down)
             raise self.world._blamed(HandshakeRefused(admitted.status, text_of(admitted)))
         self._up, self._down = Lane(self.world.loop), Lane(self.world.loop)
+        self._is_back = False  # the handshake of this socket has arrived
         transport = RecordingTransport("ws")
         transport.is_slow = self.is_lagging
         self._socket = socket = _Socket(transport, self._up, self._down)
@@ -96,6 +99,8 @@ class WsClient(WorldClient):
         self.connection = socket.connection = self.world.inside(
             lambda: endpoint.open(admitted, transport)
         )
+        if socket.unread:  # what its handshake had it send again
+            self.world.inside(lambda: self._pump(socket))
         self.world._pass_delay(self.network.down)
 
     def reconnect(self) -> None:
@@ -157,8 +162,7 @@ class WsClient(WorldClient):
         __tracebackhide__ = True
         if timeout is not None:
             return self.ask(event_id, data).wait(timeout)
-        self._check_open(event_id)
-        self.feed(self._packet(check_id(event_id), data, None))
+        self._send(check_id(event_id), data, None)
         return None
 
     def ask(self, event_id: str, data: Any = NO_DATA) -> PendingReply:
@@ -167,20 +171,42 @@ class WsClient(WorldClient):
 
     def _ask(self, keyword: Keyword, data: Any) -> PendingReply:
         __tracebackhide__ = True
-        self._check_open(keyword)
-        cb_id = self.world._new_cb_id()
-        packet = self._packet(keyword, data, cb_id)
-        reply = self._replies[cb_id] = PendingReply(self, keyword)
-        self.feed(packet)
+        reply = PendingReply(self, keyword)
+        self._send(keyword, data, reply)
         return reply
+
+    def _send(self, keyword: Keyword, data: Any, reply: PendingReply | None) -> None:
+        # While it is closed, a client that resumes keeps its events for the next connection.
+        __tracebackhide__ = True
+        resumption = self.resumption if keyword != wire.WS_PING else None
+        if resumption is None:
+            self._check_open(keyword)
+        cb_id = None if reply is None else self.world._new_cb_id()
+        packet = self._packet(keyword, data, cb_id)
+        if reply is not None and cb_id is not None:
+            self._replies[cb_id] = reply
+        if resumption is not None:
+            number = resumption.number(packet, reply)
+            if self.connection is None or not self._is_back:
+                return
+            resumption.sent = number
+        self.feed(packet)
 
     def _check_open(self, event_id: str) -> None:
         if self.connection is None:
             raise ChannelClosed(f"expected a client that is open to send {event_id}, got {self!r}")
 
     def ping(self) -> PendingReply:
-        """Send `[[:chsk/ws-ping] cb-id]`; the answer is the string "pong"."""
-        return self._ask(wire.WS_PING, NO_DATA)
+        """Send `[[:chsk/ws-ping] cb-id]`; the answer is the string "pong".
+
+        A client that resumes sends its numbers too, and the answer is `["pong" handled]`.
+        """
+        resumption = self.resumption
+        return self._ask(wire.WS_PING, NO_DATA if resumption is None else resumption.counts())
+
+    def _pong(self) -> bytes:
+        resumption = self.resumption
+        return self._packet(wire.WS_PONG, None if resumption is None else resumption.counts(), None)
 
     def feed(self, *packets: bytes | str, is_text: bool | None = None) -> None:
         """Feed these messages, in one read; by default of the packer's own kind."""
@@ -213,7 +239,7 @@ class WsClient(WorldClient):
         return len(self._socket.unread)
 
     def _awaits(self, reply: PendingReply) -> bool:
-        return self.is_open
+        return self.is_open or self.resumption is not None
 
     # -- receiving
 
@@ -246,18 +272,28 @@ class WsClient(WorldClient):
     def _read(self, value: Any, cb_id: Any) -> None:
         # The order of the tests is that of Sente's client.
         if is_handshake(value):
-            self.handshake = Handshake(value[1][0], value[1][2])
+            again = self._told(value)
+            self._is_back = True
+            if again:
+                self.feed(*(packet for _, packet in again))
         elif value == "chsk/ws-ping":
             self.pings += 1
             if self.answers_pings:
-                self.world.loop.call_soon(self.feed, self._packet(wire.WS_PONG, None, None))
+                self.world.loop.call_soon(lambda: self.feed(self._pong()))
         elif cb_id is not None:
             reply = self._replies.get(cb_id)
             if reply is None or reply.is_here:
                 self.stray.append([value, cb_id])
-            else:
-                reply.arrive(value)
+                return
+            reply.arrive(value)
+            if self.resumption is not None:
+                self.resumption.arrived(reply)
+                if isinstance(value, list) and value[:1] == [wire.PONG]:
+                    self.resumption.acknowledge(value[1])
         elif isinstance(value, list):
+            acked = None if self.resumption is None else self.resumption.acked
             self._take_batch(value)
+            if self.resumption is not None and self.resumption.acked != acked:
+                self.feed(self._pong())  # the server may forget the replies that are here
         else:
             self.stray.append([value, cb_id])

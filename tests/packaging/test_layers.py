@@ -47,6 +47,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "packers",
     ),
     (
+        "_core.backplane",
         "_core.presence",
         "_core.guard",
         "_core.posts",
@@ -57,9 +58,10 @@ ROWS: tuple[tuple[str, ...], ...] = (
         "_core.hub",
         "_core.delivery",
         "_core.handlers",
+        "_core.resume",
         "_core.endpoint",
     ),
-    ("channel", "routing", "csrf", "_edge"),
+    ("channel", "backplanes", "routing", "csrf", "_edge"),
     ("server", "asgi", "uvicorn", "aiohttp", "django", "client"),
     ("", "__main__", "cli", "testing"),
 )

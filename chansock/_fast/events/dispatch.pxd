@@ -29,6 +29,38 @@ cdef class Route:
     cdef readonly bint is_parallel
 
 
+cdef class Replies:
+    # The memory that the kept replies of all clients take.
+    cdef readonly Py_ssize_t nbytes
+    cdef public Py_ssize_t limit
+
+
+cdef class Numbers:
+    # The numbers of one client's events, for the life of its client-id, and the replies to them.
+    cdef public int64_t received        # the newest event that was taken
+    cdef readonly int64_t redelivered   # events up to here may have been handled before
+    cdef int64_t told                   # the newest event that was taken when it was acknowledged
+    cdef int64_t acked                  # the newest event that was acknowledged
+    cdef Py_ssize_t told_bytes          # bytes that were taken since
+    cdef int64_t current                # the event whose handler the next ones wait for
+    cdef dict apart                     # events that are handled beside others, in order; or None
+    cdef public object session          # the present one of the client; None: it has none
+    cdef dict waiters                   # POSTs that were sent again: number -> call(packet)
+    # The replies that may have been lost: number, size, packet, and so on.
+    cdef Replies all_replies
+    cdef uint8_t* replies
+    cdef Py_ssize_t first
+    cdef Py_ssize_t end
+    cdef Py_ssize_t room
+
+    cdef int64_t handled(self, Inbox inbox) except -1
+    cdef int keep_reply(
+        self, int64_t number, const uint8_t* data, Py_ssize_t size, Py_ssize_t most
+    ) except -1
+    cdef int drop_first_reply(self) except -1
+    cdef int answer_waiter(self, int64_t number, bytes packet) except -1
+
+
 cdef class Inbox:
     # A session's events that no handler has finished.
     cdef readonly int events            # that wait or are handled
@@ -42,6 +74,7 @@ cdef class Inbox:
     cdef flag is_due                    # is in Dispatch.due
     cdef public Py_ssize_t waiting      # bytes of POSTs that wait outside, for order or room
     cdef list settling                  # calls to make once there are none; or None
+    cdef public Numbers numbers         # of a client that resumes; or None
     cdef object __weakref__             # for inboxes that belong to no session
 
 
@@ -63,13 +96,18 @@ cdef class Connection(Link):
     cdef EventMsg event                 # a POST: the event that its response waits for
     cdef readonly bytes packet          # a POST's, while it waits for its turn or for room; or None
     cdef Py_ssize_t needs               # bytes of room that the value of a waiting POST takes
+    cdef public int64_t number          # a POST's among the events of its client; 0: it has none
 
     # take and cork are Link's. Junk counts as taken: a socket's take raises no PacketError.
     cdef int take_behind(self, const uint8_t* data, Py_ssize_t size, bint is_text) except -1
     cdef int no_room(self) except -1
+    cdef int count_bytes(self, Numbers numbers, Py_ssize_t size) except -1
+    cdef int64_t count_event(self) except -1
     cdef int refuse_packet(self, error) except -1
-    # The packet is `whole`, or if that is None what `out` holds.
-    cdef bint send_reply(self, WriteBuffer out, bytes whole) except -1
+    cdef int refuse_counted_packet(self, error) except -1
+    # The packet is `whole`, or if that is None what `out` holds; `number` is that of its event.
+    cdef bint send_reply(self, WriteBuffer out, bytes whole, int64_t number) except -1
+    cdef bint send_late_reply(self, bytes whole, int64_t number) except -1
 
 
 cdef class EventMsg:
@@ -88,6 +126,8 @@ cdef class EventMsg:
     cdef bint is_read                   # an iterator passes it on
     cdef bint is_replied
     cdef bint is_later                  # the handler returned LATER
+    cdef int64_t number                 # among the events of its client; 0: it has none
+    cdef bint is_apart                  # in numbers.apart
 
     cpdef reply(self, value=*)
     cpdef bint _send(self, WriteBuffer out, bytes whole) except -1
@@ -122,6 +162,8 @@ cdef class Dispatch:
     cdef object error
     cdef object why
     cdef list unclaimed_error
+    cdef object reply_id
+    cdef object ack_id
     cdef readonly set posts             # POSTs whose response is still to come
     cdef readonly set strays            # those of them that have no session
     cdef WriteBuffer written            # a reply on its way, if it is short
@@ -138,6 +180,8 @@ cdef class Dispatch:
     )
     cdef bint can_write(self, object cb_id) except -1
     cdef int lose_reply(self, Connection connection, object cb_id) except -1
+    cdef int acknowledge(self, Inbox inbox) except -1
+    cdef int set_apart(self, EventMsg msg) except -1
     cdef int enter(self, EventMsg msg, Inbox inbox) except -1
     cdef int admit(self, EventMsg msg, Inbox inbox) except -1
     cdef int queue(self, EventMsg msg, Inbox inbox) except -1
@@ -160,4 +204,5 @@ cdef class Dispatch:
     cdef int done(self, EventMsg msg) except -1
     cdef int free(self, EventMsg msg) except -1
     cdef int ended(self, EventMsg msg) except -1
+    cdef int finished(self, EventMsg msg) except -1
     cdef int settled(self, Inbox inbox) except -1

@@ -6,18 +6,21 @@ namespace. The rules for sent events live in `_core/event`, the grammar's consta
 which the caller passes. No user, no hook, no presence, no socket: the dispatch tells a Transport
 whether to read, and puts replies into an Outbox.
 
-It is a little past 600 lines: an event, its room in the inbox, and its handler share one state. Its
-part `weight`: what a decoded value holds in memory.
+It is past 600 lines: an event, its room in the inbox, and its handler share one state. Its parts are
+`weight`: what a decoded value holds in memory; and `numbers`: the numbers of the events of a client
+that resumes.
 """
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from libc.stdint cimport int64_t, uint8_t
+from libc cimport stdlib
+from libc.string cimport memcpy, memmove
 from chansock._fast.io.buffer cimport WriteBuffer
 from chansock._fast.io.cpython_api cimport steal_ref
 from chansock._fast.io.transport cimport Link, Transport
-from chansock._fast.events.fanout cimport Fanout, Outbox
+from chansock._fast.events.fanout cimport Fanout, Fragment, Outbox
 from chansock._fast.events.packet cimport Packet, Packer, unpack_message
 
 import logging
@@ -46,6 +49,7 @@ cdef extern from *:
 cdef extern from "io/epoll.h":
     int64_t cpu_time "chansock_cpu_time" ()  # microseconds
 
+include "numbers.pxi"
 include "weight.pxi"
 
 log = logging.getLogger("chansock.dispatch")
@@ -65,6 +69,8 @@ cdef enum:
     MAX_PING = 128
     MAX_PING_WEIGHT = 16384     # of its value: more than any of edn's in 128 bytes
     MAX_SPENT = 10_000          # microseconds of decoding what waits, until others have their turn
+
+cdef int64_t MAX_NUMBER = 1 << 53
 
 # Faults that are logged once for each connection.
 cdef enum:
@@ -139,6 +145,13 @@ cdef class Inbox:
                     dispatch.wait_for_turn(self)
 
 
+    def renewed(self):
+        """Return an empty inbox for the same client: the events in this one were dropped."""
+        cdef Inbox inbox = Inbox()
+        inbox.numbers = self.numbers
+        return inbox
+
+
 @cython.final
 cdef class Connection(Link):
     """One live socket or poll of a session, or one POST, as an edge and the hub see it."""
@@ -181,7 +194,16 @@ cdef class Connection(Link):
         if msg is not None:
             msg.size = size
             dispatch.admit(msg, inbox)
+        if inbox.numbers is not None:
+            self.count_bytes(inbox.numbers, size)
         return 1
+
+    cdef int count_bytes(self, Numbers numbers, Py_ssize_t size) except -1:
+        # Acknowledge events once many have come.
+        numbers.told_bytes += size
+        if numbers.received - numbers.told >= ACK_EVENTS or numbers.told_bytes >= ACK_BYTES:
+            self.dispatch.acknowledge(self.inbox)
+        return 0
 
     cdef int take_behind(self, const uint8_t* data, Py_ssize_t size, bint is_text) except -1:
         # Take a message behind a handler that waits: as bytes, unless it has to be decoded.
@@ -194,6 +216,8 @@ cdef class Connection(Link):
         cdef int length
         if size + AROUND > room or self.needs > room:
             return self.no_room()
+        if inbox.numbers is not None:
+            self.count_bytes(inbox.numbers, size)
         if size > MAX_PING and not self.is_post:
             return dispatch.put_off(self, data, size, is_text)
         try:
@@ -224,11 +248,28 @@ cdef class Connection(Link):
         return 0
 
     cdef int refuse_packet(self, error) except -1:
-        self.dispatch.bad_packet += 1
-        self._complain(BAD_PACKET, "bad_packet", "expected a packet", error)
+        self.count_event()
+        self.refuse_counted_packet(error)
         if self.is_post:
             raise error
         return 1
+
+    cdef int refuse_counted_packet(self, error) except -1:
+        self.dispatch.bad_packet += 1
+        self._complain(BAD_PACKET, "bad_packet", "expected a packet", error)
+        return 0
+
+    cdef int64_t count_event(self) except -1:
+        # Return the number of the event that comes now; 0: its client does not number.
+        cdef Numbers numbers = self.inbox.numbers
+        if numbers is None:
+            return 0
+        if not self.is_post:
+            numbers.received += 1
+            return numbers.received
+        if self.number:
+            numbers.received = max(numbers.received, self.number)
+        return self.number
 
     def read_on(self):
         """Read on: the edge passes the message again that had no room."""
@@ -281,27 +322,44 @@ cdef class Connection(Link):
         """Send all replies of one read in one send; for edges in Python."""
         self.cork()
 
-    cdef bint send_reply(self, WriteBuffer out, bytes whole) except -1:
+    cdef bint send_reply(self, WriteBuffer out, bytes whole, int64_t number) except -1:
         cdef Outbox box = self.outbox
+        cdef Numbers numbers = self.inbox.numbers if number else None
+        if numbers is not None:
+            if whole is None:
+                numbers.keep_reply(number, out.data, out.size, MAX_REPLIES)
+            else:
+                numbers.keep_reply(number, <const uint8_t*>whole, len(whole), MAX_REPLIES)
         if self.dispatch.is_stopped and not self.is_post:
-            self.dispatch.fanout.reply_lost += 1
-            return False
+            self.dispatch.fanout.reply_lost += numbers is None
+            return numbers is not None
         if self.is_post:
             whole = out.take() if whole is None else whole
             if self.answer(Packet(whole, self.dispatch.packer.binary)):
                 return True
-            self.dispatch.fanout.reply_lost += 1
-            return False
+            return self.send_late_reply(whole, number)
         if box is None:
-            # Sente's callback ids outlive the socket: use the session's present one.
-            other = self.session.ws
-            if other is not None:
-                box = (<Connection?>other).outbox
+            # Callback ids outlive the socket: use the session's present one.
+            session = self.session if numbers is None else numbers.session
+            if session is not None and session.ws is not None:
+                box = (<Connection?>session.ws).outbox
         if box is None:
-            self.dispatch.fanout.reply_lost += 1
-            return False
+            return self.send_late_reply(out.take() if whole is None else whole, number)
         box.put_reply(out, whole)
         return True
+
+    cdef bint send_late_reply(self, bytes whole, int64_t number) except -1:
+        # The connection of a reply is gone. A client that resumes gets it as an event.
+        cdef Numbers numbers = self.inbox.numbers if number else None
+        cdef Dispatch dispatch = self.dispatch
+        if numbers is None:
+            dispatch.fanout.reply_lost += 1
+            return False
+        if numbers.waiters is not None and number in numbers.waiters:
+            numbers.answer_waiter(number, whole)
+        elif not (dispatch.is_stopped or numbers.session is None or numbers.session.is_gone):
+            dispatch.fanout.send(numbers.session, dispatch.late_reply(number, whole))
+        return True     # kept, and sent when the client asks for it
 
     def put(self, Packet packet not None):
         """Put a packet of the channel's own into the outbox of this connection."""
@@ -388,6 +446,20 @@ cdef class EventMsg:
         """True if the client requested a reply and has none yet."""
         return self.cb_id is not None and not self.is_replied
 
+    @property
+    def key(self):
+        """A str that names this event of this client for ever; None: the client does not resume.
+
+        It is the same if the event is redelivered. It holds the client-id.
+        """
+        return f"{self.connection.client_id}-{self.number}" if self.number else None
+
+    @property
+    def is_redelivered(self):
+        """Whether the event may have been handled before, by a server that is gone."""
+        cdef Numbers numbers = self.connection.inbox.numbers
+        return numbers is not None and 0 < self.number <= numbers.redelivered
+
     cpdef reply(self, value=None):
         """Answer the event: `[value cb-id]`, over Ajax the POST's response `[value nil]`.
 
@@ -417,7 +489,7 @@ cdef class EventMsg:
 
     cpdef bint _send(self, WriteBuffer out, bytes whole) except -1:
         cdef Connection connection = self.connection
-        cdef bint is_sent = out is not None and connection.send_reply(out, whole)
+        cdef bint is_sent = out is not None and connection.send_reply(out, whole, self.number)
         if out is None:
             connection.dispatch.lose_reply(connection, self.cb_id)
         if self.is_later:
@@ -475,6 +547,8 @@ cdef class Dispatch:
         self.error = wire.ERROR
         self.why = wire.WHY
         self.unclaimed_error = [wire.ERROR, wire.UNCLAIMED]
+        self.reply_id = wire.REPLY
+        self.ack_id = wire.ACK
         self.due, self.queued = deque(), set()
         self.posts, self.strays = set(), set()
         self.written = WriteBuffer()
@@ -493,19 +567,22 @@ cdef class Dispatch:
         # Return the message that a handler gets, made of `msg` if that is not None; or None if no
         # handler gets one.
         cdef object route
+        cdef int64_t number = connection.count_event() if msg is None else msg.number
         if length == 0:
-            return self._bad_event(connection, event_id, cb_id)
+            return self._bad_event(connection, event_id, cb_id, number)
         route = self.routes.get(event_id)
         if route is None:
             if event_id.startswith("chsk/"):
-                route = self._own_route(connection, length, event_id, cb_id)
+                route = self._own_route(connection, length, event_id, data, cb_id, number)
                 if route is None:
                     return None
+                number = 0
             elif not event_id.namespace:
-                return self._bad_event(connection, [event_id, data][:length], cb_id)
+                return self._bad_event(connection, [event_id, data][:length], cb_id, number)
         if msg is None:
             msg = EventMsg.__new__(EventMsg)
             msg.connection = connection
+        msg.number = number
         msg.id = event_id
         msg.data = data
         msg.cb_id = cb_id
@@ -514,43 +591,99 @@ cdef class Dispatch:
             if connection.is_post:
                 connection.event = msg
             else:
-                msg.is_replied = length == 1 and event_id == self.ws_ping
+                msg.is_replied = event_id == self.ws_ping and (
+                    length == 1 or connection.inbox.numbers is not None
+                )
         return msg
 
-    def _own_route(self, Connection connection not None, int length, event_id not None, cb_id):
+    def _own_route(
+        self, Connection connection not None, int length, event_id not None, data, cb_id,
+        int64_t number,
+    ):
         # Ping and pong, the only events in `chsk` that a client may send.
-        if event_id == self.ws_ping:
-            if length == 1 and cb_id is not None and not connection.is_post:
-                self._reply(connection, self.pong, cb_id)
-        elif event_id != self.ws_pong:
+        cdef Numbers numbers = None if connection.is_post else connection.inbox.numbers
+        route = self.own_routes.get(event_id)
+        if event_id != self.ws_ping and event_id != self.ws_pong:
             self.forged += 1
             connection._complain(
                 FORGED, "forged_event", "expected no event in the namespace chsk", event_id
             )
-            self._refuse(connection, cb_id)
-        route = self.own_routes.get(event_id)
-        return route if event_id in (self.ws_ping, self.ws_pong) else None
+            self._refuse(connection, cb_id, number)
+            return None
+        if numbers is not None:
+            if number == numbers.received:
+                numbers.received -= 1       # they have no number
+            self._compare(connection, numbers, data, number)
+        if event_id == self.ws_ping and cb_id is not None and not connection.is_post:
+            if numbers is not None:
+                numbers.told, numbers.told_bytes = numbers.received, 0
+                numbers.acked = numbers.handled(connection.inbox)
+                self._reply(connection, [self.pong, numbers.acked], cb_id)
+            elif length == 1:
+                self._reply(connection, self.pong, cb_id)
+        return route
 
-    def _bad_event(self, Connection connection not None, value, cb_id):
+    def _compare(self, Connection connection not None, Numbers numbers not None, data, number):
+        # A ping or pong of a client that resumes: `[sent waits]`.
+        if not (
+            type(data) is list and len(data) == 2 and type(data[0]) is int and type(data[1]) is int
+            and 0 <= data[0] < MAX_NUMBER and 0 <= data[1] < MAX_NUMBER
+        ):
+            return
+        if data[0] != numbers.received:
+            log_limit = self.fanout.timers.log_limit
+            log_limit.warning(log, "numbers_differ uid=%r client=%r: expected %d, got %d",
+                              connection.uid, connection.client_id[:8], numbers.received, data[0])
+            connection.transport.close(1011, "event numbers differ")
+            return
+        numbers.forget_replies(data[1])
+
+    cdef int acknowledge(self, Inbox inbox) except -1:
+        # Tell a client that resumes which of its events are handled.
+        cdef Numbers numbers = inbox.numbers
+        numbers.told = numbers.received
+        numbers.told_bytes = 0
+        if numbers.session is not None and not numbers.session.is_gone:
+            self.fanout.send(numbers.session, self.ack(inbox))
+        return 0
+
+    def ack(self, Inbox inbox not None):
+        """Return the event `[:chsk/ack n]` of a client that resumes."""
+        inbox.numbers.acked = inbox.numbers.handled(inbox)
+        return Fragment(self.packer.fragment((self.ack_id, inbox.numbers.acked)), None, False)
+
+    def new_ack(self, Inbox inbox not None):
+        """Return the packet of `[:chsk/ack n]`; None if the client knows n already."""
+        cdef Numbers numbers = inbox.numbers
+        if numbers is None or numbers.handled(inbox) <= numbers.acked:
+            return None
+        return Packet(self.packer.batch([(<Fragment>self.ack(inbox)).data]), self.packer.binary)
+
+    def late_reply(self, int64_t number, bytes packet not None):
+        """Return the event `[:chsk/reply [number value]]` of a reply's packet."""
+        value, _ = self.packer.unpack(packet)
+        return Fragment(self.packer.fragment((self.reply_id, [number, value])), None, False)
+
+    def _bad_event(self, Connection connection not None, value, cb_id, int64_t number):
         self.bad_event += 1
         expected = "expected [id ?data] with a namespaced id"
         connection._complain(BAD_EVENT, "bad_event", expected, value)
-        self._refuse(connection, cb_id)
+        self._refuse(connection, cb_id, number)
 
-    def _refuse(self, Connection connection not None, cb_id, answer=None):
+    def _refuse(self, Connection connection not None, cb_id, int64_t number, answer=None):
         # Answer that there is no handler, so that the client does not wait in vain.
         if cb_id is not None:
             answer = self.error if answer is None else answer
-            self._reply(connection, answer, None if connection.is_post else cb_id)
+            self._reply(connection, answer, None if connection.is_post else cb_id, number)
 
-    def _reply(self, Connection connection not None, value, cb_id):
+    def _reply(self, Connection connection not None, value, cb_id, int64_t number=0):
         # The channel's own answer.
         try:
             payload = self.packer.packet(value, cb_id)
         except Exception:
             self.lose_reply(connection, cb_id)
             return
-        connection.send_reply(self.written, payload)
+        connection.send_reply(self.written, payload, number)
 
     cdef bint can_write(self, object cb_id) except -1:
         # Return whether a reply can carry cb_id: some values can be read and not written.
@@ -619,6 +752,7 @@ cdef class Dispatch:
         msg.packet = PyBytes_FromStringAndSize(<const char*>data, size)
         msg.is_text = is_text
         msg.size = size + AROUND
+        msg.number = connection.count_event()
         self.enter(msg, connection.inbox)
         self.queue(msg, connection.inbox)
         return 1
@@ -662,7 +796,7 @@ cdef class Dispatch:
                 steal_ref(parts[2]), msg
             ) is not None
         except PacketError as error:
-            msg.connection.refuse_packet(error)
+            msg.connection.refuse_counted_packet(error)
         finally:
             self.took_since(since)
             if not is_event:
@@ -692,7 +826,19 @@ cdef class Dispatch:
         cdef object awaitable = self.step(msg)
         if awaitable is not None:
             msg.inbox.is_running = True
+            if msg.number:
+                msg.inbox.numbers.current = msg.number
             self._begin(msg, awaitable, drain)
+        return 0
+
+    cdef int set_apart(self, EventMsg msg) except -1:
+        # Note that events behind this one may be handled before it.
+        cdef Numbers numbers = msg.inbox.numbers
+        if msg.number and numbers is not None:
+            if numbers.apart is None:
+                numbers.apart = {}
+            numbers.apart[msg.number] = None
+            msg.is_apart = True
         return 0
 
     cdef int _begin(self, EventMsg msg, object awaitable, object go_on) except -1:
@@ -714,6 +860,8 @@ cdef class Dispatch:
                     self.finish(msg, result)
                 else:
                     self.hold(msg)
+                    if go_on is alone:
+                        self.set_apart(msg)
         finally:
             if is_over and go_on is drain:
                 msg.inbox.is_running = False
@@ -793,6 +941,7 @@ cdef class Dispatch:
         if route is None:
             if self.unclaimed(msg):
                 self.hold(msg)      # until the iterator releases it
+                self.set_apart(msg)
             else:
                 self.leave_unclaimed(msg)
             return None
@@ -821,7 +970,8 @@ cdef class Dispatch:
         if msg.wants_reply:
             msg.is_replied = True
             reads_why = connection.request.params.get(self.why) == "1"
-            self._refuse(connection, msg.cb_id, self.unclaimed_error if reads_why else None)
+            error = self.unclaimed_error if reads_why else None
+            self._refuse(connection, msg.cb_id, msg.number, error)
         self.done(msg)
 
     cdef int finish(self, EventMsg msg, object result) except -1:
@@ -844,7 +994,7 @@ cdef class Dispatch:
             answer = self.failed(msg, error)
             if msg.wants_reply:
                 msg.is_replied = True
-                self._refuse(msg.connection, msg.cb_id, answer)
+                self._refuse(msg.connection, msg.cb_id, msg.number, answer)
         finally:
             self.done(msg)
         return 0
@@ -872,10 +1022,25 @@ cdef class Dispatch:
         if not msg.is_unfinished:
             return 0
         msg.is_unfinished = False
+        if msg.number:
+            self.finished(msg)
         msg.inbox.unfinished -= 1
         self.unfinished -= 1
         if self.settling is not None or msg.inbox.settling is not None:
             self.settled(msg.inbox)
+        return 0
+
+    cdef inline int finished(self, EventMsg msg) except -1:
+        # Note that a numbered event is handled.
+        cdef Numbers numbers = msg.inbox.numbers
+        if numbers is None:
+            return 0
+        if msg.is_apart:
+            msg.is_apart = False
+            if numbers.apart is not None:
+                numbers.apart.pop(msg.number, None)
+        if numbers.waiters and not msg.is_later:
+            numbers.answer_waiter(msg.number, None)
         return 0
 
     cdef int settled(self, Inbox inbox) except -1:
@@ -915,9 +1080,15 @@ cdef class Dispatch:
         cdef Py_ssize_t dropped = 0
         self.is_stopping = self.is_stopped = True
         for inbox in list(self.queued):
+            if inbox.numbers is not None and inbox.queue:
+                # Their client sends them again.
+                msg = inbox.queue[0]
+                if msg.number:
+                    inbox.numbers.received = msg.number - 1
             while inbox.queue:
                 msg = inbox.queue.popleft()
                 dropped += 1
+                msg.number = 0
                 if msg.connection.event is msg:
                     msg.connection.event = None     # so that its POST may be sent again
                 elif msg.wants_reply:
@@ -953,6 +1124,8 @@ async def drain(EventMsg msg, awaitable):
                 if msg is None:
                     return
                 awaitable = dispatch.step(msg)
+            if msg.number:
+                inbox.numbers.current = msg.number
             dispatch.hold(msg)
     finally:
         inbox.is_running = False

@@ -17,7 +17,7 @@
 # no policy, no loop.
 
 from cpython.object cimport PyObject
-from libc.stdint cimport uint8_t
+from libc.stdint cimport int64_t, uint8_t
 from chansock._fast.io.buffer cimport WriteBuffer
 from chansock._fast.events.packet cimport Packet, Packer
 from chansock._fast.io.timers cimport TimerQueue, Entry
@@ -37,8 +37,10 @@ cdef class Fragment:
     # One encoded event on its way to any number of clients.
     cdef bytes data
     cdef object key                     # of `latest`; None: no key
-    cdef bint is_exact                  # data has memory of exactly its size
+    cdef uint8_t is_exact               # data has memory of exactly its size
+    cdef readonly uint8_t is_kept       # a log stores it
     cdef int holders                    # nodes counted in fanout.kept that it is the entry of
+    cdef readonly int64_t seq           # its place among all events; 0: it has none
 
 
 cdef class Node:
@@ -57,8 +59,10 @@ cdef class Node:
     # the other is freed
     cdef PyObject* follower
     cdef PyObject* precursor
-    # the packets of the path, made when first written
+    # the packets of the path, made when first written: for plain outboxes, and for those whose
+    # clients resume
     cdef list packed
+    cdef list positioned
 
 
 cdef class Outbox:
@@ -71,6 +75,7 @@ cdef class Outbox:
     cdef Transport transport            # None: away
     cdef uint8_t is_blocked             # the transport has a backlog: wait for drained()
     cdef uint8_t is_dirty               # is in a list of the fanout
+    cdef public uint8_t has_positions   # its client resumes: each batch ends with a position
     cdef int index                      # in fanout.boxes; -1: of one displaced socket only
     # its place in fanout.waiters: the list (0: none), and the index in it
     cdef uint8_t magnitude
@@ -102,6 +107,7 @@ cdef class Fanout:
     cdef double delay_ws
     cdef double delay_ajax
     cdef public Packet ping             # of the keep-alive: no reply where it is lost
+    cdef public object position         # call(seq): the event `[:chsk/pos ...]` as bytes
     # all outboxes
     cdef Node root
     cdef list boxes                     # the outbox of every session
@@ -132,7 +138,8 @@ cdef class Fanout:
     cdef Node joined(self, Node node, Node behind)
     cdef Py_ssize_t replies(self, Node node) except -1
     cdef Node part(self, Node node, bint of_events)
-    cdef list packets(self, Node node)
+    cdef list packets(self, Node node, bint has_positions=*)
+    cdef Packet batch(self, list run, int64_t seq)
     cdef bint is_too_much(self, Node node, Py_ssize_t behind) noexcept
     cdef int keep(self, Node node) except -1
     cdef int let_go(self, Node node) except -1
@@ -147,3 +154,35 @@ cdef class Fanout:
     cpdef broadcast(self, Fragment fragment)
     cpdef send(self, Outbox box, Fragment fragment)
     cpdef ended(self, Transport transport)
+
+
+cdef class EventLog:
+    # The kept events of one target, first to last.
+    cdef list fragments                 # None: it is empty
+    cdef Py_ssize_t first               # those before it are gone
+    cdef Py_ssize_t nbytes
+    cdef readonly int64_t missing       # the newest event that is not here any more, by its seq
+    cdef uint8_t is_touched             # appended to since the last search for one to empty
+    cdef public int holders             # sessions and records whose clients may ask for it
+
+
+cdef class EventLogs:
+    # from the caller
+    cdef public object clock
+    cdef Py_ssize_t keep_events
+    cdef readonly double keep_seconds
+    cdef readonly Py_ssize_t keep_bytes
+    cdef Py_ssize_t max_bytes           # of one log
+    # all logs
+    cdef readonly int64_t seq           # of the newest event, kept or not
+    cdef readonly Py_ssize_t nbytes
+    cdef dict filled                    # logs with events, about in the order of their last use
+    cdef object marks                   # deque of (time, the newest event then)
+    cdef double marked                  # the time of the newest mark
+    cdef int64_t expired                # events up to here are too old to be kept
+
+    cdef int drop_first(self, EventLog log) except -1
+    cdef int mark(self) except -1
+    cdef int expire(self, EventLog log) except -1
+    cdef int make_room(self) except -1
+    cpdef append(self, EventLog log, Fragment fragment)

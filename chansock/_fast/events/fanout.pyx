@@ -4,19 +4,21 @@
 The header (fanout.pxd) draws the tree of shared nodes. Everything here is bytes that were encoded
 elsewhere. No user, no policy, no loop. Fanout counts events so that sent = written + replaced +
 lost + those that still wait. The file is past 600 lines because appending, writing, and cutting
-all keep the same counts of the same tree.
+all keep the same counts of the same tree. Its part `logs`: the events that are kept for clients
+that resume.
 """
 
 cimport cython
 from cpython.bytes cimport PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_REFCNT
-from libc.stdint cimport uint8_t
+from libc.stdint cimport int64_t, uint8_t
 from chansock._fast.io.buffer cimport WriteBuffer, exact
 from chansock._fast.events.packet cimport Packet, Packer
 from chansock._fast.io.timers cimport TimerQueue
 
 import logging
+from collections import deque
 
 log = logging.getLogger("chansock.fanout")
 
@@ -30,11 +32,12 @@ cdef enum:
 @cython.no_gc
 @cython.freelist(64)
 cdef class Fragment:
-    """One encoded event; `key` is that of `latest`, or None."""
+    """One encoded event; `key` is that of `latest`, or None. A log stores it if `is_kept`."""
 
-    def __cinit__(self, bytes data not None, key=None):
+    def __cinit__(self, bytes data not None, key=None, bint is_kept=True):
         self.data = data
         self.key = key
+        self.is_kept = is_kept
 
     @property
     def nbytes(self):
@@ -271,7 +274,7 @@ cdef class Outbox:
         # Empty the outbox before the write, which may call drained() and so this method again.
         self.tail = fanout.root
         try:
-            is_taken = transport.write(fanout.packets(node))
+            is_taken = transport.write(fanout.packets(node, self.has_positions))
         except Exception:
             fanout.timers.log_limit.exception(log, "write_error transport=%r", transport)
         if not is_taken:
@@ -313,7 +316,7 @@ cdef class Outbox:
             return self.transport is not None or self.tail is fanout.root
         packets.append(first)
         if node is not fanout.root:
-            packets.extend(fanout.packets(node))
+            packets.extend(fanout.packets(node, self.has_positions))
         self.tail = fanout.root
         if not transport.write(packets):
             self.tail = fanout.joined(node, self.tail)
@@ -330,13 +333,15 @@ cdef class Outbox:
         """Write to no transport from now on: new packets wait.
 
         Replies that were not written belong to the old socket: they move to `heir`, its outbox from
-        now on. Without an heir they are lost.
+        now on. Without an heir they are lost, unless their client resumes: then they are kept
+        elsewhere.
         """
         self.transport = None
         self.is_blocked = False
         if self.tail.replies:
             if heir is None:
-                self.fanout.reply_lost += self.fanout.replies(self.tail)
+                if not self.has_positions:
+                    self.fanout.reply_lost += self.fanout.replies(self.tail)
             else:
                 heir.tail = self.fanout.part(self.tail, False)
             self.tail = self.fanout.part(self.tail, True)
@@ -347,6 +352,33 @@ cdef class Outbox:
         other.tail = self.fanout.joined(self.tail, other.tail)
         self.tail = self.fanout.root
         self.release()
+
+    def put_first(self, list fragments not None):
+        """Put events in front of those that wait: what a client that resumes has missed."""
+        cdef Node node = self.fanout.root
+        cdef Fragment fragment
+        for fragment in fragments:
+            node = self.fanout.add(node, fragment)
+        self.fanout.sent += len(fragments)
+        self.tail = self.fanout.joined(node, self.tail)
+
+    def put_last(self, list fragments not None):
+        """Put events behind those that wait, whatever waits: a handshake writes them at once."""
+        cdef Fragment fragment
+        for fragment in fragments:
+            self.tail = self.fanout.add(self.tail, fragment)
+        self.fanout.sent += len(fragments)
+
+    @property
+    def first_seq(self):
+        """The place of the first event that waits, among all events; 0: none waits that has one."""
+        cdef int64_t first = 0
+        cdef Node node = self.tail
+        while node is not self.fanout.root:
+            if type(node.entry) is Fragment and (<Fragment>node.entry).seq:
+                first = (<Fragment>node.entry).seq
+            node = node.parent
+        return first
 
     def drained(self):
         """Go on writing: the transport has no backlog any more."""
@@ -533,25 +565,31 @@ cdef class Fanout:
 
     # -- what goes out
 
-    cdef list packets(self, Node node):
+    cdef list packets(self, Node node, bint has_positions=False):
         # Return the packets of a path: a batch for each run of events, replies between.
         cdef list run, packed
-        cdef Packer packer = self.packer
-        if node.packed is not None:
-            return node.packed
+        cdef int64_t seq = 0
+        packed = node.positioned if has_positions else node.packed
+        if packed is not None:
+            return packed
         packed = []
         run = []
         for entry in self.entries(node):
             if type(entry) is Fragment:
                 run.append((<Fragment>entry).data)
+                seq = max(seq, (<Fragment>entry).seq)
                 continue
             if run:
-                packed.append(Packet(packer.batch(run), packer.binary))
+                packed.append(self.batch(run, seq if has_positions else 0))
                 run = []
+                seq = 0
             packed.append(entry)
         if run:
-            packed.append(Packet(packer.batch(run), packer.binary))
-        node.packed = packed
+            packed.append(self.batch(run, seq if has_positions else 0))
+        if has_positions:
+            node.positioned = packed
+        else:
+            node.packed = packed
         if node.holders:
             # Another outbox waits at this node, maybe for long. Keep its packets for this flush
             # only: a path that outboxes leave one after the other would hold packets at each node.
@@ -560,6 +598,12 @@ cdef class Fanout:
             self.packed.append(node)
         return packed
 
+    cdef Packet batch(self, list run, int64_t seq):
+        # Return the packet of a run of events; `seq`: with this position at its end, if any.
+        if seq:
+            run.append(self.position(seq))
+        return Packet(self.packer.batch(run), self.packer.binary)
+
     def forget_packets(self):
         """Drop the packets of nodes at which outboxes wait; called at the end of a turn."""
         cdef Node node
@@ -567,7 +611,7 @@ cdef class Fanout:
             self.clock.soon(self.forget_packets)    # the next slice of a broadcast needs them
             return
         for node in self.packed:
-            node.packed = None
+            node.packed = node.positioned = None
         self.packed.clear()
 
     def flush_now(self):
@@ -642,7 +686,7 @@ cdef class Fanout:
             node.holders += 1
             if node.holders > 1:
                 return 0
-            node.packed = None          # made for others; see packets()
+            node.packed = node.positioned = None    # made for others; see packets()
             if type(node.entry) is Fragment:
                 fragment = <Fragment>node.entry
                 if not fragment.is_exact:
@@ -758,3 +802,6 @@ cdef class Fanout:
                 self.cut(box, "budget")
                 count += 1
         return count
+
+
+include "logs.pxi"

@@ -1,0 +1,166 @@
+"""How a client comes back: what its handshake says, and what the server makes of it.
+
+A client that resumes presents its position, and the numbers of its events. `Resume` finds its
+record, ends its older connections, and puts what it has missed in front of what waits for it.
+What is kept, and for how long, is up to the backplane; when a session opens, up to the hub.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, Self, TypeAlias
+
+from chansock._core import wire
+from chansock._core.backplane import Backplane, Position, is_number
+from chansock._core.hub import Hub
+from chansock._core.posts import Posts
+from chansock._core.session import Session
+from chansock._fast.events.dispatch import Dispatch, Numbers
+from chansock._fast.events.fanout import Fragment
+from chansock._fast.events.packet import Packer, Packet
+from chansock.request import Request
+from chansock.target import UserId
+
+__all__ = ["MALFORMED", "Asked", "Resume", "Was"]
+
+Was: TypeAlias = Literal["fresh", "resumed", "gap"]
+
+MALFORMED: Final = "expected pos=0 or pos=<epoch>-<seq>, and acked, sent, and waits as numbers"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a client says of itself in a handshake or a poll.
+
+    `position` None: it has none yet. `acked`, `sent`, and `waits` are numbers of its events: all
+    up to `acked` are acknowledged, none after `sent` was sent, and none before `waits` waits for
+    a reply. `waits` None: none does.
+    """
+
+    position: Position | None
+    acked: int = 0
+    sent: int = 0
+    waits: int | None = None
+    uid: UserId | None = None
+    data: object = None  # of the handshake
+
+    @classmethod
+    def parse(cls, request: Request, uid: UserId | None = None, data: object = None) -> Self | None:
+        """Return what a request says; None if that is malformed."""
+        params = request.params
+        text = params["pos"]
+        position = Position.parse(text)
+        numbers = [params.get("acked", "0"), params.get("sent", "0"), params.get("waits", "0")]
+        if (position is None and text != "0") or not all(map(is_number, numbers)):
+            return None
+        acked, sent, waits = map(int, numbers)
+        return cls(position, acked, sent, waits or None, uid, data) if acked <= sent else None
+
+
+class Resume:
+    """Lets clients come back to what they had."""
+
+    def __init__(
+        self, backplane: Backplane, packer: Packer, hub: Hub, dispatch: Dispatch, posts: Posts
+    ) -> None:
+        self._backplane = backplane
+        self._packer = packer
+        self._hub = hub
+        self._dispatch = dispatch
+        self._posts = posts
+        self.counts: dict[Was, int] = {"fresh": 0, "resumed": 0, "gap": 0}
+
+    def open(self, session: Session, asked: Asked, *, streams: bool) -> tuple[Packet, Was]:
+        """Let a client have its session back; return its handshake, and how it comes back.
+
+        What it has missed stands in front of what waits in its outbox, if it comes by a
+        WebSocket; an Ajax client gets it with its next poll.
+        """
+        is_known = self._find(session)
+        self._hub.end_connections(session)
+        self._posts.end_order(session.posts)
+        session.posts = None
+        numbers = session.inbox.numbers
+        if numbers is None or not is_known or asked.acked > numbers.received:
+            # Nothing is known of it any more: what it sent before may have been handled.
+            is_known = False
+            numbers = self._backplane.numbers(asked.acked, asked.sent)
+            session.inbox.numbers = numbers
+        numbers.session = session
+        # If it sent less than was taken, somebody else has the same client-id.
+        is_known = is_known and asked.sent >= numbers.received
+        was, since, missed = self._follow(session, asked, is_known)
+        if streams:
+            session.put_first(missed)
+        if is_known:
+            self._send_replies(session, numbers, asked)
+        session.has_positions = True
+        session.has_gap = False
+        self.counts[was] += 1
+        position = str(self._backplane.position_of(since))
+        event = wire.resumed_handshake(asked.uid, asked.data, position, was, numbers.received)
+        return Packet(self._packer.packet(event, None), self._packer.binary), was
+
+    def poll(self, session: Session, request: Request) -> bool:
+        """Put what a polling client has missed in front of what waits for it.
+
+        False: that cannot be told for sure, and only a handshake can tell it.
+        """
+        asked = Asked.parse(request)
+        numbers = session.inbox.numbers
+        if asked is None or numbers is None or not self._is_ours(asked.position):
+            return False
+        assert asked.position is not None
+        missed = self._missed(session, asked.position.seq)
+        if missed is None:
+            return False
+        session.put_first(missed)
+        session.has_gap = False
+        if asked.waits is not None:
+            numbers.forget_replies(asked.waits)
+        return True
+
+    def end(self, session: Session) -> None:
+        """Serve a session whose client does not resume any more."""
+        session.inbox.numbers = None
+        session.has_positions = False
+        self._backplane.drop(session.uid, session.client_id)
+
+    def _find(self, session: Session) -> bool:
+        """Return whether the client is known; hold what is kept for it from now on."""
+        if session.inbox.numbers is not None:
+            return True
+        found = self._backplane.claim(session.uid, session.client_id)
+        if found is None:
+            self._backplane.hold(session.uid, session.client_id)
+            return False
+        session.inbox = found
+        return True
+
+    def _is_ours(self, position: Position | None) -> bool:
+        return position is not None and position.epoch == self._backplane.position.epoch
+
+    def _missed(self, session: Session, since: int) -> list[Fragment] | None:
+        return self._backplane.read(session.uid, session.client_id, since, session.first_seq)
+
+    def _follow(
+        self, session: Session, asked: Asked, is_known: bool
+    ) -> tuple[Was, int, list[Fragment]]:
+        """Return how the client comes back, from which position it goes on, and what it missed."""
+        position = asked.position
+        if position is not None and is_known and self._is_ours(position):
+            missed = self._missed(session, position.seq)
+            if missed is not None:
+                return "resumed", position.seq, missed
+        # What waits for it follows; what came before, it has or has missed.
+        first = session.first_seq
+        since = first - 1 if first else self._backplane.position.seq
+        return "fresh" if position is None else "gap", since, []
+
+    def _send_replies(self, session: Session, numbers: Numbers, asked: Asked) -> None:
+        """Send the replies again that may have been lost."""
+        waits = asked.sent + 1 if asked.waits is None else asked.waits
+        numbers.forget_replies(waits)
+        session.put_last(
+            [self._dispatch.late_reply(*reply) for reply in numbers.replies_from(waits)]
+        )

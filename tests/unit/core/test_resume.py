@@ -1,0 +1,530 @@
+"""Clients that resume get every kept event once and in order, and send each of theirs once.
+
+By a World's clients, which do on the wire what chansock's own do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import chansock
+from chansock import ALL, ChannelSocket, Config, EventMsg
+from chansock.backplanes import Memory
+from chansock.errors import ConfigError, HandshakeRefused
+from chansock.testing import World
+from chansock.testing.world import user_id
+
+BOTH = pytest.mark.parametrize("transport", ["ws", "ajax"])
+
+
+def channel(**settings: Any) -> ChannelSocket:
+    chsk = ChannelSocket(Config(**settings), user_id=user_id)
+    chsk.handled = []  # type: ignore[attr-defined]
+
+    @chsk.on("t/e")
+    def handle(msg: EventMsg[Any]) -> Any:
+        chsk.handled.append((msg.data, msg.is_redelivered))  # type: ignore[attr-defined]
+        return msg.data
+
+    @chsk.on("t/slow")
+    async def handle_slowly(msg: EventMsg[Any]) -> Any:
+        chsk.handled.append((msg.data, msg.is_redelivered))  # type: ignore[attr-defined]
+        await asyncio.sleep(10)
+        return msg.data
+
+    return chsk
+
+
+@pytest.fixture
+def chsk() -> ChannelSocket:
+    return channel()
+
+
+@pytest.fixture
+def world(chsk: ChannelSocket) -> Iterator[World]:
+    with World(chsk) as world:
+        yield world
+
+
+def data(client: Any) -> list[Any]:
+    return [event.data for event in client.take()]
+
+
+def numbers(start: int, end: int) -> list[int]:
+    return list(range(start, end))
+
+
+def send(chsk: ChannelSocket, start: int, end: int, to: Any = "a") -> None:
+    for number in range(start, end):
+        chsk.send(to, "t/n", number)
+
+
+@BOTH
+def test_what_was_written_to_a_dead_connection_comes_again(world: World, transport: str) -> None:
+    client = world.connect("a", transport=transport, resumes=True)  # type: ignore[arg-type]
+    world.advance(1)
+    assert client.was == "fresh"
+    send(world.chsk, 0, 3)
+    world.advance(1)
+    client.delay(down=1)
+    send(world.chsk, 3, 5)
+    world.advance(0.5)  # written, and on the way
+    client.cut()
+    send(world.chsk, 5, 7)
+    client.delay(0)
+    client.reconnect()
+    world.advance(1)
+    assert client.was == "resumed"
+    assert data(client) == numbers(0, 7)
+    send(world.chsk, 7, 9)
+    world.advance(1)
+    assert data(client) == numbers(7, 9)
+    assert world.chsk.stats.resumed == 1
+
+
+@BOTH
+def test_a_client_that_comes_back_after_its_grace_has_missed_nothing(
+    world: World, transport: str
+) -> None:
+    client = world.connect("a", transport=transport, resumes=True)  # type: ignore[arg-type]
+    world.advance(1)
+    client.cut()
+    send(world.chsk, 0, 3)
+    send(world.chsk, 3, 6, to=ALL)
+    world.advance(60)
+    send(world.chsk, 6, 8)
+    assert "a" not in world.chsk.connected.any
+    client.reconnect()
+    world.advance(1)
+    assert (client.was, data(client)) == ("resumed", numbers(0, 8))
+
+
+def test_a_poll_with_an_old_position_gets_the_same_events_again(world: World) -> None:
+    client = world.ajax("a", is_polling=False, resumes=True)
+    send(world.chsk, 0, 3)
+    client.poll()
+    world.advance(1)
+    assert client.resumption is not None
+    position = client.resumption.position
+    client.resumption.position = client.polls[0].value[1][1][chansock.Keyword("pos")]
+    client.poll()
+    world.advance(1)
+    assert client.resumption.position == position
+    assert data(client) == [*numbers(0, 3), *numbers(0, 3)]
+
+
+@BOTH
+@pytest.mark.parametrize("limit", ["events", "seconds", "bytes"])
+def test_past_the_retention_a_client_is_told_of_a_gap(limit: str, transport: str) -> None:
+    settings: dict[str, Any] = {
+        "events": {"keep_events": 5},
+        "seconds": {"keep_seconds": 20.0},
+        "bytes": {"keep_bytes": 1500},
+    }[limit]
+    chsk = channel(**settings)
+    with World(chsk) as world:
+        client = world.connect("a", transport=transport, resumes=True)  # type: ignore[arg-type]
+        world.advance(1)
+        client.cut()
+        if limit == "seconds":
+            world.advance(5)  # past its grace, so that nothing waits for it
+            send(chsk, 0, 1)
+            world.advance(15)
+            send(chsk, 1, 2)
+            world.advance(10)
+        else:
+            world.advance(6)
+            send(chsk, 0, 20)
+        client.reconnect()
+        world.advance(1)
+        assert client.was == "gap"
+        assert data(client) == []
+        send(chsk, 20, 22)
+        world.advance(1)
+        assert data(client) == [20, 21]
+        assert chsk.stats.gap == 1
+
+
+def test_a_record_ends_after_keep_seconds(world: World) -> None:
+    client = world.ws("a", resumes=True)
+    client.cut()
+    world.advance(130)
+    client.reconnect()
+    assert client.was == "gap"
+
+
+def test_an_event_that_is_not_kept_is_lost_with_the_connection(world: World) -> None:
+    client = world.ws("a", resumes=True)
+    client.delay(down=1)
+    world.chsk.send("a", "t/n", 1, keep=False)
+    world.chsk.send("a", "t/n", 2)
+    world.turn()
+    client.cut()
+    client.delay(0)
+    client.reconnect()
+    world.chsk.send("a", "t/n", 3, keep=False)
+    world.turn()
+    assert data(client) == [2, 3]
+
+
+def test_a_replay_has_the_newest_of_a_latest_key(world: World) -> None:
+    client = world.ws("a", resumes=True)
+    client.cut()
+    world.advance(10)
+    for number in range(4):
+        world.chsk.send("a", "t/n", number, latest="k" if number != 1 else None)
+    client.reconnect()
+    assert data(client) == [1, 3]
+
+
+@BOTH
+def test_an_event_of_a_client_is_handled_once(world: World, transport: str) -> None:
+    client = world.connect("a", transport=transport, resumes=True)  # type: ignore[arg-type]
+    for number in range(10):
+        client.send("t/e", number)
+        world.advance(0.2)
+        if number % 3 == 0:
+            client.cut()
+            client.send("t/e", number + 100)
+            client.reconnect()
+            world.advance(0.2)
+    expected = [n for k in range(10) for n in ([k, k + 100] if k % 3 == 0 else [k])]
+    assert world.chsk.handled == [(n, False) for n in expected]  # type: ignore[attr-defined]
+
+
+@BOTH
+def test_an_event_that_the_break_took_is_sent_again(world: World, transport: str) -> None:
+    client = world.connect("a", transport=transport, resumes=True)  # type: ignore[arg-type]
+    world.advance(0.2)
+    client.delay(up=1)
+    client.send("t/e", 1)
+    client.send("t/e", 2)
+    world.advance(0.5)
+    client.cut()
+    client.delay(0)
+    client.reconnect()
+    world.advance(1)
+    client.send("t/e", 3)
+    world.advance(1)
+    assert world.chsk.handled == [(1, False), (2, False), (3, False)]  # type: ignore[attr-defined]
+
+
+@BOTH
+def test_a_handler_that_runs_is_not_started_twice_and_its_reply_arrives(
+    world: World, transport: str
+) -> None:
+    client = world.connect("a", transport=transport, resumes=True)  # type: ignore[arg-type]
+    reply = client.ask("t/slow", 1)
+    world.advance(1)
+    client.cut()
+    world.advance(1)
+    client.reconnect()
+    later = client.ask("t/e", 2)
+    assert reply.wait(20) == 1
+    assert later.wait(20) == 2
+    assert world.chsk.handled == [(1, False), (2, False)]  # type: ignore[attr-defined]
+    assert world.chsk.stats.reply_lost == 0
+
+
+@BOTH
+def test_the_reply_of_a_session_that_had_ended_meanwhile_arrives(
+    world: World, transport: str
+) -> None:
+    client = world.connect("a", transport=transport, resumes=True)  # type: ignore[arg-type]
+    reply = client.ask("t/slow", 1)
+    world.advance(1)
+    client.cut()
+    world.advance(7)
+    assert "a" not in world.chsk.connected.any
+    client.reconnect()
+    assert reply.wait(20) == 1
+
+
+@BOTH
+def test_a_reply_that_was_lost_on_its_way_comes_again(world: World, transport: str) -> None:
+    client = world.connect("a", transport=transport, resumes=True)  # type: ignore[arg-type]
+    client.delay(down=1)
+    reply = client.ask("t/e", 1)
+    world.advance(0.5)
+    assert world.chsk.handled == [(1, False)]  # type: ignore[attr-defined]
+    client.cut()
+    client.delay(0)
+    client.reconnect()
+    assert reply.wait(20) == 1
+    assert world.chsk.handled == [(1, False)]  # type: ignore[attr-defined]
+
+
+def test_a_reply_over_a_change_of_transport(world: World) -> None:
+    client = world.ws("a", resumes=True)
+    client.delay(down=1)
+    reply = client.ask("t/e", 1)
+    world.advance(0.5)
+    client.cut()
+    other = world.ajax("a", client_id=client.client_id, is_polling=False, resumes=True)
+    other.resumption = client.resumption
+    other.shake_hands()
+    other.poll()
+    world.advance(1)
+    assert reply.value == 1
+    assert other.was == "resumed"
+
+
+def test_what_the_old_connection_still_brings_is_not_taken(world: World) -> None:
+    client = world.ws("a", resumes=True)
+    old = client._socket
+    assert client.resumption is not None
+    client.resumption.number(b"", None)
+    client.resumption.sent = 1
+    client.resumption.waiting[1] = client._packet(chansock.Keyword("t/e"), 1, None)
+    second = world.ws("a", client_id=client.client_id, resumes=True)
+    second.resumption = client.resumption
+    second.connect()
+    old.unread.append((client._packet(chansock.Keyword("t/e"), 1, None), True))
+    world.inside(lambda: client._pump(old))
+    world.turn()
+    assert world.chsk.handled == [(1, False)]  # type: ignore[attr-defined]
+    assert old.transport.closed_with == (4409, "another connection of this client")
+
+
+@BOTH
+def test_a_restart_with_the_same_engine_misses_nothing(transport: str) -> None:
+    chsk = channel()
+    with World(chsk) as world:
+        client = world.connect("a", transport=transport, resumes=True)  # type: ignore[arg-type]
+        client.send("t/e", 1)
+        world.advance(1)
+        resumption, client_id = client.resumption, client.client_id
+        client.cut()
+        send(chsk, 0, 3)
+    with World(chsk) as world:
+        send(chsk, 3, 5)
+        client = world.connect(
+            "a",
+            transport=transport,  # type: ignore[arg-type]
+            client_id=client_id,
+            resumes=resumption or True,
+        )
+        client.send("t/e", 2)
+        world.advance(1)
+        assert client.was == "resumed"
+        assert data(client) == numbers(0, 5)
+    assert chsk.handled == [(1, False), (2, False)]  # type: ignore[attr-defined]
+
+
+def test_events_that_a_stop_dropped_are_taken_again() -> None:
+    chsk = channel(stop_timeout=1.0)
+    with World(chsk) as world:
+        client = world.ws("a", resumes=True)
+        for number in range(3):
+            client.send("t/slow", number)
+        world.turn()
+        resumption, client_id = client.resumption, client.client_id
+    assert chsk.handled == [(0, False)]  # type: ignore[attr-defined]
+    with World(chsk) as world:
+        world.ws("a", client_id=client_id, resumes=resumption or True)
+        world.advance(30)
+    assert chsk.handled == [(0, False), (1, False), (2, False)]  # type: ignore[attr-defined]
+
+
+def test_another_engine_is_a_gap_and_marks_what_comes_again() -> None:
+    chsk = channel()
+    with World(chsk) as world:
+        client = world.ws("a", resumes=True)
+        client.send("t/e", 1)
+        world.turn()
+        resumption, client_id = client.resumption, client.client_id
+    other = channel()
+    with World(other) as world:
+        client = world.ws("a", client_id=client_id, resumes=resumption or True)
+        client.send("t/e", 2)
+        world.turn()
+        assert client.was == "gap"
+    assert other.handled == [(1, True), (2, False)]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"pos": "x"},
+        {"pos": ""},
+        {"pos": "1-"},
+        {"pos": "1-2-3"},
+        {"pos": "-1-2"},
+        {"pos": "1-" + "9" * 16},
+        {"pos": "0", "acked": "-1"},
+        {"pos": "0", "sent": "1e3"},
+        {"pos": "0", "waits": "x"},
+        {"pos": "0", "acked": "2", "sent": "1"},
+        {"pos": "0", "acked": "9" * 400},
+    ],
+)
+def test_malformed_positions_and_numbers_are_refused(world: World, params: dict[str, str]) -> None:
+    for connect in (world.ws, world.ajax):
+        with pytest.raises(HandshakeRefused) as caught:
+            connect("a", params=params)
+        assert caught.value.status == 400
+    assert world.chsk.stats.refused == {"resume": 2}
+
+
+@pytest.mark.parametrize("position", ["future", "other epoch", "other user"])
+def test_a_position_that_is_not_ours_is_a_gap(world: World, position: str) -> None:
+    client = world.ws("a", resumes=True)
+    assert client.resumption is not None
+    epoch, seq = client.resumption.position.split("-")
+    client.cut()
+    client.resumption.position = {
+        "future": f"{epoch}-{int(seq) + 5}",
+        "other epoch": f"{(int(epoch) + 1) % 10**15}-{seq}",
+        "other user": f"{epoch}-{seq}",
+    }[position]
+    if position == "other user":
+        client._uid = "b"
+    client.reconnect()
+    assert client.was == "gap"
+    world.chsk.send(ALL, "t/n", 1)
+    world.turn()
+    assert data(client) == [1]
+
+
+def test_numbers_that_were_never_sent_are_a_gap(world: World) -> None:
+    client = world.ws("a", resumes=True)
+    client.send("t/e", 1)
+    world.turn()
+    assert client.resumption is not None
+    client.resumption.sent = client.resumption.numbered = 0  # somebody else has this client-id
+    client.resumption.waiting.clear()
+    client.reconnect()
+    assert client.was == "gap"
+
+
+def test_a_ping_with_another_count_closes_the_connection(world: World) -> None:
+    client = world.ws("a", resumes=True)
+    client.send("t/e", 1)
+    world.turn()
+    assert client.resumption is not None
+    assert client.ping().wait() == ["pong", 1]
+    assert client.resumption.acked == 1
+    client.resumption.sent = 3
+    client.ping()
+    world.advance(1)
+    assert client.close_code == 1011
+
+
+def test_events_are_acknowledged_when_they_are_handled(world: World) -> None:
+    client = world.ws("a", resumes=True)
+    assert client.resumption is not None
+    for number in range(200):
+        client.send("t/e", number)
+    world.turn()
+    assert client.resumption.acked >= 128
+    client.send("t/slow", 1)
+    client.send("t/e", 2)
+    assert client.ping().wait() == ["pong", 200]
+    world.advance(11)
+    assert client.ping().wait() == ["pong", 202]
+    assert client.resumption.waiting == {}
+
+
+def test_an_idle_ajax_client_is_told_what_was_handled(world: World) -> None:
+    client = world.ajax("a", resumes=True)
+    client.send("t/e", 1)
+    world.advance(30)
+    assert client.resumption is not None
+    assert client.resumption.acked == 1
+
+
+def test_a_parallel_handler_that_runs_holds_back_the_acknowledgment(chsk: ChannelSocket) -> None:
+    @chsk.on("t/beside", parallel=True)
+    async def handle(msg: EventMsg[Any]) -> None:
+        await asyncio.sleep(10)
+
+    with World(chsk) as world:
+        client = world.ws("a", resumes=True)
+        client.send("t/e", 1)
+        client.send("t/beside", 2)
+        client.send("t/e", 3)
+        assert client.ping().wait() == ["pong", 1]
+        world.advance(11)
+        assert client.ping().wait() == ["pong", 3]
+
+
+def test_the_key_of_an_event_names_it_for_ever(chsk: ChannelSocket) -> None:
+    keys: list[Any] = []
+
+    @chsk.on("t/key")
+    def handle(msg: EventMsg[Any]) -> None:
+        keys.append(msg.key)
+
+    with World(chsk) as world:
+        client = world.ws("a", client_id="c", resumes=True)
+        client.send("t/key", 1)
+        client.send("t/key", 1)
+        world.ws("a").send("t/key", 1)
+        world.turn()
+    assert keys == ["c-1", "c-2", None]
+
+
+def test_the_server_hears_how_a_client_came_back(chsk: ChannelSocket) -> None:
+    heard: list[Any] = []
+
+    @chsk.on("chsk/resume")
+    def handle(msg: EventMsg[Any]) -> None:
+        heard.append((msg.uid, msg.data))
+
+    with World(chsk) as world:
+        client = world.ws("a", resumes=True)
+        client.reconnect()
+        world.ajax("b", resumes=True)
+        world.ws("c")
+        world.turn()
+    assert heard == [("a", "fresh"), ("a", "resumed"), ("b", "fresh")]
+
+
+def test_without_resume_a_client_is_served_as_sentes() -> None:
+    chsk = channel(resume=False)
+    with World(chsk) as world:
+        client = world.ws("a", resumes=True)
+        assert client.was is None
+        client.cut()
+        world.advance(5)
+        send(chsk, 0, 2)
+        client.reconnect()
+        assert data(client) == []
+
+
+def test_sentes_clients_get_no_positions(world: World) -> None:
+    ours, sentes = world.ws("a", resumes=True), world.ws("a")
+    send(world.chsk, 0, 2)
+    world.turn()
+    assert b"chsk/pos" in ours.transport.arrived[-1]
+    assert b"chsk/pos" not in sentes.transport.arrived[-1]
+
+
+def test_one_engine_has_one_set_of_limits() -> None:
+    engine = Memory()
+    with World(ChannelSocket(Config(), user_id=user_id, backplane=engine)):
+        pass
+    with (
+        pytest.raises(ConfigError, match="backplane"),
+        World(ChannelSocket(Config(keep_events=5), user_id=user_id, backplane=engine)),
+    ):
+        pass
+
+
+@BOTH
+def test_stats_balance_over_breaks(world: World, transport: str) -> None:
+    client = world.connect("a", transport=transport, resumes=True)  # type: ignore[arg-type]
+    for number in range(30):
+        send(world.chsk, number, number + 1)
+        world.advance(0.5 * (number % 3))
+        if number % 4 == 0:
+            client.reconnect()
+    world.advance(2)
+    assert data(client) == numbers(0, 30)
+    stats = world.chsk.stats
+    lost = sum(getattr(stats.lost, name) for name in type(stats.lost).__slots__)
+    assert stats.sent == stats.written + stats.replaced + lost
