@@ -1180,7 +1180,7 @@ const sizeOf = (packet) => packet.length ?? packet.size;
 
 const isHidden = () => !!globalThis.document?.hidden;
 
-const records = new Set(); // the keys of the records that clients of this page keep
+const records = new Map(); // key -> the record of a client of this page
 
 /**
  * Make the record of one client in sessionStorage, so that it resumes after a reload of its page:
@@ -1202,13 +1202,13 @@ const makeRecord = (url, isBinary, complain) => {
     }
   };
   const record = {
-    /** Take the first key that no other client of this page has. */
+    /** Take the first key that no other client of this page has; or keep the one that we had. */
     claim() {
-      if (key && !records.has(key)) return records.add(key);
+      if (records.get(key) === record) return;
       for (let i = 1; !key || records.has(key); i++) key = `chansock ${url} ${i}`;
-      return records.add(key);
+      records.set(key, record);
     },
-    release: () => records.delete(key),
+    release: () => records.get(key) === record && records.delete(key),
     /** Whether another page has written here since. */
     isForeign: () => !!storage && storage.getItem(key) !== head,
     read() {
@@ -1243,16 +1243,24 @@ const makeRecord = (url, isBinary, complain) => {
   return storage ? record : undefined;
 };
 
-/** Wait for a lock; gives a function that frees it, undefined if another page has it. */
-const takeLock = (name) =>
-  new Promise((go) => {
-    const { locks } = globalThis.navigator ?? {};
-    if (!locks) return go(ignore);
-    const signal = AbortSignal.timeout(LOCK_WAIT * 1000);
-    const hold = () => new Promise((free) => go(free));
-    const fail = ({ name }) => go(/Abort|Timeout/.test(name) ? undefined : ignore);
-    return locks.request(name, { signal }, hold).catch(fail);
+/** Ask for a lock: `{isMine, free}`, a promise that says whether nobody else has it, and its end. */
+const takeLock = (name) => {
+  const { locks } = globalThis.navigator ?? {};
+  const wanted = new AbortController();
+  let free = () => wanted.abort();
+  const isMine = new Promise((go) => {
+    if (!locks) return go(true);
+    const timer = later(free, LOCK_WAIT);
+    const hold = () => {
+      clearTimeout(timer);
+      go(!wanted.signal.aborted);
+      return wanted.signal.aborted ? undefined : new Promise((end) => (free = () => end(undefined)));
+    };
+    const fail = ({ name }) => go(name !== "AbortError"); // a page in a sandbox may have no locks
+    return locks.request(name, { signal: wanted.signal }, hold).catch(fail);
   });
+  return { isMine, free: () => free() };
+};
 
 /** Return the value of a reply, or throw what it stands for by its name. */
 const readReply = (value, packer) => {
@@ -1843,7 +1851,7 @@ class Client {
   #resumes; // whether the server of the last handshake does
   #isTooLarge = false; // the server closed since an event was too large
   #record; // in sessionStorage, to resume after a reload
-  #unlock; // frees the lock of the client-id, if there is a record
+  #lock; // of the client-id, if there is a record
   #drain; // a timer: look whether there is room
   #link;
   #isMoving = false; // from Ajax to a WebSocket: no poll is out, no POST may go
@@ -2035,6 +2043,8 @@ class Client {
     this.#isHalted = true;
     this.#close(reason);
     this.#call(reason);
+    this.#free(); // the next client of this page may go on from here
+    this.#record?.release();
     this.#arrive();
   }
 
@@ -2063,8 +2073,6 @@ class Client {
       this.#close(reason);
       if (!this.#isCalled) await this.#rest(reason);
     }
-    this.#free();
-    this.#record?.release();
     stop();
     this.#isLiving = false;
   }
@@ -2613,7 +2621,7 @@ class Client {
     /** @type {any} */
     let found = null;
     guard(() => (found = this.#record?.read()));
-    if (!found || (this.#options.clientId ?? found.id) !== found.id) return;
+    if (!found || (this.#options.clientId ?? found.id) !== found.id) return this.#save();
     this.clientId = found.id;
     this.#at = found.pos;
     this.#hasLost = found.hasLost;
@@ -2624,6 +2632,7 @@ class Client {
       this.#buffer.push({ fragment, size, isSettled: true, isOld: true, resolve: ignore, reject: ignore });
       this.#bytes += size;
     }
+    return undefined;
   }
 
   #saveHead() {
@@ -2640,11 +2649,11 @@ class Client {
 
   /** Hold the lock of our client-id. A tab that was duplicated does not get it, and is a new client. */
   async #own() {
-    if (this.#unlock) return;
+    if (this.#lock) return;
     this.#record.claim();
-    this.#unlock = await takeLock(`chansock ${this.clientId}`);
-    if (this.#unlock && !this.#record.isForeign()) return;
-    this.#free();
+    const lock = (this.#lock = takeLock(`chansock ${this.clientId}`));
+    const isOurs = (await lock.isMine) && !this.#record.isForeign();
+    if (isOurs || this.#lock !== lock) return;
     const { everOpened, reason } = this.#state;
     for (const call of this.#buffer.filter(({ isOld }) => isOld)) {
       this.#remove(this.#buffer.indexOf(call), 1);
@@ -2656,14 +2665,14 @@ class Client {
     this.#hasLost = everOpened;
     this.#resumes = undefined;
     this.#rename();
-    this.#unlock = await takeLock(`chansock ${this.clientId}`);
+    this.#lock = takeLock(`chansock ${this.clientId}`);
   }
 
   /** Free the lock; who has it next has what we have sent, and what waits. */
   #free() {
     if (this.#record) for (const call of this.#buffer) call.isOld = true;
-    this.#unlock?.();
-    this.#unlock = undefined;
+    this.#lock?.free();
+    this.#lock = undefined;
   }
 
   // sending

@@ -280,7 +280,7 @@ for (const transport of ["ws", "ajax"]) {
     const client = await open({ transport });
     const name = `much ${++names}`;
     const text = "x".repeat(20_000);
-    const large = numbers(120).map((n) => client.send("test/log", [name, `${n}${text}`]));
+    const large = numbers(120).map((n) => client.send("test/log", [name, `${n} ${text}`]));
     const small = numbers(1200).map((n) => client.send("test/log", [name, `${n}`]));
     await Promise.all([...large, ...small]);
     const logged = await ask(client, "test/logged", name);
