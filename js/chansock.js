@@ -1849,6 +1849,7 @@ class Client {
   #at = "0"; // our position, as the server gave it
   #hasLost = false; // what came could not be used: the next position is behind a gap
   #resumes; // whether the server of the last handshake does
+  #user; // of the last handshake, as text: what one has sent is not sent again as another
   #isTooLarge = false; // the server closed since an event was too large
   #record; // in sessionStorage, to resume after a reload
   #lock; // of the client-id, if there is a record
@@ -2366,7 +2367,8 @@ class Client {
   #opened(link, handshake) {
     if (link !== this.#link || this.#isCalled) return;
     const [uid, told, data] = Array.isArray(handshake) ? handshake : [];
-    const resumed = this.#resume(link, told);
+    const user = this.#packer.name(uid) === "sente/nil-uid" ? null : (uid ?? null);
+    const resumed = this.#resume(link, told, String(user));
     if (link.ended) return;
     const { open, everOpened } = this.#state;
     if (open && !this.#isMoving) {
@@ -2375,7 +2377,6 @@ class Client {
     const moved = this.#isMoving && { reason: makeReason(UPGRADING) };
     this.#isMoving = this.#hasBroken = false;
     this.#openedAt = performance.now();
-    const user = this.#packer.name(uid) === "sente/nil-uid" ? null : (uid ?? null);
     this.#change({
       ...moved,
       open: true,
@@ -2489,7 +2490,7 @@ class Client {
    * Go on where the server's handshake says that it is: how that is named in the state. Ends the
    * link if this client-id turns out to be another client's as well.
    */
-  #resume(link, told) {
+  #resume(link, told, user) {
     const { pos, was, handled } = told instanceof Map ? Object.fromEntries(told) : (told ?? {});
     link.resumes = !!this.#options.resume && typeof pos === "string" && Number.isSafeInteger(handled);
     if (!link.resumes || this.#resumes === false) {
@@ -2514,14 +2515,23 @@ class Client {
       return null;
     }
     const taken = handled - this.#acked;
-    // What was refused is not there for the server, so the next event gets its number.
-    const refused = this.#buffer.filter((call, i) =>
-      i >= taken && (call.isRefused || (this.#isTooLarge && i === taken && handled < this.#sent)));
-    for (const call of refused) {
+    // What a process before this one answered, or refused, is not sent again: the next event gets its
+    // number, which this process does not know.
+    const isTooLarge = (i) => this.#isTooLarge && i === taken && handled < this.#sent;
+    const over = this.#buffer.filter((call, i) => i >= taken && (call.isDone || call.isRefused || isTooLarge(i)));
+    for (const call of over) {
       this.#remove(this.#buffer.indexOf(call), 1);
       call.reject(new ReplyError("1009 too large for the server"));
     }
+    this.#sent -= over.length;
     this.#isTooLarge = false;
+    if ((this.#user ??= user) !== user) {
+      this.#user = user;
+      const { reason } = this.#state;
+      for (const { reject } of this.#remove(taken, this.#sent - handled)) reject(closedError(reason));
+      this.#sent = handled;
+      this.#failCalls(reason);
+    }
     this.#handed = handled;
     this.#handedBytes = 0;
     for (const call of this.#buffer.slice(0, taken)) {
@@ -2626,6 +2636,7 @@ class Client {
     this.#at = found.pos;
     this.#hasLost = found.hasLost;
     this.#resumes = found.resumes;
+    this.#user = found.user;
     [this.#acked, this.#sent] = [found.acked, found.sent];
     for (const fragment of found.fragments) {
       const size = sizeOf(fragment) + OVERHEAD;
@@ -2636,8 +2647,16 @@ class Client {
   }
 
   #saveHead() {
-    const [id, pos, hasLost, resumes] = [this.clientId, this.#at, this.#hasLost, this.#resumes];
-    this.#record?.write({ id, pos, hasLost, resumes, acked: this.#acked, sent: this.#sent });
+    if (!this.#record) return;
+    this.#record.write({
+      id: this.clientId,
+      user: this.#user,
+      pos: this.#at,
+      hasLost: this.#hasLost,
+      resumes: this.#resumes,
+      acked: this.#acked,
+      sent: this.#sent,
+    });
   }
 
   #save() {
