@@ -961,6 +961,7 @@ const MAX_BUFFERED = MIB; // a socket gets no more: what it has can't be taken b
 const MAX_WORDS = 4096; // bytes of an error's body that are read
 const OVERHEAD = 256; // bytes that an event costs while it waits, besides its own
 const SLICE = 10; // ms of work between two pauses of the event loop
+const IN_CACHE = "the page is in the page cache";
 const UPGRADING = "upgrading-ajax-to-ws";
 const OWN = ["chsk/state", "chsk/handshake", "chsk/ws-ping"]; // events of the client itself
 const ENDINGS = ["fresh", "resumed", "gap"]; // how a server says that a connection was resumed
@@ -1479,7 +1480,7 @@ const makeSocket = (owner, place) => {
       else link.end(makeReason("unexpected"));
     },
 
-    leave: (isKept) => isKept && link.end(makeReason("unexpected", null, "the page is in the page cache")),
+    leave: (isKept) => isKept && link.end(makeReason("unexpected", null, IN_CACHE)),
 
     end(reason, code = 1000, text = "CLOSE_NORMAL") {
       if (link.ended) return;
@@ -2215,6 +2216,7 @@ class Client {
       this.#isAway = persisted;
       this.#link?.leave(persisted);
       this.#free();
+      if (persisted && this.#record) this.#link?.end(makeReason("unexpected", null, IN_CACHE));
     });
     listen(globalThis, "pageshow", ({ persisted }) => {
       this.#isAway = false;
