@@ -184,25 +184,30 @@ class Posts:
 
     def _answer_again(self, connection: Connection, numbers: Numbers, number: int) -> None:
         """Answer a POST of a client that resumes, whose event was taken before."""
+        reply = self._kept_reply(numbers, number)
+        if reply is not None or number <= numbers.handled_by(connection.inbox):
+            # To a POST that wants no reply, a timeout is as good as any answer.
+            connection.answer(reply or self._timeout)
+            return
+        older = numbers.wait(number, partial(self._finish_again, connection))
+        if older is not None:
+            self._sent_again(older.args[0])
+        self._dispatch.posts.add(connection)
+        connection.timer = self._timers.schedule(
+            self._config.poll_timeout, self._reply_due, connection
+        )
+
+    def _finish_again(self, connection: Connection, packet: bytes | None) -> None:
+        reply = None if packet is None else Packet(packet, self._packer.binary)
+        if reply is None and connection.inbox.numbers is not None:
+            reply = self._kept_reply(connection.inbox.numbers, connection.number)
+        connection.answer(reply or self._timeout)
+
+    def _kept_reply(self, numbers: Numbers, number: int) -> Packet | None:
         for found, packet in numbers.replies_from(number):
             if found == number:
-                connection.answer(Packet(packet, self._packer.binary))
-                return
-        if number <= numbers.handled_by(connection.inbox):
-            connection.answer(self._timeout)  # to one that waits for no reply, as good as any
-            return
-
-        def finish(packet: bytes | None) -> None:
-            reply = self._timeout if packet is None else Packet(packet, self._packer.binary)
-            connection.answer(reply)
-
-        def give_up(connection: Connection) -> None:
-            numbers.forget_waiter(number, finish)
-            self._reply_due(connection)
-
-        self._dispatch.posts.add(connection)
-        numbers.wait(number, finish)
-        connection.timer = self._timers.schedule(self._config.poll_timeout, give_up, connection)
+                return Packet(packet, self._packer.binary)
+        return None
 
     def end_order(self, order: PostOrder | None) -> None:
         """Answer the POSTs of an older handshake that wait: their client sends them again."""

@@ -81,8 +81,9 @@ class Resume:
         self._posts.end_order(session.posts)
         session.posts = None
         numbers = session.inbox.numbers
-        if numbers is None or not is_known or asked.acked > numbers.received:
-            # Nothing is known of it any more: what it sent before may have been handled.
+        is_new = asked.position is None and numbers is not None and asked.sent < numbers.received
+        if numbers is None or not is_known or is_new or asked.acked > numbers.received:
+            # Nothing is known of it (any more): what it sent before may have been handled.
             is_known = False
             numbers = self._backplane.numbers(asked.acked, asked.sent)
             session.inbox.numbers = numbers
@@ -90,8 +91,8 @@ class Resume:
         # If it sent less than was taken, somebody else has the same client-id.
         is_known = is_known and asked.sent >= numbers.received
         was, since, missed = self._follow(session, asked, is_known)
-        if streams:
-            session.put_first(missed)
+        if streams or was != "resumed":
+            self._put_first(session, since, missed)
         if is_known:
             self._send_replies(session, numbers, asked)
         session.has_positions = True
@@ -114,7 +115,7 @@ class Resume:
         missed = self._missed(session, asked.position.seq)
         if missed is None:
             return False
-        session.put_first(missed)
+        self._put_first(session, asked.position.seq, missed)
         session.has_gap = False
         if asked.waits is not None:
             numbers.forget_replies(asked.waits)
@@ -124,15 +125,15 @@ class Resume:
         """Serve a session whose client does not resume any more."""
         session.inbox.numbers = None
         session.has_positions = False
-        self._backplane.drop(session.uid, session.client_id)
+        self._backplane.drop(session.target)
 
     def _find(self, session: Session) -> bool:
         """Return whether the client is known; hold what is kept for it from now on."""
         if session.inbox.numbers is not None:
             return True
-        found = self._backplane.claim(session.uid, session.client_id)
+        found = self._backplane.claim(session.target)
         if found is None:
-            self._backplane.hold(session.uid, session.client_id)
+            self._backplane.hold(session.target)
             return False
         session.inbox = found
         return True
@@ -141,7 +142,14 @@ class Resume:
         return position is not None and position.epoch == self._backplane.position.epoch
 
     def _missed(self, session: Session, since: int) -> list[Fragment] | None:
-        return self._backplane.read(session.uid, session.client_id, since, session.first_seq)
+        """Return what came after `since` and does not wait for the session; None: unknown."""
+        if session.left <= since <= self._backplane.position.seq:
+            return []
+        return self._backplane.read(session.target, since, session.first_seq)
+
+    def _put_first(self, session: Session, since: int, missed: list[Fragment]) -> None:
+        session.put_first(missed)
+        session.left = since
 
     def _follow(
         self, session: Session, asked: Asked, is_known: bool

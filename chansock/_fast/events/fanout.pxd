@@ -35,7 +35,7 @@ cdef enum:
 
 cdef class Fragment:
     # One encoded event on its way to any number of clients.
-    cdef bytes data
+    cdef readonly bytes data
     cdef object key                     # of `latest`; None: no key
     cdef uint8_t is_exact               # data has memory of exactly its size
     cdef readonly uint8_t is_kept       # a log stores it
@@ -76,12 +76,16 @@ cdef class Outbox:
     cdef uint8_t is_blocked             # the transport has a backlog: wait for drained()
     cdef uint8_t is_dirty               # is in a list of the fanout
     cdef public uint8_t has_positions   # its client resumes: each batch ends with a position
+    # Of a client that resumes: the newest event that is no longer in the outbox. Later ones wait in
+    # it. UNKNOWN: some of them may be elsewhere.
+    cdef public int64_t left
     cdef int index                      # in fanout.boxes; -1: of one displaced socket only
     # its place in fanout.waiters: the list (0: none), and the index in it
     cdef uint8_t magnitude
     cdef int place
 
     cdef int append(self, Fragment fragment) except -1
+    cdef int leave(self, Node node) noexcept
     cdef int put_reply(self, WriteBuffer out, bytes whole) except -1
     cdef int put_packet(self, Packet packet) except -1
     cdef int flush(self) except -1
@@ -163,7 +167,6 @@ cdef class EventLog:
     cdef Py_ssize_t nbytes
     cdef readonly int64_t missing       # the newest event that is not here any more, by its seq
     cdef uint8_t is_touched             # appended to since the last search for one to empty
-    cdef public int holders             # sessions and records whose clients may ask for it
 
 
 cdef class EventLogs:
@@ -174,15 +177,16 @@ cdef class EventLogs:
     cdef readonly Py_ssize_t keep_bytes
     cdef Py_ssize_t max_bytes           # of one log
     # all logs
-    cdef readonly int64_t seq           # of the newest event, kept or not
+    cdef public int64_t seq             # of the newest event, kept or not
     cdef readonly Py_ssize_t nbytes
     cdef dict filled                    # logs with events, about in the order of their last use
     cdef object marks                   # deque of (time, the newest event then)
-    cdef double marked                  # the time of the newest mark
+    cdef double marked                  # when the newest mark was made
+    cdef double appended                # when the newest event was kept
     cdef int64_t expired                # events up to here are too old to be kept
 
     cdef int drop_first(self, EventLog log) except -1
-    cdef int mark(self) except -1
+    cdef double mark(self, int64_t seq) except -1
     cdef int expire(self, EventLog log) except -1
     cdef int make_room(self) except -1
     cpdef append(self, EventLog log, Fragment fragment)

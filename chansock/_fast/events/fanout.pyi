@@ -8,6 +8,7 @@ from chansock.clock import Clock
 
 @final
 class Fragment:
+    data: bytes
     is_kept: bool
     seq: int
     def __init__(self, data: bytes, key: Hashable = None, is_kept: bool = True) -> None: ...
@@ -20,6 +21,7 @@ class Node: ...
 class Outbox:
     fanout: Fanout
     has_positions: bool
+    left: int
     def __init__(self, fanout: Fanout, *args: Any, **kwargs: Any) -> None: ...
     def put(self, packet: Packet) -> None: ...
     def flush_now(self) -> None: ...
@@ -77,7 +79,6 @@ class Fanout:
 @final
 class EventLog:
     missing: int
-    holders: int
     def __init__(self) -> None: ...
     def __len__(self) -> int: ...
 
