@@ -62,7 +62,7 @@ def make(config: Config, packer: packers.Packer, csrf_token: str | None) -> Chan
     @chsk.on("test/mark")
     def mark(msg: EventMsg[int]) -> int:
         """Keep a number that a page sent; give it back."""
-        note("mark", msg.client_id, msg.data)
+        note("mark", msg.client_id, msg.data, msg.is_redelivered)
         return msg.data
 
     @chsk.on("test/echo")
