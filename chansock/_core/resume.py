@@ -87,6 +87,7 @@ class Resume:
             numbers = self._backplane.numbers(asked.acked, asked.sent)
             session.inbox.numbers = numbers
         numbers.session = session
+        numbers.acked = asked.acked  # what was acknowledged since may not have arrived
         # If it sent less than was taken, somebody else has the same client-id.
         is_known = is_known and asked.sent >= numbers.received
         was, since, missed = self._follow(session, asked, is_known)

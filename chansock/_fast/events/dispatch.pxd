@@ -40,9 +40,9 @@ cdef class Numbers:
     cdef public int64_t received        # the newest event that was taken
     cdef readonly int64_t redelivered   # events up to here may have been handled before
     cdef int64_t told                   # the newest event that was taken when it was acknowledged
-    cdef int64_t acked                  # the newest event that was acknowledged
+    cdef public int64_t acked           # the newest event that was acknowledged
     cdef Py_ssize_t told_bytes          # bytes that were taken since
-    cdef int64_t current                # the event whose handler the next ones wait for
+    cdef int64_t current                # the event whose handler the next ones wait for; 0: none
     cdef dict apart                     # events that are handled beside others, in order; or None
     cdef public object session          # the present one of the client; None: it has none
     cdef dict waiters                   # POSTs that were sent again: number -> call(packet)

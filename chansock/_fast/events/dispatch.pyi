@@ -40,6 +40,7 @@ class Replies:
 @final
 class Numbers:
     received: int
+    acked: int
     redelivered: int
     session: Any  # of the hub
     def __init__(self, received: int, redelivered: int, all_replies: Replies) -> None: ...

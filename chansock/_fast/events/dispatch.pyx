@@ -826,7 +826,7 @@ cdef class Dispatch:
         cdef object awaitable = self.step(msg)
         if awaitable is not None:
             msg.inbox.is_running = True
-            if msg.number:
+            if msg.inbox.numbers is not None:
                 msg.inbox.numbers.current = msg.number
             self._begin(msg, awaitable, drain)
         return 0
@@ -1080,14 +1080,11 @@ cdef class Dispatch:
         cdef Py_ssize_t dropped = 0
         self.is_stopping = self.is_stopped = True
         for inbox in list(self.queued):
-            if inbox.numbers is not None and inbox.queue:
-                # Their client sends them again.
-                msg = inbox.queue[0]
-                if msg.number:
-                    inbox.numbers.received = msg.number - 1
             while inbox.queue:
-                msg = inbox.queue.popleft()
+                msg = inbox.queue.pop()     # the newest first
                 dropped += 1
+                if msg.number and inbox.numbers is not None:
+                    inbox.numbers.received = msg.number - 1     # its client sends it again
                 msg.number = 0
                 if msg.connection.event is msg:
                     msg.connection.event = None     # so that its POST may be sent again
@@ -1124,7 +1121,7 @@ async def drain(EventMsg msg, awaitable):
                 if msg is None:
                     return
                 awaitable = dispatch.step(msg)
-            if msg.number:
+            if inbox.numbers is not None:
                 inbox.numbers.current = msg.number
             dispatch.hold(msg)
     finally:

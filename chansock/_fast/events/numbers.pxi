@@ -50,11 +50,13 @@ cdef class Numbers:
         # Return the newest number up to which all events are handled.
         cdef int64_t lowest = self.received + 1
         cdef EventMsg msg
-        if inbox.is_running:
+        if inbox.is_running and self.current:
             lowest = self.current
         elif inbox.queue:
-            msg = inbox.queue[0]
-            lowest = msg.number
+            for msg in inbox.queue:
+                if msg.number:      # else it is a ping or a pong
+                    lowest = msg.number
+                    break
         if self.apart:
             lowest = min(lowest, <int64_t>next(iter(self.apart)))
         return max(0, lowest - 1)

@@ -484,6 +484,17 @@ def test_the_server_hears_how_a_client_came_back(chsk: ChannelSocket) -> None:
     assert heard == [("a", "fresh"), ("a", "resumed"), ("b", "fresh")]
 
 
+def test_a_client_may_resume_no_more_while_its_events_are_handled(world: World) -> None:
+    client = world.ws("a", client_id="c", resumes=True)
+    for number in range(3):
+        client.send("t/slow", number)
+    world.turn()
+    sentes = world.ws("a", client_id="c")
+    sentes.send("t/e", 3)
+    world.advance(40)
+    assert [n for n, _ in world.chsk.handled] == [0, 1, 2, 3]  # type: ignore[attr-defined]
+
+
 def test_without_resume_a_client_is_served_as_sentes() -> None:
     chsk = channel(resume=False)
     with World(chsk) as world:
@@ -528,3 +539,55 @@ def test_stats_balance_over_breaks(world: World, transport: str) -> None:
     stats = world.chsk.stats
     lost = sum(getattr(stats.lost, name) for name in type(stats.lost).__slots__)
     assert stats.sent == stats.written + stats.replaced + lost
+
+
+def test_an_acknowledgment_that_was_lost_comes_again(world: World) -> None:
+    client = world.ajax("a", resumes=True)
+    assert client.resumption is not None
+    client.send("t/e", 1)
+    client.delay(down=1)
+    world.advance(20.5)  # the poll is answered, with the acknowledgment
+    client.cut()
+    client.delay(0)
+    client.reconnect()
+    world.advance(25)
+    assert client.resumption.acked == 1
+
+
+@pytest.mark.parametrize("seconds", [7, 200])
+def test_a_poll_whose_session_is_over_is_followed_by_a_handshake(
+    world: World, seconds: float
+) -> None:
+    client = world.ajax("a", resumes=True)
+    client.send("t/e", 1)
+    world.advance(1)
+    client.is_polling = False
+    world.advance(19.5 + seconds)  # its poll was answered, and its session has ended
+    send(world.chsk, 0, 2)
+    client.is_polling = True
+    poll = client.poll()
+    world.advance(1)
+    assert poll.status == 503
+    client.send("t/e", 2)
+    world.advance(1)
+    assert (client.was, data(client)) == (("resumed", [0, 1]) if seconds < 100 else ("gap", []))
+    assert world.chsk.handled == [(1, False), (2, False)]  # type: ignore[attr-defined]
+
+
+def test_a_ping_in_the_queue_does_not_hide_events_that_a_stop_dropped() -> None:
+    chsk = channel(stop_timeout=1.0)
+
+    @chsk.on("chsk/ws-ping")
+    def hear(msg: EventMsg[Any]) -> None: ...
+
+    with World(chsk) as world:
+        client = world.ws("a", resumes=True)
+        client.send("t/slow", 0)
+        client.ping()
+        client.send("t/slow", 1)
+        world.turn()
+        resumption, client_id = client.resumption, client.client_id
+    with World(chsk) as world:
+        world.ws("a", client_id=client_id, resumes=resumption or True)
+        world.advance(30)
+    assert chsk.handled == [(0, False), (1, False)]  # type: ignore[attr-defined]
