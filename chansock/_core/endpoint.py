@@ -374,7 +374,8 @@ class Endpoint:
             return None
         number = admission.request.params.get("n", "")
         if session.inbox.numbers is not None and self._resume is not None:
-            if not self._resume.poll(session, admission.request):
+            is_repeated = bool(number) and number == session.polled
+            if not self._resume.poll(session, admission.request, is_repeated=is_repeated):
                 transport.refuse(Response(503, "too far behind"))
                 return None
         elif session.polls is Polls.ANSWERED and number and number == session.polled:

@@ -171,7 +171,7 @@ class Posts:
                 connection.number = post.number
             if order.is_repeated(post.number):
                 if order.numbers is not None:
-                    self._answer_again(connection, order.numbers, post.number)
+                    self._answer_again(connection, order.numbers, post.number, packet)
                     return
                 # Who asked for no reply has it by this 200; a reply went to the first.
                 connection.answer(self._timeout)
@@ -182,19 +182,29 @@ class Posts:
             self._dispatch.strays.add(connection)
         self._place(post)
 
-    def _answer_again(self, connection: Connection, numbers: Numbers, number: int) -> None:
+    def _asks(self, packet: bytes) -> bool:
+        """Return whether the event of a packet asks for a reply."""
+        try:
+            return self._packer.unpack(packet)[1] is not None
+        except PacketError:
+            return False
+
+    def _answer_again(
+        self, connection: Connection, numbers: Numbers, number: int, packet: bytes
+    ) -> None:
         """Answer a POST of a client that resumes, whose event was taken before."""
-        for found, packet in numbers.replies_from(number):
+        for found, reply in numbers.replies_from(number):
             if found == number:
-                connection.answer(Packet(packet, self._packer.binary))
+                connection.answer(Packet(reply, self._packer.binary))
                 return
-        if number <= numbers.handled_by(connection.inbox):
+        if number <= numbers.handled_by(connection.inbox) and not self._asks(packet):
             connection.answer(self._timeout)  # to one that waits for no reply, as good as any
             return
 
-        def finish(packet: bytes | None) -> None:
+        # A reply that is not here may come later: see LATER.
+        def finish(packet: bytes | None) -> bool:
             reply = self._timeout if packet is None else Packet(packet, self._packer.binary)
-            connection.answer(reply)
+            return connection.answer(reply)
 
         def give_up(connection: Connection) -> None:
             numbers.forget_waiter(number, finish)

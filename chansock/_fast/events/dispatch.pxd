@@ -38,6 +38,7 @@ cdef class Replies:
 cdef class Numbers:
     # The numbers of one client's events, for the life of its client-id, and the replies to them.
     cdef public int64_t received        # the newest event that was taken
+    cdef public int64_t since           # what was sent before this place, nobody knows: see resume
     cdef readonly int64_t redelivered   # events up to here may have been handled before
     cdef int64_t told                   # the newest event that was taken when it was acknowledged
     cdef public int64_t acked           # the newest event that was acknowledged
@@ -58,7 +59,7 @@ cdef class Numbers:
         self, int64_t number, const uint8_t* data, Py_ssize_t size, Py_ssize_t most
     ) except -1
     cdef int drop_first_reply(self) except -1
-    cdef int answer_waiter(self, int64_t number, bytes packet) except -1
+    cdef bint answer_waiter(self, int64_t number, bytes packet) except -1
 
 
 cdef class Inbox:

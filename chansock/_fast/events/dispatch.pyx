@@ -325,6 +325,7 @@ cdef class Connection(Link):
     cdef bint send_reply(self, WriteBuffer out, bytes whole, int64_t number) except -1:
         cdef Outbox box = self.outbox
         cdef Numbers numbers = self.inbox.numbers if number else None
+        cdef bint is_sent
         if numbers is not None:
             if whole is None:
                 numbers.keep_reply(number, out.data, out.size, MAX_REPLIES)
@@ -335,9 +336,11 @@ cdef class Connection(Link):
             return numbers is not None
         if self.is_post:
             whole = out.take() if whole is None else whole
-            if self.answer(Packet(whole, self.dispatch.packer.binary)):
-                return True
-            return self.send_late_reply(whole, number)
+            is_sent = self.answer(Packet(whole, self.dispatch.packer.binary))
+            # If it was sent again, the first one's peer may be gone, and nobody has noticed.
+            if numbers is not None and numbers.answer_waiter(number, whole):
+                is_sent = True
+            return is_sent or self.send_late_reply(whole, number)
         if box is None:
             # Callback ids outlive the socket: use the session's present one.
             session = self.session if numbers is None else numbers.session
@@ -355,9 +358,8 @@ cdef class Connection(Link):
         if numbers is None:
             dispatch.fanout.reply_lost += 1
             return False
-        if numbers.waiters is not None and number in numbers.waiters:
-            numbers.answer_waiter(number, whole)
-        elif not (dispatch.is_stopped or numbers.session is None or numbers.session.is_gone):
+        if not (numbers.answer_waiter(number, whole) or dispatch.is_stopped or numbers.session is None
+                or numbers.session.is_gone):
             dispatch.fanout.send(numbers.session, dispatch.late_reply(number, whole))
         return True     # kept, and sent when the client asks for it
 

@@ -144,7 +144,10 @@ cdef class Numbers:
     # -- POSTs that were sent again
 
     def wait(self, int64_t number, call):
-        """Call `call(packet)` with the reply to an event, or with None once it is handled."""
+        """Call `call(packet)` with the reply to an event, or with None once it is handled.
+
+        It returns whether it could pass the reply on.
+        """
         if self.waiters is None:
             self.waiters = {}
         self.waiters[number] = call
@@ -154,8 +157,6 @@ cdef class Numbers:
         if self.waiters is not None and self.waiters.get(number) == call:
             del self.waiters[number]
 
-    cdef int answer_waiter(self, int64_t number, bytes packet) except -1:
-        call = self.waiters.pop(number, None)
-        if call is not None:
-            call(packet)
-        return 0
+    cdef bint answer_waiter(self, int64_t number, bytes packet) except -1:
+        call = None if self.waiters is None else self.waiters.pop(number, None)
+        return call is not None and call(packet)

@@ -541,6 +541,96 @@ def test_stats_balance_over_breaks(world: World, transport: str) -> None:
     assert stats.sent == stats.written + stats.replaced + lost
 
 
+@BOTH
+def test_a_gap_is_told_again_if_its_answer_was_lost(world: World, transport: str) -> None:
+    client = world.connect("a", transport=transport, resumes=True)  # type: ignore[arg-type]
+    assert client.resumption is not None
+    world.advance(1)
+    client.cut()
+    send(world.chsk, 0, 3)
+    world.advance(200)
+    position = client.resumption.position
+    client.reconnect()
+    assert client.was == "gap"
+    client.resumption.position = position
+    for _ in range(2):
+        client.reconnect()
+        world.advance(1)
+    assert (client.was, data(client)) == ("resumed", [])
+    client.resumption.position = position
+    client.reconnect()
+    assert client.was == "gap"
+    world.chsk.send("a", "t/n", 3)
+    world.advance(1)
+    assert data(client) == [3]
+
+
+def post_again(client: Any, number: int) -> Any:
+    """Send a POST again, whose answer was lost: the server did not notice."""
+    reply = client.resumption.replies[number]
+    for connection, transport in client._posts:
+        if connection.number == number:
+            transport.on_arrival = lambda: None
+    packet = client.resumption.waiting[number]
+    client._post_numbered(number, packet, reply)
+    return reply
+
+
+def test_a_repeated_poll_gets_the_replies_again(world: World) -> None:
+    client = world.ajax("a", is_polling=False, resumes=True)
+    client.poll()
+    reply = client.ask("t/slow", 1)
+    world.turn()
+    client.cut()
+    client.shake_hands()
+    client.poll().transport.on_arrival = lambda: None  # it is lost
+    world.advance(11)
+    assert not reply.is_here
+    client.repeat_poll()
+    world.advance(1)
+    assert reply.value == 1
+
+
+def test_a_repeated_post_gets_the_reply_that_its_first_connection_took(world: World) -> None:
+    client = world.ajax("a", resumes=True)
+    client.ask("t/slow", 1)
+    world.advance(1)
+    reply = post_again(client, 1)
+    world.advance(15)
+    assert reply.value == 1
+
+
+def test_a_repeated_post_waits_for_a_later_reply(chsk: ChannelSocket) -> None:
+    later: list[EventMsg[Any]] = []
+
+    @chsk.on("t/later")
+    def handle(msg: EventMsg[Any]) -> Any:
+        later.append(msg)
+        return chansock.LATER
+
+    with World(chsk) as world:
+        client = world.ajax("a", resumes=True)
+        client.ask("t/later", 1)
+        world.advance(1)
+        reply = post_again(client, 1)
+        world.advance(1)
+        assert not reply.is_here
+        world.inside(lambda: later[0].reply(2))
+        world.advance(1)
+        assert reply.value == 2
+
+
+def test_a_reply_arrives_though_a_repeated_post_broke_off(world: World) -> None:
+    client = world.ajax("a", resumes=True)
+    client.ask("t/slow", 1)
+    world.advance(1)
+    reply = post_again(client, 1)
+    world.advance(1)
+    client.reconnect()
+    world.advance(15)
+    assert reply.value == 1
+
+
 def test_an_acknowledgment_that_was_lost_comes_again(world: World) -> None:
     client = world.ajax("a", resumes=True)
     assert client.resumption is not None
