@@ -565,6 +565,18 @@ def test_a_gap_is_told_again_if_its_answer_was_lost(world: World, transport: str
     assert data(client) == [3]
 
 
+def test_a_client_that_leaves_between_handshake_and_poll_is_forgotten(world: World) -> None:
+    client = world.ajax("a", resumes=True)
+    world.advance(1)
+    client.is_polling = False
+    client.shake_hands()  # its poll is still parked
+    world.advance(10)
+    assert "a" not in world.chsk.connected.any
+    core = world.chsk._core
+    assert core is not None
+    assert (len(core.hub.table), core.hub.table.away) == (0, 0)
+
+
 def post_again(client: Any, number: int) -> Any:
     """Send a POST again, whose answer was lost: the server did not notice."""
     reply = client.resumption.replies[number]
