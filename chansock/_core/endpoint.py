@@ -49,6 +49,7 @@ MAX_UNTOLD: Final = 10_000  # users that came or went, behind a presence handler
 MAX_SITES: Final = 256  # that passed the checks, and are not asked again
 
 _NOT_ALLOWED: Final = Response(405, "expected GET or POST", headers=(("Allow", "GET, POST"),))
+_NO_HANDSHAKE: Final = Response(503, "expected a handshake first")
 _PROXY_LINES: Final = (
     "nginx needs: proxy_http_version 1.1; proxy_set_header Upgrade $http_upgrade; "
     'proxy_set_header Connection "upgrade";'
@@ -257,6 +258,9 @@ class Endpoint:
             return Admission(kind, request, uid, client_id)
         if kind == "poll" and not self._needs_handshake(request, uid, client_id):
             return Admission(kind, request, uid, client_id)
+        if kind == "poll" and "pos" in request.params and "handshake?" not in request.params:
+            # Only a handshake says what its client has sent.
+            return _NO_HANDSHAKE
         data: object = None
         if hooks.handshake_data is not None:
             data = hooks.handshake_data(request)
@@ -366,11 +370,12 @@ class Endpoint:
         if not session.has_ajax:
             # Gone while its hooks waited. An error brings every client back with a handshake.
             hub.open_ajax(session)
-            transport.refuse(Response(503, "expected a handshake first"))
+            transport.refuse(_NO_HANDSHAKE)
             return None
         number = admission.request.params.get("n", "")
         if session.inbox.numbers is not None and self._resume is not None:
-            if not self._resume.poll(session, admission.request):
+            is_repeated = bool(number) and number == session.polled
+            if not self._resume.poll(session, admission.request, is_repeated=is_repeated):
                 transport.refuse(Response(503, "too far behind"))
                 return None
         elif session.polls is Polls.ANSWERED and number and number == session.polled:

@@ -285,11 +285,15 @@ class Hub:
             connection.leave()
         if session.current is not None:
             session.detach()
+        if session.socket is Socket.CURRENT:
             self._displace(session)
+        why = "another connection of this client"
+        if session.poll is not None:
+            self.close(session.poll, REPLACED, why)  # no newer one may take its place
         for connection, is_closing in list((session.displaced or {}).items()):
             if not is_closing and session.displaced is not None:
                 session.displaced[connection] = True
-                self.close(connection, REPLACED, "another connection of this client")
+                self.close(connection, REPLACED, why)
 
     # -- closing
 

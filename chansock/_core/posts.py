@@ -171,7 +171,7 @@ class Posts:
                 connection.number = post.number
             if order.is_repeated(post.number):
                 if order.numbers is not None:
-                    self._answer_again(connection, order.numbers, post.number)
+                    self._answer_again(connection, order.numbers, post.number, packet)
                     return
                 # Who asked for no reply has it by this 200; a reply went to the first.
                 connection.answer(self._timeout)
@@ -182,13 +182,24 @@ class Posts:
             self._dispatch.strays.add(connection)
         self._place(post)
 
-    def _answer_again(self, connection: Connection, numbers: Numbers, number: int) -> None:
+    def _asks(self, packet: bytes) -> bool:
+        """Return whether the event of a packet asks for a reply."""
+        try:
+            return self._packer.unpack(packet)[1] is not None
+        except PacketError:
+            return False
+
+    def _answer_again(
+        self, connection: Connection, numbers: Numbers, number: int, packet: bytes
+    ) -> None:
         """Answer a POST of a client that resumes, whose event was taken before."""
         reply = self._kept_reply(numbers, number)
-        if reply is not None or number <= numbers.handled_by(connection.inbox):
+        is_handled = number <= numbers.handled_by(connection.inbox)
+        if reply is not None or (is_handled and not self._asks(packet)):
             # To a POST that wants no reply, a timeout is as good as any answer.
             connection.answer(reply or self._timeout)
             return
+        # A reply that is not here may come later: see LATER.
         older = numbers.wait(number, partial(self._finish_again, connection))
         if older is not None:
             self._sent_again(older.args[0])
@@ -197,11 +208,11 @@ class Posts:
             self._config.poll_timeout, self._reply_due, connection
         )
 
-    def _finish_again(self, connection: Connection, packet: bytes | None) -> None:
+    def _finish_again(self, connection: Connection, packet: bytes | None) -> bool:
         reply = None if packet is None else Packet(packet, self._packer.binary)
         if reply is None and connection.inbox.numbers is not None:
             reply = self._kept_reply(connection.inbox.numbers, connection.number)
-        connection.answer(reply or self._timeout)
+        return connection.answer(reply or self._timeout)
 
     def _kept_reply(self, numbers: Numbers, number: int) -> Packet | None:
         for found, packet in numbers.replies_from(number):

@@ -80,17 +80,21 @@ class Resume:
         self._hub.end_connections(session)
         self._posts.end_order(session.posts)
         session.posts = None
-        numbers = session.inbox.numbers
-        is_new = asked.position is None and numbers is not None and asked.sent < numbers.received
-        if numbers is None or not is_known or is_new or asked.acked > numbers.received:
+        numbers, is_new = session.inbox.numbers, False
+        begins = asked.position is None and numbers is not None and asked.sent < numbers.received
+        if numbers is None or not is_known or begins or asked.acked > numbers.received:
             # Nothing is known of it (any more): what it sent before may have been handled.
-            is_known = False
+            is_known, is_new = False, True
             numbers = self._backplane.numbers(asked.acked, asked.sent)
             session.inbox.numbers = numbers
         numbers.session = session
+        numbers.acked = asked.acked  # what was acknowledged since may not have arrived
         # If it sent less than was taken, somebody else has the same client-id.
         is_known = is_known and asked.sent >= numbers.received
         was, since, missed = self._follow(session, asked, is_known)
+        if is_new:
+            # An older position comes from a client that did not get this answer.
+            numbers.since = since
         if streams or was != "resumed":
             self._put_first(session, since, missed)
         if is_known:
@@ -102,10 +106,11 @@ class Resume:
         event = wire.resumed_handshake(asked.uid, asked.data, position, was, numbers.received)
         return Packet(self._packer.packet(event, None), self._packer.binary), was
 
-    def poll(self, session: Session, request: Request) -> bool:
+    def poll(self, session: Session, request: Request, *, is_repeated: bool) -> bool:
         """Put what a polling client has missed in front of what waits for it.
 
-        False: that cannot be told for sure, and only a handshake can tell it.
+        `is_repeated`: a browser asks again by itself, and the first answer is lost. False: that
+        cannot be told for sure, and only a handshake can tell it.
         """
         asked = Asked.parse(request)
         numbers = session.inbox.numbers
@@ -119,6 +124,10 @@ class Resume:
         session.has_gap = False
         if asked.waits is not None:
             numbers.forget_replies(asked.waits)
+            if is_repeated:
+                self._put_replies(session, numbers, asked.waits)
+        if is_repeated:
+            numbers.acked = 0
         return True
 
     def end(self, session: Session) -> None:
@@ -143,6 +152,9 @@ class Resume:
 
     def _missed(self, session: Session, since: int) -> list[Fragment] | None:
         """Return what came after `since` and does not wait for the session; None: unknown."""
+        numbers = session.inbox.numbers
+        if numbers is None or since < numbers.since:
+            return None
         if session.left <= since <= self._backplane.position.seq:
             return []
         return self._backplane.read(session.target, since, session.first_seq)
@@ -169,6 +181,9 @@ class Resume:
         """Send the replies again that may have been lost."""
         waits = asked.sent + 1 if asked.waits is None else asked.waits
         numbers.forget_replies(waits)
+        self._put_replies(session, numbers, waits)
+
+    def _put_replies(self, session: Session, numbers: Numbers, waits: int) -> None:
         session.put_last(
             [self._dispatch.late_reply(*reply) for reply in numbers.replies_from(waits)]
         )

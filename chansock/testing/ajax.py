@@ -74,6 +74,7 @@ class AjaxClient(WorldClient):
         self._posts: list[tuple[Connection, RecordingTransport]] = []
         self._asked: set[PendingReply] = set()
         self._unheard: list[Callable[[], object]] = []  # answers that came while it lagged
+        self._polled = 0
         self._udt: str | None = None  # of the newest handshake that was answered
 
     # -- life
@@ -162,7 +163,18 @@ class AjaxClient(WorldClient):
 
     def poll(self) -> Poll:
         """GET without `handshake?`: parked until there is something."""
-        return self._get([("udt", self.world._udt())])
+        return self._get(self._poll_params())
+
+    def _poll_params(self) -> list[tuple[str, str]]:
+        # A client that resumes numbers its polls, as ours do.
+        self._polled += 1
+        number = [] if self.resumption is None else [("n", str(self._polled))]
+        return [("udt", self.world._udt()), *number]
+
+    def repeat_poll(self) -> None:
+        """Send the newest poll again, as browsers do by themselves if the answer broke off."""
+        params = list(self.polls[-1].params)
+        self.world.loop.create_task(self._get_later(params, is_repeated=True))
 
     @property
     def parked(self) -> Poll | None:
@@ -218,16 +230,16 @@ class AjaxClient(WorldClient):
     def _poll_again(self, *, is_error: bool) -> None:
         # After a turn, as over a wire; and the server has to be done with this answer.
         if self.is_polling:
-            params = [("udt", self.world._udt())]
-            if is_error:
-                params.append(("handshake?", "1"))
+            params = [("udt", self.world._udt()), ("handshake?", "1")]
+            if not is_error:
+                params = self._poll_params()
             self.world.loop.create_task(self._get_later(params))
 
-    async def _get_later(self, params: Params) -> None:
+    async def _get_later(self, params: Params, *, is_repeated: bool = False) -> None:
         lane = self._up
         if self.network.up:
             await asyncio.sleep(self.network.up)
-        if not self.is_polling or lane.is_dead:
+        if lane.is_dead or not (self.is_polling or is_repeated):
             return
         request = self._get_request(params)
         poll = Poll(params)

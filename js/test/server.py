@@ -170,7 +170,7 @@ async def serve_again(chsk: ChannelSocket, port: int) -> None:
     while number == signal.SIGHUP:
         async with chansock.serve(chsk, port=port) as listener:
             port = listener.port
-            print(f"chansock: serving http://127.0.0.1:{port}/chsk", flush=True)
+            print(f"chansock: serving http://127.0.0.1:{port}/chsk", flush=True)  # noqa: T201
             number = signal.Signals(await signals.get())
 
 

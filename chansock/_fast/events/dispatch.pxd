@@ -38,11 +38,12 @@ cdef class Replies:
 cdef class Numbers:
     # The numbers of one client's events, for the life of its client-id, and the replies to them.
     cdef public int64_t received        # the newest event that was taken
+    cdef public int64_t since           # what was sent before this place, nobody knows: see resume
     cdef readonly int64_t redelivered   # events up to here may have been handled before
     cdef int64_t told                   # the newest event that was taken when it was acknowledged
-    cdef int64_t acked                  # the newest event that was acknowledged
+    cdef public int64_t acked           # the newest event that was acknowledged
     cdef Py_ssize_t told_bytes          # bytes that were taken since
-    cdef int64_t current                # the event whose handler the next ones wait for
+    cdef int64_t current                # the event whose handler the next ones wait for; 0: none
     cdef dict apart                     # events that are handled beside others, in order; or None
     cdef public object session          # the present one of the client; None: it has none
     cdef dict waiters                   # POSTs that were sent again: number -> call(packet)
@@ -58,7 +59,7 @@ cdef class Numbers:
         self, int64_t number, const uint8_t* data, Py_ssize_t size, Py_ssize_t most
     ) except -1
     cdef int drop_first_reply(self) except -1
-    cdef int answer_waiter(self, int64_t number, bytes packet) except -1
+    cdef bint answer_waiter(self, int64_t number, bytes packet) except -1
 
 
 cdef class Inbox:
@@ -107,6 +108,7 @@ cdef class Connection(Link):
     cdef int refuse_counted_packet(self, error) except -1
     # The packet is `whole`, or if that is None what `out` holds; `number` is that of its event.
     cdef bint send_reply(self, WriteBuffer out, bytes whole, int64_t number) except -1
+    cdef bint answer_post(self, bytes whole, int64_t number) except -1
     cdef int keep_reply(self, WriteBuffer out, bytes whole, int64_t number) except -1
     cdef bint send_late_reply(self, bytes whole, int64_t number) except -1
 

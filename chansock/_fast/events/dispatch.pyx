@@ -330,9 +330,8 @@ cdef class Connection(Link):
             return True
         whole = out.take() if whole is None else whole
         if self.is_post:
-            if self.answer(Packet(whole, self.dispatch.packer.binary)):
-                return True
-        elif not self.dispatch.is_stopped:
+            return self.answer_post(whole, number) or self.send_late_reply(whole, number)
+        if not self.dispatch.is_stopped:
             # Callback ids outlive the socket: use the session's present one.
             session = self.session
             if number and self.inbox.numbers is not None:
@@ -343,6 +342,13 @@ cdef class Connection(Link):
                     box.put_reply(out, whole)
                     return True
         return self.send_late_reply(whole, number)
+
+    cdef bint answer_post(self, bytes whole, int64_t number) except -1:
+        # Write the reply of a POST; False if nobody took it.
+        cdef Numbers numbers = self.inbox.numbers if number else None
+        cdef bint is_sent = self.answer(Packet(whole, self.dispatch.packer.binary))
+        # If it was sent again, the first one's peer may be gone, and nobody has noticed.
+        return (numbers is not None and numbers.answer_waiter(number, whole)) or is_sent
 
     cdef int keep_reply(self, WriteBuffer out, bytes whole, int64_t number) except -1:
         # Keep a reply for the case that it does not arrive.
@@ -360,9 +366,8 @@ cdef class Connection(Link):
         if numbers is None:
             dispatch.fanout.reply_lost += 1
             return False
-        if numbers.waiters is not None and number in numbers.waiters:
-            numbers.answer_waiter(number, whole)
-        elif not (dispatch.is_stopped or numbers.session is None or numbers.session.is_gone):
+        if not (numbers.answer_waiter(number, whole) or dispatch.is_stopped or numbers.session is None
+                or numbers.session.is_gone):
             dispatch.fanout.send(numbers.session, dispatch.late_reply(number, whole))
         return True     # kept, and sent when the client asks for it
 
@@ -835,7 +840,7 @@ cdef class Dispatch:
         cdef object awaitable = self.step(msg)
         if awaitable is not None:
             msg.inbox.is_running = True
-            if msg.number:
+            if msg.inbox.numbers is not None:
                 msg.inbox.numbers.current = msg.number
             self._begin(msg, awaitable, drain)
         return 0
@@ -1089,14 +1094,11 @@ cdef class Dispatch:
         cdef Py_ssize_t dropped = 0
         self.is_stopping = self.is_stopped = True
         for inbox in list(self.queued):
-            if inbox.numbers is not None and inbox.queue:
-                # Their client sends them again.
-                msg = inbox.queue[0]
-                if msg.number:
-                    inbox.numbers.received = msg.number - 1
             while inbox.queue:
-                msg = inbox.queue.popleft()
+                msg = inbox.queue.pop()     # the newest first
                 dropped += 1
+                if msg.number and inbox.numbers is not None:
+                    inbox.numbers.received = msg.number - 1     # its client sends it again
                 msg.number = 0
                 if msg.connection.event is msg:
                     msg.connection.event = None     # so that its POST may be sent again
@@ -1133,7 +1135,7 @@ async def drain(EventMsg msg, awaitable):
                 if msg is None:
                     return
                 awaitable = dispatch.step(msg)
-            if msg.number:
+            if inbox.numbers is not None:
                 inbox.numbers.current = msg.number
             dispatch.hold(msg)
     finally:

@@ -50,11 +50,13 @@ cdef class Numbers:
         # Return the newest number up to which all events are handled.
         cdef int64_t lowest = self.received + 1
         cdef EventMsg msg
-        if inbox.is_running:
+        if inbox.is_running and self.current:
             lowest = min(lowest, self.current)
         elif inbox.queue:
-            msg = inbox.queue[0]
-            lowest = min(lowest, msg.number)
+            for msg in inbox.queue:
+                if msg.number:      # else it is a ping or a pong
+                    lowest = min(lowest, msg.number)
+                    break
         if self.apart:
             lowest = min(lowest, <int64_t>next(iter(self.apart)))
         return max(0, lowest - 1)
@@ -144,7 +146,8 @@ cdef class Numbers:
     def wait(self, int64_t number, call):
         """Call `call(packet)` with the reply to an event, or with None once it is handled.
 
-        Returns the call that was waiting for the same event, in place of which this one waits.
+        It returns whether it could pass the reply on. Returns the call that was waiting for the same
+        event, in place of which this one waits.
         """
         if self.waiters is None:
             self.waiters = {}
@@ -152,8 +155,6 @@ cdef class Numbers:
         self.waiters[number] = call
         return older
 
-    cdef int answer_waiter(self, int64_t number, bytes packet) except -1:
-        call = self.waiters.pop(number, None)
-        if call is not None:
-            call(packet)
-        return 0
+    cdef bint answer_waiter(self, int64_t number, bytes packet) except -1:
+        call = None if self.waiters is None else self.waiters.pop(number, None)
+        return call is not None and call(packet)

@@ -484,6 +484,17 @@ def test_the_server_hears_how_a_client_came_back(chsk: ChannelSocket) -> None:
     assert heard == [("a", "fresh"), ("a", "resumed"), ("b", "fresh")]
 
 
+def test_a_client_may_resume_no_more_while_its_events_are_handled(world: World) -> None:
+    client = world.ws("a", client_id="c", resumes=True)
+    for number in range(3):
+        client.send("t/slow", number)
+    world.turn()
+    sentes = world.ws("a", client_id="c")
+    sentes.send("t/e", 3)
+    world.advance(40)
+    assert [n for n, _ in world.chsk.handled] == [0, 1, 2, 3]  # type: ignore[attr-defined]
+
+
 def test_without_resume_a_client_is_served_as_sentes() -> None:
     chsk = channel(resume=False)
     with World(chsk) as world:
@@ -681,3 +692,157 @@ def test_what_was_written_and_lost_is_a_gap_past_the_retention(transport: str) -
         client.reconnect()
         world.advance(1)
         assert (client.was, data(client)) == ("gap", [20, 21])
+
+
+@BOTH
+def test_a_gap_is_told_again_if_its_answer_was_lost(world: World, transport: str) -> None:
+    client = world.connect("a", transport=transport, resumes=True)  # type: ignore[arg-type]
+    assert client.resumption is not None
+    world.advance(1)
+    client.cut()
+    send(world.chsk, 0, 3)
+    world.advance(200)
+    position = client.resumption.position
+    client.reconnect()
+    assert client.was == "gap"
+    client.resumption.position = position
+    for _ in range(2):
+        client.reconnect()
+        world.advance(1)
+    assert (client.was, data(client)) == ("resumed", [])
+    client.resumption.position = position
+    client.reconnect()
+    assert client.was == "gap"
+    world.chsk.send("a", "t/n", 3)
+    world.advance(1)
+    assert data(client) == [3]
+
+
+def test_a_client_that_leaves_between_handshake_and_poll_is_forgotten(world: World) -> None:
+    client = world.ajax("a", resumes=True)
+    world.advance(1)
+    client.is_polling = False
+    client.shake_hands()  # its poll is still parked
+    world.advance(10)
+    assert "a" not in world.chsk.connected.any
+    core = world.chsk._core
+    assert core is not None
+    assert (len(core.hub.table), core.hub.table.away) == (0, 0)
+
+
+def post_again(client: Any, number: int) -> Any:
+    """Send a POST again, whose answer was lost: the server did not notice."""
+    reply = client.resumption.replies[number]
+    for connection, transport in client._posts:
+        if connection.number == number:
+            transport.on_arrival = lambda: None
+    packet = client.resumption.waiting[number]
+    client._post_numbered(number, packet, reply)
+    return reply
+
+
+def test_a_repeated_poll_gets_the_replies_again(world: World) -> None:
+    client = world.ajax("a", is_polling=False, resumes=True)
+    client.poll()
+    reply = client.ask("t/slow", 1)
+    world.turn()
+    client.cut()
+    client.shake_hands()
+    client.poll().transport.on_arrival = lambda: None  # it is lost
+    world.advance(11)
+    assert not reply.is_here
+    client.repeat_poll()
+    world.advance(1)
+    assert reply.value == 1
+
+
+def test_a_repeated_post_gets_the_reply_that_its_first_connection_took(world: World) -> None:
+    client = world.ajax("a", resumes=True)
+    client.ask("t/slow", 1)
+    world.advance(1)
+    reply = post_again(client, 1)
+    world.advance(15)
+    assert reply.value == 1
+
+
+def test_a_repeated_post_waits_for_a_later_reply(chsk: ChannelSocket) -> None:
+    later: list[EventMsg[Any]] = []
+
+    @chsk.on("t/later")
+    def handle(msg: EventMsg[Any]) -> Any:
+        later.append(msg)
+        return chansock.LATER
+
+    with World(chsk) as world:
+        client = world.ajax("a", resumes=True)
+        client.ask("t/later", 1)
+        world.advance(1)
+        reply = post_again(client, 1)
+        world.advance(1)
+        assert not reply.is_here
+        world.inside(lambda: later[0].reply(2))
+        world.advance(1)
+        assert reply.value == 2
+
+
+def test_a_reply_arrives_though_a_repeated_post_broke_off(world: World) -> None:
+    client = world.ajax("a", resumes=True)
+    client.ask("t/slow", 1)
+    world.advance(1)
+    reply = post_again(client, 1)
+    world.advance(1)
+    client.reconnect()
+    world.advance(15)
+    assert reply.value == 1
+
+
+def test_an_acknowledgment_that_was_lost_comes_again(world: World) -> None:
+    client = world.ajax("a", resumes=True)
+    assert client.resumption is not None
+    client.send("t/e", 1)
+    client.delay(down=1)
+    world.advance(20.5)  # the poll is answered, with the acknowledgment
+    client.cut()
+    client.delay(0)
+    client.reconnect()
+    world.advance(25)
+    assert client.resumption.acked == 1
+
+
+@pytest.mark.parametrize("seconds", [7, 200])
+def test_a_poll_whose_session_is_over_is_followed_by_a_handshake(
+    world: World, seconds: float
+) -> None:
+    client = world.ajax("a", resumes=True)
+    client.send("t/e", 1)
+    world.advance(1)
+    client.is_polling = False
+    world.advance(19.5 + seconds)  # its poll was answered, and its session has ended
+    send(world.chsk, 0, 2)
+    client.is_polling = True
+    poll = client.poll()
+    world.advance(1)
+    assert poll.status == 503
+    client.send("t/e", 2)
+    world.advance(1)
+    assert (client.was, data(client)) == (("resumed", [0, 1]) if seconds < 100 else ("gap", []))
+    assert world.chsk.handled == [(1, False), (2, False)]  # type: ignore[attr-defined]
+
+
+def test_a_ping_in_the_queue_does_not_hide_events_that_a_stop_dropped() -> None:
+    chsk = channel(stop_timeout=1.0)
+
+    @chsk.on("chsk/ws-ping")
+    def hear(msg: EventMsg[Any]) -> None: ...
+
+    with World(chsk) as world:
+        client = world.ws("a", resumes=True)
+        client.send("t/slow", 0)
+        client.ping()
+        client.send("t/slow", 1)
+        world.turn()
+        resumption, client_id = client.resumption, client.client_id
+    with World(chsk) as world:
+        world.ws("a", client_id=client_id, resumes=resumption or True)
+        world.advance(30)
+    assert chsk.handled == [(0, False), (1, False)]  # type: ignore[attr-defined]
