@@ -171,7 +171,7 @@ class Posts:
                 connection.number = post.number
             if order.is_repeated(post.number):
                 if order.numbers is not None:
-                    self._answer_again(connection, order.numbers, post.number)
+                    self._answer_again(connection, order.numbers, post.number, packet)
                     return
                 # Who asked for no reply has it by this 200; a reply went to the first.
                 connection.answer(self._timeout)
@@ -182,14 +182,18 @@ class Posts:
             self._dispatch.strays.add(connection)
         self._place(post)
 
-    def _answer_again(self, connection: Connection, numbers: Numbers, number: int) -> None:
+    def _answer_again(
+        self, connection: Connection, numbers: Numbers, number: int, packet: bytes
+    ) -> None:
         """Answer a POST of a client that resumes, whose event was taken before."""
-        for found, packet in numbers.replies_from(number):
+        for found, reply in numbers.replies_from(number):
             if found == number:
-                connection.answer(Packet(packet, self._packer.binary))
+                connection.answer(Packet(reply, self._packer.binary))
                 return
-        if number <= numbers.handled_by(connection.inbox):
-            connection.answer(self._timeout)  # to one that waits for no reply, as good as any
+        # A handler that returned LATER is over, and the reply is still to come.
+        is_handled = number <= numbers.handled_by(connection.inbox)
+        if is_handled and not self._wants_reply(packet):
+            connection.answer(self._timeout)  # as good as any
             return
 
         def finish(packet: bytes | None) -> None:
@@ -203,6 +207,12 @@ class Posts:
         self._dispatch.posts.add(connection)
         numbers.wait(number, finish)
         connection.timer = self._timers.schedule(self._config.poll_timeout, give_up, connection)
+
+    def _wants_reply(self, packet: bytes) -> bool:
+        try:
+            return self._packer.unpack(memoryview(packet))[1] is not None
+        except PacketError:
+            return False
 
     def end_order(self, order: PostOrder | None) -> None:
         """Answer the POSTs of an older handshake that wait: their client sends them again."""
