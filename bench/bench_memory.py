@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pytest
 from conftest import OURS, Server
@@ -82,7 +83,7 @@ class Ground:
         port, pid = at
         load = Load(
             self.generator, dialect, port=port, pid=pid, clients=clients, in_flight=1, mode=mode,
-            folder=self.folder / f"{mode}-{clients}",
+            folder=Path(mkdtemp(dir=self.folder)) / mode,
         )  # fmt: skip
         try:
             yield load

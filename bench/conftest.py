@@ -29,6 +29,7 @@ from table import Row, means, rows
 HERE = Path(__file__).parent
 OURS = "chansock"
 FLOOR = "C"  # floor.c
+BEFORE = "before, "  # the server of the package in the folder that BASELINE names
 ROUNDS, QUICK_ROUNDS = 5, 3
 SECONDS, QUICK_SECONDS = 0.5, 0.1  # the least length of a round
 MOST_OPEN = 2000  # connections of a round that stay open until its end
@@ -107,8 +108,12 @@ def server(compile_c: Compile) -> Iterator[Server]:
 
     def start(name: str) -> tuple[int, int]:
         if name not in running:
+            is_before = name.startswith(BEFORE)
             process = subprocess.Popen(
-                [*pinned(0), *command(name)], stdout=subprocess.PIPE, text=True
+                [*pinned(0), *command(name.removeprefix(BEFORE))],
+                stdout=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "PYTHONPATH": os.environ["BASELINE"]} if is_before else None,
             )
             assert process.stdout is not None
             running[name] = process, 0
@@ -153,7 +158,9 @@ def asked_together(request: pytest.FixtureRequest) -> list[str]:
     return [
         item.callspec.params["implementation"]
         for item in request.session.items
-        if item.path == request.node.path and question(item) == question(request.node)
+        if item.path == request.node.path
+        and hasattr(item, "callspec")
+        and question(item) == question(request.node)
     ]
 
 

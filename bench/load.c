@@ -8,8 +8,11 @@
  *   HEAD       the upgrade request with the key of KEY; "{n}" in it becomes the client's number
  *   GREETINGS  frames that the server sends before the run; HELLO goes out after the first
  *   REQUEST    one masked frame, ANSWER the bytes that it brings back
+ *              A zero byte of ANSWER stands for any byte.
  * MODE is one of
  *   echo       each client keeps IN_FLIGHT requests under way, and gets an answer to each
+ *   resume     the same as clients of chansock that resume: short frames that are no ANSWER are
+ *              acknowledgments, and are answered with the numbers of requests and answers
  *   fan        the first client sends one REQUEST, and every client gets the ANSWER
  *   connect    CLIENTS connections at a time are opened and greeted; all are closed behind the clock
  *   visit      CLIENTS connections at a time are opened, greeted and closed from both sides
@@ -49,6 +52,7 @@ typedef struct {
     int fd;
     size_t at;       /* how far into ANSWER this client has read */
     size_t skipping; /* bytes of a push that are still to come */
+    long asked;      /* requests so far */
     long left;       /* answers that it still waits for */
     uint64_t *since; /* when each of them was asked for, a ring from `first` on */
     long first;
@@ -66,6 +70,7 @@ typedef struct {
 
 static int port, clients_count, in_flight, epoll_fd, greetings;
 static long rate; /* of mode pace; 0: another mode */
+static int resumes, has_pushes; /* mode resume; short frames that are no ANSWER may come */
 static Client *clients;
 static Bytes head, hello, request, answer, burst; /* burst: in_flight times the request */
 static unsigned char buffer[1 << 18];
@@ -200,6 +205,7 @@ static void expect_answers(Client *client, long count, uint64_t since) {
     for (long i = 0; i < count; i++)
         client->since[(client->first + client->left + i) % in_flight] = since;
     client->left += count;
+    client->asked += count;
 }
 
 static void flush(Client *client) {
@@ -224,6 +230,23 @@ static void ask(Client *client, long count) {
     flush(client);
 }
 
+static int is_answer(const unsigned char *have, const unsigned char *want, size_t size) {
+    if (!memcmp(have, want, size)) return 1;
+    for (size_t i = 0; i < size; i++)
+        if (want[i] && have[i] != want[i]) return 0;
+    return 1;
+}
+
+/* Say how many requests were sent, and which one waits longest: `[[:chsk/ws-pong [s w]] nil]`. */
+static void answer_acknowledgment(Client *client) {
+    char frame[100], *payload = frame + 6; /* masked by four zeros */
+    if (client->unsent) return;            /* it must not overtake a request */
+    int size = snprintf(payload, sizeof frame - 6, "[[:chsk/ws-pong [%ld %ld]] nil]", client->asked,
+                        client->asked - client->left + 1);
+    memcpy(frame, (char[]){(char)0x81, (char)(0x80 | size), 0, 0, 0, 0}, 6);
+    write_all(client->fd, frame, (size_t)size + 6);
+}
+
 /* Read what there is; give the number of answers that it completed. */
 static long take_answers(Client *client) {
     long complete = 0;
@@ -236,18 +259,22 @@ static long take_answers(Client *client) {
             size_t size = client->skipping < (size_t)got - at ? client->skipping : (size_t)got - at;
             client->skipping -= size;
             at += size;
+            if (resumes && !client->skipping) answer_acknowledgment(client);
             continue;
         }
-        if (rate && client->at < 2 && buffer[at] != answer.data[client->at]) {
-            if (client->at == 0 || buffer[at] > 125) die("expected an answer or a short push");
+        if (has_pushes && client->at < 2 && buffer[at] != answer.data[client->at]) {
+            if (client->at == 0 || buffer[at] > 125) {
+                fprintf(stderr, "got %.*s\n", 60, (char *)buffer + at);
+                die("expected an answer or a short push");
+            }
             client->skipping = buffer[at++];
             client->at = 0;
             continue;
         }
-        /* In mode pace the second byte, the length, tells an answer from a push. */
-        size_t size = rate && client->at < 2 ? 1 : answer.size - client->at;
+        /* The second byte, the length, tells an answer from a push. */
+        size_t size = has_pushes && client->at < 2 ? 1 : answer.size - client->at;
         if (size > (size_t)got - at) size = (size_t)got - at;
-        if (memcmp(buffer + at, answer.data + client->at, size)) {
+        if (!is_answer(buffer + at, answer.data + client->at, size)) {
             const unsigned char *want = answer.data + client->at, *have = buffer + at;
             while (*want == *have) want++, have++, size--;
             int shown = size < 80 ? (int)size : 80;
@@ -427,8 +454,10 @@ int main(int argc, char **argv) {
         memcpy(burst.data + (size_t)i * request.size, request.data, request.size);
 
     if (!strncmp(argv[4], "pace:", 5)) rate = atol(argv[4] + 5);
+    resumes = !strcmp(argv[4], "resume");
+    has_pushes = rate || resumes;
     long (*run)(long) = rate                        ? run_pace
-                        : !strcmp(argv[4], "echo")  ? run_echo
+                        : resumes || !strcmp(argv[4], "echo") ? run_echo
                         : !strcmp(argv[4], "fan")   ? run_fan
                         : !strcmp(argv[4], "visit") ? run_visit
                                                     : run_connect;

@@ -48,6 +48,8 @@ UPGRADED = (  # the answer to the one key of load.c
 KEEP_ALIVE = 12.5  # seconds, the default of Config
 GRACE = 0.25  # seconds: a bench waits for its end
 NEVER = 3600  # seconds: longer than any run
+POSITION = f"{10**14}-{10**14}"  # the first one of a chansock whose clients resume
+RESUMING = "/chsk?client-id=c{n}&acked=0&sent=0&pos="
 PUSH_INTERVAL = 0.1  # seconds
 NEWS = "news of the day ".ljust(80, ".")  # with what is around it, the push of load.c's pace mode
 MOST = 1 << 24  # bytes of a message: above what any bench sends
@@ -91,6 +93,19 @@ def has_session(request: Any) -> bool:
     return "session" in request.cookies
 
 
+def begin_at(chsk: Any) -> None:
+    """Let positions begin at POSITION, so that all of them have the same length."""
+    engine = chsk._backplane
+    epoch, seq = map(int, POSITION.split("-"))
+    opened = engine.open
+
+    def open_(*args: Any) -> None:
+        opened(*args)
+        engine._epoch, engine._events.seq = epoch, seq
+
+    engine.open = open_
+
+
 async def chansock_server(
     user_id: Any = client_id,
     authorize: Any = has_session,
@@ -104,6 +119,8 @@ async def chansock_server(
         user_id=user_id,
         authorize=authorize,
     )
+    if settings.get("resume"):
+        begin_at(chsk)
 
     @chsk.on("math/double")
     def _(msg: Any) -> int:
@@ -112,6 +129,12 @@ async def chansock_server(
     @chsk.on("math/awaited")
     async def _(msg: Any) -> int:
         return double(msg.data)
+
+    @chsk.on("news/post")
+    def _(msg: Any) -> int:
+        for number in range(msg.data):
+            chsk.send(chansock.ALL, "news/item", f"{number:02} {NEWS}")
+        return int(chsk.stats.resumed) if settings.get("resume") else 0
 
     async with chansock.serve(chsk, port=0) as listener:
         if is_pushing:
@@ -317,6 +340,8 @@ async def serve_socketio(server: Any) -> None:
 SERVERS: dict[str, Callable[[], Awaitable[None]]] = {
     "chansock": chansock_server,
     "chansock, open to all": partial(chansock_server, authorize=None),
+    "chansock, resuming": partial(chansock_server, authorize=None, resume=True),
+    "chansock, not resuming": partial(chansock_server, authorize=None, resume=False),
     "chansock, anonymous": partial(chansock_server, user_id=None, authorize=None),
     "chansock, kept alive": partial(chansock_server, authorize=None, ws_ping_interval=KEEP_ALIVE),
     "chansock, forgetting": partial(chansock_server, authorize=None, grace_ws=GRACE),

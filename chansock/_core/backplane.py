@@ -14,7 +14,7 @@ from chansock._fast.events.dispatch import Inbox, Numbers
 from chansock._fast.events.fanout import Fragment
 from chansock.clock import Clock
 from chansock.config import Config
-from chansock.target import Target, UserId
+from chansock.target import ClientTarget, Target
 
 __all__ = ["MAX_DIGITS", "Backplane", "Position"]
 
@@ -53,11 +53,9 @@ class Backplane(Protocol):
     The events of its targets are kept for as long.
     """
 
-    def open(
-        self, clock: Clock, config: Config, has_session: Callable[[UserId | None, str], bool]
-    ) -> None:
-        """Begin to keep events. `has_session(uid, client_id)`: whether a client has a session, and
-        resumes."""
+    def open(self, clock: Clock, config: Config, has_session: Callable[[Target], bool]) -> None:
+        """Begin to keep events. `has_session(target)`: whether a client of a user, or this one
+        client, has a session and resumes."""
 
     @property
     def position(self) -> Position:
@@ -69,9 +67,7 @@ class Backplane(Protocol):
     def append(self, to: Target, fragments: tuple[Fragment, ...]) -> None:
         """Give events their numbers, and keep them if clients may ask for them."""
 
-    def read(
-        self, uid: UserId | None, client_id: str, since: int, before: int
-    ) -> list[Fragment] | None:
+    def read(self, client: ClientTarget, since: int, before: int) -> list[Fragment] | None:
         """Return the kept events of a client's targets after `since` and before `before`.
 
         They are in order. `before` 0: up to the newest. None: events may be missing.
@@ -80,14 +76,14 @@ class Backplane(Protocol):
     def numbers(self, received: int, redelivered: int) -> Numbers:
         """Make the numbers of a client, whose replies count among what is kept."""
 
-    def hold(self, uid: UserId | None, client_id: str) -> None:
+    def hold(self, client: ClientTarget) -> None:
         """Keep events for a client without a record, which has a session from now on."""
 
-    def drop(self, uid: UserId | None, client_id: str) -> None:
-        """Keep nothing for a client with a session any more: it does not resume."""
+    def drop(self, client: ClientTarget) -> None:
+        """Keep nothing for a client any more: it has no record, or does not resume."""
 
-    def claim(self, uid: UserId | None, client_id: str) -> Inbox | None:
+    def claim(self, client: ClientTarget) -> Inbox | None:
         """Return the record of a client, which has a session from now on; None: there is none."""
 
-    def keep(self, uid: UserId | None, client_id: str, inbox: Inbox) -> None:
+    def keep(self, client: ClientTarget, inbox: Inbox) -> None:
         """Keep the record of a client whose session has ended."""

@@ -164,10 +164,9 @@ class Hub:
             return f"expected at most {count} clients of one user: see max_clients_per_user"
         return None
 
-    def has_resuming(self, uid: UserId | None, client_id: str) -> bool:
-        """Return whether this client has a session, and resumes."""
-        session = self.table.find(uid, client_id)
-        return session is not None and session.inbox.numbers is not None
+    def has_resuming(self, to: Target) -> bool:
+        """Return whether a client of this target has a session, and resumes."""
+        return any(session.inbox.numbers is not None for session in self.table.known(to))
 
     # -- a trigger: the next state, then what to do
 
@@ -398,7 +397,7 @@ class Hub:
         """Keep the record of a client that may resume: its session ends."""
         if self._backplane is not None and inbox.numbers is not None:
             inbox.numbers.session = None
-            self._backplane.keep(session.uid, session.client_id, inbox)
+            self._backplane.keep(session.target, inbox)
 
     def drop(self, sessions: Collection[Session], reason: str) -> None:
         """Empty the outboxes of these sessions."""

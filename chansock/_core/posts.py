@@ -186,27 +186,32 @@ class Posts:
         self, connection: Connection, numbers: Numbers, number: int, packet: bytes
     ) -> None:
         """Answer a POST of a client that resumes, whose event was taken before."""
-        for found, reply in numbers.replies_from(number):
-            if found == number:
-                connection.answer(Packet(reply, self._packer.binary))
-                return
-        # A handler that returned LATER is over, and the reply is still to come.
+        reply = self._kept_reply(numbers, number)
         is_handled = number <= numbers.handled_by(connection.inbox)
-        if is_handled and not self._wants_reply(packet):
-            connection.answer(self._timeout)  # as good as any
+        if reply is not None or (is_handled and not self._wants_reply(packet)):
+            # To a POST that wants no reply, a timeout is as good as any answer. One that wants a
+            # reply waits: its handler returned LATER.
+            connection.answer(reply or self._timeout)
             return
-
-        def finish(packet: bytes | None) -> None:
-            reply = self._timeout if packet is None else Packet(packet, self._packer.binary)
-            connection.answer(reply)
-
-        def give_up(connection: Connection) -> None:
-            numbers.forget_waiter(number, finish)
-            self._reply_due(connection)
-
+        older = numbers.wait(number, partial(self._finish_again, connection))
+        if older is not None:
+            self._sent_again(older.args[0])
         self._dispatch.posts.add(connection)
-        numbers.wait(number, finish)
-        connection.timer = self._timers.schedule(self._config.poll_timeout, give_up, connection)
+        connection.timer = self._timers.schedule(
+            self._config.poll_timeout, self._reply_due, connection
+        )
+
+    def _finish_again(self, connection: Connection, packet: bytes | None) -> None:
+        reply = None if packet is None else Packet(packet, self._packer.binary)
+        if reply is None and connection.inbox.numbers is not None:
+            reply = self._kept_reply(connection.inbox.numbers, connection.number)
+        connection.answer(reply or self._timeout)
+
+    def _kept_reply(self, numbers: Numbers, number: int) -> Packet | None:
+        for found, packet in numbers.replies_from(number):
+            if found == number:
+                return Packet(packet, self._packer.binary)
+        return None
 
     def _wants_reply(self, packet: bytes) -> bool:
         try:

@@ -81,8 +81,9 @@ class Resume:
         self._posts.end_order(session.posts)
         session.posts = None
         numbers = session.inbox.numbers
-        if numbers is None or not is_known or asked.acked > numbers.received:
-            # Nothing is known of it any more: what it sent before may have been handled.
+        is_new = asked.position is None and numbers is not None and asked.sent < numbers.received
+        if numbers is None or not is_known or is_new or asked.acked > numbers.received:
+            # Nothing is known of it (any more): what it sent before may have been handled.
             is_known = False
             numbers = self._backplane.numbers(asked.acked, asked.sent)
             session.inbox.numbers = numbers
@@ -124,15 +125,15 @@ class Resume:
         """Serve a session whose client does not resume any more."""
         session.inbox.numbers = None
         session.has_positions = False
-        self._backplane.drop(session.uid, session.client_id)
+        self._backplane.drop(session.target)
 
     def _find(self, session: Session) -> bool:
         """Return whether the client is known; hold what is kept for it from now on."""
         if session.inbox.numbers is not None:
             return True
-        found = self._backplane.claim(session.uid, session.client_id)
+        found = self._backplane.claim(session.target)
         if found is None:
-            self._backplane.hold(session.uid, session.client_id)
+            self._backplane.hold(session.target)
             return False
         session.inbox = found
         return True
@@ -141,7 +142,7 @@ class Resume:
         return position is not None and position.epoch == self._backplane.position.epoch
 
     def _missed(self, session: Session, since: int) -> list[Fragment] | None:
-        return self._backplane.read(session.uid, session.client_id, since, session.first_seq)
+        return self._backplane.read(session.target, since, session.first_seq)
 
     def _follow(
         self, session: Session, asked: Asked, is_known: bool

@@ -14,7 +14,7 @@ from chansock._core.session_state import POLLS, SOCKET, Life, On, Polls, Socket,
 from chansock._fast.events.dispatch import Connection, Inbox
 from chansock._fast.events.fanout import Fanout, Outbox
 from chansock._fast.io.timers import Entry
-from chansock.target import UserId
+from chansock.target import ClientTarget, UserId
 
 __all__ = ["Displaced", "Session"]
 
@@ -71,6 +71,11 @@ class Session(Outbox):
         self.has_gap = False  # cut since its last Ajax handshake: no poll is parked before the next
         self.polled = ""  # the number of its newest poll, if it has one
         self.posts: PostOrder | None = None  # since its last Ajax handshake
+
+    @property
+    def target(self) -> ClientTarget:
+        """The target of `send` that means this session."""
+        return ClientTarget(self.uid, self.client_id)
 
     @property
     def current(self) -> Connection | None:

@@ -17,13 +17,11 @@ from chansock._fast.events.fanout import EventLog, EventLogs, Fragment
 from chansock.clock import Clock
 from chansock.config import Config
 from chansock.errors import ConfigError
-from chansock.target import ALL, ANONYMOUS, ClientTarget, Target, UserId
+from chansock.target import ALL, ANONYMOUS, ClientTarget, Target, UserId, _Anonymous
 
 __all__ = ["Memory"]
 
 AROUND_RECORD: Final = 1024  # bytes of a record: an inbox, its numbers, and its place in tables
-
-_Client = tuple[UserId | None, str]
 
 
 class Memory:
@@ -37,17 +35,16 @@ class Memory:
         self._epoch = secrets.randbelow(10**MAX_DIGITS)
         self._events: EventLogs | None = None
         self._replies = Replies(0)
-        self._logs: dict[object, EventLog] = {}
-        # Clients without a session, in the order in which their records end.
-        self._records: OrderedDict[_Client, tuple[float, int, Inbox]] = OrderedDict()
-        self._record_bytes = 0
+        self._logs: dict[Target, EventLog] = {}
+        # Clients without a session, in the order in which their records end, and how many of them
+        # each user has.
+        self._records: OrderedDict[ClientTarget, tuple[float, Inbox]] = OrderedDict()
+        self._users: dict[UserId | _Anonymous, int] = {}
 
     def __repr__(self) -> str:
         return f"Memory(logs={len(self._logs)}, records={len(self._records)})"
 
-    def open(
-        self, clock: Clock, config: Config, has_session: Callable[[UserId | None, str], bool]
-    ) -> None:
+    def open(self, clock: Clock, config: Config, has_session: Callable[[Target], bool]) -> None:
         """Begin to keep events, within the limits of `config`. Raises ConfigError if they differ
         from those of an earlier start."""
         limits = (
@@ -87,22 +84,22 @@ class Memory:
     # -- events
 
     def append(self, to: Target, fragments: tuple[Fragment, ...]) -> None:
-        log = self._client_log(to) if type(to) is ClientTarget else self._logs.get(to)
+        log = self._logs.get(to)
+        if log is None and self._is_held(to):
+            log = self._logs[to] = EventLog()
         for fragment in fragments:
             self._append(log, fragment)
 
-    def _client_log(self, to: ClientTarget) -> EventLog | None:
-        # Few clients are sent something for them alone, so their logs are made when they are.
-        client = (to.uid, to.client_id)
-        log = self._logs.get(client)
-        if log is None and (client in self._records or self._has_session(*client)):
-            log = self._logs[client] = EventLog()
-        return log
+    def _is_held(self, to: Target) -> bool:
+        """Return whether a client of this target may come back."""
+        if to is ALL or to is ANONYMOUS:
+            return False  # their logs were made when the first client was held
+        if isinstance(to, ClientTarget) and to in self._records:
+            return True
+        return to in self._users or self._has_session(to)
 
-    def read(
-        self, uid: UserId | None, client_id: str, since: int, before: int
-    ) -> list[Fragment] | None:
-        targets = (ALL, _member(uid), (uid, client_id))
+    def read(self, client: ClientTarget, since: int, before: int) -> list[Fragment] | None:
+        targets = (ALL, _user_of(client), client)
         logs = [log for target in targets if (log := self._logs.get(target)) is not None]
         return self._opened.read(logs, since, before)
 
@@ -111,50 +108,49 @@ class Memory:
     def numbers(self, received: int, redelivered: int) -> Numbers:
         return Numbers(received, redelivered, self._replies)
 
-    def hold(self, uid: UserId | None, client_id: str) -> None:
-        for target in (ALL, _member(uid)):
-            log = self._logs.get(target)
-            if log is None:
-                log = self._logs[target] = EventLog()
-            log.holders += 1
+    def hold(self, client: ClientTarget) -> None:
+        for target in (ALL, ANONYMOUS):
+            if target not in self._logs:
+                self._logs[target] = EventLog()
 
-    def drop(self, uid: UserId | None, client_id: str) -> None:
-        for target in (ALL, _member(uid)):
-            log = self._logs[target]
-            log.holders -= 1
-            if not log.holders:
-                self._end(target)
-        if (uid, client_id) in self._logs:
-            self._end((uid, client_id))
+    def drop(self, client: ClientTarget) -> None:
+        for target in (client, _user_of(client)):
+            if target in self._logs and target is not ANONYMOUS and not self._is_held(target):
+                self._opened.clear(self._logs.pop(target))
 
-    def _end(self, target: object) -> None:
-        self._opened.clear(self._logs.pop(target))
-
-    def claim(self, uid: UserId | None, client_id: str) -> Inbox | None:
+    def claim(self, client: ClientTarget) -> Inbox | None:
         self._end_records()
-        found = self._records.pop((uid, client_id), None)
+        found = self._records.pop(client, None)
         if found is None:
             return None
-        self._record_bytes -= found[1]
-        return found[2]
+        self._forget_user(client)
+        return found[1]
 
-    def keep(self, uid: UserId | None, client_id: str, inbox: Inbox) -> None:
+    def keep(self, client: ClientTarget, inbox: Inbox) -> None:
         end = self._clock.now() + self._opened.keep_seconds
-        self._records[uid, client_id] = (end, AROUND_RECORD, inbox)
-        self._record_bytes += AROUND_RECORD
+        if client not in self._records:
+            user = _user_of(client)
+            self._users[user] = self._users.get(user, 0) + 1
+        self._records[client] = (end, inbox)
         self._end_records()
+
+    def _forget_user(self, client: ClientTarget) -> None:
+        user = _user_of(client)
+        self._users[user] -= 1
+        if not self._users[user]:
+            del self._users[user]
 
     def _end_records(self) -> None:
         """End the records that are due, and the oldest ones past the limit of bytes."""
-        now, limit = self._clock.now(), self._opened.keep_bytes
+        now, most = self._clock.now(), self._opened.keep_bytes // AROUND_RECORD
         while self._records:
-            client, (end, nbytes, _) = next(iter(self._records.items()))
-            if end > now and self._record_bytes <= limit:
+            client, (end, _) = next(iter(self._records.items()))
+            if end > now and len(self._records) <= most:
                 return
             del self._records[client]
-            self._record_bytes -= nbytes
-            self.drop(*client)
+            self._forget_user(client)
+            self.drop(client)
 
 
-def _member(uid: UserId | None) -> object:
-    return ANONYMOUS if uid is None else uid
+def _user_of(client: ClientTarget) -> UserId | _Anonymous:
+    return ANONYMOUS if client.uid is None else client.uid

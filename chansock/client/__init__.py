@@ -7,6 +7,7 @@ Uses the words, the engine, and the codecs; knows no server or hub. Inside:
     client                  the face, and the state machine behind it
     socket, websocket       one transport: a WebSocket
     ajax, http              the other: polls and POSTs; http also dials
+    resume                  what outlives a connection: position, numbers, unacknowledged events
     packets, inbox          what packets mean; events that wait, and their handlers
     state, timing           what all of these share; when to try, poll, and ping again
     sync, threads           the face for code that waits
@@ -26,6 +27,7 @@ from chansock.client.arguments import ClientConfig, ProxySetting, nearest
 from chansock.client.attempt import Credentials, Pairs, Source, TokenPlace
 from chansock.client.client import Client, Transport
 from chansock.client.packets import Event
+from chansock.client.resume import Resume
 from chansock.client.state import Close, Reason, Settings, State, StateHandler, WsClose, WsError
 from chansock.client.sync import SyncClient, in_sync
 from chansock.client.timing import Backoff
@@ -68,6 +70,7 @@ def connect(
     ssl: ssl_module.SSLContext | None = None,
     proxy: ProxySetting = True,
     backoff: Callable[[int], float] | None = None,
+    resume: bool = True,
     **unknown: Never,
 ) -> Client:
     """Make a client of the channel at `url` (ws, wss, http or https; all mean the same place).
@@ -94,6 +97,8 @@ def connect(
       a close is made at once). By default Sente's, up to config.max_backoff; if the server seems
       to restart (close code 1012, status 503, connection refused), two attempts are made after
       0.3 to 1 s each before it begins
+    - resume: go on after a reconnect where the connection broke, if the server can do it; see
+      `State.resumed`
 
     The client stops reading while max_inbox_events events wait to be handled or taken, or while
     their data holds max_inbox_bytes in memory.
@@ -119,10 +124,17 @@ def connect(
     )
     if backoff is not None and not callable(backoff):
         raise ConfigError(f"backoff: expected a function of the attempt, got {backoff!r:.80}")
+    if not isinstance(resume, bool):
+        raise ConfigError(f"resume: expected a bool, got {resume!r:.80}")
     packer = packers.EDN() if packer is None else packer
     settings = Settings(packer=adapt(packer), text_type=_text_type(packer), ssl=ssl, config=config)
     pauses = Backoff(config.max_backoff, given=backoff)
-    return Client(credentials, settings, pauses, transport)
+    kept = Resume(
+        is_wanted=resume,
+        max_events=config.max_unacked_events,
+        max_bytes=config.max_unacked_bytes,
+    )
+    return Client(credentials, settings, pauses, transport, kept)
 
 
 def _text_type(packer: packers.Packer) -> str | None:

@@ -13,12 +13,22 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+from dataclasses import dataclass
+from typing import Any, Final
 
-from chansock._core.wire import AJAX
+from chansock._core.wire import AJAX, TIMEOUT
 from chansock.client.attempt import Attempt
 from chansock.client.http import HttpConnection, Response
-from chansock.client.packets import Events, Handshake, Inbound, is_event, reply_error, unpack
+from chansock.client.packets import (
+    Events,
+    Handshake,
+    Inbound,
+    is_event,
+    is_keyword,
+    reply_error,
+    unpack,
+)
+from chansock.client.resume import Resume, Sender
 from chansock.client.state import (
     Owner,
     Reason,
@@ -53,15 +63,18 @@ class AjaxLink:
 
     type: TransportType = "ajax"
 
-    def __init__(self, attempt: Attempt, settings: Settings, owner: Owner) -> None:
+    def __init__(self, attempt: Attempt, settings: Settings, owner: Owner, sender: Sender) -> None:
         self._attempt = attempt
         self._settings = settings
         self._owner = owner
+        self._sender = sender
+        self._resume = sender.resume
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[Reason] = self._loop.create_future()
         self._is_open = False
         self._poller: HttpConnection | None = None
-        self._posts = Posts(attempt, settings)
+        self._posts = Posts(attempt, settings, sender.resume)
+        self._posting: set[asyncio.Task[None]] = set()  # of events from the buffer
         self._pace = Pace(settings.config.max_backoff)
         self._may_poll = asyncio.Event()
         self._may_poll.set()
@@ -111,8 +124,23 @@ class AjaxLink:
         if self._poller is not None:
             self._poller.close()
 
+    def flush(self) -> bool:
+        """POST what the buffer has, a few at a time; return whether all of it is answered."""
+        most = self._settings.config.max_posts
+        while self._is_open and not self._ended.done() and len(self._posting) < most:
+            taken = self._resume.take()
+            if taken is None:
+                break
+            task = self._loop.create_task(self._post(*taken))
+            self._posting.add(task)
+            task.add_done_callback(self._posted)
+        return not self._posting
+
+    def ask_acks(self) -> None:
+        """Do nothing: acknowledgments come with polls alone."""
+
     async def send(self, value: object, timeout: float | None, /) -> object:
-        """POST an event; with a timeout, the response is its reply."""
+        """POST an event to a server that does not resume; with a timeout, return the reply."""
         if self._ended.done():
             raise ChannelClosed(f"the channel is closed ({self._ended.result().kind})")
         packer, cb_id = self._settings.packer, None if timeout is None else AJAX
@@ -136,7 +164,7 @@ class AjaxLink:
             ) from exc
         if response.status != 200:
             reason = self._reason(response, was_open=True)
-            if response.status in (400, 413):  # this packet alone is at fault
+            if response.status in REFUSED:  # this packet alone is at fault
                 raise ReplyError(f"expected 200 to the POST, got {reason.code}: {reason.text}")
             self._end(reason)
             raise ChannelClosed(f"expected 200 to the POST, got {reason.code}: {reason.text}")
@@ -161,7 +189,7 @@ class AjaxLink:
             while True:
                 inbound = self._read(response)
                 if isinstance(inbound, Events) and not inbound.is_whole:
-                    self._deliver(Events(self._read_on(inbound.items)))
+                    self._deliver(inbound.read_by(self._read_on))
                     await self._may_poll.wait()  # it is read to its end
                     pause = self._pause(has_events=self._has_events)
                     await self._ask_later(pause)
@@ -175,8 +203,10 @@ class AjaxLink:
                 count = inbound.count if isinstance(inbound, Events) else 0
                 is_early = not pause and not self._owner.would_fill(count)
                 if is_early:
-                    await self._ask(wants_handshake=False)
+                    await self._ask(wants_handshake=False, position=_position(inbound))
                 self._deliver(inbound)
+                if self._ended.done():
+                    return self._ended.result()
                 if not is_early:
                     await self._ask_later(pause)
                 response = await self._answer_to_poll()
@@ -215,7 +245,8 @@ class AjaxLink:
         text = f"expected an answer to a poll, got none to {MAX_UNANSWERED} in {limit:g} s each"
         raise _Failed(Reason("unexpected", None, text))
 
-    async def _ask(self, *, wants_handshake: bool) -> None:
+    async def _ask(self, *, wants_handshake: bool, position: str | None = None) -> None:
+        """Write a poll; `position`: of what came and is not passed on yet."""
         # Milliseconds, but never the same twice: by it the server knows the POSTs of one session.
         self._udt = max(int(time.time() * 1000), self._udt + 1)
         try:
@@ -230,7 +261,11 @@ class AjaxLink:
                 )
             self.is_reached = True
             self._pace.asked(self._loop.time())
-            self._poller.write(self._attempt.get(self._udt, wants_handshake=wants_handshake))
+            resume = self._resume
+            more = resume.handshake_fields() if wants_handshake else resume.poll_fields(position)
+            self._poller.write(
+                self._attempt.get(self._udt, wants_handshake=wants_handshake, more=more)
+            )
         except OSError as exc:
             raise _Failed(error_reason(exc, was_open=self._is_open)) from exc
 
@@ -256,6 +291,7 @@ class AjaxLink:
         return inbound
 
     def _unreadable(self, exc: PacketError) -> Reason:
+        self._resume.lose_position()
         self._settings.log_limit.warning(log, "bad_packet transport=ajax %s", exc)
         text = f"cannot read a packet: {exc}"[:200]
         return error_reason(PacketError(text), was_open=self._is_open)
@@ -273,6 +309,7 @@ class AjaxLink:
     def _deliver(self, inbound: Inbound) -> None:
         if isinstance(inbound, Handshake):
             self._is_open = True
+            self._cancel_posts()
             self._posts.begin(self._handshake_udt, is_ours=self._is_ours)
             self._owner.opened(self, inbound)
         else:
@@ -287,23 +324,113 @@ class AjaxLink:
         )
 
     def _reply(self, response: Response) -> object:
+        value = self._value(response)
+        if (error := reply_error(value)) is not None:
+            raise error
+        return value
+
+    def _value(self, response: Response) -> object:
         if not response.body:
             raise ReplyError("expected a reply, got an empty body")
         try:
             value, _ = self._settings.packer.unpack(memoryview(response.body))
         except PacketError as exc:
             raise ReplyError(str(exc)) from exc
-        if (error := reply_error(value)) is not None:
-            raise error
         return value
+
+    # POSTs of events from the buffer
+
+    async def _post(self, number: int, packet: bytes, *, is_refused: bool = False) -> None:
+        """POST an event until the server has it; end the link if it does not answer."""
+        pending, limit = self._sender.pending, self._settings.config.ajax_timeout
+        cb_id = self._resume.callback_of(number)
+        reply = None if cb_id is None else pending.get(cb_id)
+        post = _Post(number)
+        try:
+            # A reply has its own time-out. Without it nobody needs the connection any more.
+            async with asyncio.timeout(limit if reply is None else None) as post.limit:
+                if reply is not None:
+                    task = asyncio.current_task()
+                    reply.add_done_callback(lambda _: self._give_up(post, task))
+                response = await self._posts.post(lambda: packet, post)
+        except asyncio.CancelledError:
+            if post.is_given_up:
+                return
+            raise
+        except TimeoutError:
+            text = f"expected an answer to a POST within {limit:g} s, got none"
+            self._end(Reason("unexpected", None, text))
+            return
+        except (OSError, Unsent) as exc:
+            self._end(Reason("unexpected", None, f"POST: {exc}"))
+            return
+        finally:
+            post.is_over = True
+        if response.status == BUSY:
+            self._end(Reason("unexpected", None, "the POST before one may not have arrived"))
+        elif response.status in REFUSED and not is_refused:
+            # This packet alone is at fault; another one takes its number.
+            instead = self._sender.refuse(number, f"{response.status}: {said(response.body)}")
+            if self._resume.is_on:
+                await self._post(number, instead, is_refused=True)
+        elif response.status != 200:
+            self._end(self._reason(response, was_open=True))
+        else:
+            self._take_answer(number, cb_id, response)
+
+    def _take_answer(self, number: int, cb_id: str | None, response: Response) -> None:
+        self._sender.written(number)
+        if cb_id is not None:
+            try:
+                value = self._value(response)
+            except ReplyError as exc:
+                self._sender.pending.fail_one(cb_id, exc)
+                return
+            self._sender.pending.answer(cb_id, value)
+            if number == self._resume.acked + 1 and not is_keyword(value, TIMEOUT):
+                self._sender.ack(number)  # its handler is done, and so are those before it
+
+    def _give_up(self, post: _Post, task: asyncio.Task[Any] | None) -> None:
+        """Free the place of a POST whose reply nobody waits for any more."""
+        if post.is_over or task is None or post.limit is None:
+            return
+        if post.is_written:
+            post.is_given_up = True
+            self._posts.given_up.add(post.number)
+            task.cancel()
+        else:
+            limit = self._settings.config.ajax_timeout
+            post.limit.reschedule(self._loop.time() + limit)
+
+    def _posted(self, task: asyncio.Task[None]) -> None:
+        self._posting.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._settings.log_limit.error(log, "post_failed %r", error)
+            self._end(Reason("unexpected", None, "internal error"))
+        self.flush()
+
+    def _cancel_posts(self) -> None:
+        posting, self._posting = self._posting, set()
+        for task in posting - {asyncio.current_task()}:
+            task.cancel()
 
     def _end(self, reason: Reason) -> None:
         if not self._ended.done():
             self._ended.set_result(reason)
+            if self._resume.is_on is False:
+                self._sender.pending.fail(ConnectionLost(LOST.format(reason)))
         if self._poller is not None:
             self._poller.close()
             self._poller = None
         self._posts.close()
+        self._cancel_posts()
+
+
+def _position(inbound: Inbound) -> str | None:
+    """Return the position that a packet brings."""
+    if isinstance(inbound, Handshake):
+        return None if inbound.resumption is None else inbound.resumption.position
+    return inbound.position if isinstance(inbound, Events) else None
 
 
 # -- POSTs: a few at a time, numbered in the order of `send`
@@ -312,6 +439,22 @@ class AjaxLink:
 # order, whatever connection brings which first; Sente's ignores it.
 
 BUSY: Final = 503  # nothing of the POST was taken: it is sent again with the same number
+REFUSED: Final = frozenset({400, 413})
+LOST: Final = (
+    "expected a reply, got the end of the connection ({}); "
+    "the server may or may not have handled the event"
+)
+
+
+@dataclass(slots=True, eq=False)
+class _Post:
+    """The POST of one event from the buffer."""
+
+    number: int
+    limit: asyncio.Timeout | None = None  # of its answer
+    is_written: bool = False
+    is_given_up: bool = False  # nobody waits for its reply
+    is_over: bool = False
 
 
 class Unsent(Exception):
@@ -324,9 +467,11 @@ class Posts:
     What waits is not encoded yet, and is not sent if its caller is cancelled or times out.
     """
 
-    def __init__(self, attempt: Attempt, settings: Settings) -> None:
+    def __init__(self, attempt: Attempt, settings: Settings, resume: Resume) -> None:
         self._attempt = attempt
         self._settings = settings
+        self._resume = resume
+        self.given_up: set[int] = set()  # numbers whose answers nobody waits for: may be missing
         self._session_udt = 0
         self._is_ours = False
         self._count = 0
@@ -348,8 +493,11 @@ class Posts:
         self._is_ours = is_ours
         self._count = 0
 
-    async def post(self, encode: Callable[[], bytes]) -> Response:
-        """Send the packet that encode() returns; return the response, which is never 503.
+    async def post(self, encode: Callable[[], bytes], post: _Post | None = None) -> Response:
+        """Send the packet that encode() returns; return the response.
+
+        `post`: of an event from the buffer, which has its number if the server resumes. The
+        response is 503 only if an event before this one was given up, and may be missing.
 
         Raises ChannelClosed if the session ends first, Unsent if no connection can be opened, and
         OSError if one breaks.
@@ -361,11 +509,18 @@ class Posts:
                     await self._changed.wait()
                 packet = encode()
                 connection = await self._connection()
-                self._count += 1
-                count, udt = self._count, self._session_udt
+                udt = self._session_udt
+                if post is not None:
+                    post.is_written = True
+                if post is not None and self._resume.is_on:
+                    count = post.number
+                    self._resume.mark_sent(count)
+                else:
+                    self._count += 1
+                    count = self._count
                 self._write(connection, udt, count, packet)
             response = await self._answer(connection)
-            if response.status == BUSY:
+            if response.status == BUSY and not self._is_behind_gap(count):
                 response = await self._post_again(udt, count, packet)
             return response
 
@@ -389,12 +544,16 @@ class Posts:
                 connection = await self._connection()
                 self._write(connection, udt, count, packet)
                 response = await self._answer(connection)
-                if response.status != BUSY:
+                if response.status != BUSY or self._is_behind_gap(count):
                     return response
                 tries += 1
         finally:
             self._refused.remove(count)
             self._notify()
+
+    def _is_behind_gap(self, count: int) -> bool:
+        acked = self._resume.acked
+        return any(acked < number < count for number in self.given_up)
 
     async def _connection(self) -> HttpConnection:
         """Take an idle connection, or open one."""
@@ -422,12 +581,13 @@ class Posts:
 
     def _write(self, connection: HttpConnection, udt: int, count: int, packet: bytes) -> None:
         now, number, text_type = int(time.time() * 1000), f"{udt}-{count}", self._settings.text_type
+        more = self._resume.wait_fields() if self._resume.is_on else ()
         if self._settings.packer.binary:
-            request = self._attempt.post_body(now, number, packet)
+            request = self._attempt.post_body(now, number, packet, more=more)
         elif self._is_ours and text_type is not None:
-            request = self._attempt.post_body(now, number, packet, text_type)
+            request = self._attempt.post_body(now, number, packet, text_type, more)
         else:
-            request = self._attempt.post_form(now, number, packet)
+            request = self._attempt.post_form(now, number, packet, more)
         connection.write(request)
         self._busy.add(connection)
 

@@ -19,6 +19,7 @@ from urllib.parse import quote, unquote, urlsplit
 from chansock import edn
 from chansock._core import event
 from chansock.client.inbox import ANY
+from chansock.client.resume import MAX_BYTES, MAX_EVENTS
 from chansock.client.timing import MAX_DELAY, PING_INTERVAL, PING_TIMEOUT
 from chansock.errors import ConfigError, EncodeError, InvalidEvent
 from chansock.values import Keyword
@@ -62,6 +63,9 @@ class ClientConfig:
       or while so many coroutines of `on_state` run
     - max_inbox_bytes: the same, for the memory that the data of these events holds
     - max_backlog_bytes: `send` waits while the socket's write buffer holds more
+    - max_unacked_events: `send` waits while the server has not acknowledged so many events, or
+      while the client is not connected and so many wait; with a server that resumes
+    - max_unacked_bytes: the same, for their packets; a single event may be larger
     - max_posts: POSTs under way at once over Ajax; further ones wait
 
     Raises ConfigError for a field that does not exist, or whose type or range is wrong.
@@ -79,6 +83,8 @@ class ClientConfig:
     max_inbox_events: int = 1000  # Sente keeps 512 and then drops the oldest; we stop reading
     max_inbox_bytes: int = 64 * MIB  # four messages of the largest size
     max_backlog_bytes: int = 64 * KIB  # asyncio's own limit
+    max_unacked_events: int = MAX_EVENTS
+    max_unacked_bytes: int = MAX_BYTES
     max_posts: int = 4  # a held reply keeps no later event back
 
     def __post_init__(self) -> None:

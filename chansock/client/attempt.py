@@ -41,6 +41,7 @@ __all__ = [
 ]
 
 Pairs: TypeAlias = Mapping[str, str] | Iterable[tuple[str, str]]
+_Fields: TypeAlias = Iterable[tuple[str, str]]
 TokenPlace: TypeAlias = Literal["param", "header", "subprotocol"]
 
 WHY: Final = (wire.WHY, "1")  # a reply of `:chsk/error` may say why; Sente's servers ignore it
@@ -65,11 +66,11 @@ class Attempt:
     token_place: TokenPlace = "param"  # of a WebSocket; over Ajax it is always a header
     proxy: Proxy | None = None
 
-    def upgrade(self, key: str) -> bytes:
-        """Write a WebSocket's request: `GET /chsk?client-id=...&csrf-token=...&why=1`.
+    def upgrade(self, key: str, more: _Fields = ()) -> bytes:
+        """Write a WebSocket's request: `GET /chsk?client-id=...&csrf-token=...&why=1` and `more`.
 
-        The application's parameters come first. The token is a header, or the subprotocol,
-        unless the URL has it.
+        The application's parameters come first. The token is in the URL, a header, or the
+        subprotocol.
         """
         own = [("client-id", self.client_id)]
         fields = [
@@ -85,21 +86,21 @@ class Attempt:
                 fields.append(("x-csrf-token", self.csrf_token))
             else:
                 fields.append(("Sec-WebSocket-Protocol", subprotocol.offer(self.csrf_token)))
-        own.append(WHY)
+        own += (WHY, *more)
         return self._head("GET", self.address.target([*self._extra(own), *own]), fields)
 
-    def get(self, udt: int, *, wants_handshake: bool) -> bytes:
-        """Write a poll: `GET /chsk?udt=...&client-id=...[&handshake%3F=1]`."""
+    def get(self, udt: int, *, wants_handshake: bool, more: _Fields = ()) -> bytes:
+        """Write a poll: `GET /chsk?udt=...&client-id=...[&handshake%3F=1]` and `more`."""
         own = [("udt", str(udt)), ("client-id", self.client_id)]
         if wants_handshake:
             own.append(("handshake?", "1"))
-        return self._head(
-            "GET", self.address.target([*own, *self._extra(own)]), self._ajax_fields()
-        )
+        own += more
+        target = self.address.target([*own, *self._extra(own)])
+        return self._head("GET", target, self._ajax_fields())
 
-    def post_form(self, udt: int, number: str, packet: bytes) -> bytes:
-        """Write a POST with the packet in the form field `ppstr`."""
-        fields = [("udt", str(udt)), ("client-id", self.client_id), ("n", number), WHY]
+    def post_form(self, udt: int, number: str, packet: bytes, more: _Fields = ()) -> bytes:
+        """Write a POST with the packet in the form field `ppstr`, behind `more` fields."""
+        fields = [("udt", str(udt)), ("client-id", self.client_id), ("n", number), WHY, *more]
         body = f"{encode_pairs(fields)}&ppstr={quote(packet, safe=UNESCAPED)}".encode("ascii")
         head = self._head(
             "POST",
@@ -113,25 +114,26 @@ class Attempt:
         return head + body
 
     def post_body(
-        self, udt: int, number: str, packet: bytes, content_type: str | None = None
+        self, udt: int, number: str, packet: bytes, kind: str | None = None, more: _Fields = ()
     ) -> bytes:
         """Write a POST with the packet as its body, and the fields in the query.
 
-        Without a content type the packet is a binary packer's: `binary?=true`, as Sente's. With
-        one it is text: `raw=true`, which only chansock's server takes.
+        Without a content type (`kind`) the packet is a binary packer's: `binary?=true`, as
+        Sente's. With one it is text: `raw=true`, which only chansock's server takes.
         """
         fields = [
             ("udt", str(udt)),
             ("client-id", self.client_id),
-            ("binary?" if content_type is None else "raw", "true"),
+            ("binary?" if kind is None else "raw", "true"),
             ("n", number),
             WHY,
+            *more,
         ]
         head = self._head(
             "POST",
             self.address.target([*fields, *self._extra(fields)]),
             [
-                ("Content-Type", content_type or "application/octet-stream"),
+                ("Content-Type", kind or "application/octet-stream"),
                 ("Content-Length", str(len(packet))),
                 *self._ajax_fields(),
             ],
@@ -270,6 +272,10 @@ class Credentials:
         self._token_place = check_token_place(csrf_token_in)
         self._proxy = check_proxy(proxy)
         self._jar = Jar()
+
+    def renew_client_id(self) -> None:
+        """Take a random client-id: another client uses this one."""
+        self.client_id = str(uuid.uuid4())
 
     async def attempt(self) -> Attempt:
         """Call the application's functions; return what every request of one attempt carries.

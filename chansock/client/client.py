@@ -13,13 +13,14 @@ import logging
 import time
 from collections.abc import Callable, Generator
 from types import TracebackType
-from typing import Any, Literal, Self, TypeAlias, TypeVar, overload
+from typing import Any, Final, Literal, Self, TypeAlias, TypeVar, overload
 
 from chansock.client.ajax import AjaxLink
 from chansock.client.arguments import check_close_code, check_event, check_handled_id, check_timeout
 from chansock.client.attempt import Credentials
 from chansock.client.inbox import Beside, Handler, Inbox, check_handler
 from chansock.client.packets import Event, Events, Handshake, Inbound, Ping
+from chansock.client.resume import Resume, Sender
 from chansock.client.socket import WsLink
 from chansock.client.state import Close, Link, Owner, Reason, Settings, State, StateHandler, Watch
 from chansock.client.timing import Backoff
@@ -31,6 +32,8 @@ __all__ = ["Client", "Transport"]
 H = TypeVar("H", bound=Handler)
 S = TypeVar("S", bound=StateHandler)
 Transport: TypeAlias = Literal["auto", "ws", "ajax"]
+
+TAKEN: Final = 4409  # close code: another connection of this client-id
 
 log = logging.getLogger("chansock.client")
 
@@ -49,6 +52,7 @@ class Client:
         settings: Settings,
         backoff: Backoff,
         transport: Transport,
+        resume: Resume,
     ) -> None:
         self._credentials = credentials
         self._settings, self._log_limit = settings, settings.log_limit
@@ -66,6 +70,14 @@ class Client:
         )
         self._owner = Owner(
             opened=self._opened, received=self._received, would_fill=self._would_fill
+        )
+        self._sender = Sender(
+            resume,
+            settings.packer,
+            self._log_limit,
+            flush=self._flush,
+            ask_acks=self._ask_acks,
+            send_now=self._send_now,
         )
         self._link: Link | None = None
         self._ws: WsLink | None = None  # the last one, open or not
@@ -102,6 +114,7 @@ class Client:
             )
         self._is_halted = False
         self._inbox.begin()
+        self._sender.open()
         self._wake = asyncio.Event()
         self._first = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self._live())
@@ -184,14 +197,26 @@ class Client:
             ReplyError: the server's handler failed, or the server refused this event over Ajax
                 (400, 413).
         """
-        event = check_event(event_id, data)
-        timeout = check_timeout(timeout)
+        if self._task is None:
+            self._check_entered()
+        return await self._sender.send(check_event(event_id, data), check_timeout(timeout))
+
+    async def _send_now(self, event: list[object], timeout: float | None) -> object:
+        """Send to a server that does not resume."""
         link = self._link
         if link is None or not self.state.open:
             self._check_entered()
             why = f" ({self.state.reason})" if self.state.reason else ""
             raise ChannelClosed(f"expected an open channel, got one that is closed{why}")
         return await link.send(event, timeout)
+
+    def _flush(self) -> bool:
+        """Write what the buffer has; return whether `send` need not wait for the connection."""
+        return self._link is None or not self.state.open or self._link.flush()
+
+    def _ask_acks(self) -> None:
+        if self._link is not None and self.state.open:
+            self._link.ask_acks()
 
     @overload
     def on(self, event_id: str, handler: None = None, /) -> Callable[[H], H]: ...
@@ -258,6 +283,7 @@ class Client:
         self._is_halted = False
         self._is_downgraded = False
         self._inbox.begin()
+        self._sender.open()
         self._backoff.reset()
         self._stop_link(Reason("requested-reconnect"))
         if self._wake is not None:
@@ -267,6 +293,7 @@ class Client:
         """Close, and stay closed until `reconnect`. Waiting replies raise ChannelClosed."""
         self._is_halted = True
         self._stop_link(Reason("requested-disconnect"))
+        self._sender.close(" (requested-disconnect)")
         self._inbox.end()
         if self._wake is not None:
             self._wake.set()
@@ -299,6 +326,10 @@ class Client:
         if self.state.open:
             # The server had forgotten the session, and began another: there lies a gap.
             self._close(Reason("unexpected", None, "the session began anew"))
+        answer = handshake.resumption
+        if answer is not None and self._sender.resume.is_foreign(answer):
+            link.stop(Reason("unexpected", TAKEN, "another client has this client-id"))
+            return
         is_first = not self.state.ever_opened
         self._had_ws = self._had_ws or link.type == "ws"
         self._is_downgraded = self._transport == "auto" and link.type == "ajax"
@@ -312,17 +343,24 @@ class Client:
             handshake_data=handshake.data,
             ever_opened=True,
             retry_at=None,
+            resumed=self._sender.begin(answer),
         )
         if self._first is not None and not self._first.done():
             self._first.set_result(None)
         self._own_event("chsk/handshake", [handshake.uid, None, handshake.data, is_first])
+        self._flush()
 
     def _received(self, link: Link, inbound: Inbound, /) -> None:
         """Take what else came."""
         if link is not self._link:
             return
         if isinstance(inbound, Events):
-            self._inbox.put(inbound.items)
+            if self._sender.resume.is_on:
+                # Before: a large batch is read as it is put, and may turn out to be unreadable.
+                self._sender.move(inbound.position)
+                self._inbox.put(self._sender.sift(inbound.items))
+            else:
+                self._inbox.put(inbound.items)
         elif isinstance(inbound, Ping):
             self._own_event("chsk/ws-ping", None)
 
@@ -342,11 +380,16 @@ class Client:
                 continue
             reason = await self._attempt()
             self._close(reason)
-            if not self._first.done() and reason.kind != "requested-reconnect":
+            if reason.code == TAKEN and self._sender.resume.is_on is not False:
+                # A duplicate of this client is the other one: the session is its.
+                self._credentials.renew_client_id()
+            elif not self._first.done() and reason.kind != "requested-reconnect":
                 self._first.set_exception(_first_error(reason))
             if self._first.done() and self._first.exception() is not None:
                 return  # `async with` raises it, and nobody is there to come back for
             if reason.is_final:
+                if not self._wake.is_set():
+                    self._sender.close(f" ({reason})")
                 await self._wake.wait()
             elif not self._wake.is_set():
                 await self._wait_to_retry(reason)
@@ -376,12 +419,12 @@ class Client:
             return Reason("not-opened", None, f"{type(exc).__name__} in the application's function")
         self._csrf_token = attempt.csrf_token
         if self._transport == "ajax" or self._is_downgraded:
-            return await self._run(AjaxLink(attempt, self._settings, self._owner))
-        self._ws = link = WsLink(attempt, self._settings, self._owner)
+            return await self._run(AjaxLink(attempt, self._settings, self._owner, self._sender))
+        self._ws = link = WsLink(attempt, self._settings, self._owner, self._sender)
         reason = await self._run(link)
         if link.is_opened or not link.is_reached or not reason.is_unclear:
             return reason
-        ajax = AjaxLink(attempt, self._settings, self._owner)
+        ajax = AjaxLink(attempt, self._settings, self._owner, self._sender)
         if self._transport == "auto" and not self._had_ws:
             # Sente's rule: Ajax, if no WebSocket has ever opened. For good once Ajax has: a
             # server that was only down is tried with a WebSocket again.
@@ -406,12 +449,14 @@ class Client:
         finally:
             if self._link is link:
                 self._link = None
+            self._sender.release()
             self._beside.keep(self._see_off(link))
 
     def _stop_link(self, reason: Reason) -> None:
         if self._link is not None:
             link, self._link = self._link, None
             link.stop(reason)
+            self._sender.release()
         self._close(reason)
 
     def _close(self, reason: Reason) -> None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 from chansock._core.wire import CLOSED, ERROR, HANDSHAKE, NIL_UID, TIMEOUT, UNCLAIMED, WS_PING
 from chansock._fast.edn.reader import Reader
@@ -20,6 +20,9 @@ from chansock.errors import ChannelClosed, EdnDecodeError, PacketError, ReplyErr
 from chansock.values import Keyword, short_repr
 
 __all__ = [
+    "ACK",
+    "POSITION",
+    "REPLY",
     "Event",
     "Events",
     "Handshake",
@@ -28,6 +31,8 @@ __all__ = [
     "Ping",
     "PollTimeout",
     "Reply",
+    "Resumption",
+    "Was",
     "is_event",
     "read_event",
     "read_packet",
@@ -44,12 +49,35 @@ class Event:
     data: Any = None
 
 
+# Events for the client itself, from a server that resumes.
+POSITION: Final = Keyword("chsk/pos")  # [:chsk/pos "e-s"], last in a batch
+ACK: Final = Keyword("chsk/ack")  # [:chsk/ack 64]: all events up to this number are handled
+REPLY: Final = Keyword("chsk/reply")  # [:chsk/reply [65 value]]
+
+Was: TypeAlias = Literal["fresh", "resumed", "gap"]
+_POSITION: Final = re.compile(r"[!-~]{1,80}")
+_MAX_NUMBER: Final = 10**15
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """`{:pos "e-s", :was :resumed, :handled 64}`: how a server that resumes goes on."""
+
+    position: str
+    was: Was
+    handled: int  # the server has taken the client's events up to this number
+
+
 @dataclass(frozen=True, slots=True)
 class Handshake:
-    """`[[:chsk/handshake [uid nil handshake-data]] nil]`; an anonymous client's uid is None."""
+    """`[[:chsk/handshake [uid resumption handshake-data]] nil]`; an anonymous client's uid is None.
+
+    `resumption` is None from a server that does not resume: nil, or what cannot be read.
+    """
 
     uid: object
     data: object
+    resumption: Resumption | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +107,22 @@ class Events:
 
     items: Iterable[object]
     is_whole: bool = True
+    late_position: str | None = None  # if it is not whole
+
+    @property
+    def position(self) -> str | None:
+        """The position behind the events; None if the batch does not end with one."""
+        if not self.is_whole:
+            return self.late_position
+        items = self.items
+        last = items[-1] if isinstance(items, list | tuple) and items else None
+        if not isinstance(last, list) or len(last) != 2 or not is_keyword(last[0], POSITION):
+            return None
+        return _position(last[1])
+
+    def read_by(self, read: Callable[[Iterable[object]], Iterable[object]]) -> Events:
+        """Return the same events, whose items pass through `read`."""
+        return Events(read(self.items), self.is_whole, self.late_position)
 
     @property
     def count(self) -> int:
@@ -95,8 +139,9 @@ def read_packet(value: object, cb_id: object) -> Inbound:
         body = value[1] if len(value) > 1 else None
         fields = body if isinstance(body, list | tuple) else ()
         uid = fields[0] if fields else None
-        data = fields[2] if len(fields) > 2 else None  # the middle one is always nil
-        return Handshake(None if is_keyword(uid, NIL_UID) else uid, data)
+        middle = fields[1] if len(fields) > 1 else None
+        data = fields[2] if len(fields) > 2 else None
+        return Handshake(None if is_keyword(uid, NIL_UID) else uid, data, _resumption(middle))
     if is_keyword(value, WS_PING):
         return Ping()
     if cb_id is not None:
@@ -104,6 +149,20 @@ def read_packet(value: object, cb_id: object) -> Inbound:
     if is_keyword(value, TIMEOUT):
         return PollTimeout()
     return Events(value if isinstance(value, list | tuple) else (value,))
+
+
+def _resumption(value: object) -> Resumption | None:
+    if not isinstance(value, dict):
+        return None
+    position, was, handled = _position(value.get("pos")), value.get("was"), value.get("handled")
+    is_number = type(handled) is int and 0 <= handled < _MAX_NUMBER
+    if position is None or not is_number or was not in get_args(Was):
+        return None
+    return Resumption(position, cast(Was, str(was)), cast(int, handled))
+
+
+def _position(value: object) -> str | None:
+    return value if type(value) is str and _POSITION.fullmatch(value) else None
 
 
 def read_event(item: object) -> Event | None:
@@ -159,6 +218,9 @@ MAX_DEPTH: Final = 500 - 2  # the reader's own, less the two vectors around an e
 
 _BEGIN: Final = re.compile(rb"[\s,]*\[[\s,]*\[(?=[\s,]*\[)")
 _END: Final = re.compile(rb"\][\s,]*nil[\s,]*\][\s,]*\Z")
+_LATE_POSITION: Final = re.compile(
+    rb'\[:chsk/pos[ ,]+"([^"]{1,80})"\][\s,]*\][\s,]*nil[\s,]*\][\s,]*\Z'
+)
 _BLANK: Final = re.compile(rb"(?:[\s,]|;[^\n]*)*")
 
 
@@ -168,7 +230,9 @@ def unpack(packer: Packer, payload: bytes) -> Inbound:
         begin = _BEGIN.match(payload)
         if begin is not None and _END.search(payload, len(payload) - 64) is not None:
             reader = Reader(packer.keys, max_depth=MAX_DEPTH, tagged=packer.tagged)
-            return Events(_items(payload, begin.end(), reader), is_whole=False)
+            last = _LATE_POSITION.search(payload, len(payload) - 128)
+            position = None if last is None else _position(last[1].decode(errors="replace"))
+            return Events(_items(payload, begin.end(), reader), False, position)
     return read_packet(*packer.unpack(memoryview(payload)))
 
 
@@ -235,6 +299,16 @@ class Pending:
         else:
             future.set_result(value)
         return True
+
+    def get(self, cb_id: str) -> asyncio.Future[object] | None:
+        """Return the future of a reply that is waited for; None if nobody does."""
+        return self._futures.get(cb_id)
+
+    def fail_one(self, cb_id: str, exc: Exception) -> None:
+        """End one wait with exc, if there is one."""
+        future = self._futures.pop(cb_id, None)
+        if future is not None and not future.done():
+            future.set_exception(exc)
 
     def fail(self, exc: Exception) -> None:
         """End every wait with exc: no reply can come any more."""

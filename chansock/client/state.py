@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, Protocol, TypeAlias
 from chansock._core.log_limit import LogLimit, call_later
 from chansock._fast.events.packet import Packer
 from chansock.client.arguments import ClientConfig
-from chansock.client.packets import Handshake, Inbound
+from chansock.client.packets import Handshake, Inbound, Was
 
 __all__ = [
     "Close",
@@ -134,6 +134,9 @@ class State:
     `reason` says why it last closed or did not open, also after it has opened again; `last_close`
     when and why it last closed after it was open. `retry_at` is the time (seconds since the epoch)
     of the next attempt, None if none is due. `csrf_token` is that of the last attempt.
+
+    `resumed` says how the last handshake went on: "fresh": a new session; "resumed": no event was
+    missed; "gap": events may be missing, so load the data anew; None: the server does not resume.
     """
 
     open: bool = False
@@ -149,6 +152,7 @@ class State:
     last_close: Close | None = None
     last_ws_close: WsClose | None = None
     last_ws_error: WsError | None = None
+    resumed: Was | None = None
 
 
 def http_reason(
@@ -287,11 +291,20 @@ class Link(Protocol):
         """
 
     async def send(self, value: object, timeout: float | None, /) -> object:
-        """Send an event as packers take it; with a timeout, wait for its reply.
+        """Send an event to a server that does not resume; with a timeout, wait for its reply.
 
         An event whose `send` is cancelled before its turn is not sent. Raises ChannelClosed,
         ConnectionLost, ReplyTimeout, ReplyError, EncodeError.
         """
+
+    def flush(self) -> bool:
+        """Write what the buffer has for a server that resumes, as far as there is room.
+
+        Return whether `send` need not wait: all of it is written.
+        """
+
+    def ask_acks(self) -> None:
+        """Ask the server what it has handled, if it can be asked."""
 
     def set_reading(self, on: bool, /) -> None:
         """Stop or go on reading. May be called twice with the same value."""

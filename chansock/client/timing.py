@@ -13,7 +13,6 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-from chansock._core import wire
 from chansock.client.packets import Pending
 from chansock.errors import ReplyTimeout
 
@@ -197,6 +196,8 @@ class KeepAlive:
 class Pinger:
     """Calls `ping(cb_id)` when a ping is due, and `failed(text)` if no pong comes in time.
 
+    A reply is a pong if `is_pong(value)`.
+
     While nothing is read (`is_reading`) no pong can be seen: it pings at each tick then, so that
     the server hears the client, and asks for no pong (`cb_id` None). Bytes that come after a ping
     count as its pong: a large message may keep the pong back.
@@ -206,6 +207,7 @@ class Pinger:
         "_failed",
         "_heard_at_ping",
         "_interval",
+        "_is_pong",
         "_keep_alive",
         "_pending",
         "_ping",
@@ -221,6 +223,7 @@ class Pinger:
         timeout: float,
         pending: Pending,
         ping: Callable[[str | None], None],
+        is_pong: Callable[[object], bool],
         failed: Callable[[str], None],
     ) -> None:
         self.is_reading: bool = True
@@ -228,6 +231,7 @@ class Pinger:
         self._timeout = timeout
         self._pending = pending
         self._ping = ping
+        self._is_pong = is_pong
         self._failed = failed
         self._keep_alive = KeepAlive()
         self._heard_at_ping = 0
@@ -261,8 +265,8 @@ class Pinger:
         error = pong.exception()
         if not self.is_reading:
             return
-        if error is None and type(pong.result()) is str and pong.result() == wire.PONG:
-            return  # a keyword :pong would be equal
+        if error is None and self._is_pong(pong.result()):
+            return
         was_heard = self._keep_alive.heard_count != self._heard_at_ping
         if isinstance(error, ReplyTimeout) and was_heard:
             return

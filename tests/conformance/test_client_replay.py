@@ -145,6 +145,7 @@ def test_what_is_left_out_and_what_may_differ_is_what_was_agreed() -> None:
     assert list(MAY_DIFFER) == [
         "n",
         "why",
+        "pos, acked, sent",
         "params with POSTs",
         "x-csrf-token: null",
         "extensions",

@@ -86,7 +86,14 @@ def test_a_setting_out_of_range_is_refused(field, value):
 def test_names_that_both_sides_have_mean_the_same():
     ours = {field.name for field in dataclasses.fields(ClientConfig)}
     theirs = {field.name for field in dataclasses.fields(chansock.Config)}
-    assert ours - theirs == {"connect_timeout", "ajax_timeout", "max_backoff", "max_posts"}
+    assert ours - theirs == {
+        "connect_timeout",
+        "ajax_timeout",
+        "max_backoff",
+        "max_posts",
+        "max_unacked_events",
+        "max_unacked_bytes",
+    }
 
 
 @pytest.mark.parametrize(

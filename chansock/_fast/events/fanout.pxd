@@ -35,7 +35,7 @@ cdef enum:
 
 cdef class Fragment:
     # One encoded event on its way to any number of clients.
-    cdef bytes data
+    cdef readonly bytes data
     cdef object key                     # of `latest`; None: no key
     cdef uint8_t is_exact               # data has memory of exactly its size
     cdef readonly uint8_t is_kept       # a log stores it
@@ -163,7 +163,6 @@ cdef class EventLog:
     cdef Py_ssize_t nbytes
     cdef readonly int64_t missing       # the newest event that is not here any more, by its seq
     cdef uint8_t is_touched             # appended to since the last search for one to empty
-    cdef public int holders             # sessions and records whose clients may ask for it
 
 
 cdef class EventLogs:
@@ -174,15 +173,16 @@ cdef class EventLogs:
     cdef readonly Py_ssize_t keep_bytes
     cdef Py_ssize_t max_bytes           # of one log
     # all logs
-    cdef readonly int64_t seq           # of the newest event, kept or not
+    cdef public int64_t seq             # of the newest event, kept or not
     cdef readonly Py_ssize_t nbytes
     cdef dict filled                    # logs with events, about in the order of their last use
     cdef object marks                   # deque of (time, the newest event then)
-    cdef double marked                  # the time of the newest mark
+    cdef double marked                  # when the newest mark was made
+    cdef double appended                # when the newest event was kept
     cdef int64_t expired                # events up to here are too old to be kept
 
     cdef int drop_first(self, EventLog log) except -1
-    cdef int mark(self) except -1
+    cdef double mark(self, int64_t seq) except -1
     cdef int expire(self, EventLog log) except -1
     cdef int make_room(self) except -1
     cpdef append(self, EventLog log, Fragment fragment)

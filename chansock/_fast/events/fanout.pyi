@@ -8,6 +8,7 @@ from chansock.clock import Clock
 
 @final
 class Fragment:
+    data: bytes
     is_kept: bool
     seq: int
     def __init__(self, data: bytes, key: Hashable = None, is_kept: bool = True) -> None: ...
@@ -77,7 +78,6 @@ class Fanout:
 @final
 class EventLog:
     missing: int
-    holders: int
     def __init__(self) -> None: ...
     def __len__(self) -> int: ...
 

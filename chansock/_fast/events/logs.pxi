@@ -70,8 +70,8 @@ cdef class EventLogs:
             len(log.fragments) - log.first > self.keep_events or log.nbytes > self.max_bytes
         ):
             self.drop_first(log)
+        self.appended = self.mark(self.seq - 1)
         if self.nbytes > self.keep_bytes or self.seq % 16 == 0:
-            self.mark()
             self.make_room()
 
     cdef int drop_first(self, EventLog log) except -1:
@@ -90,15 +90,16 @@ cdef class EventLogs:
             log.first = 0
         return 0
 
-    cdef int mark(self) except -1:
-        # Note the time, if that is due, and find out up to which event all are too old.
+    cdef double mark(self, int64_t seq) except -1:
+        # Return the time. Note the newest event so far and its time, if that is due, and find out
+        # up to which event all are too old.
         cdef double now = self.clock.now()
         if now - self.marked >= self.keep_seconds / MARKS:
-            self.marks.append((now, self.seq))
+            self.marks.append((self.appended, seq))
             self.marked = now
-        while self.marks and self.marks[0][0] + self.keep_seconds < now:
-            self.expired = self.marks.popleft()[1]
-        return 0
+            while self.marks and self.marks[0][0] + self.keep_seconds < now:
+                self.expired = self.marks.popleft()[1]
+        return now
 
     cdef int expire(self, EventLog log) except -1:
         # Forget the events that are too old.
@@ -139,7 +140,7 @@ cdef class EventLogs:
         cdef Fragment fragment
         cdef Py_ssize_t nbytes = 0
         cdef list found = []
-        self.mark()
+        self.mark(self.seq)
         if since > self.seq:
             return None
         if before and since + 1 >= before:

@@ -51,10 +51,10 @@ cdef class Numbers:
         cdef int64_t lowest = self.received + 1
         cdef EventMsg msg
         if inbox.is_running:
-            lowest = self.current
+            lowest = min(lowest, self.current)
         elif inbox.queue:
             msg = inbox.queue[0]
-            lowest = msg.number
+            lowest = min(lowest, msg.number)
         if self.apart:
             lowest = min(lowest, <int64_t>next(iter(self.apart)))
         return max(0, lowest - 1)
@@ -142,15 +142,15 @@ cdef class Numbers:
     # -- POSTs that were sent again
 
     def wait(self, int64_t number, call):
-        """Call `call(packet)` with the reply to an event, or with None once it is handled."""
+        """Call `call(packet)` with the reply to an event, or with None once it is handled.
+
+        Returns the call that was waiting for the same event, in place of which this one waits.
+        """
         if self.waiters is None:
             self.waiters = {}
+        older = self.waiters.get(number)
         self.waiters[number] = call
-
-    def forget_waiter(self, int64_t number, call):
-        """Cancel `wait(number, call)`."""
-        if self.waiters is not None and self.waiters.get(number) == call:
-            del self.waiters[number]
+        return older
 
     cdef int answer_waiter(self, int64_t number, bytes packet) except -1:
         call = self.waiters.pop(number, None)

@@ -33,6 +33,7 @@ from chansock.client.packets import (
     Event,
     Events,
     Handshake,
+    Pending,
     Ping,
     PollTimeout,
     Reply,
@@ -40,6 +41,7 @@ from chansock.client.packets import (
     read_packet,
     unpack,
 )
+from chansock.client.resume import Resume
 from chansock.client.socket import WsLink
 from chansock.client.state import Owner, Reason, Settings, close_reason, http_reason, said
 from chansock.client.timing import Backoff, KeepAlive, delay, restart_delay
@@ -501,7 +503,9 @@ def test_a_server_that_pings_and_does_not_read_makes_no_pongs_pile_up():
         owner = Owner(opened=lambda *_: None, received=lambda *_: None, would_fill=None)
         attempt = Attempt(Address.parse("ws://h/"), "c", None, (), (), Jar())
         config = ClientConfig(ws_ping_interval=None)
-        link = WsLink(attempt, Settings(packer=adapt(packers.EDN()), config=config), owner)
+        settings = Settings(packer=adapt(packers.EDN()), config=config)
+        sender = types.SimpleNamespace(resume=Resume(is_wanted=False), pending=Pending())
+        link = WsLink(attempt, settings, owner, sender)
         link.upgraded(ws, [])
         link.message(b'[[:chsk/handshake ["u" nil]] nil]')
         link.ping(b"0")

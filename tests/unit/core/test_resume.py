@@ -54,7 +54,7 @@ def data(client: Any) -> list[Any]:
     return [event.data for event in client.take()]
 
 
-def numbers(start: int, end: int) -> list[int]:
+def count(start: int, end: int) -> list[int]:
     return list(range(start, end))
 
 
@@ -79,10 +79,10 @@ def test_what_was_written_to_a_dead_connection_comes_again(world: World, transpo
     client.reconnect()
     world.advance(1)
     assert client.was == "resumed"
-    assert data(client) == numbers(0, 7)
+    assert data(client) == count(0, 7)
     send(world.chsk, 7, 9)
     world.advance(1)
-    assert data(client) == numbers(7, 9)
+    assert data(client) == count(7, 9)
     assert world.chsk.stats.resumed == 1
 
 
@@ -100,7 +100,7 @@ def test_a_client_that_comes_back_after_its_grace_has_missed_nothing(
     assert "a" not in world.chsk.connected.any
     client.reconnect()
     world.advance(1)
-    assert (client.was, data(client)) == ("resumed", numbers(0, 8))
+    assert (client.was, data(client)) == ("resumed", count(0, 8))
 
 
 def test_a_poll_with_an_old_position_gets_the_same_events_again(world: World) -> None:
@@ -114,7 +114,7 @@ def test_a_poll_with_an_old_position_gets_the_same_events_again(world: World) ->
     client.poll()
     world.advance(1)
     assert client.resumption.position == position
-    assert data(client) == [*numbers(0, 3), *numbers(0, 3)]
+    assert data(client) == [*count(0, 3), *count(0, 3)]
 
 
 @BOTH
@@ -311,7 +311,7 @@ def test_a_restart_with_the_same_engine_misses_nothing(transport: str) -> None:
         client.send("t/e", 2)
         world.advance(1)
         assert client.was == "resumed"
-        assert data(client) == numbers(0, 5)
+        assert data(client) == count(0, 5)
     assert chsk.handled == [(1, False), (2, False)]  # type: ignore[attr-defined]
 
 
@@ -524,7 +524,128 @@ def test_stats_balance_over_breaks(world: World, transport: str) -> None:
         if number % 4 == 0:
             client.reconnect()
     world.advance(2)
-    assert data(client) == numbers(0, 30)
+    assert data(client) == count(0, 30)
     stats = world.chsk.stats
     lost = sum(getattr(stats.lost, name) for name in type(stats.lost).__slots__)
     assert stats.sent == stats.written + stats.replaced + lost
+
+
+def test_replies_of_a_client_that_never_acknowledges_are_bounded(world: World) -> None:
+    client = world.ws("a", params={"pos": "0"})
+    for _ in range(30):
+        for _ in range(100):
+            client.ask("t/e", "x" * 1000)
+        world.turn()
+    numbers = client.connection.inbox.numbers  # type: ignore[union-attr]
+    assert numbers is not None
+    assert numbers.received == 3000
+    assert 0.9 * 2**20 <= sum(len(packet) for _, packet in numbers.replies_from(0)) <= 2**20
+    assert numbers.nbytes <= 2 * 2**20
+    kept = [number for number, _ in numbers.replies_from(0)]
+    assert kept == count(kept[0], 3001)  # the newest, without a hole
+    numbers.forget_replies(3001)
+    assert numbers.nbytes == 0
+
+
+def test_replies_of_all_clients_together_are_bounded() -> None:
+    chsk = channel(keep_bytes=100_000)
+    with World(chsk) as world:
+        for index in range(20):
+            client = world.ws(f"u{index}", params={"pos": "0"})
+            for _ in range(30):
+                client.ask("t/e", "x" * 1000)
+            world.turn()
+        assert 50_000 <= chsk._backplane._replies.nbytes <= 250_000  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("sizes", [(10, 5000, 10), (300_000, 300_000, 300_000, 300_000, 10)])
+def test_kept_replies_are_whole_whatever_their_sizes(world: World, sizes: tuple[int, ...]) -> None:
+    client = world.ws("a", params={"pos": "0"})
+    for size in sizes:
+        client.ask("t/e", "x" * size)
+    world.turn()
+    found = client.connection.inbox.numbers.replies_from(0)  # type: ignore[union-attr]
+    for number, packet in found:
+        assert f'"{"x" * sizes[number - 1]}"'.encode() in packet
+    assert found[-1][0] == len(sizes)
+
+
+def test_a_reply_that_is_too_large_to_keep_is_not_kept(world: World) -> None:
+    client = world.ws("a", resumes=True)
+    reply = client.ask("t/e", "x" * 1_048_000)
+    assert len(reply.wait()) == 1_048_000
+    assert client.connection.inbox.numbers.replies_from(0) == []  # type: ignore[union-attr]
+
+
+def test_records_are_bounded() -> None:
+    chsk = channel(keep_bytes=10 * 1024)
+    with World(chsk) as world:
+        for index in range(30):
+            client = world.ws(f"u{index}", resumes=True)
+            client.cut()
+            world.advance(3)
+        assert len(chsk._backplane._records) == 10  # type: ignore[union-attr]
+        assert set(chsk._backplane._users) == {f"u{index}" for index in range(20, 30)}  # type: ignore[union-attr]
+        world.advance(130)
+        world.ws("v", resumes=True)
+        assert not chsk._backplane._records  # type: ignore[union-attr]
+        assert not chsk._backplane._users  # type: ignore[union-attr]
+
+
+def test_a_new_client_with_an_old_client_id_begins_anew(world: World) -> None:
+    client = world.ws("a", client_id="fixed", resumes=True)
+    client.send("t/e", 1)
+    world.turn()
+    client.cut()
+    client = world.ws("a", client_id="fixed", resumes=True)
+    assert client.was == "fresh"
+    client.send("t/e", 2)
+    world.turn()
+    assert client.ping().wait() == ["pong", 1]
+    assert world.chsk.handled == [(1, False), (2, False)]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("wants_reply", [True, False])
+def test_a_post_that_comes_twice_is_handled_once(world: World, wants_reply: bool) -> None:
+    client = world.ajax("a", resumes=True)
+    world.advance(1)
+    cb_id = ":ajax" if wants_reply else "nil"
+    udt = client._udt
+    for event in ("t/e", "t/slow"):
+        number = 1 if event == "t/e" else 2
+        posts = [
+            client.post(f"[[:{event} {number}] {cb_id}]", [("n", f"{udt}-{number}")])
+            for _ in range(3)
+        ]
+        world.advance(12)
+        # A POST that waits gives way to the next one of its number.
+        assert {post.status for post in posts} <= {200, 503}
+        assert posts[-1].status == 200
+        if wants_reply:
+            assert {post.value for post in posts if post.status == 200} == {number}
+    assert world.chsk.handled == [(1, False), (2, False)]  # type: ignore[attr-defined]
+
+
+def test_a_post_whose_predecessor_is_missing_is_refused_and_comes_again(world: World) -> None:
+    client = world.ajax("a", resumes=True)
+    udt = client._udt
+    early = client.post("[[:t/e 2] nil]", [("n", f"{udt}-2")])
+    world.advance(2)
+    assert early.status == 503
+    client.post("[[:t/e 1] nil]", [("n", f"{udt}-1")])
+    client.post("[[:t/e 2] nil]", [("n", f"{udt}-2")])
+    world.advance(1)
+    assert world.chsk.handled == [(1, False), (2, False)]  # type: ignore[attr-defined]
+
+
+def test_a_post_of_an_older_handshake_is_refused(world: World) -> None:
+    client = world.ajax("a", resumes=True)
+    old = client._udt
+    waiting = client.post("[[:t/e 2] nil]", [("n", f"{old}-2")])  # behind the first
+    client.shake_hands()
+    world.turn()
+    assert waiting.status == 410
+    late = client.post("[[:t/e 1] nil]", [("n", f"{old}-1")])
+    world.turn()
+    assert late.status == 410
+    assert world.chsk.handled == []  # type: ignore[attr-defined]
