@@ -4,7 +4,8 @@
  * One ES module without a build or a dependency, so it holds both halves, edn first; it is long
  * for that reason alone. It speaks the wire of Sente 1.21 and later. chansock.d.ts documents each
  * export. It may touch the network, timers, Web Locks, and the browser's events about sleep and
- * networks; never the page, and no storage. Other packers are modules beside it.
+ * networks; never the page, and no storage but sessionStorage, if `resume: "reload"` asks for it.
+ * Other packers are modules beside it.
  */
 
 /** The base of all that chansock throws on purpose. */
@@ -902,8 +903,9 @@ const DEFAULTS = {
   csrfTokenIn: "param", // as Sente's
   params: undefined,
   headers: undefined,
-  offline: "refuse",
-  maxQueuedEvents: 100,
+  resume: true,
+  offline: undefined,
+  maxQueuedEvents: 1000,
   maxInboxEvents: 10000,
   maxMessageBytes: 16 * MIB, // a server sends all that waits as one batch: 1 MiB by default
   maxBacklogBytes: 4 * MIB,
@@ -925,6 +927,7 @@ const SENDING = { timeout: undefined, signal: undefined };
 
 const CHOICES = {
   transport: ["auto", "ws", "ajax"],
+  resume: [true, false, "reload"],
   offline: ["refuse", "queue"],
   csrfTokenIn: ["param", "subprotocol"],
 };
@@ -934,8 +937,11 @@ const MOVE_TIMEOUT = 3; // Ajax to WebSocket, with no poll parked: less than the
 const CHECK_TIMEOUT = 2; // a ping because something woke us: there is a suspicion
 const SILENT_POLL = 25; // the server ends polls after 20
 const JUMP = 4; // a clock that ticks each second and is that late has slept
+const ASK = 0.25; // between two pings that ask for an acknowledgement
+const LOCK_WAIT = 1; // for the lock of a client-id: the page before a reload has just let it go
 const UNREADABLE = 4007; // close code: RFC 6455's 1007, which no page may send
 const TOO_LARGE = 4009; // close code: the same of 1009
+const REPLACED = 4409; // close code: another connection has this client-id
 const QUICK = 1; // an empty answer to a poll that came sooner is no poll_timeout of a server
 const LONGEST_RETRY_AFTER = 300; // a server may ask for more, but not for a day
 const LOG_INTERVAL = 10; // between two lines of one kind
@@ -946,6 +952,8 @@ const STEADY = 1; // a channel that closed sooner is no sign of a server in heal
 const USEFUL = 5; // a WebSocket that closed sooner, three times running, counts as blocked
 
 const MAX_POSTS = 4; // a browser has 6 connections to a host, and the poll needs one
+const MAX_UNACKED = 1000; // events that the server has not said it handled; in bytes 1 MiB
+const MAX_ABANDONED = 1; // POSTs that nobody waits for any more: the sixth connection
 const MAX_SLOTS = 3; // of those 6, for the parked polls of all tabs
 const MAX_HANDSHAKES = 8; // of one WebSocket; no server sends more than one
 const MAX_LEFT = 1000; // npm's `ws` alone: messages before the server's goodbye
@@ -955,6 +963,7 @@ const OVERHEAD = 256; // bytes that an event costs while it waits, besides its o
 const SLICE = 10; // ms of work between two pauses of the event loop
 const UPGRADING = "upgrading-ajax-to-ws";
 const OWN = ["chsk/state", "chsk/handshake", "chsk/ws-ping"]; // events of the client itself
+const ENDINGS = ["fresh", "resumed", "gap"]; // how a server says that a connection was resumed
 const RESTARTING = [1001, 1012, 502, 503]; // codes of a server, or a proxy, that is down for a moment
 
 const makeReason = (kind, code = null, text = "") => Object.freeze({ kind, code, text });
@@ -1169,15 +1178,89 @@ const checkHandler = (handler) => {
 /** How much a packet holds: bytes, or UTF-16 units of text. */
 const sizeOf = (packet) => packet.length ?? packet.size;
 
-/** Settle as the promise does, or reject once the signal is aborted. */
-const abortable = (promise, signal) =>
-  new Promise((resolve, reject) => {
-    const quit = () => reject(signal.reason);
-    signal.addEventListener("abort", quit);
-    promise.finally(() => signal.removeEventListener("abort", quit)).then(resolve, reject);
-  });
-
 const isHidden = () => !!globalThis.document?.hidden;
+
+const records = new Map(); // key -> the record of a client of this page
+
+/**
+ * Make the record of one client in sessionStorage, so that it resumes after a reload of its page:
+ * at its key a head (client-id, position, numbers), and at `<key> <n>` the encoded event n. A send
+ * writes one event and the head, an acknowledgement removes events. Undefined without storage.
+ */
+const makeRecord = (url, isBinary, complain) => {
+  let key;
+  let head = null; // as it was written last
+  let storage = null;
+  const at = (n) => `${key} ${n}`;
+  const keep = (write) => {
+    try {
+      if (storage) write();
+    } catch (error) {
+      record.clear();
+      storage = null;
+      complain("a reload will not resume", error);
+    }
+  };
+  const record = {
+    /** Take the first key that no other client of this page has; or keep the one that we had. */
+    claim() {
+      if (records.get(key) === record) return;
+      for (let i = 1; !key || records.has(key); i++) key = `chansock ${url} ${i}`;
+      records.set(key, record);
+    },
+    release: () => records.get(key) === record && records.delete(key),
+    /** Whether another page has written here since. */
+    isForeign: () => !!storage && storage.getItem(key) !== head,
+    read() {
+      head = storage.getItem(key);
+      const found = JSON.parse(head);
+      if (!found) return null;
+      found.fragments = [];
+      for (let n = found.acked + 1; ; n++) {
+        const text = storage.getItem(at(n));
+        if (text === null) return found;
+        found.fragments.push(isBinary ? Uint8Array.from(text, (c) => c.charCodeAt(0)) : text);
+      }
+    },
+    write: (found) => keep(() => storage.setItem(key, (head = JSON.stringify(found)))),
+    put: (n, fragment) =>
+      keep(() => {
+        const text = isBinary ? Array.from(fragment, (c) => String.fromCharCode(c)).join("") : fragment;
+        storage.setItem(at(n), text);
+      }),
+    drop: (n) => storage?.removeItem(at(n)),
+    clear() {
+      for (const name of Object.keys(storage ?? {})) {
+        if (name === key || name.startsWith(`${key} `)) storage.removeItem(name);
+      }
+    },
+  };
+  try {
+    storage = globalThis.sessionStorage; // which a browser may refuse to a page
+  } catch {
+    // as without
+  }
+  return storage ? record : undefined;
+};
+
+/** Ask for a lock: `{isMine, free}`, a promise that says whether nobody else has it, and its end. */
+const takeLock = (name) => {
+  const { locks } = globalThis.navigator ?? {};
+  const wanted = new AbortController();
+  let free = () => wanted.abort();
+  const isMine = new Promise((go) => {
+    if (!locks) return go(true);
+    const timer = later(free, LOCK_WAIT);
+    const hold = () => {
+      clearTimeout(timer);
+      go(!wanted.signal.aborted);
+      return wanted.signal.aborted ? undefined : new Promise((end) => (free = () => end(undefined)));
+    };
+    const fail = ({ name }) => go(name !== "AbortError"); // a page in a sandbox may have no locks
+    return locks.request(name, { signal: wanted.signal }, hold).catch(fail);
+  });
+  return { isMine, free: () => free() };
+};
 
 /** Return the value of a reply, or throw what it stands for by its name. */
 const readReply = (value, packer) => {
@@ -1200,14 +1283,17 @@ const unreadable = ({ opened }, { message }, code) =>
 
 /**
  * A link is one WebSocket, or one Ajax session:
- * `{type, opened, ended, start, isAlive, hasRoom, buffered, send, tick, check, leave, end}`.
+ * `{type, opened, resumes, ended, start, isAlive, hasRoom, buffered, send, ask, tick, check, leave, end}`.
  * `start(timeout)` gives a promise of the reason of its end; `end(reason)` ends it; `check()`
  * finds out whether it is alive; `leave(isKept)` frees what would keep a page out of the back-forward
- * cache, and ends a WebSocket if the page is kept there; `send({fragment, until, wantsReply, signal})`
- * sends an encoded event, if `hasRoom()`.
+ * cache, and ends a WebSocket if the page is kept there; `send(call)` sends an encoded event, if
+ * `hasRoom()`; `ask()` asks for an acknowledgement. `resumes` is whether the server of its handshake
+ * does: then a call whose fate is unknown is left alone, and the next link sends it again.
  * It calls its `owner`: `perform(link, job, size)` with a generator for what came in, run in
  * order; from there `opened(link, handshake)`, and `took(link, value, cbId)`, a generator too.
- * Besides `lost(reason)` (a reply may have been), `flush()` (there is room again), `isEvent`,
+ * Besides `lost(reason)` (what came cannot be used, so a reply may be lost), `answered(call, value)`,
+ * `position(link)` (fields of a query), `counts(link)` (data of pings), `flush()` (there is room
+ * again), `isEvent`,
  * `trace`, `own` (an event of the client itself), `note` (what joins the next state), `retryAfter`
  * (seconds), and `complain(what, ...)` (to the log, at a bounded pace).
  */
@@ -1225,6 +1311,7 @@ const makeSocket = (owner, place) => {
   let early = []; // what came before the handshake
   let earlySize = 0;
   let late = 0; // messages that are not handled yet
+  let asked = -ASK * 1000; // when an acknowledgement was asked for
 
   const say = (fragment, cbId) => {
     const packet = packer.packet(fragment, cbId);
@@ -1240,7 +1327,7 @@ const makeSocket = (owner, place) => {
 
   const sayOwn = (id, cbId) => {
     try {
-      say(packer.fragment(id), cbId);
+      say(packer.fragment(id, owner.counts(link)), cbId);
     } catch {
       // it has ended, and said why
     }
@@ -1325,7 +1412,8 @@ const makeSocket = (owner, place) => {
         );
         const { token } = place;
         const isOffered = token != null && csrfTokenIn === "subprotocol";
-        const url = place.url({ "csrf-token": isOffered ? null : token, why: 1 });
+        const query = { "csrf-token": isOffered ? null : token, why: 1, ...owner.position(link) };
+        const url = place.url(query);
         url.protocol = url.protocol.replace("http", "ws");
         try {
           const offered = isOffered ? offerOf(token) : [];
@@ -1363,10 +1451,21 @@ const makeSocket = (owner, place) => {
     hasRoom: () => socket.bufferedAmount < MAX_BUFFERED,
     buffered: () => socket.bufferedAmount,
 
-    async send({ fragment, until, wantsReply, signal }) {
-      if (!link.isAlive()) throw closedError(makeReason("unexpected"));
-      if (!wantsReply) return say(fragment, null);
-      return owner.ask(until, signal, (cbId) => say(fragment, cbId));
+    send(call) {
+      try {
+        say(call.fragment, call.cbId);
+        if (!call.wantsReply) call.resolve();
+      } catch (error) {
+        if (!link.resumes) call.reject(error);
+      }
+    },
+
+    // No sign of life is waited for: all that was sent before comes first.
+    ask() {
+      const now = performance.now();
+      if (now - asked < ASK * 1000) return;
+      asked = now;
+      sayOwn("chsk/ws-ping", "ping");
     },
 
     // What we say is no sign of life of the other side: a dead network takes it too.
@@ -1415,10 +1514,10 @@ const makeAjax = (owner, place) => {
   const refused = new Set(); // the numbers of POSTs that got 503: they go first
   let session; // the udt of the GET that was answered with a handshake
   let isOurs = false; // the server's kind: Sente's says text/html, and reads forms alone
-  let count = 0;
   let polls = 0;
   let idle = 0; // answers to polls, running, that came at once and brought no event
   let posts = 0; // POSTs under way
+  let abandoned = 0; // those of them that nobody waits for any more
   let heard = Date.now();
   let udt = 0;
   let finish;
@@ -1481,7 +1580,8 @@ const makeAjax = (owner, place) => {
     const start = performance.now();
     // A poll has a number: the server knows it again if a browser repeats it by itself.
     const fields = link.opened ? { n: ++polls, wait: isParked ? null : 0 } : { "handshake?": 1 };
-    const [status, packet, after] = await ask(place.url({ udt: asked, ...fields }), {}, seconds);
+    const query = { udt: asked, ...fields, ...owner.position(link) };
+    const [status, packet, after] = await ask(place.url(query), {}, seconds);
     owner.retryAfter(after);
     if (status !== 200) throw peerReason(status, packet, link.opened);
     heard = Date.now();
@@ -1531,16 +1631,19 @@ const makeAjax = (owner, place) => {
       const isWhole = !isLazy(value);
       if (isWhole) weigh(Array.isArray(value) && value.some(owner.isEvent));
       if (isFirst) {
-        [session, count] = [asked, 0];
+        session = asked;
         link.opened = true;
+        owner.opened(link, value[1]);
       } else if (!link.opened) throw makeReason("not-opened", null, "expected a handshake");
       const isMove = !isFirst && owner.beginMove();
-      if (!isMove && isWhole) next = pollOn(); // what the server sends meanwhile finds it parked
-      if (isFirst) owner.opened(link, value[1]);
-      else if (packer.name(value) !== "chsk/timeout") {
+      // What the server sends meanwhile finds the next poll parked; but one that names a position
+      // waits until the events before that are passed on.
+      const isAhead = isWhole && !link.resumes;
+      if (!isMove && isAhead) next = pollOn();
+      if (!isFirst && packer.name(value) !== "chsk/timeout") {
         await owner.perform(link, take(value, isWhole ? ignore : weigh), 0);
       }
-      if (!isMove && !isWhole) next = pollOn();
+      if (!isMove && !isAhead) next = pollOn();
       if (isMove) {
         // What is on its way by POST must be there before anything goes by the WebSocket.
         for (let i = 0; posts && i < 20; i++) await wait(0.05, ended.signal);
@@ -1577,17 +1680,31 @@ const makeAjax = (owner, place) => {
       }),
 
     isAlive: () => !why,
-    hasRoom: () => posts < MAX_POSTS && !refused.size,
+    hasRoom: () => posts - abandoned < MAX_POSTS && !refused.size,
     buffered: () => 0,
 
-    async send({ fragment, until, wantsReply, signal }) {
-      const due = until ?? performance.now() + ajaxTimeout * 1000;
+    async send(call) {
+      const { fragment, number, until = 0, wantsReply } = call;
+      const isKept = link.resumes; // then it goes on when nobody waits any more: its fate must be known
+      const longest = performance.now() + ajaxTimeout * 1000;
+      const due = isKept ? Math.max(until, longest) : until || longest;
+      const signal = isKept ? undefined : call.signal;
       const left = () => (due - performance.now()) / 1000;
+      let isAbandoned = false;
+      let timer;
+      if (isKept && until) {
+        timer = later(() => {
+          isAbandoned = true;
+          if (++abandoned > MAX_ABANDONED) link.end(fail(null, "POST: no answer in time"));
+          owner.flush();
+        }, (until - performance.now()) / 1000);
+      }
       posts++;
-      const number = ++count;
-      const packet = packer.packet(fragment, wantsReply ? keyword("ajax") : null);
-      const id = owner.clientId;
+      const packet = packer.packet(fragment, call.cbId ? keyword("ajax") : null);
+      const id = place.clientId;
+      const { waits } = owner.position(link);
       const fields = { udt: `${now()}`, "client-id": id, n: `${session}-${number}`, why: "1" };
+      if (waits) fields.waits = waits;
       let url = place.base;
       const init = { method: "POST" };
       const { contentType } = packer;
@@ -1615,34 +1732,39 @@ const makeAjax = (owner, place) => {
           } while (number > Math.min(...refused) && !why);
           [status, answer, after] = await post();
         }
-        if (status === 200) {
-          if (wantsReply) owner.trace("in", answer, "ajax");
-          let found;
-          try {
-            found = answer.length && packer.unpack(answer);
-          } catch (error) {
-            throw new ReplyError(error.message);
-          }
-          // A page of a proxy, say.
-          if (!Array.isArray(found)) throw new ReplyError(`expected a packet, got ${got(answer)}`);
-          return wantsReply ? readReply(found[0], packer) : undefined;
-        }
         const reason = peerReason(status, answer, true);
-        if (status === 400 || status === 413) throw new ReplyError(`${status} ${reason.text}`);
-        throw reason;
+        if (status === 400 || status === 413) {
+          call.isRefused = true;
+          throw new ReplyError(`${status} ${reason.text}`);
+        }
+        if (status !== 200) throw reason;
+        if (wantsReply) owner.trace("in", answer, "ajax");
+        let found;
+        try {
+          found = answer.length && packer.unpack(answer);
+        } catch (error) {
+          throw new ReplyError(error.message);
+        }
+        // A page of a proxy, say.
+        if (!Array.isArray(found)) throw new ReplyError(`expected a packet, got ${got(answer)}`);
+        owner.answered(call, found[0]);
       } catch (error) {
-        if (error instanceof ChansockError) throw error;
-        signal?.throwIfAborted();
+        const isOwn = error instanceof ChansockError;
         const reason = why ?? (error.kind ? error : fail(null, `POST: ${wordsOf(error)}`));
-        link.end(reason);
-        throw closedError(reason);
+        if (call.isRefused || (isOwn && !isKept)) call.reject(error);
+        else if (signal?.aborted) call.reject(signal.reason);
+        else if (!isKept) call.reject(closedError(reason));
+        if (isKept || !(isOwn || signal?.aborted)) link.end(reason);
       } finally {
+        clearTimeout(timer);
         refused.delete(number);
         posts--;
+        if (isAbandoned) abandoned--;
         owner.flush();
       }
     },
 
+    ask: ignore,
     tick() {},
 
     check() {
@@ -1691,6 +1813,7 @@ class Client {
     uid: null,
     handshakeData: null,
     everOpened: false,
+    resumed: null,
     reason: null,
     retryAt: null,
     csrfToken: null,
@@ -1711,10 +1834,24 @@ class Client {
   #inbox = []; // for `for await`
   #iterators = 0;
   #arrivals = []; // who waits for the inbox
-  #calls = new Map(); // callback id -> who waits for the reply; they outlive a socket
   #asked = 0;
-  #queue = new Set(); // sends that wait for a connection, or for room in it
-  #queued = 0; // bytes of them
+  #calls = new Map(); // callback id -> a call that was sent and waits for its reply; they outlive a link
+  // What was sent and is not acknowledged, then what waits for a connection, or for room in it. The
+  // first has the number #acked + 1: the client numbers its events for life. Of a server that does not
+  // resume, an event leaves when it is sent.
+  #buffer = [];
+  #bytes = 0; // of all that
+  #acked = 0; // the server has handled the events up to this number
+  #handed = 0; // the present link has the events up to this number
+  #handedBytes = 0; // of those in the buffer that it has
+  #sent = 0; // the highest number that any link ever had
+  #isHanding = false;
+  #at = "0"; // our position, as the server gave it
+  #hasLost = false; // what came could not be used: the next position is behind a gap
+  #resumes; // whether the server of the last handshake does
+  #isTooLarge = false; // the server closed since an event was too large
+  #record; // in sessionStorage, to resume after a reload
+  #lock; // of the client-id, if there is a record
   #drain; // a timer: look whether there is room
   #link;
   #isMoving = false; // from Ajax to a WebSocket: no poll is out, no POST may go
@@ -1744,18 +1881,23 @@ class Client {
     this.#options = options;
     this.#packer = options.packer ?? makeEdn(options);
     this.clientId = options.clientId ?? makeId();
+    if (base && options.resume === "reload") this.#restore();
     for (const name of METHODS) this[name] = this[name].bind(this);
     this.#owner = {
       options,
-      clientId: this.clientId,
       packer: this.#packer,
       trace: (...packet) => options.trace && guard(options.trace, ...packet),
       perform: (link, job, size) => this.#perform(link, job, size),
       opened: (link, handshake) => this.#opened(link, handshake),
-      took: (link, value, cbId) => this.#took(value, cbId),
+      took: (link, value, cbId) => this.#took(link, value, cbId),
+      answered: (call, value) => this.#answered(call, value),
+      position: (link) => this.#position(link),
+      counts: ({ resumes }) => (resumes ? [this.#handed, this.#waits() ?? this.#handed + 1] : undefined),
       isEvent: (value) => this.#idOf(value) !== undefined,
-      lost: (reason) => this.#failCalls(reason),
-      ask: (until, signal, say) => this.#ask(until, signal, say),
+      lost: (reason) => {
+        this.#lose();
+        this.#failCalls(reason);
+      },
       flush: () => this.#flush(),
       own: (id, data) => this.#emit(id, data),
       note: (facts) => (this.#noted = { ...this.#noted, ...facts }),
@@ -1792,39 +1934,52 @@ class Client {
     checkSignal(signal);
     signal?.throwIfAborted();
     const fragment = this.#packer.fragment(id, data);
-    const { offline, maxQueuedEvents, maxBacklogBytes } = this.#options;
-    const until = timeout && performance.now() + timeout * 1000;
-    const go = () => {
-      const sent = this.#link.send({ fragment, until, wantsReply: timeout !== undefined, signal });
-      return signal ? abortable(sent, signal) : sent;
-    };
+    const { maxQueuedEvents, maxBacklogBytes } = this.#options;
     const { open, reason } = this.#state;
     const isOpen = open && (this.#isMoving || this.#link?.isAlive());
-    if (isOpen && !this.#queue.size && this.#hasRoom()) return go();
-    const isKept = isOpen || (offline === "queue" && !this.#isFinal());
     // It may have ended, and the state not yet say so.
-    if (!isKept || (!isOpen && this.#queue.size >= maxQueuedEvents)) {
+    if (!isOpen && (this.#isFinal() || !this.#queues())) {
       throw closedError(open ? makeReason("unexpected") : reason);
     }
     const size = sizeOf(fragment) + OVERHEAD;
-    const waiting = this.#queued + (isOpen ? (this.#link?.buffered() ?? 0) : 0);
-    if (waiting && waiting + size > maxBacklogBytes) {
-      throw new BacklogFull(`expected ${maxBacklogBytes} bytes to wait at most, got ${waiting + size}`);
+    const waiting = isOpen ? this.#bytes - this.#handedBytes : this.#bytes;
+    if (!isOpen && this.#buffer.length >= maxQueuedEvents) {
+      throw new BacklogFull(`expected ${maxQueuedEvents} events to wait at most, got one more`);
+    }
+    if (!isOpen || waiting || !this.#hasRoom(size)) {
+      const limit = isOpen || !this.#mayResume() ? maxBacklogBytes : Math.min(maxBacklogBytes, MIB);
+      const total = waiting + (isOpen ? (this.#link?.buffered() ?? 0) : 0);
+      if (total && total + size > limit) {
+        throw new BacklogFull(`expected ${limit} bytes to wait at most, got ${total + size}`);
+      }
     }
     return new Promise((resolve, reject) => {
       let timer;
       const settle = (act) => (value) => {
         clearTimeout(timer);
         signal?.removeEventListener("abort", quit);
-        if (this.#queue.delete(call)) this.#queued -= size;
+        this.#calls.delete(call.cbId);
+        call.isSettled = true;
         act(value);
       };
-      const call = { go: settle(() => resolve(go())), reject: settle(reject) };
-      const quit = () => call.reject(signal.reason);
-      this.#queue.add(call);
-      this.#queued += size;
+      const call = {
+        fragment,
+        size,
+        wantsReply: timeout !== undefined,
+        until: timeout && performance.now() + timeout * 1000,
+        signal,
+        resolve: settle(resolve),
+        reject: settle(reject),
+      };
+      const quit = () => {
+        this.#takeBack(call);
+        call.reject(signal.reason);
+      };
       signal?.addEventListener("abort", quit);
-      if (timeout) timer = later(() => call.reject(new ReplyTimeout("not sent in time")), timeout);
+      if (timeout) timer = later(() => this.#expire(call), timeout);
+      this.#buffer.push(call);
+      this.#bytes += size;
+      this.#record?.put(this.#acked + this.#buffer.length, fragment);
       this.#flush();
     });
   }
@@ -1888,6 +2043,8 @@ class Client {
     this.#isHalted = true;
     this.#close(reason);
     this.#call(reason);
+    this.#free(); // the next client of this page may go on from here
+    this.#record?.release();
     this.#arrive();
   }
 
@@ -1907,6 +2064,8 @@ class Client {
       this.#startedAt = performance.now();
       this.#retryAfter = 0;
       const reason = await this.#attempt();
+      if (reason?.code === REPLACED) this.#rename();
+      this.#isTooLarge ||= reason?.code === 1009 && !this.#hasLost;
       if (this.#isCalled) continue;
       // A WebSocket that fell silent is replaced at once, on a new connection; HTTP might use an old
       // one, as dead as the WebSocket after a sleep, until connectTimeout.
@@ -1925,6 +2084,7 @@ class Client {
     let ajax;
     let blocked; // why there is no WebSocket
     try {
+      if (this.#record) await this.#own();
       const place = await new Promise((resolve, reject) => {
         this.#rouse = resolve; // a function of the options may take for ever
         this.#place().then(resolve, reject);
@@ -1974,6 +2134,12 @@ class Client {
   }
 
   async #run(link, timeout, isTrial) {
+    // Our position is where the last batch ends: one that was begun is passed on to its end first.
+    while (this.#nextJob < this.#jobs.length && !this.#isHalted) {
+      if (!this.#isAtWork) this.#work(link);
+      await breathe();
+    }
+    if (this.#isCalled) return makeReason("unexpected");
     this.#link = link;
     const ended = link.start(timeout, isTrial);
     if (!this.#state.open && !isTrial) this.#change({ type: link.type });
@@ -2047,6 +2213,7 @@ class Client {
     listen(globalThis, "pagehide", ({ persisted }) => {
       this.#isAway = persisted;
       this.#link?.leave(persisted);
+      this.#free();
     });
     listen(globalThis, "pageshow", ({ persisted }) => {
       this.#isAway = false;
@@ -2104,6 +2271,8 @@ class Client {
         trace: ignore,
         own: ignore,
         note: ignore,
+        position: () => ({}),
+        counts: ignore,
         perform: (link, job) => Array.from(job).at(0),
         opened: (link) => link.check(),
         lost: ignore,
@@ -2141,14 +2310,15 @@ class Client {
     const get = async (source) => (typeof source === "function" ? source() : source);
     const [more, ...rest] = await Promise.all([params, headers, csrfToken].map(get));
     const url = (query) => withQuery(this.#base, { ...more, "client-id": clientId, ...query });
-    return { url, base: this.#base, headers: rest[0], token: rest[1] };
+    return { url, base: this.#base, clientId, headers: rest[0], token: rest[1] };
   }
 
   // what links tell
 
   /**
    * Run what a link brought, after what came before it, a slice at a time. Gives nothing if that
-   * is done, else a promise. What is left of a link that was ended here is dropped.
+   * is done, else a promise. What is left of a link that was ended here is dropped; but a batch of
+   * a server that resumes, once begun, is passed on to its end, or half of it would come again.
    */
   #perform(link, job, size = 0) {
     let done;
@@ -2175,7 +2345,9 @@ class Client {
     while (this.#nextJob < this.#jobs.length) {
       const each = this.#jobs[this.#nextJob];
       const isLate = performance.now() > until;
-      if (each.link.ended || (!isLate && each.job.next().done)) {
+      const isDue = each.isBegun && each.link.resumes;
+      if (isDue && this.#isHalted) break; // until reconnect()
+      if ((each.link.ended && !isDue) || (!isLate && ((each.isBegun = true), each.job.next().done))) {
         each.done();
         each.done = undefined;
         this.#held -= each.size;
@@ -2193,7 +2365,9 @@ class Client {
 
   #opened(link, handshake) {
     if (link !== this.#link || this.#isCalled) return;
-    const [uid, , data] = Array.isArray(handshake) ? handshake : [];
+    const [uid, told, data] = Array.isArray(handshake) ? handshake : [];
+    const resumed = this.#resume(link, told);
+    if (link.ended) return;
     const { open, everOpened } = this.#state;
     if (open && !this.#isMoving) {
       this.#close(makeReason("unexpected", null, "the server began the session anew"));
@@ -2208,6 +2382,7 @@ class Client {
       type: link.type,
       uid: user,
       handshakeData: data ?? null,
+      resumed,
       everOpened: true,
       retryAt: null,
     });
@@ -2215,14 +2390,19 @@ class Client {
     this.#emit("chsk/handshake", [user, null, data ?? null, !everOpened]);
   }
 
-  *#took(value, cbId) {
-    if (cbId != null) return this.#calls.get(cbId)?.resolve(value);
+  *#took(link, value, cbId) {
+    if (cbId === "ping" && link.resumes && Array.isArray(value)) this.#acknowledge(value[1]);
+    const call = this.#calls.get(cbId);
+    if (call) this.#answered(call, value);
+    if (cbId != null) return false;
     let hasEvent = false;
     for (const event of Array.isArray(value) || isLazy(value) ? value : [value]) {
       const id = this.#idOf(event);
       hasEvent ||= !!id;
       if (id) this.#dispatch(id, event[1] ?? null);
-      else this.#complain("no event", Array.isArray(event) ? this.#packer.name(event[0]) : typeof event);
+      else if (!link.resumes || !this.#tookOwn(event)) {
+        this.#complain("no event", Array.isArray(event) ? this.#packer.name(event[0]) : typeof event);
+      }
       yield;
     }
     return hasEvent;
@@ -2253,6 +2433,7 @@ class Client {
         this.#inbox.push({ id, data });
         return this.#arrive();
       }
+      this.#lose();
       this.#link?.end(makeReason("unexpected", null, "too many events wait"));
     } else if (!this.#warned.has(id) && this.#warned.size < 100) {
       this.#warned.add(id);
@@ -2273,55 +2454,272 @@ class Client {
     return true;
   }
 
-  #ask(until, signal, say) {
-    return new Promise((resolve, reject) => {
-      const cbId = (0x100000 + (this.#asked++ % 0xf00000)).toString(16);
-      const settle = (call) => (value) => {
-        clearTimeout(timer);
-        signal?.removeEventListener("abort", quit);
-        this.#calls.delete(cbId);
-        call(value);
-      };
-      const fail = settle(reject);
-      const quit = () => fail(signal.reason);
-      const seconds = (until - performance.now()) / 1000;
-      const timer = later(() => fail(new ReplyTimeout("no reply in time")), seconds);
-      signal?.addEventListener("abort", quit);
-      this.#calls.set(cbId, {
-        resolve: settle((value) => {
-          try {
-            resolve(readReply(value, this.#packer));
-          } catch (error) {
-            reject(error);
-          }
-        }),
-        reject: fail,
-      });
-      try {
-        say(cbId);
-      } catch (error) {
-        fail(error);
-      }
-    });
-  }
-
   #failCalls(reason) {
     for (const { reject } of this.#calls.values()) reject(closedError(reason));
   }
 
-  #hasRoom() {
-    return this.#state.open && !this.#isMoving && this.#link?.isAlive() && this.#link.hasRoom();
+  // resuming
+
+  /** Whether `send` keeps an event while there is no connection. */
+  #queues() {
+    const { offline } = this.#options;
+    return offline ? offline === "queue" : this.#mayResume();
+  }
+
+  #mayResume() {
+    return this.#options.resume && this.#resumes !== false;
+  }
+
+  /** The number of the first event that was sent and still waits for its reply. */
+  #waits() {
+    for (const { number } of this.#calls.values()) if (number) return number;
+    return undefined;
+  }
+
+  /** The fields that say in the query of a handshake, a poll or a POST how far we are. */
+  #position(link) {
+    if (!this.#options.resume || (link.opened && !link.resumes)) return {};
+    const waits = this.#resumes ? this.#waits() : undefined;
+    if (link.opened) return { pos: this.#at, waits };
+    const [acked, sent] = this.#resumes === false ? [0, 0] : [this.#acked, this.#sent];
+    return { pos: this.#at, acked, sent, waits };
+  }
+
+  /**
+   * Go on where the server's handshake says that it is: how that is named in the state. Ends the
+   * link if this client-id turns out to be another client's as well.
+   */
+  #resume(link, told) {
+    const { pos, was, handled } = told instanceof Map ? Object.fromEntries(told) : (told ?? {});
+    link.resumes = !!this.#options.resume && typeof pos === "string" && Number.isSafeInteger(handled);
+    if (!link.resumes || this.#resumes === false) {
+      // The numbers begin anew. Of what one server has and did not acknowledge, another one has none.
+      const { reason } = this.#state;
+      for (const { reject } of this.#remove(0, this.#sent - this.#acked)) reject(closedError(reason));
+      if (this.#resumes) this.#failCalls(reason);
+      for (const call of this.#calls.values()) call.number = 0;
+      this.#acked = this.#sent = this.#handed = 0;
+      if (!link.resumes) this.#at = "0";
+    }
+    const isOther = link.resumes && (handled > this.#sent || handled < this.#acked);
+    this.#resumes = link.resumes;
+    if (isOther) {
+      this.#rename();
+      link.end(makeReason("unexpected", null, "another client has this client-id"));
+      return null;
+    }
+    if (!link.resumes) {
+      this.#handedBytes = 0;
+      this.#save();
+      return null;
+    }
+    const taken = handled - this.#acked;
+    // What was refused is not there for the server, so the next event gets its number.
+    const refused = this.#buffer.filter((call, i) =>
+      i >= taken && (call.isRefused || (this.#isTooLarge && i === taken && handled < this.#sent)));
+    for (const call of refused) {
+      this.#remove(this.#buffer.indexOf(call), 1);
+      call.reject(new ReplyError("1009 too large for the server"));
+    }
+    this.#isTooLarge = false;
+    this.#handed = handled;
+    this.#handedBytes = 0;
+    for (const call of this.#buffer.slice(0, taken)) {
+      this.#handedBytes += call.size;
+      if (!call.wantsReply) call.resolve();
+    }
+    this.#at = pos;
+    const name = this.#packer.name(was) ?? was;
+    const resumed = ENDINGS.includes(name) && !this.#hasLost ? name : "gap";
+    this.#hasLost = false;
+    this.#save();
+    return resumed;
+  }
+
+  /** Take an event by which the server says how far it is, and we are; false if it is none. */
+  #tookOwn(event) {
+    const [id, data] = Array.isArray(event) ? event : [];
+    const name = this.#packer.name(id);
+    if (name === "chsk/pos" && typeof data === "string") {
+      if (!this.#hasLost) this.#at = data;
+      this.#saveHead();
+    } else if (name === "chsk/ack") this.#acknowledge(data);
+    else if (name === "chsk/reply" && Array.isArray(data)) {
+      for (const call of this.#calls.values()) if (call.number === data[0]) this.#answered(call, data[1]);
+    } else return false;
+    return true;
+  }
+
+  /** The server has handled the events up to n. */
+  #acknowledge(n) {
+    const count = Math.min(n, this.#handed) - this.#acked;
+    if (!(count > 0)) return;
+    for (let i = 1; i <= count; i++) this.#record?.drop(this.#acked + i);
+    this.#acked += count;
+    for (const call of this.#remove(0, count)) {
+      this.#handedBytes -= call.size;
+      if (!call.wantsReply) call.resolve();
+    }
+    this.#saveHead();
+    this.#flush();
+  }
+
+  #answered(call, value) {
+    const name = this.#packer.name(value);
+    if (!call.wantsReply) return call.resolve();
+    if (name === "chsk/dummy-cb-200" && this.#resumes) return; // taken before; its reply comes otherwise
+    try {
+      call.resolve(readReply(value, this.#packer));
+    } catch (error) {
+      call.reject(error);
+    }
+    call.isDone = name !== "chsk/timeout";
+    while (this.#resumes && this.#buffer[0]?.isDone) this.#acknowledge(this.#acked + 1);
+  }
+
+  /** What came is lost, whatever the server believes: begin anew, behind a gap. */
+  #lose() {
+    this.#hasLost = true;
+    this.#at = "0";
+    this.#saveHead();
+  }
+
+  /** Take another client-id: someone else has ours. */
+  #rename() {
+    if (!this.#options.resume) return;
+    this.clientId = makeId();
+    this.#free();
+    this.#save();
+  }
+
+  #remove(start, count) {
+    const calls = this.#buffer.splice(start, count);
+    for (const { size } of calls) this.#bytes -= size;
+    return calls;
+  }
+
+  /** Do not send what no link ever had. */
+  #takeBack(call) {
+    const i = this.#buffer.indexOf(call);
+    if (i < this.#sent - this.#acked) return;
+    this.#remove(i, 1);
+    this.#save();
+  }
+
+  /** Tell that no reply came. A server that resumes gets the event all the same. */
+  #expire(call) {
+    const isSent = !!call.number;
+    if (!this.#mayResume()) this.#takeBack(call);
+    call.reject(new ReplyTimeout(isSent ? "no reply in time" : "not sent in time"));
+  }
+
+  // the record in sessionStorage
+
+  #restore() {
+    this.#record = makeRecord(this.#base.href, this.#packer.binary, (...words) => this.#complain(...words));
+    this.#record?.claim();
+    /** @type {any} */
+    let found = null;
+    guard(() => (found = this.#record?.read()));
+    if (!found || (this.#options.clientId ?? found.id) !== found.id) return this.#save();
+    this.clientId = found.id;
+    this.#at = found.pos;
+    this.#hasLost = found.hasLost;
+    this.#resumes = found.resumes;
+    [this.#acked, this.#sent] = [found.acked, found.sent];
+    for (const fragment of found.fragments) {
+      const size = sizeOf(fragment) + OVERHEAD;
+      this.#buffer.push({ fragment, size, isSettled: true, isOld: true, resolve: ignore, reject: ignore });
+      this.#bytes += size;
+    }
+    return undefined;
+  }
+
+  #saveHead() {
+    const [id, pos, hasLost, resumes] = [this.clientId, this.#at, this.#hasLost, this.#resumes];
+    this.#record?.write({ id, pos, hasLost, resumes, acked: this.#acked, sent: this.#sent });
+  }
+
+  #save() {
+    if (!this.#record) return;
+    this.#record.clear();
+    this.#saveHead();
+    this.#buffer.forEach(({ fragment }, i) => this.#record.put(this.#acked + 1 + i, fragment));
+  }
+
+  /** Hold the lock of our client-id. A tab that was duplicated does not get it, and is a new client. */
+  async #own() {
+    if (this.#lock) return;
+    this.#record.claim();
+    const lock = (this.#lock = takeLock(`chansock ${this.clientId}`));
+    const isOurs = (await lock.isMine) && !this.#record.isForeign();
+    if (isOurs || this.#lock !== lock) return;
+    const { everOpened, reason } = this.#state;
+    for (const call of this.#buffer.filter(({ isOld }) => isOld)) {
+      this.#remove(this.#buffer.indexOf(call), 1);
+      call.reject(closedError(reason));
+    }
+    this.#failCalls(reason);
+    this.#acked = this.#sent = this.#handed = this.#handedBytes = 0;
+    this.#at = "0";
+    this.#hasLost = everOpened;
+    this.#resumes = undefined;
+    this.#rename();
+    this.#lock = takeLock(`chansock ${this.clientId}`);
+  }
+
+  /** Free the lock; who has it next has what we have sent, and what waits. */
+  #free() {
+    if (this.#record) for (const call of this.#buffer) call.isOld = true;
+    this.#lock?.free();
+    this.#lock = undefined;
+  }
+
+  // sending
+
+  #hasRoom(size = 0) {
+    const link = this.#link;
+    if (!this.#state.open || this.#isMoving || !link?.isAlive() || !link.hasRoom()) return false;
+    const isWithin = !this.#handedBytes || this.#handedBytes + size <= MIB;
+    return !link.resumes || (isWithin && this.#handed - this.#acked < MAX_UNACKED);
   }
 
   /** Send what waits, as far as there is room. */
   #flush() {
-    for (const { go } of this.#queue) {
-      if (!this.#hasRoom()) break;
-      go();
-    }
+    if (this.#isHanding) return; // a trace, say, sends too: its event comes later
+    this.#isHanding = true;
+    let call;
+    while ((call = this.#buffer[this.#handed - this.#acked]) && this.#hasRoom(call.size)) this.#hand(call);
+    this.#isHanding = false;
     clearTimeout(this.#drain);
-    const isFull = this.#queue.size && this.#state.open && this.#link?.type === "ws";
-    if (isFull) this.#drain = later(() => this.#flush(), DRAIN);
+    const link = this.#link;
+    if (!call || !this.#state.open || link?.type !== "ws" || !link.isAlive()) return;
+    const isBehind = link.hasRoom(); // the server, with what it handled
+    if (isBehind) link.ask();
+    this.#drain = later(() => this.#flush(), isBehind ? ASK : DRAIN);
+  }
+
+  #hand(call) {
+    const link = this.#link;
+    call.number = ++this.#handed;
+    if (link.resumes) this.#handedBytes += call.size;
+    else {
+      this.#acked++;
+      this.#remove(0, 1);
+      this.#record?.drop(call.number);
+    }
+    if (this.#handed > this.#sent) {
+      this.#sent = this.#handed;
+      this.#saveHead(); // before a byte of it is written
+    }
+    call.cbId = null;
+    if (call.wantsReply && !call.isSettled) {
+      call.cbId = call.id ??= (0x100000 + (this.#asked++ % 0xf00000)).toString(16);
+      this.#calls.set(call.cbId, call);
+    }
+    link.send(call);
+    const isHalfFull = 2 * this.#handedBytes > MIB || 2 * (this.#handed - this.#acked) > MAX_UNACKED;
+    if (link.resumes && isHalfFull) link.ask();
   }
 
   #arrive() {
@@ -2335,14 +2733,16 @@ class Client {
     }
     const time = new Date();
     const closed = this.#state.open ? { lastClose: Object.freeze({ time, reason }) } : {};
-    this.#change({ ...closed, open: false, reason, retryAt: null });
+    this.#change({ ...closed, open: false, resumed: null, reason, retryAt: null });
     const isFinal = this.#isFinal();
     if (isFinal) {
       this.#settle.reject(closedError(reason));
       this.#failCalls(reason);
     }
-    if (isFinal || this.#options.offline !== "queue") {
-      for (const { reject } of this.#queue) reject(closedError(reason));
+    if (isFinal || !this.#queues()) {
+      const unsent = this.#remove(this.#sent - this.#acked, Infinity);
+      for (const { reject } of isFinal ? [...this.#buffer, ...unsent] : unsent) reject(closedError(reason));
+      if (unsent.length) this.#save();
     }
   }
 

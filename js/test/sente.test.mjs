@@ -22,7 +22,7 @@ const RECORDINGS = [
   ]),
 ];
 
-const ALL_OURS = ["udt", "n", "why"]; // what differs each time, or is ours beside Sente's
+const ALL_OURS = ["udt", "n", "why", "pos", "acked", "sent"]; // differs each time, or is ours alone
 
 const packetOf = (form) => write(read(form.get("ppstr")));
 const queryOf = (target) => new URL(target, "http://sente").searchParams;

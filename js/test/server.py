@@ -3,7 +3,9 @@
     python js/test/server.py [--port N] [--csrf-token TOKEN] [--packer EDN] [--set FIELD=JSON ...]
 
 Prints `chansock: serving http://127.0.0.1:N/chsk ...` once it listens. SIGTERM ends it in
-order: sockets are closed 1012, polls end with 503. server.mjs starts one from a test.
+order: sockets are closed 1012, polls end with 503. With --restarts, SIGHUP stops the channel and
+starts the same one again, which keeps what its clients may have missed. server.mjs starts one
+from a test.
 
 What a request wants of the hooks stands in its query, or in a field `x-<name>`:
 
@@ -18,6 +20,7 @@ import argparse
 import asyncio
 import json
 import os
+import signal
 from typing import Any
 
 import chansock
@@ -65,6 +68,7 @@ def make(config: Config, csrf_token: str | None, packer: packers.Packer) -> Chan
         csrf_token=None if csrf_token is None else lambda request: csrf_token,
     )
     notes: dict[str, list[Any]] = {}
+    logs: dict[str, list[Any]] = {}
 
     @chsk.on("test/echo")
     def echo(msg: EventMsg[Any]) -> Any:
@@ -92,6 +96,18 @@ def make(config: Config, csrf_token: str | None, packer: packers.Packer) -> Chan
     def all_notes(msg: EventMsg[Any]) -> list[Any]:
         """Reply with what this client had noted, in the order of its arrival."""
         return notes.pop(msg.client_id, [])
+
+    @chsk.on("test/log")
+    def log(msg: EventMsg[Any]) -> Any:
+        """Keep `[name data]` for test/logged, whichever client sends it; reply with the data."""
+        name, data = msg.data
+        logs.setdefault(name, []).append(data)
+        return data
+
+    @chsk.on("test/logged")
+    def logged(msg: EventMsg[Any]) -> list[Any]:
+        """Reply with what was logged under this name, in the order of its arrival."""
+        return logs.get(msg.data, [])
 
     @chsk.on("test/who")
     def who(msg: EventMsg[Any]) -> dict[str, Any]:
@@ -144,11 +160,26 @@ def make(config: Config, csrf_token: str | None, packer: packers.Packer) -> Chan
     return chsk
 
 
+async def serve_again(chsk: ChannelSocket, port: int) -> None:
+    """Serve until SIGTERM; stop and start again at each SIGHUP."""
+    loop = asyncio.get_running_loop()
+    signals: asyncio.Queue[int] = asyncio.Queue()
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        loop.add_signal_handler(number, signals.put_nowait, number)
+    number = signal.SIGHUP
+    while number == signal.SIGHUP:
+        async with chansock.serve(chsk, port=port) as listener:
+            port = listener.port
+            print(f"chansock: serving http://127.0.0.1:{port}/chsk", flush=True)
+            number = signal.Signals(await signals.get())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--csrf-token")
     parser.add_argument("--packer", default="EDN", help="a name of chansock.packers")
+    parser.add_argument("--restarts", action="store_true")
     parser.add_argument("--set", action="append", default=[], metavar="FIELD=JSON")
     options = parser.parse_args()
     settings: dict[str, Any] = {}
@@ -157,7 +188,11 @@ def main() -> None:
         value = json.loads(text)
         settings[name] = tuple(value) if isinstance(value, list) else value
     packer = getattr(packers, options.packer)()
-    chansock.run(make(Config(**settings), options.csrf_token, packer), port=options.port)
+    chsk = make(Config(**settings), options.csrf_token, packer)
+    if options.restarts:
+        asyncio.run(serve_again(chsk, options.port))
+    else:
+        chansock.run(chsk, port=options.port)
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ for (const transport of ["ws", "ajax"]) {
 
     it("comes back after the server was killed, and sends nothing twice", async () => {
       const own = await start({ port: await freePort() });
-      const client = await open({ transport }, own.url);
+      const client = await open({ transport, offline: "refuse" }, own.url);
       const first = client.state.handshakeData.pid;
       const closed = until(client, ({ open }) => !open);
       await own.stop("SIGKILL");
