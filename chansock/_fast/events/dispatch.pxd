@@ -58,7 +58,7 @@ cdef class Numbers:
         self, int64_t number, const uint8_t* data, Py_ssize_t size, Py_ssize_t most
     ) except -1
     cdef int drop_first_reply(self) except -1
-    cdef int answer_waiter(self, int64_t number, bytes packet) except -1
+    cdef bint answer_waiter(self, int64_t number, bytes packet) except -1
 
 
 cdef class Inbox:

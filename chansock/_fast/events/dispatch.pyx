@@ -324,6 +324,7 @@ cdef class Connection(Link):
 
     cdef bint send_reply(self, WriteBuffer out, bytes whole, int64_t number) except -1:
         cdef Outbox box = self.outbox
+        cdef Connection newest
         cdef Numbers numbers = self.inbox.numbers if number else None
         if numbers is not None:
             if whole is None:
@@ -331,18 +332,21 @@ cdef class Connection(Link):
             else:
                 numbers.keep_reply(number, <const uint8_t*>whole, len(whole), MAX_REPLIES)
         if self.dispatch.is_stopped and not self.is_post:
-            self.dispatch.fanout.reply_lost += numbers is None
-            return numbers is not None
+            return self.send_late_reply(out.take() if whole is None else whole, number)
         if self.is_post:
             whole = out.take() if whole is None else whole
             if self.answer(Packet(whole, self.dispatch.packer.binary)):
                 return True
             return self.send_late_reply(whole, number)
+        if numbers is not None and self.is_ending:
+            box = None                  # its client came back: it does not read this socket any more
         if box is None:
             # Callback ids outlive the socket: use the session's present one.
             session = self.session if numbers is None else numbers.session
             if session is not None and session.ws is not None:
-                box = (<Connection?>session.ws).outbox
+                newest = session.ws
+                if numbers is None or not newest.is_ending:
+                    box = newest.outbox
         if box is None:
             return self.send_late_reply(out.take() if whole is None else whole, number)
         box.put_reply(out, whole)
@@ -356,9 +360,11 @@ cdef class Connection(Link):
             dispatch.fanout.reply_lost += 1
             return False
         if numbers.waiters is not None and number in numbers.waiters:
-            numbers.answer_waiter(number, whole)
-        elif not (dispatch.is_stopped or numbers.session is None or numbers.session.is_gone):
-            dispatch.fanout.send(numbers.session, dispatch.late_reply(number, whole))
+            if numbers.answer_waiter(number, whole):
+                return True
+        session = numbers.session       # maybe of a later start of the channel
+        if session is not None and not session.is_gone:
+            session.fanout.send(session, dispatch.late_reply(number, whole))
         return True     # kept, and sent when the client asks for it
 
     def put(self, Packet packet not None):

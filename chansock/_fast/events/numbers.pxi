@@ -144,6 +144,7 @@ cdef class Numbers:
     def wait(self, int64_t number, call):
         """Call `call(packet)` with the reply to an event, or with None once it is handled.
 
+        It returns whether it passed the reply on.
         Returns the call that was waiting for the same event, in place of which this one waits.
         """
         if self.waiters is None:
@@ -152,8 +153,7 @@ cdef class Numbers:
         self.waiters[number] = call
         return older
 
-    cdef int answer_waiter(self, int64_t number, bytes packet) except -1:
+    cdef bint answer_waiter(self, int64_t number, bytes packet) except -1:
+        # Return whether a POST was answered.
         call = self.waiters.pop(number, None)
-        if call is not None:
-            call(packet)
-        return 0
+        return call is not None and call(packet)

@@ -8,7 +8,7 @@ clock but that of the caller.
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 
 from soak.resume import KINDS, LIFE, WHOLE
@@ -25,6 +25,7 @@ class Account:
         self.name = name
         self._fault = fault
         self._now = now
+        self.recent: deque[str] = deque(maxlen=40)  # what happened last, for the text of a fault
         self.events = 0
         self.was: Counter[str] = Counter()  # how it came back
         self.g = 0  # place of the newest event
@@ -39,11 +40,15 @@ class Account:
     def fault(self, kind: str, text: str) -> None:
         self._fault(kind, f"{self.name}: {text}")
 
+    def note(self, text: str) -> None:
+        self.recent.append(f"{self._now():.3f} {text}")
+
     # -- server to client
 
     def handshake(self, was: str | None, numbers: Mapping[str, int]) -> None:
         """Begin a connection; `numbers` are the newest events when the server answered."""
         self.was[was or "none"] += 1
+        self.note(f"handshake {was}")
         if was == "resumed":
             return
         if was not in ("fresh", "gap"):
@@ -57,6 +62,7 @@ class Account:
 
     def event(self, kind: str, g: int, n: int) -> None:
         self.events += 1
+        self.recent.append(f"{kind}{n}")
         last = self.last[kind]
         if n <= last:
             self.fault("doubled", f"{kind}{n} after {kind}{last}")

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
     from soak.resume.run import Soak
 
 HERE = Path(__file__).parent
-CHILDREN: dict[str, list[str]] = {}
+CHILDREN: dict[str, list[str]] = {
+    "py": [sys.executable, "-P", "-m", "soak.resume.clients"],
+    "js": ["node", str(HERE / "clients.mjs")],
+}
 
 
 class Child:

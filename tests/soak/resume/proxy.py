@@ -74,6 +74,11 @@ class Way:
         self.look()
 
     @property
+    def has_handshake(self) -> bool:
+        """Whether a handshake is on its way: the wire can't tell one that comes late."""
+        return any(b"&acked=" in data for _, data in self.waiting)
+
+    @property
     def is_linked(self) -> bool:
         return self.sink is not None and self.sink.transport is not None
 
@@ -136,11 +141,15 @@ class End(asyncio.Protocol):
             self.way.put(data)
 
     def eof_received(self) -> bool:
+        if self is self.pair.near and self.way.has_handshake:
+            self.pair.cut()
         self.way.put(b"")
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
+        if self is self.pair.near and self.way.has_handshake:
+            self.pair.cut()
         self.way.put(b"")
         self.pair.lost()
 

@@ -102,7 +102,7 @@ class RawClient:
         self.sent = 0
         self.made = 0
         self.buffer: dict[int, tuple[str, bool]] = {}  # event, and whether it wants a reply
-        self.pending: dict[int, float] = {}  # when its reply is overdue
+        self.pending: dict[int, tuple[float, str]] = {}  # when its reply is overdue, and its kind
         self._left: set[asyncio.Task[None]] = set()
 
     # -- from one connection to the next
@@ -115,6 +115,7 @@ class RawClient:
             if self.changes_transport and self.random.random() < 0.4:
                 kind = (kind + 1) % len(self.new_link)
             self.link = self.new_link[kind](self)
+            self.account.note(f"{type(self.link).__name__} from {self.pos.partition('-')[2]}")
             try:
                 await self.link.run()
             except (*GONE, Ended):
@@ -161,9 +162,10 @@ class RawClient:
                 if self.link is not None:
                     self.link.wake()
             now = loop.time()
-            for k in [k for k, due in self.pending.items() if due < now]:
-                del self.pending[k]
-                self.account.no_reply(k, f"within {REPLY_TIMEOUT} s")
+            for k, (due, kind) in list(self.pending.items()):
+                if due < now:
+                    del self.pending[k]
+                    self.account.no_reply(k, f"c/{kind}, within {REPLY_TIMEOUT} s; {self.numbers}")
 
     def make_event(self) -> None:
         self.made = k = self.made + 1
@@ -175,9 +177,13 @@ class RawClient:
         x = self.random.randrange(1000)
         self.buffer[k] = f":c/{kind} [{k} {x}]", True
         self.account.ask(k, x)
-        self.pending[k] = asyncio.get_running_loop().time() + REPLY_TIMEOUT
+        self.pending[k] = asyncio.get_running_loop().time() + REPLY_TIMEOUT, kind
 
     # -- what the wire has it do
+
+    @property
+    def numbers(self) -> str:
+        return f"acked {self.acked}, sent {self.sent}, made {self.made}, by {type(self.link)}"
 
     @property
     def waits(self) -> int | None:
@@ -190,9 +196,9 @@ class RawClient:
             return f"&pos={self.pos}{waits}"
         return f"&pos={self.pos}&acked={self.acked}&sent={self.sent}{waits}"
 
-    def counts(self) -> str:
-        """The data of a ping or a pong."""
-        return f"[{self.sent} {self.waits or self.sent + 1}]"
+    def counts(self, written: int) -> str:
+        """The data of a ping or a pong; `written`: the newest event that this connection has."""
+        return f"[{written} {self.waits or written + 1}]"
 
     def shook(self, packet: bytes) -> int:
         """Take a handshake; return the number of the event to go on with."""
@@ -228,6 +234,7 @@ class RawClient:
             event_id, data = event
             if event_id == "chsk/pos":
                 self.pos = data
+                self.account.note(f"at {data.partition('-')[2]}")
             elif event_id == "chsk/ack":
                 if data > self.sent:
                     raise Confused(f"acknowledged {data}, sent {self.sent}")

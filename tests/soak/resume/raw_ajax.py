@@ -114,14 +114,15 @@ class AjaxLink:
                 answer = await self.ask("GET", target, within=POLL_WITHIN)
             except GONE:
                 failures += 1
+                client.account.note("a poll failed")
                 if failures > 2 or client.random.random() < 0.4:
                     raise Ended from None
                 continue
             failures = 0
+            client.account.note(f"a poll was answered {answer.status}")
             if answer.status != 200:
                 raise Ended
             if answer.body.startswith(b"[[:chsk/handshake "):
-                # The server had forgotten the session. It is another connection, from here on.
                 raise Confused(f"a poll was answered by {answer.body[:200]!r}")
             value, _ = read(answer.body)
             if value != "chsk/timeout":

@@ -100,7 +100,7 @@ class WsLink:
         while True:
             await asyncio.sleep(PING)
             number += 1
-            await self.say(f'[[:chsk/ws-ping {client.counts()}] "p{number}"]')
+            await self.say(f'[[:chsk/ws-ping {client.counts(self.next - 1)}] "p{number}"]')
             await asyncio.sleep(WITHIN)
             if self.answers < number:
                 raise Ended
@@ -129,8 +129,8 @@ class WsLink:
             else:
                 client.replied(int(cb_id[1:]), value)
         elif value == "chsk/ws-ping":
-            await self.say(f"[[:chsk/ws-pong {client.counts()}] nil]")
+            await self.say(f"[[:chsk/ws-pong {client.counts(self.next - 1)}] nil]")
         else:
             client.took(value)
             if any(event[0] == "chsk/ack" for event in value):
-                await self.say(f"[[:chsk/ws-pong {client.counts()}] nil]")
+                await self.say(f"[[:chsk/ws-pong {client.counts(self.next - 1)}] nil]")

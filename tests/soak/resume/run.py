@@ -120,6 +120,8 @@ class Soak:
             text = f"{kind}: {text}"
             self.samples.append(text)
             print(f"fault: {text}", file=sys.stderr, flush=True)
+        if self.faults[kind] <= 2 and (account := self.accounts.get(text.split(": ")[1])):
+            print("  after", ", ".join(account.recent), file=sys.stderr, flush=True)
 
     def account(self, name: str) -> Account:
         account = self.accounts[name] = Account(name, self.fault)
@@ -251,7 +253,7 @@ class Soak:
         for client in self.raw:
             client.is_over = True
             client.end()
-        await asyncio.wait(lives, timeout=5)
+        await asyncio.wait([*lives, *tasks[:1]], timeout=5)
         for child in self.children:
             await child.end()
 
