@@ -258,16 +258,17 @@ class Endpoint:
             return Admission(kind, request, uid, client_id)
         if kind == "poll" and not self._needs_handshake(request, uid, client_id):
             return Admission(kind, request, uid, client_id)
-        if kind == "poll" and "pos" in request.params and "handshake?" not in request.params:
-            # Only a handshake says what its client has sent.
-            return _NO_HANDSHAKE
+        resumes = self._resume is not None and "pos" in request.params
+        if kind == "poll" and resumes and "handshake?" not in request.params:
+            # A poll does not say enough for a handshake.
+            return self.refuse("no_session", 503, "expected a handshake first")
         data: object = None
         if hooks.handshake_data is not None:
             data = hooks.handshake_data(request)
             if is_awaitable(data):
                 data = yield data
         packet = Packet(self._packer.packet(wire.handshake(uid, data), None), self._packer.binary)
-        if self._resume is None or "pos" not in request.params:
+        if not resumes:
             return Admission(kind, request, uid, client_id, packet)
         asked = Asked.parse(request, uid, data)
         if asked is None:
@@ -369,7 +370,8 @@ class Endpoint:
             return connection if admission.kind == "ws" else None
         if not session.has_ajax:
             # Gone while its hooks waited. An error brings every client back with a handshake.
-            hub.open_ajax(session)
+            if session.inbox.numbers is None:
+                hub.open_ajax(session)
             transport.refuse(_NO_HANDSHAKE)
             return None
         number = admission.request.params.get("n", "")

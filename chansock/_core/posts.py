@@ -82,7 +82,7 @@ class PostOrder:
     passed by: what does not come is sent again, with all behind it.
     """
 
-    __slots__ = ("missed", "next", "numbers", "stalled", "timer", "udt", "waiting")
+    __slots__ = ("missed", "next", "numbers", "stalled", "timer", "udt", "unanswered", "waiting")
 
     def __init__(self, udt: str, numbers: Numbers | None = None) -> None:
         self.udt: str = udt
@@ -92,6 +92,7 @@ class PostOrder:
         self.missed: set[int] = set()  # passed by before they came
         self.stalled: dict[int, Post] = {}  # those whose turn it is, without room
         self.timer: Entry | None = None  # until when those missing are waited for
+        self.unanswered: list[Connection] = []  # of a client that resumes: a handler has them
 
     def must_wait(self, number: int) -> bool:
         """Return whether a number before this one is still missing."""
@@ -115,6 +116,11 @@ class PostOrder:
     def go_back(self, number: int) -> None:
         """Expect a number again that was refused and will come once more."""
         self.next = min(self.next, number)
+
+    def note_unanswered(self, connection: Connection) -> None:
+        """Note a POST that waits for its reply, and forget those that have theirs."""
+        self.unanswered = [each for each in self.unanswered if not each.is_answered]
+        self.unanswered.append(connection)
 
     def pop_next(self) -> Post | None:
         """Take out what waits for its turn and has it now."""
@@ -171,7 +177,7 @@ class Posts:
                 connection.number = post.number
             if order.is_repeated(post.number):
                 if order.numbers is not None:
-                    self._answer_again(connection, order.numbers, post.number, packet)
+                    self._answer_again(post, order.numbers, packet)
                     return
                 # Who asked for no reply has it by this 200; a reply went to the first.
                 connection.answer(self._timeout)
@@ -182,20 +188,12 @@ class Posts:
             self._dispatch.strays.add(connection)
         self._place(post)
 
-    def _asks(self, packet: bytes) -> bool:
-        """Return whether the event of a packet asks for a reply."""
-        try:
-            return self._packer.unpack(packet)[1] is not None
-        except PacketError:
-            return False
-
-    def _answer_again(
-        self, connection: Connection, numbers: Numbers, number: int, packet: bytes
-    ) -> None:
+    def _answer_again(self, post: Post, numbers: Numbers, packet: bytes) -> None:
         """Answer a POST of a client that resumes, whose event was taken before."""
+        connection, number, order = post.connection, post.number, post.order
         reply = self._kept_reply(numbers, number)
         is_handled = number <= numbers.handled_by(connection.inbox)
-        if reply is not None or (is_handled and not self._asks(packet)):
+        if reply is not None or (is_handled and not self._wants_reply(packet)):
             # To a POST that wants no reply, a timeout is as good as any answer.
             connection.answer(reply or self._timeout)
             return
@@ -203,6 +201,8 @@ class Posts:
         older = numbers.wait(number, partial(self._finish_again, connection))
         if older is not None:
             self._sent_again(older.args[0])
+        if order is not None:
+            order.note_unanswered(connection)
         self._dispatch.posts.add(connection)
         connection.timer = self._timers.schedule(
             self._config.poll_timeout, self._reply_due, connection
@@ -220,18 +220,29 @@ class Posts:
                 return Packet(packet, self._packer.binary)
         return None
 
+    def _wants_reply(self, packet: bytes) -> bool:
+        try:
+            return self._packer.unpack(memoryview(packet))[1] is not None
+        except PacketError:
+            return False
+
     def end_order(self, order: PostOrder | None) -> None:
-        """Answer the POSTs of an older handshake that wait: their client sends them again."""
+        """Answer the POSTs of an older handshake that wait.
+
+        Their client sends those again that were not taken. It reads no more answers to the others:
+        their replies come as events.
+        """
         if order is None:
             return
         self._timers.cancel(order.timer)
         order.timer = None
-        for post in (*order.waiting.values(), *order.stalled.values()):
-            if not post.connection.is_answered:
-                refused = self._refuse("stale_post", 410, _STALE)
-                self._answer(post.connection, refused)
+        waiting = [post.connection for post in (*order.waiting.values(), *order.stalled.values())]
+        for connection in (*waiting, *order.unanswered):
+            if not connection.is_answered:
+                self._answer(connection, self._refuse("stale_post", 410, _STALE))
         order.waiting.clear()
         order.stalled.clear()
+        order.unanswered.clear()
 
     def refuse_waiting(self) -> None:
         """Answer those of which nothing was taken: the channel takes nothing more."""
@@ -390,6 +401,8 @@ class Posts:
         if connection.is_answered:
             return
         if connection.wants_reply:
+            if post.order is not None and post.order.numbers is not None:
+                post.order.note_unanswered(connection)
             connection.timer = self._timers.schedule(
                 self._config.poll_timeout, self._reply_due, connection
             )

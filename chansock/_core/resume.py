@@ -100,6 +100,7 @@ class Resume:
         if is_known:
             self._send_replies(session, numbers, asked)
         session.has_positions = True
+        session.seen = since
         session.has_gap = False
         self.counts[was] += 1
         position = str(self._backplane.position_of(since))
@@ -117,6 +118,9 @@ class Resume:
         if asked is None or numbers is None or not self._is_ours(asked.position):
             return False
         assert asked.position is not None
+        if session.posts is None or asked.position.seq < session.seen:
+            return False  # it comes late: its client has gone on by other connections
+        session.seen = asked.position.seq
         missed = self._missed(session, asked.position.seq)
         if missed is None:
             return False

@@ -41,6 +41,7 @@ class Session(Outbox):
         "polled",
         "polls",
         "posts",
+        "seen",
         "socket",
         "uid",
         "ws",
@@ -70,6 +71,7 @@ class Session(Outbox):
         self.grace_ajax: Entry | None = None
         self.has_gap = False  # cut since its last Ajax handshake: no poll is parked before the next
         self.polled = ""  # the number of its newest poll, if it has one
+        self.seen = 0  # the newest position that its client presented, if that resumes
         self.posts: PostOrder | None = None  # since its last Ajax handshake
 
     @property

@@ -35,6 +35,7 @@ from chansock.backplanes import Memory
 from chansock.backplanes.memory import AROUND_RECORD
 from chansock.packers import EDN
 from chansock.request import Request
+from chansock.target import ClientTarget
 from chansock.testing import AjaxClient, Poll, World, WsClient, user_id
 from chansock.testing.resume import Resumption
 from chansock.values import Keyword
@@ -581,15 +582,17 @@ class Resuming(RuleBasedStateMachine):
         core = self.chsk._core
         same("sessions", len(core.hub.table), 0)
         self.advance(self.chsk.config.keep_seconds + 1)
-        assert self.engine.claim(None, "nobody") is None
+        assert self.engine.claim(ClientTarget(None, "nobody")) is None
         self.model.tabs.clear()
         self.later.clear()
         self.world.errors.clear()  # and with them the frames of handlers
         self.world._blame._untold.clear()
         if self.engine._replies.nbytes:
             gc.collect()
-        left = len(self.engine._logs), self.engine._records, self.engine._record_bytes
-        same("left", left, (0, {}, 0))
+        left = set(self.engine._logs), self.engine._records, self.engine._users
+        same("left", left, (set(self.engine._logs) & {ALL, ANONYMOUS}, {}, {}))
+        for log in self.engine._logs.values():
+            self.engine._events.clear(log)
         same("bytes left", (self.engine._events.nbytes, self.engine._replies.nbytes), (0, 0))
 
 

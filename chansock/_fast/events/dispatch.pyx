@@ -323,8 +323,11 @@ cdef class Connection(Link):
 
     cdef bint send_reply(self, WriteBuffer out, bytes whole, int64_t number) except -1:
         cdef Outbox box = self.outbox
+        cdef Connection newest
         if number:
             self.keep_reply(out, whole, number)
+            if self.is_ending:
+                box = None      # its client came back, and reads this socket no more
         if box is not None and not self.is_post and not self.dispatch.is_stopped:
             box.put_reply(out, whole)
             return True
@@ -337,7 +340,9 @@ cdef class Connection(Link):
             if number and self.inbox.numbers is not None:
                 session = self.inbox.numbers.session
             if session is not None and session.ws is not None:
-                box = (<Connection?>session.ws).outbox
+                newest = session.ws
+                if not (number and newest.is_ending):
+                    box = newest.outbox
                 if box is not None:
                     box.put_reply(out, whole)
                     return True
@@ -366,9 +371,10 @@ cdef class Connection(Link):
         if numbers is None:
             dispatch.fanout.reply_lost += 1
             return False
-        if not (numbers.answer_waiter(number, whole) or dispatch.is_stopped or numbers.session is None
-                or numbers.session.is_gone):
-            dispatch.fanout.send(numbers.session, dispatch.late_reply(number, whole))
+        if not numbers.answer_waiter(number, whole):
+            session = numbers.session       # maybe of a later start of the channel
+            if session is not None and not session.is_gone:
+                session.fanout.send(session, dispatch.late_reply(number, whole))
         return True     # kept, and sent when the client asks for it
 
     def put(self, Packet packet not None):

@@ -146,7 +146,7 @@ cdef class Numbers:
     def wait(self, int64_t number, call):
         """Call `call(packet)` with the reply to an event, or with None once it is handled.
 
-        It returns whether it could pass the reply on. Returns the call that was waiting for the same
+        It returns whether it passed the reply on. Returns the call that was waiting for the same
         event, in place of which this one waits.
         """
         if self.waiters is None:
@@ -156,5 +156,6 @@ cdef class Numbers:
         return older
 
     cdef bint answer_waiter(self, int64_t number, bytes packet) except -1:
+        # Return whether a POST was answered.
         call = None if self.waiters is None else self.waiters.pop(number, None)
         return call is not None and call(packet)

@@ -1,0 +1,186 @@
+"""What must be so: the events that a client got, and those that the server's handlers got.
+
+`Account` is of one client, and judges what it received: events, handshakes, replies. `Ledger` is
+of the same client at the server, and judges what its handlers were given. No socket here, and no
+clock but that of the caller.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+
+from soak.resume import KINDS, LIFE, WHOLE
+
+Fault = Callable[[str, str], None]  # what is wrong, and where
+
+
+class Account:
+    """What one client got."""
+
+    def __init__(self, name: str, fault: Fault, now: Callable[[], float] = time.monotonic) -> None:
+        self.name = name
+        self._fault = fault
+        self._now = now
+        self.recent: deque[str] = deque(maxlen=40)  # what happened last, for the text of a fault
+        self.events = 0
+        self.was: Counter[str] = Counter()  # how it came back
+        self.g = 0  # place of the newest event
+        self.last = dict.fromkeys(KINDS, 0)
+        self.bound: dict[str, int] = {}  # kinds that may skip up to this number, once
+        self.asked: dict[int, tuple[int, bool]] = {}  # k: x, and whether its reply may be lost
+        self.replies = 0
+        self.lost_to_kills = 0
+        self.may_gap_until = 0.0  # a gap would be right until then, by the caller's clock
+        self.is_forgotten = False  # it was away for longer than its record is kept
+
+    def fault(self, kind: str, text: str) -> None:
+        self._fault(kind, f"{self.name}: {text}")
+
+    def note(self, text: str) -> None:
+        self.recent.append(f"{self._now():.3f} {text}")
+
+    # -- server to client
+
+    def handshake(self, was: str | None, numbers: Mapping[str, int]) -> None:
+        """Begin a connection; `numbers` are the newest events when the server answered."""
+        self.was[was or "none"] += 1
+        self.note(f"handshake {was}")
+        if was == "resumed":
+            return
+        if was not in ("fresh", "gap"):
+            self.fault("handshake", f"expected fresh, resumed, or gap, got {was!r}")
+        if was == "fresh" and any(self.last.values()):
+            self.fault("gap for nothing", "fresh, though it had a position")
+        if was == "gap" and self._now() > self.may_gap_until:
+            self.fault("gap for nothing", f"a gap after {self.last}")
+        self.bound = {kind: numbers[kind] for kind in WHOLE}
+
+    def event(self, kind: str, g: int, n: int) -> None:
+        self.events += 1
+        self.recent.append(f"{kind}{n}")
+        last = self.last[kind]
+        if n <= last:
+            self.fault("doubled", f"{kind}{n} after {kind}{last}")
+            return
+        if g <= self.g:
+            self.fault("out of order", f"{kind}{n} is event {g}, and came after {self.g}")
+        if kind in WHOLE:
+            bound = self.bound.pop(kind, None)
+            if bound is None and n > last + 1:
+                self.fault("missing, untold", f"{kind}{n} after {kind}{last}")
+            elif bound is not None and n > bound + 1 and n > last + 1:
+                self.fault("missing, untold", f"{kind}{n} after a gap at {kind}{bound}")
+        self.g = max(g, self.g)
+        self.last[kind] = n
+
+    def end(self, newest: Mapping[str, int]) -> None:
+        """Judge what is missing when all is quiet."""
+        for kind in (*WHOLE, "l"):
+            if self.last[kind] != newest[kind]:
+                text = f"{kind}{self.last[kind]} is the last, expected {kind}{newest[kind]}"
+                self.fault("missing at the end", text)
+        for k, (_, may_lose) in self.asked.items():
+            self._lose(k, "no reply at the end", may_lose)
+
+    def is_complete(self, newest: Mapping[str, int]) -> bool:
+        return not self.asked and all(self.last[kind] >= newest[kind] for kind in (*WHOLE, "l"))
+
+    # -- replies
+
+    def ask(self, k: int, x: int) -> None:
+        self.asked[k] = (x, False)
+
+    def reply(self, k: int, value: object) -> None:
+        """Note the first reply to an event."""
+        if k not in self.asked:
+            self.fault("reply twice", f"to {k}: {value!r:.80}")
+            return
+        x, may_lose = self.asked.pop(k)
+        self.replies += 1
+        if value != [k, x + 1]:
+            if may_lose:
+                self.lost_to_kills += 1
+                return
+            self.fault("reply wrong", f"to {k}: expected {[k, x + 1]}, got {value!r:.80}")
+
+    def no_reply(self, k: int, why: str) -> None:
+        if k in self.asked:
+            self._lose(k, why, self.asked.pop(k)[1])
+
+    def _lose(self, k: int, why: str, may_lose: bool) -> None:
+        if may_lose:
+            self.lost_to_kills += 1
+        else:
+            self.fault("reply lost", f"to {k}: {why}")
+
+    # -- what is done on purpose
+
+    def excuse(self, seconds: float) -> None:
+        """Note that the client may be told a gap within this time."""
+        self.may_gap_until = max(self.may_gap_until, self._now() + seconds)
+
+    def killed(self) -> None:
+        """Note that the server's process has died: the replies that it kept are lost."""
+        self.asked = {k: (x, True) for k, (x, _) in self.asked.items()}
+
+    def forgotten(self) -> None:
+        """Note that the server knows nothing of the client any more: replies may be lost."""
+        self.is_forgotten = True
+        self.killed()
+
+
+class Ledger:
+    """What the handlers got of one client."""
+
+    def __init__(self, account: Account) -> None:
+        self.account = account
+        self.events = 0
+        self.marked = 0
+        self.newest = 0
+        self._life = 0
+        self._cursor = 0
+        self._holes: set[int] = set()
+
+    def take(self, k: int, life: int, *, is_marked: bool) -> None:
+        """Note one event, of the server's process number `life`."""
+        self.events += 1
+        self.marked += is_marked
+        fault = self.account.fault
+        if life != self._life:
+            self._life = life
+            self._cursor = min(k - 1, self.newest)
+        elif is_marked and self.account.is_forgotten and k <= self._cursor:
+            self._cursor = k - 1
+        if k in self._holes:
+            self._holes.discard(k)
+            fault("sent: out of order", f"handled {k} after {self._cursor}")
+            return
+        if k <= self.newest and not is_marked:
+            may_repeat = life or self.account.is_forgotten
+            fault("sent: unmarked repeat" if may_repeat else "sent: doubled", f"handled {k} again")
+        elif k <= self._cursor:
+            fault("sent: doubled", f"handled {k} after {self._cursor}, marked")
+        if k > self._cursor + 1:
+            self._holes.update(range(max(self._cursor, self.newest) + 1, k))
+        self._cursor = max(k, self._cursor)
+        self.newest = max(k, self.newest)
+
+    def end(self, sent: int) -> None:
+        missing = sorted(self._holes | set(range(self.newest + 1, sent + 1)))
+        for k in missing:
+            self.account.fault("sent: missing", f"{k} of {sent} was never handled")
+        if self.marked and not (self._life or self.account.is_forgotten):
+            self.account.fault("sent: marked for nothing", f"{self.marked} events")
+
+
+def newest_of(numbers: Mapping[str, int], client_id: str, user: str) -> dict[str, int]:
+    """The newest event of each kind for a client, of the server's counts by target."""
+    keys = {"u": f"u {user}", "b": "b", "c": f"c {client_id}", "l": f"l {user}", "k": f"k {user}"}
+    return {kind: numbers.get(key, 0) for kind, key in keys.items()}
+
+
+def base(life: int) -> int:
+    """The number before the first one of the server's process."""
+    return life * LIFE
