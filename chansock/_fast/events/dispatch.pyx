@@ -1046,6 +1046,10 @@ cdef class Dispatch:
             self.finished(msg)
         msg.inbox.unfinished -= 1
         self.unfinished -= 1
+        if msg.number and msg.inbox.unfinished == 0 and msg.inbox.numbers is not None:
+            # Its client may have sent as much as it may, and wait for this.
+            if msg.inbox.numbers.acked < msg.inbox.numbers.told:
+                self.acknowledge(msg.inbox)
         if self.settling is not None or msg.inbox.settling is not None:
             self.settled(msg.inbox)
         return 0

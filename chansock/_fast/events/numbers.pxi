@@ -50,6 +50,8 @@ cdef class Numbers:
         # Return the newest number up to which all events are handled.
         cdef int64_t lowest = self.received + 1
         cdef EventMsg msg
+        if inbox.unfinished == 0:
+            return self.received
         if inbox.is_running and self.current:
             lowest = min(lowest, self.current)
         elif inbox.queue:

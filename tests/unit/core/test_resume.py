@@ -846,3 +846,15 @@ def test_a_ping_in_the_queue_does_not_hide_events_that_a_stop_dropped() -> None:
         world.ws("a", client_id=client_id, resumes=resumption or True)
         world.advance(30)
     assert chsk.handled == [(0, False), (1, False)]  # type: ignore[attr-defined]
+
+
+@BOTH
+def test_slow_events_are_acknowledged_once_all_are_handled(world: World, transport: str) -> None:
+    client = world.connect("a", transport=transport, resumes=True)  # type: ignore[arg-type]
+    assert client.resumption is not None
+    client.send("t/slow", "x" * 70_000)  # past the bytes after which an acknowledgment is sent
+    client.send("t/e", 1)
+    world.advance(9)
+    assert client.resumption.acked == 0
+    world.advance(2)
+    assert client.resumption.acked == 2
