@@ -249,6 +249,18 @@ describe("a reload", () => {
     await client.ready;
   });
 
+  it("does not send again as one user what the page before sent as another", async () => {
+    const client = connect();
+    await opened(shake("1-1", ":fresh", 0));
+    await client.ready;
+    await client.send("a/b", 1);
+    await reload(client); // after a login
+    const next = connect();
+    next.send("a/b", 2);
+    const [, messages] = await opened(shake("1-1", ":gap", 0).replace("ada", "bob"));
+    assert.equal(await messages.take(), "[[:a/b 2] nil]");
+  });
+
   it("starts anew if the application names another client-id", async () => {
     const client = connect();
     client.send("a/b", 1).catch(() => {});
