@@ -113,6 +113,7 @@ class Soak:
         rule = options.without or ""
         self.server = Server(str(self.log), options.seed, "" if rule in OF_CLIENT else rule)
         self.kills = options.kills
+        self.killing: asyncio.Task[None] | None = None
 
     def fault(self, kind: str, text: str) -> None:
         self.faults[kind] += 1
@@ -194,7 +195,8 @@ class Soak:
     async def kill_now_and_then(self) -> None:
         while True:
             await asyncio.sleep(self.random.uniform(4, 9))
-            await self.kill()
+            self.killing = asyncio.create_task(self.kill())
+            await asyncio.shield(self.killing)
 
     async def kill(self) -> None:
         self.done["kills"] += 1
@@ -242,9 +244,8 @@ class Soak:
         for task in tasks[1:]:
             task.cancel()
         await asyncio.gather(*tasks[1:], return_exceptions=True)
-        if self.kills and self.server.process.poll() is not None:
-            await self.server.start()  # the last kill was cut short
-            self.server.tell("go", *self.accounts)
+        if self.killing is not None:
+            await self.killing
         self.seconds_run = time.monotonic() - start
         await self.drain()
         self.cpu = time.process_time() - cpu
