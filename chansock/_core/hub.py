@@ -280,16 +280,22 @@ class Hub:
 
         Nothing more is taken from them, and what waits is not written to them.
         """
+        last = session.current
         for connection in session.connections:
             connection.is_ending = True
             connection.leave()
-        if session.current is not None:
+        if last is not None:
             session.detach()
             self._displace(session)
         for connection, is_closing in list((session.displaced or {}).items()):
             if not is_closing and session.displaced is not None:
                 session.displaced[connection] = True
                 self.close(connection, REPLACED, "another connection of this client")
+        if session.life is Life.CONNECTED and session.ws is None and session.poll is None:
+            # Its poll was the last: it is away until its next connection opens.
+            self._on_life(session, On.LEFT)
+            session.last = last
+            self.table.away += 1
 
     # -- closing
 

@@ -331,15 +331,16 @@ cdef class Connection(Link):
                 numbers.keep_reply(number, out.data, out.size, MAX_REPLIES)
             else:
                 numbers.keep_reply(number, <const uint8_t*>whole, len(whole), MAX_REPLIES)
-        if self.dispatch.is_stopped and not self.is_post:
+        if not self.is_post and (
+            self.dispatch.is_stopped or numbers is not None and self.is_ending
+        ):
+            # A client that came back reads no older socket.
             return self.send_late_reply(out.take() if whole is None else whole, number)
         if self.is_post:
             whole = out.take() if whole is None else whole
             if self.answer(Packet(whole, self.dispatch.packer.binary)):
                 return True
             return self.send_late_reply(whole, number)
-        if numbers is not None and self.is_ending:
-            box = None                  # its client came back: it does not read this socket any more
         if box is None:
             # Callback ids outlive the socket: use the session's present one.
             session = self.session if numbers is None else numbers.session

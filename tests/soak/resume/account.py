@@ -19,9 +19,7 @@ Fault = Callable[[str, str], None]  # what is wrong, and where
 class Account:
     """What one client got."""
 
-    def __init__(
-        self, name: str, fault: Fault, now: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, name: str, fault: Fault, now: Callable[[], float] = time.monotonic) -> None:
         self.name = name
         self._fault = fault
         self._now = now
@@ -55,9 +53,8 @@ class Account:
             self.fault("handshake", f"expected fresh, resumed, or gap, got {was!r}")
         if was == "fresh" and any(self.last.values()):
             self.fault("gap for nothing", "fresh, though it had a position")
-        if was == "gap":
-            if self._now() > self.may_gap_until:
-                self.fault("gap for nothing", f"a gap after {self.last}")
+        if was == "gap" and self._now() > self.may_gap_until:
+            self.fault("gap for nothing", f"a gap after {self.last}")
         self.bound = {kind: numbers[kind] for kind in WHOLE}
 
     def event(self, kind: str, g: int, n: int) -> None:

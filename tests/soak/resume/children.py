@@ -1,7 +1,7 @@
 """Clients that run in processes of their own: chansock's for Python, for Node, and for browsers.
 
 A child gets the URL and the names of its clients as arguments, and `hold` on stdin when nothing
-more is to be sent. It prints what happens, as lines of JSON: `[name, [item, ...]]`, where an item is
+more is to be sent. It prints what happens, as lines of JSON: `[name, [item, ...]]`, with these items:
 
     ["h", was, data]    a handshake           ["e", kind, g, n]   an event
     ["s", k]            sent up to k          ["a", k, x]         asked for a reply
@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
     from soak.resume.run import Soak
 
 HERE = Path(__file__).parent
-JS = HERE.parents[2] / "js"
+TESTS = HERE.parents[1]
+JS = TESTS.parent / "js"
 CHILDREN: dict[str, list[str]] = {
     "py": [sys.executable, "-P", "-m", "soak.resume.clients"],
     "js": ["node", str(HERE / "clients.mjs")],
@@ -44,6 +46,12 @@ def is_available(kind: str) -> bool:
     if kind == "js":
         return shutil.which("node") is not None and (JS / "test" / "node_modules" / "ws").exists()
     return True
+
+
+def environment() -> dict[str, str]:
+    places = (TESTS.parent, TESTS, TESTS / "support")
+    paths = [*map(str, places), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 class Child:
@@ -62,8 +70,6 @@ class Child:
         if not is_available(kind):
             soak.done[f"no {kind}, for want of a program"] += 1
             return None
-        from soak.resume.run import environment  # noqa: PLC0415
-
         names = [f"u{number % USERS}.{kind}-{number}" for number in range(COUNTS[kind])]
         for name in names:
             soak.account(name)

@@ -80,7 +80,7 @@ class Tab:
 
 
 async def main(url: str, *names: str) -> None:
-    from playwright.async_api import async_playwright  # noqa: PLC0415 - is_available was asked
+    from playwright.async_api import async_playwright  # is_available was asked
 
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(

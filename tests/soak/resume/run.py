@@ -26,22 +26,15 @@ from typing import Any
 from chansock.clock import loop_factory
 from soak.resume import KEEP_EVENTS, KEEP_SECONDS, USERS, user_of
 from soak.resume.account import Account, Ledger, newest_of
-from soak.resume.children import CHILDREN, Child
+from soak.resume.children import CHILDREN, Child, environment
 from soak.resume.proxy import Proxy
 from soak.resume.raw import RawClient
 from soak.resume.raw_ajax import AjaxLink
 from soak.resume.raw_ws import WsLink
 from soak.resume.rules import NEEDS_KILLS, OF_CLIENT, RULES
 
-TESTS = Path(__file__).parents[2]
 RAW = 24
 DRAIN = 60.0  # seconds until all must be quiet
-
-
-def environment() -> dict[str, str]:
-    places = (TESTS.parent, TESTS, TESTS / "support")
-    paths = [*map(str, places), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 class Server:
@@ -259,9 +252,7 @@ class Soak:
             await child.end()
 
     async def let_run(self, tasks: list[asyncio.Task[None]], seconds: float) -> None:
-        done, _ = await asyncio.wait(
-            tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED
-        )
+        done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
 

@@ -247,7 +247,7 @@ class Records(logging.Handler):
         self.logged = logged
 
     def emit(self, record: logging.LogRecord) -> None:
-        name = " ".join(str(record.msg).split(" ")[:2 if "reason=%s" in str(record.msg) else 1])
+        name = " ".join(str(record.msg).split(" ")[: 2 if "reason=%s" in str(record.msg) else 1])
         self.logged[name.replace("%s", str(record.args[0] if record.args else ""))] += 1
         if record.levelno >= logging.ERROR:
             print(f"logged: {self.format(record)}", file=sys.stderr, flush=True)
