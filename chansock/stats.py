@@ -10,7 +10,11 @@ __all__ = ["Lost", "Stats"]
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Events that were accepted and will reach nobody, by reason."""
+    """Events that were accepted and dropped before they were written, by reason.
+
+    A client that resumes may still get them, from what is kept: then they count as sent and
+    written once more.
+    """
 
     too_slow: int = 0  # more waited for the session than max_backlog_*
     budget: int = 0  # more waited for all than max_total_backlog_bytes

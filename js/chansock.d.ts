@@ -52,9 +52,19 @@ export interface Options {
   params?: Source<Record<string, string> | undefined>;
   /** Ajax only: a WebSocket of a browser cannot send any. */
   headers?: Source<Record<string, string> | undefined>;
-  /** What `send` does while closed: refuse at once (the default), or wait in a queue. */
+  /**
+   * Whether a connection goes on where the last one ended: events of both ways arrive once and in
+   * order over lost connections. true is the default; "reload" goes on after a reload of the page as
+   * well, and keeps in sessionStorage what it needs for that; false is as with Sente's client. A
+   * server that does not resume is served as with false.
+   */
+  resume?: boolean | "reload";
+  /**
+   * What `send` does while closed: wait in a queue, or refuse at once. By default it waits, unless
+   * the server (or `resume: false`) does not resume.
+   */
   offline?: "refuse" | "queue";
-  /** How many events that queue holds; past it `send` is refused. 100. */
+  /** How many events may wait while closed; past it `send` rejects with BacklogFull. 1000. */
   maxQueuedEvents?: number;
   /** How many events may wait for a slow `for await`; past it the connection is given up. 10000. */
   maxInboxEvents?: number;
@@ -156,6 +166,12 @@ export interface State {
   readonly uid: any;
   readonly handshakeData: any;
   readonly everOpened: boolean;
+  /**
+   * How the connection goes on from the last one: "resumed", nothing was missed; "gap", events may be
+   * missing, so reload what you show; "fresh", it is the first of this client. null while closed, and
+   * if the server does not resume.
+   */
+  readonly resumed: "fresh" | "resumed" | "gap" | null;
   /** Why it closed last, or did not open; kept after it has opened again. */
   readonly reason: Reason | null;
   /** When the next attempt is due; null if none is. */
@@ -200,6 +216,7 @@ type Handler<Data, Id extends string> = (data: Data, event: Event<Id, Data>) => 
  * bound: `const { send, on } = client` works.
  */
 export interface Client<In extends Events = Events, Out extends Events = Events> extends AsyncIterable<EventOf<In>> {
+  /** Changes if another client turns out to have the same. */
   readonly clientId: string;
   readonly state: State;
   /** Settles at the first handshake; rejects with ChannelClosed if refused or disconnected before. */
@@ -210,11 +227,13 @@ export interface Client<In extends Events = Events, Out extends Events = Events>
    * socket has the event, over Ajax once its POST was answered; with one, of the reply.
    * Events arrive in the order of the calls.
    *
-   * Rejects with InvalidEvent or PacketError for what cannot be sent; ChannelClosed at once while
-   * closed (unless `offline: "queue"`), or if it closes for good before the answer, over Ajax
-   * for whatever reason (over a WebSocket the next one may bring the reply, unless the client
-   * closed it because it could not read a packet); BacklogFull; ReplyTimeout;
-   * ReplyError if the server's handler failed, or its POST was not taken.
+   * Rejects with InvalidEvent or PacketError for what cannot be sent; ChannelClosed if the channel
+   * closes for good before the answer; BacklogFull; ReplyTimeout; ReplyError if the server's handler
+   * failed, or it did not take the event. An event whose reply timed out is delivered all the same.
+   *
+   * If the server does not resume, also with ChannelClosed at once while closed (unless `offline:
+   * "queue"`), or if an Ajax connection closes before the answer, or if the client could not read a
+   * packet, which may have been the reply.
    */
   send<Id extends keyof Out & string>(
     id: Id, ...rest: SendArgs<DataOf<Out[Id]>, Sending & { timeout?: undefined }>
@@ -267,7 +286,7 @@ export class InvalidEvent extends ChansockError {}
 export class ChannelClosed extends ChansockError {
   readonly reason: Reason | null;
 }
-/** More than `maxBacklogBytes` wait to be sent. */
+/** As much waits to be sent as may: `maxBacklogBytes`; while closed `maxQueuedEvents`, or 1 MiB. */
 export class BacklogFull extends ChansockError {}
 export class ReplyTimeout extends ChansockError {}
 export class ReplyError extends ChansockError {

@@ -961,6 +961,7 @@ const MAX_BUFFERED = MIB; // a socket gets no more: what it has can't be taken b
 const MAX_WORDS = 4096; // bytes of an error's body that are read
 const OVERHEAD = 256; // bytes that an event costs while it waits, besides its own
 const SLICE = 10; // ms of work between two pauses of the event loop
+const IN_CACHE = "the page is in the page cache";
 const UPGRADING = "upgrading-ajax-to-ws";
 const OWN = ["chsk/state", "chsk/handshake", "chsk/ws-ping"]; // events of the client itself
 const ENDINGS = ["fresh", "resumed", "gap"]; // how a server says that a connection was resumed
@@ -1225,8 +1226,8 @@ const makeRecord = (url, isBinary, complain) => {
     write: (found) => keep(() => storage.setItem(key, (head = JSON.stringify(found)))),
     put: (n, fragment) =>
       keep(() => {
-        const text = isBinary ? Array.from(fragment, (c) => String.fromCharCode(c)).join("") : fragment;
-        storage.setItem(at(n), text);
+        const char = (byte) => String.fromCharCode(byte);
+        storage.setItem(at(n), isBinary ? Array.from(fragment, char).join("") : fragment);
       }),
     drop: (n) => storage?.removeItem(at(n)),
     clear() {
@@ -1243,7 +1244,7 @@ const makeRecord = (url, isBinary, complain) => {
   return storage ? record : undefined;
 };
 
-/** Ask for a lock: `{isMine, free}`, a promise that says whether nobody else has it, and its end. */
+/** Ask for a lock: `{isMine, free}`, a promise of whether nobody else has it, and its end. */
 const takeLock = (name) => {
   const { locks } = globalThis.navigator ?? {};
   const wanted = new AbortController();
@@ -1253,8 +1254,9 @@ const takeLock = (name) => {
     const timer = later(free, LOCK_WAIT);
     const hold = () => {
       clearTimeout(timer);
-      go(!wanted.signal.aborted);
-      return wanted.signal.aborted ? undefined : new Promise((end) => (free = () => end(undefined)));
+      const isWanted = !wanted.signal.aborted;
+      go(isWanted);
+      return isWanted ? new Promise((end) => (free = () => end(undefined))) : undefined;
     };
     const fail = ({ name }) => go(name !== "AbortError"); // a page in a sandbox may have no locks
     return locks.request(name, { signal: wanted.signal }, hold).catch(fail);
@@ -1283,17 +1285,18 @@ const unreadable = ({ opened }, { message }, code) =>
 
 /**
  * A link is one WebSocket, or one Ajax session:
- * `{type, opened, resumes, ended, start, isAlive, hasRoom, buffered, send, ask, tick, check, leave, end}`.
+ * `{type, opened, resumes, ended, start, isAlive, hasRoom, buffered, send, ask, tick, check, leave,
+ * end}`.
  * `start(timeout)` gives a promise of the reason of its end; `end(reason)` ends it; `check()`
  * finds out whether it is alive; `leave(isKept)` frees what would keep a page out of the back-forward
  * cache, and ends a WebSocket if the page is kept there; `send(call)` sends an encoded event, if
- * `hasRoom()`; `ask()` asks for an acknowledgement. `resumes` is whether the server of its handshake
- * does: then a call whose fate is unknown is left alone, and the next link sends it again.
+ * `hasRoom()`; `ask()` asks for an acknowledgement. `resumes` is whether the server of its
+ * handshake does: then a call whose fate is unknown is left alone, and the next link sends it again.
  * It calls its `owner`: `perform(link, job, size)` with a generator for what came in, run in
  * order; from there `opened(link, handshake)`, and `took(link, value, cbId)`, a generator too.
- * Besides `lost(reason)` (what came cannot be used, so a reply may be lost), `answered(call, value)`,
- * `position(link)` (fields of a query), `counts(link)` (data of pings), `flush()` (there is room
- * again), `isEvent`,
+ * Besides `lost(reason)` (what came cannot be used, so a reply may be lost), `answered(call,
+ * value)`, `position(link)` (fields of a query), `counts(link)` (data of pings), `flush()` (there is
+ * room again), `isEvent`,
  * `trace`, `own` (an event of the client itself), `note` (what joins the next state), `retryAfter`
  * (seconds), and `complain(what, ...)` (to the log, at a bounded pace).
  */
@@ -1479,7 +1482,7 @@ const makeSocket = (owner, place) => {
       else link.end(makeReason("unexpected"));
     },
 
-    leave: (isKept) => isKept && link.end(makeReason("unexpected", null, "the page is in the page cache")),
+    leave: (isKept) => isKept && link.end(makeReason("unexpected", null, IN_CACHE)),
 
     end(reason, code = 1000, text = "CLOSE_NORMAL") {
       if (link.ended) return;
@@ -1685,7 +1688,7 @@ const makeAjax = (owner, place) => {
 
     async send(call) {
       const { fragment, number, until = 0, wantsReply } = call;
-      const isKept = link.resumes; // then it goes on when nobody waits any more: its fate must be known
+      const isKept = link.resumes; // it goes on when nobody waits any more: its fate must be known
       const longest = performance.now() + ajaxTimeout * 1000;
       const due = isKept ? Math.max(until, longest) : until || longest;
       const signal = isKept ? undefined : call.signal;
@@ -1732,12 +1735,11 @@ const makeAjax = (owner, place) => {
           } while (number > Math.min(...refused) && !why);
           [status, answer, after] = await post();
         }
-        const reason = peerReason(status, answer, true);
-        if (status === 400 || status === 413) {
-          call.isRefused = true;
-          throw new ReplyError(`${status} ${reason.text}`);
+        if (status !== 200) {
+          const reason = peerReason(status, answer, true);
+          call.isRefused = status === 400 || status === 413;
+          throw call.isRefused ? new ReplyError(`${status} ${reason.text}`) : reason;
         }
-        if (status !== 200) throw reason;
         if (wantsReply) owner.trace("in", answer, "ajax");
         let found;
         try {
@@ -1835,10 +1837,10 @@ class Client {
   #iterators = 0;
   #arrivals = []; // who waits for the inbox
   #asked = 0;
-  #calls = new Map(); // callback id -> a call that was sent and waits for its reply; they outlive a link
+  #calls = new Map(); // callback id -> a call that was sent and waits for its reply, over links
   // What was sent and is not acknowledged, then what waits for a connection, or for room in it. The
-  // first has the number #acked + 1: the client numbers its events for life. Of a server that does not
-  // resume, an event leaves when it is sent.
+  // first has the number #acked + 1: the client numbers its events for life. With a server that
+  // does not resume, an event leaves when it is sent.
   #buffer = [];
   #bytes = 0; // of all that
   #acked = 0; // the server has handled the events up to this number
@@ -1849,6 +1851,7 @@ class Client {
   #at = "0"; // our position, as the server gave it
   #hasLost = false; // what came could not be used: the next position is behind a gap
   #resumes; // whether the server of the last handshake does
+  #user; // of the last handshake, as text: what one has sent is not sent again as another
   #isTooLarge = false; // the server closed since an event was too large
   #record; // in sessionStorage, to resume after a reload
   #lock; // of the client-id, if there is a record
@@ -1892,7 +1895,8 @@ class Client {
       took: (link, value, cbId) => this.#took(link, value, cbId),
       answered: (call, value) => this.#answered(call, value),
       position: (link) => this.#position(link),
-      counts: ({ resumes }) => (resumes ? [this.#handed, this.#waits() ?? this.#handed + 1] : undefined),
+      counts: (link) =>
+        link.resumes ? [this.#handed, this.#waits() ?? this.#handed + 1] : undefined,
       isEvent: (value) => this.#idOf(value) !== undefined,
       lost: (reason) => {
         this.#lose();
@@ -2214,6 +2218,7 @@ class Client {
       this.#isAway = persisted;
       this.#link?.leave(persisted);
       this.#free();
+      if (persisted && this.#record) this.#link?.end(makeReason("unexpected", null, IN_CACHE));
     });
     listen(globalThis, "pageshow", ({ persisted }) => {
       this.#isAway = false;
@@ -2347,7 +2352,9 @@ class Client {
       const isLate = performance.now() > until;
       const isDue = each.isBegun && each.link.resumes;
       if (isDue && this.#isHalted) break; // until reconnect()
-      if ((each.link.ended && !isDue) || (!isLate && ((each.isBegun = true), each.job.next().done))) {
+      const isCut = each.link.ended && !isDue;
+      each.isBegun ||= !isCut && !isLate;
+      if (isCut || (!isLate && each.job.next().done)) {
         each.done();
         each.done = undefined;
         this.#held -= each.size;
@@ -2366,7 +2373,8 @@ class Client {
   #opened(link, handshake) {
     if (link !== this.#link || this.#isCalled) return;
     const [uid, told, data] = Array.isArray(handshake) ? handshake : [];
-    const resumed = this.#resume(link, told);
+    const user = this.#packer.name(uid) === "sente/nil-uid" ? null : (uid ?? null);
+    const resumed = this.#resume(link, told, String(user));
     if (link.ended) return;
     const { open, everOpened } = this.#state;
     if (open && !this.#isMoving) {
@@ -2375,7 +2383,6 @@ class Client {
     const moved = this.#isMoving && { reason: makeReason(UPGRADING) };
     this.#isMoving = this.#hasBroken = false;
     this.#openedAt = performance.now();
-    const user = this.#packer.name(uid) === "sente/nil-uid" ? null : (uid ?? null);
     this.#change({
       ...moved,
       open: true,
@@ -2401,7 +2408,8 @@ class Client {
       hasEvent ||= !!id;
       if (id) this.#dispatch(id, event[1] ?? null);
       else if (!link.resumes || !this.#tookOwn(event)) {
-        this.#complain("no event", Array.isArray(event) ? this.#packer.name(event[0]) : typeof event);
+        const what = Array.isArray(event) ? this.#packer.name(event[0]) : typeof event;
+        this.#complain("no event", what);
       }
       yield;
     }
@@ -2489,13 +2497,15 @@ class Client {
    * Go on where the server's handshake says that it is: how that is named in the state. Ends the
    * link if this client-id turns out to be another client's as well.
    */
-  #resume(link, told) {
+  #resume(link, told, user) {
     const { pos, was, handled } = told instanceof Map ? Object.fromEntries(told) : (told ?? {});
-    link.resumes = !!this.#options.resume && typeof pos === "string" && Number.isSafeInteger(handled);
+    const isTold = typeof pos === "string" && Number.isSafeInteger(handled);
+    link.resumes = !!this.#options.resume && isTold;
     if (!link.resumes || this.#resumes === false) {
-      // The numbers begin anew. Of what one server has and did not acknowledge, another one has none.
+      // The numbers begin anew. What was sent and not acknowledged may have been handled.
       const { reason } = this.#state;
-      for (const { reject } of this.#remove(0, this.#sent - this.#acked)) reject(closedError(reason));
+      const sent = this.#remove(0, this.#sent - this.#acked);
+      for (const { reject } of sent) reject(closedError(reason));
       if (this.#resumes) this.#failCalls(reason);
       for (const call of this.#calls.values()) call.number = 0;
       this.#acked = this.#sent = this.#handed = 0;
@@ -2514,14 +2524,25 @@ class Client {
       return null;
     }
     const taken = handled - this.#acked;
-    // What was refused is not there for the server, so the next event gets its number.
-    const refused = this.#buffer.filter((call, i) =>
-      i >= taken && (call.isRefused || (this.#isTooLarge && i === taken && handled < this.#sent)));
-    for (const call of refused) {
+    // What a process before this one answered, or refused, is not sent again: the next event gets
+    // its number, which this process does not know.
+    const isTooLarge = (i) => this.#isTooLarge && i === taken && handled < this.#sent;
+    const isOver = (call, i) => call.isDone || call.isRefused || isTooLarge(i);
+    const over = this.#buffer.filter((call, i) => i >= taken && isOver(call, i));
+    for (const call of over) {
       this.#remove(this.#buffer.indexOf(call), 1);
       call.reject(new ReplyError("1009 too large for the server"));
     }
+    this.#sent -= over.length;
     this.#isTooLarge = false;
+    if ((this.#user ??= user) !== user) {
+      this.#user = user;
+      const { reason } = this.#state;
+      const sent = this.#remove(taken, this.#sent - handled);
+      for (const { reject } of sent) reject(closedError(reason));
+      this.#sent = handled;
+      this.#failCalls(reason);
+    }
     this.#handed = handled;
     this.#handedBytes = 0;
     for (const call of this.#buffer.slice(0, taken)) {
@@ -2545,7 +2566,9 @@ class Client {
       this.#saveHead();
     } else if (name === "chsk/ack") this.#acknowledge(data);
     else if (name === "chsk/reply" && Array.isArray(data)) {
-      for (const call of this.#calls.values()) if (call.number === data[0]) this.#answered(call, data[1]);
+      for (const call of this.#calls.values()) {
+        if (call.number === data[0]) this.#answered(call, data[1]);
+      }
     } else return false;
     return true;
   }
@@ -2567,7 +2590,8 @@ class Client {
   #answered(call, value) {
     const name = this.#packer.name(value);
     if (!call.wantsReply) return call.resolve();
-    if (name === "chsk/dummy-cb-200" && this.#resumes) return; // taken before; its reply comes otherwise
+    // Taken before: its reply comes otherwise.
+    if (name === "chsk/dummy-cb-200" && this.#resumes) return;
     try {
       call.resolve(readReply(value, this.#packer));
     } catch (error) {
@@ -2616,7 +2640,8 @@ class Client {
   // the record in sessionStorage
 
   #restore() {
-    this.#record = makeRecord(this.#base.href, this.#packer.binary, (...words) => this.#complain(...words));
+    const complain = (...words) => this.#complain(...words);
+    this.#record = makeRecord(this.#base.href, this.#packer.binary, complain);
     this.#record?.claim();
     /** @type {any} */
     let found = null;
@@ -2626,18 +2651,28 @@ class Client {
     this.#at = found.pos;
     this.#hasLost = found.hasLost;
     this.#resumes = found.resumes;
+    this.#user = found.user;
     [this.#acked, this.#sent] = [found.acked, found.sent];
     for (const fragment of found.fragments) {
       const size = sizeOf(fragment) + OVERHEAD;
-      this.#buffer.push({ fragment, size, isSettled: true, isOld: true, resolve: ignore, reject: ignore });
+      const [resolve, reject] = [ignore, ignore]; // whoever waited is gone
+      this.#buffer.push({ fragment, size, isSettled: true, isOld: true, resolve, reject });
       this.#bytes += size;
     }
     return undefined;
   }
 
   #saveHead() {
-    const [id, pos, hasLost, resumes] = [this.clientId, this.#at, this.#hasLost, this.#resumes];
-    this.#record?.write({ id, pos, hasLost, resumes, acked: this.#acked, sent: this.#sent });
+    if (!this.#record) return;
+    this.#record.write({
+      id: this.clientId,
+      user: this.#user,
+      pos: this.#at,
+      hasLost: this.#hasLost,
+      resumes: this.#resumes,
+      acked: this.#acked,
+      sent: this.#sent,
+    });
   }
 
   #save() {
@@ -2647,7 +2682,7 @@ class Client {
     this.#buffer.forEach(({ fragment }, i) => this.#record.put(this.#acked + 1 + i, fragment));
   }
 
-  /** Hold the lock of our client-id. A tab that was duplicated does not get it, and is a new client. */
+  /** Hold the lock of our client-id. A duplicated tab does not get it, and is a new client. */
   async #own() {
     if (this.#lock) return;
     this.#record.claim();
@@ -2688,8 +2723,9 @@ class Client {
   #flush() {
     if (this.#isHanding) return; // a trace, say, sends too: its event comes later
     this.#isHanding = true;
+    const first = () => this.#buffer[this.#handed - this.#acked];
     let call;
-    while ((call = this.#buffer[this.#handed - this.#acked]) && this.#hasRoom(call.size)) this.#hand(call);
+    while ((call = first()) && this.#hasRoom(call.size)) this.#hand(call);
     this.#isHanding = false;
     clearTimeout(this.#drain);
     const link = this.#link;
@@ -2718,8 +2754,8 @@ class Client {
       this.#calls.set(call.cbId, call);
     }
     link.send(call);
-    const isHalfFull = 2 * this.#handedBytes > MIB || 2 * (this.#handed - this.#acked) > MAX_UNACKED;
-    if (link.resumes && isHalfFull) link.ask();
+    const count = this.#handed - this.#acked;
+    if (link.resumes && (2 * this.#handedBytes > MIB || 2 * count > MAX_UNACKED)) link.ask();
   }
 
   #arrive() {
@@ -2741,7 +2777,8 @@ class Client {
     }
     if (isFinal || !this.#queues()) {
       const unsent = this.#remove(this.#sent - this.#acked, Infinity);
-      for (const { reject } of isFinal ? [...this.#buffer, ...unsent] : unsent) reject(closedError(reason));
+      const left = isFinal ? [...this.#buffer, ...unsent] : unsent;
+      for (const { reject } of left) reject(closedError(reason));
       if (unsent.length) this.#save();
     }
   }

@@ -91,8 +91,8 @@ class Resume:
         # If it sent less than was taken, somebody else has the same client-id.
         is_known = is_known and asked.sent >= numbers.received
         was, since, missed = self._follow(session, asked, is_known)
-        if streams:
-            session.put_first(missed)
+        if streams or was != "resumed":
+            self._put_first(session, since, missed)
         if is_known:
             self._send_replies(session, numbers, asked)
         session.has_positions = True
@@ -119,7 +119,7 @@ class Resume:
         missed = self._missed(session, asked.position.seq)
         if missed is None:
             return False
-        session.put_first(missed)
+        self._put_first(session, asked.position.seq, missed)
         session.has_gap = False
         if asked.waits is not None:
             numbers.forget_replies(asked.waits)
@@ -146,7 +146,14 @@ class Resume:
         return position is not None and position.epoch == self._backplane.position.epoch
 
     def _missed(self, session: Session, since: int) -> list[Fragment] | None:
+        """Return what came after `since` and does not wait for the session; None: unknown."""
+        if session.left <= since <= self._backplane.position.seq:
+            return []
         return self._backplane.read(session.target, since, session.first_seq)
+
+    def _put_first(self, session: Session, since: int, missed: list[Fragment]) -> None:
+        session.put_first(missed)
+        session.left = since
 
     def _follow(
         self, session: Session, asked: Asked, is_known: bool

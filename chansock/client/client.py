@@ -93,7 +93,10 @@ class Client:
 
     @property
     def client_id(self) -> str:
-        """What this client is to the server, across reconnects."""
+        """What this client is to the server, across reconnects.
+
+        It changes if the server shows that another client uses it, too.
+        """
         return self._credentials.client_id
 
     @property
@@ -180,22 +183,31 @@ class Client:
 
         Without `data` the event is `[event_id]`; None is data, and written as nil. Without a
         timeout it returns None once the socket or its write buffer has the event; over Ajax,
-        once its POST was answered. Events arrive in the order of the calls. While the server
-        does not read (max_backlog_bytes) or POSTs are under way (max_posts), `send` waits; data
-        is encoded when its turn comes. An event whose `send` is cancelled while it waits is not
-        sent. While more than max_inbox_events wait to be taken, no reply can come: nothing is
-        read.
+        once its POST was answered. Events arrive in the order of the calls. While more than
+        max_inbox_events wait to be taken, no reply can come: nothing is read.
+
+        The server handles each event once, over any number of connections. Without a connection
+        `send` keeps the event and returns. While max_unacked_events or max_unacked_bytes are not
+        acknowledged it waits; if it is cancelled then, the event is not sent. A reply may come
+        over a later connection.
+
+        With a server that does not resume, or `resume=False`: nothing is kept. `send` waits while
+        the server does not read (max_backlog_bytes) or POSTs are under way (max_posts); an event
+        whose `send` is cancelled meanwhile is not sent.
 
         Raises:
             InvalidEvent, EncodeError: the event cannot be sent.
-            ChannelClosed: the channel is closed (nothing is kept for later), or closes before
-                the event is sent.
-            ConnectionLost: the connection broke after the event was sent and before its answer:
-                the server may or may not have handled it. A ChannelClosed, too.
-            ReplyTimeout: no reply came in time; the event may have been handled. Over Ajax
-                without a timeout also after ajax_timeout, the wait for its turn included.
-            ReplyError: the server's handler failed, or the server refused this event over Ajax
-                (400, 413).
+            ChannelClosed: the client is closed, disconnected, or refused. Without resume also if
+                there is no connection, or if it closes before the event is sent.
+            ConnectionLost: the client closed before the reply came: the server may or may not
+                have handled the event. Without resume also if the connection broke. A
+                ChannelClosed, too.
+            ReplyTimeout: no reply came in time; the event may have been handled, and with resume
+                it is still delivered. Without resume, over Ajax and without a timeout, also after
+                ajax_timeout, the wait for its turn included.
+            ReplyError: the server's handler failed, or the server refused this event (400, 413,
+                or close code 1009). With resume the refusal of an event without a timeout is
+                logged instead.
         """
         if self._task is None:
             self._check_entered()

@@ -102,8 +102,10 @@ class SyncClient:
         timeout it returns None once the socket or its write buffer has the event; over
         Ajax, once its POST was answered. Events of one thread arrive in the order of its calls.
 
+        Without a connection the event is kept for the next one, if the server resumes.
+
         Raises what `Client.send` raises: InvalidEvent or EncodeError for what cannot be
-        sent; ChannelClosed at once while the channel is closed, or if it closes meanwhile;
+        sent; ChannelClosed if the client is closed, or the channel is and nothing is kept;
         ReplyTimeout, ReplyError.
         """
         return self._life.run(lambda: self._client.send(event_id, data, timeout=timeout))

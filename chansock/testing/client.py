@@ -48,12 +48,13 @@ class Handshake(NamedTuple):
 class PendingReply:
     """What will come back for an event that asked for a reply."""
 
-    __slots__ = ("_client", "_event_id", "_values", "response", "status")
+    __slots__ = ("_client", "_event_id", "_values", "cb_id", "response", "status")
 
     def __init__(self, client: WorldClient, event_id: str) -> None:
         self._client = client
         self._event_id = event_id
         self._values: list[Any] = []
+        self.cb_id: str | None = None  # over a WebSocket
         self.status: int | None = None  # over Ajax: of the POST
         self.response: Response | None = None  # over Ajax: what refused it
 

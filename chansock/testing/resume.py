@@ -89,6 +89,10 @@ class Resumption:
                 others.append(event)
         return others
 
+    def find(self, cb_id: Any) -> PendingReply | None:
+        """Return the pending reply of this callback id."""
+        return next((reply for reply in self.replies.values() if reply.cb_id == cb_id), None)
+
     def arrived(self, reply: PendingReply) -> None:
         """Note that a reply came in the ordinary way."""
         for number, pending in list(self.replies.items()):

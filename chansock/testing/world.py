@@ -75,7 +75,7 @@ class World:
         if not isinstance(chsk, ChannelSocket):
             raise ConfigError(f"chsk: expected a ChannelSocket, got {chsk!r:.80}")
         self.chsk = chsk
-        self.transport = _transport(transport)
+        self.transport: Transport = _transport(transport)
         self.packer = chsk.packer if packer is None else packer
         self.path = path
         self.raise_handler_errors = raise_handler_errors

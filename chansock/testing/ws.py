@@ -185,6 +185,7 @@ class WsClient(WorldClient):
         packet = self._packet(keyword, data, cb_id)
         if reply is not None and cb_id is not None:
             self._replies[cb_id] = reply
+            reply.cb_id = cb_id
         if resumption is not None:
             number = resumption.number(packet, reply)
             if self.connection is None or not self._is_back:
@@ -282,6 +283,8 @@ class WsClient(WorldClient):
                 self.world.loop.call_soon(lambda: self.feed(self._pong()))
         elif cb_id is not None:
             reply = self._replies.get(cb_id)
+            if reply is None and self.resumption is not None:
+                reply = self.resumption.find(cb_id)  # of a client that it goes on for
             if reply is None or reply.is_here:
                 self.stray.append([value, cb_id])
                 return

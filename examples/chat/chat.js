@@ -1,13 +1,12 @@
 // The page: a client of the channel, and what becomes of its state and its events. What stands
 // beside it: talk.js (the messages), wire.js (the drawer), rtt.js (the plot), words.js.
 
-import { ChannelClosed, ReplyTimeout, connect } from "/chsk/chansock.js";
+import { ChannelClosed, connect } from "/chsk/chansock.js";
 import { plotRoundTrips } from "/rtt.js";
 import { Talk, face, make } from "/talk.js";
 import { Wire } from "/wire.js";
-import { inWords, whoTypes } from "/words.js";
+import { howResumed, inWords, whoTypes } from "/words.js";
 
-const SAY_TIMEOUT = 30; // seconds from sending a message on an open connection to the reply
 const HINT_EVERY = 2000; // ms between two hints that one is typing
 const HINT_LASTS = 4500; // ms; a little more than two of them, so that one may be late
 const WAITS = "Waits for a connection";
@@ -41,16 +40,11 @@ function keep(key, value) {
 
 // -- the connection
 
-/** Connect by the transport that is chosen, and stay the same client to the server. */
+/** Connect by the transport that is chosen, and go on where the last client of this tab was. */
 function open() {
-  const former = client;
-  const made = connect("/chsk", {
-    transport: transport.value,
-    clientId: former?.clientId,
-    trace: wire.take,
-  });
+  client?.disconnect();
+  const made = connect("/chsk", { transport: transport.value, resume: "reload", trace: wire.take });
   client = made;
-  former?.disconnect();
   made.on("chat/said", (said) => {
     talk.said(said);
     hint({ from: said.from, on: false });
@@ -81,7 +75,9 @@ function showState(next) {
   the("try-now").textContent = isHeld ? "Connect" : "Try now";
   count();
   talk.waiting = next.open ? "" : WAITS;
-  if (isFresh) welcome(next.uid, next.handshakeData);
+  the("drawer").dataset.resumed = next.resumed ?? "";
+  the("resumed").textContent = howResumed(next);
+  if (isFresh) welcome(next);
 }
 
 /** Show one of two buttons in the same place; whoever was on the other is on it now. */
@@ -99,13 +95,17 @@ function count() {
   the("countdown").textContent = state.open || !isDue ? "" : `next try in ${left} s`;
 }
 
-/** Take what stands in a handshake: everything that may have happened meanwhile. */
-function welcome(uid, { people, messages, limits: told }) {
+/** Take what stands in a handshake: all that there is, unless what was missed follows by itself. */
+function welcome({ uid, resumed, handshakeData: { people, messages, limits: told } }) {
+  const isFirst = me === undefined;
   const isNews = uid !== me;
   limits = told;
   talk.me = me = uid;
-  for (const said of messages) talk.said(said);
-  showPeople(people);
+  if (resumed === "gap") talk.clear();
+  if (resumed !== "resumed" || isFirst) {
+    for (const said of messages) talk.said(said);
+    showPeople(people);
+  }
   showEmpty();
   the("log").setAttribute("aria-live", "polite"); // from now on it is news
   if (isNews) showForm(me === null);
@@ -155,21 +155,20 @@ function newKey() {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-const kept = []; // messages that wait for a connection, however long that takes
+const kept = []; // messages that were given back since the channel was closed for good
 
-/** Send a message; again with the same key, so that the server passes it on once. */
+/**
+ * Send a message; the client keeps it while there is no connection, however long that takes. One
+ * that is sent again has the same key, so that the server passes it on once.
+ */
 async function say(message) {
   const sender = client;
   const again = ["Send again", () => say(message)];
   talk.pending(message, state.open ? "" : WAITS);
   showEmpty();
-  if (!state.open) {
-    kept.push(message); // the next handshake sends it
-    return;
-  }
   try {
     const { text, key } = message;
-    const reply = await sender.send("chat/say", { text, key }, { timeout: SAY_TIMEOUT });
+    const reply = await sender.send("chat/say", { text, key }, { timeout: Infinity });
     if (reply.error) {
       const act = reply.retry ? again : ["Edit", () => edit(message)];
       talk.failed(message, reply.error, ...act);
@@ -177,14 +176,12 @@ async function say(message) {
       talk.said({ ...message, at: reply.at });
     }
   } catch (error) {
-    const isClosed = error instanceof ChannelClosed;
-    const isLate = error instanceof ReplyTimeout && !state.open;
-    if (isClosed && sender !== client && state.open) {
-      say(message); // another transport has taken over
-    } else if (isClosed || isLate) {
-      kept.push(message);
-    } else {
+    if (!(error instanceof ChannelClosed) || message.from !== me) {
       talk.failed(message, "No answer came.", ...again);
+    } else if (state.open) {
+      say(message); // another transport has taken over
+    } else {
+      kept.push(message); // the next handshake sends it
     }
   }
 }

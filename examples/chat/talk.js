@@ -50,6 +50,11 @@ export class Talk {
     return this.#list.childElementCount === 0;
   }
 
+  /** Forget what was said, but not what is on its way. */
+  clear() {
+    for (const item of this.#list.querySelectorAll("[data-at]")) item.remove();
+  }
+
   /** Say which of the messages are the visitor's own. */
   set me(name) {
     if (name === this.#me) return;

@@ -48,6 +48,13 @@ export function inWords(state, wanted) {
   return { what: type === "ws" ? "Connecting by WebSocket" : "Connecting by Ajax", why: "" };
 }
 
+/** Say how a channel that is open goes on from where it was: "" where that is not known. */
+export function howResumed({ resumed }) {
+  if (resumed === "fresh") return "Fresh: the first connection of this tab.";
+  if (resumed === "resumed") return "Resumed: nothing was missed.";
+  return resumed === "gap" ? "Gap: something may have been missed; all was loaded anew." : "";
+}
+
 const DOWNGRADED = { kind: "downgrading-ws-to-ajax", code: null, text: "" };
 const MOVES = ["downgrading-ws-to-ajax", "upgrading-ajax-to-ws", "requested-reconnect"];
 

@@ -210,6 +210,26 @@ describe("over a WebSocket", () => {
     await assert.rejects(asked[3], ReplyTimeout);
   });
 
+  it("does not ask a new process again what the last one answered", async () => {
+    const line = attempts();
+    const client = connect();
+    const [ws, messages] = await opened(line, shake("1-1", ":fresh", 0));
+    await client.ready;
+    client.send("a/b", 1);
+    const asked = client.send("a/q", 2, { timeout: 60 });
+    client.send("a/b", 3);
+    const [, question] = [await messages.take(), await messages.take(), await messages.take()];
+    ws.send(`[2 "${idOf(question)}"]`);
+    await asked;
+    ws.terminate();
+    const [second, again] = await opened(line, shake("2-1", ":gap", 0));
+    for (const n of [1, 3]) assert.equal(await again.take(), `[[:a/b ${n}] nil]`);
+    await until(client, ({ open }) => open);
+    second.terminate();
+    const [, , query] = await opened(line, shake("2-1", ":resumed", 2));
+    assert.deepEqual(pick(query), { pos: "2-1", acked: "0", sent: "2", waits: undefined });
+  });
+
   it("asks again what was not taken, and takes the ordinary reply", async () => {
     const line = attempts();
     const client = connect();
@@ -525,6 +545,25 @@ describe("over a WebSocket", () => {
     const [, again] = await opened(line, shake("1-1", ":resumed", 1));
     assert.equal(await again.take(), "[[:a/b 3] nil]");
     await assert.rejects(large, ReplyError);
+  });
+
+  it("does not send again as one user what it sent as another", async () => {
+    const line = attempts();
+    const client = connect();
+    const [, messages] = await opened(line, shake("1-1", ":fresh", 0));
+    await client.ready;
+    await client.send("a/b", 1);
+    const asked = client.send("a/q", 2, { timeout: 60 });
+    for (let i = 0; i < 2; i++) await messages.take();
+    client.reconnect(); // after a login
+    const kept = client.send("a/b", 3);
+    const [second, again] = await opened(line, shake("1-2", ":gap", 0).replace("ada", "bob"));
+    await assert.rejects(asked, ChannelClosed);
+    await kept;
+    assert.equal(await again.take(), "[[:a/b 3] nil]");
+    second.terminate();
+    const [, third] = await opened(line, shake("1-2", ":resumed", 0).replace("ada", "bob"));
+    assert.equal(await third.take(), "[[:a/b 3] nil]");
   });
 
   it("keeps the order of what a trace sends", async () => {

@@ -21,6 +21,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 from typing import Any
 
 import chansock
@@ -170,7 +171,8 @@ async def serve_again(chsk: ChannelSocket, port: int) -> None:
     while number == signal.SIGHUP:
         async with chansock.serve(chsk, port=port) as listener:
             port = listener.port
-            print(f"chansock: serving http://127.0.0.1:{port}/chsk", flush=True)
+            sys.stdout.write(f"chansock: serving http://127.0.0.1:{port}/chsk\n")
+            sys.stdout.flush()
             number = signal.Signals(await signals.get())
 
 

@@ -45,7 +45,11 @@ client.ready.then(() => note("ready", true), (error) => note("ready", error.name
 client.onState((state) => {
   note("state", { ...state, retryAt: state.retryAt?.getTime() ?? null });
 });
-client.on("test/number", (number) => note("number", number));
+client.on("test/number", (number) => {
+  // What a page tells while it is left may get lost; what it stores does not.
+  if (options.resume === "reload") sessionStorage.numbers = `${sessionStorage.numbers ?? ""}${number} `;
+  note("number", number);
+});
 client.on("test/said", (text) => note("said", text));
 
 // Numbers, sent one by one; the page notes what became of each.

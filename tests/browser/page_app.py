@@ -62,7 +62,7 @@ def make(config: Config, packer: packers.Packer, csrf_token: str | None) -> Chan
     @chsk.on("test/mark")
     def mark(msg: EventMsg[int]) -> int:
         """Keep a number that a page sent; give it back."""
-        note("mark", msg.client_id, msg.data)
+        note("mark", msg.client_id, msg.data, msg.is_redelivered)
         return msg.data
 
     @chsk.on("test/echo")
@@ -72,7 +72,12 @@ def make(config: Config, packer: packers.Packer, csrf_token: str | None) -> Chan
 
     @chsk.on("test/stream")
     def stream(msg: EventMsg[dict[str, Any]]) -> None:
-        """Push the numbers below `count` to this client, one every `every` seconds."""
+        """Push the numbers below `count` to this client, one every `every` seconds.
+
+        Not again for a client of a server that was killed.
+        """
+        if msg.is_redelivered:
+            return
         streams.add(asyncio.get_running_loop().create_task(push(msg)))
 
     async def push(msg: EventMsg[dict[str, Any]]) -> None:

@@ -132,5 +132,14 @@ class App(Server):
         return self
 
     def marks(self, client_id: str) -> list[int]:
-        """The numbers that came from this client, in the order in which they came."""
-        return [fact[2] for fact in self.facts if fact[:2] == ["mark", client_id]]
+        """The numbers that came from this client, in the order in which they came.
+
+        What a killed server had handled, and the next one gets marked as redelivered, counts once.
+        """
+        marks: list[int] = []
+        for kind, *fact in self.facts:
+            if kind == "mark" and fact[0] == client_id:
+                _, number, is_redelivered = fact
+                if not (is_redelivered and number in marks):
+                    marks.append(number)
+        return marks

@@ -55,6 +55,12 @@ class Lobby:
         await self.text.fill(text)
         await self.text.press("Enter")
 
+    async def resumed(self) -> tuple[str | None, str | None]:
+        """Return how the drawer says that the connection was resumed, as a word and in words."""
+        drawer = self.page.locator("#drawer")
+        words = await self.page.locator("#resumed").text_content()
+        return await drawer.get_attribute("data-resumed"), words
+
     def said_by(self, name: str) -> Locator:
         return self.page.locator(f'#messages li[data-from="{name}"]')
 
@@ -152,6 +158,7 @@ async def server_lost(scene: Scene, transport: str) -> Seen:
             for word in ("before", "meanwhile", "after")
             if word in text
         ]
+        seen.what[f"{name} was told"] = await lobby.resumed()
     seen.complaints = ada.tab.complaints + bob.tab.complaints
     return seen
 
@@ -162,13 +169,48 @@ def test_a_page_that_lost_its_server_says_why(server_lost: Seen) -> None:
 
 
 def test_a_message_written_while_the_server_was_gone_is_said_once(server_lost: Seen) -> None:
-    assert server_lost["ada"] == ["before", "meanwhile", "after"]
-    assert server_lost["bob"] == ["before", "meanwhile", "after"]
+    """The server has forgotten what was said before, so the pages show it no longer."""
+    assert server_lost["ada"] == ["meanwhile", "after"]
+    assert server_lost["bob"] == ["meanwhile", "after"]
+
+
+def test_a_page_is_told_of_the_gap_that_a_new_server_leaves(server_lost: Seen) -> None:
+    gap = ("gap", "Gap: something may have been missed; all was loaded anew.")
+    assert (server_lost["ada was told"], server_lost["bob was told"]) == (gap, gap)
 
 
 def test_a_lost_server_leaves_only_network_errors_in_the_console(server_lost: Seen) -> None:
     others = [text for text in server_lost.complaints if not text.startswith(NETWORK)]
     assert others == []
+
+
+@scenario("ws", "ajax", lasts=12)
+async def reloaded(scene: Scene, transport: str) -> Seen:
+    """Ada reloads her page while Bob talks."""
+    seen = Seen()
+    server = await scene.example("chat")
+    ada = Lobby(await scene.blank())
+    await ada.go(server.port)
+    await ada.is_open("ws")
+    seen.what["at first"] = await ada.resumed()
+    await ada.choose(transport)
+    await ada.join("ada")
+    bob = await _enter(scene, server.port, transport, "bob")
+    await bob.say("one")
+    await expect(ada.said_by("bob")).to_have_count(1)
+    await ada.tab.focus()
+    await ada.page.reload()
+    await ada.is_open(transport)
+    seen.what["after a reload"] = await ada.resumed()
+    await expect(ada.said_by("bob")).to_have_count(1)
+    await bob.say("two")
+    await expect(ada.said_by("bob")).to_have_count(2)
+    return seen
+
+
+def test_a_reload_of_the_page_resumes(reloaded: Seen) -> None:
+    assert reloaded["at first"] == ("fresh", "Fresh: the first connection of this tab.")
+    assert reloaded["after a reload"] == ("resumed", "Resumed: nothing was missed.")
 
 
 @scenario(lasts=15)

@@ -71,9 +71,9 @@ def test_a_queue_keeps_the_order_of_what_was_sent_before_and_after(queued: list[
 
 @scenario("ws", "ajax")
 async def refused_while_closed(scene: Scene, transport: str) -> list[Any]:
-    """A page sends while the server is down, without a queue."""
+    """A page sends while the server is down, and wants no queue."""
     server = await scene.server()
-    tab = await scene.tab(server.port, transport=transport)
+    tab = await scene.tab(server.port, transport=transport, offline="refuse")
     await tab.state(open=True)
     start = tab.here()
     await server.kill()

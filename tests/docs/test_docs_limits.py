@@ -17,13 +17,14 @@ ROWS, CLIENT_ROWS = (
     for text in (SERVER, CLIENTS)
 )
 UNITS = {"": 1, " KiB": 1024, " MiB": 1024 * 1024}
-# No limits: how messages travel, how long they are gathered, and whom to believe.
+# No limits: how messages travel, how long they are gathered, whom to believe, and what is kept.
 OTHERS = {
     "allowed_hosts",
     "allowed_origins",
     "compression",
     "flush_delay_ajax",
     "flush_delay_ws",
+    "resume",
     "trusted_headers",
     "trusted_proxies",
 }

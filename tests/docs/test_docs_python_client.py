@@ -12,7 +12,7 @@ PAGE = ROOT / "docs" / "python-client.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", TEXT, re.M | re.S)
 PRINTED = [text for language, text in BLOCKS if not language]
-CLIENTS = ["client.py", "patient.py", "script.py", "cells.py"]
+CLIENTS = ["client.py", "board.py", "patient.py", "script.py", "cells.py"]
 
 
 def test_every_block_is_a_program_or_what_one_prints() -> None:

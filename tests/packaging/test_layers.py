@@ -48,6 +48,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "_core.backplane",
+        "_core.envelope",
         "_core.presence",
         "_core.guard",
         "_core.posts",

@@ -55,9 +55,10 @@ class Cutting:
         self._writers.add(writer)
         head = b""
         if self.blocks_websockets:
-            head = await reader.readuntil(b"\r\n\r\n")
+            with contextlib.suppress(asyncio.IncompleteReadError, OSError):
+                head = await reader.readuntil(b"\r\n\r\n")
             if b"pgrade: websocket" in head:
-                writer.write(b"HTTP/1.1 403 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+                writer.write(b"HTTP/1.1 502 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
                 writer.close()
                 return
         try:

@@ -107,6 +107,7 @@ cdef class Connection(Link):
     cdef int refuse_counted_packet(self, error) except -1
     # The packet is `whole`, or if that is None what `out` holds; `number` is that of its event.
     cdef bint send_reply(self, WriteBuffer out, bytes whole, int64_t number) except -1
+    cdef int keep_reply(self, WriteBuffer out, bytes whole, int64_t number) except -1
     cdef bint send_late_reply(self, bytes whole, int64_t number) except -1
 
 

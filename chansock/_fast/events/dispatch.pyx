@@ -6,9 +6,9 @@ namespace. The rules for sent events live in `_core/event`, the grammar's consta
 which the caller passes. No user, no hook, no presence, no socket: the dispatch tells a Transport
 whether to read, and puts replies into an Outbox.
 
-It is past 600 lines: an event, its room in the inbox, and its handler share one state. Its parts are
-`weight`: what a decoded value holds in memory; and `numbers`: the numbers of the events of a client
-that resumes.
+It is past 600 lines: an event, its room in the inbox, and its handler share one state. Its parts:
+`weight` has what a decoded value holds in memory, and `numbers` has the numbers of the events of a
+client that resumes.
 """
 
 cimport cython
@@ -143,7 +143,6 @@ cdef class Inbox:
                 self.stalled = {**dict.fromkeys(calls[done:]), **(self.stalled or {})}
                 if dispatch.is_spent:
                     dispatch.wait_for_turn(self)
-
 
     def renewed(self):
         """Return an empty inbox for the same client: the events in this one were dropped."""
@@ -325,33 +324,40 @@ cdef class Connection(Link):
     cdef bint send_reply(self, WriteBuffer out, bytes whole, int64_t number) except -1:
         cdef Outbox box = self.outbox
         cdef Connection newest
-        cdef Numbers numbers = self.inbox.numbers if number else None
-        if numbers is not None:
-            if whole is None:
-                numbers.keep_reply(number, out.data, out.size, MAX_REPLIES)
-            else:
-                numbers.keep_reply(number, <const uint8_t*>whole, len(whole), MAX_REPLIES)
-        if not self.is_post and (
-            self.dispatch.is_stopped or numbers is not None and self.is_ending
-        ):
-            # A client that came back reads no older socket.
-            return self.send_late_reply(out.take() if whole is None else whole, number)
+        if number:
+            self.keep_reply(out, whole, number)
+        # A client that came back reads no older socket.
+        cdef bint is_over = self.dispatch.is_stopped or (
+            number and self.is_ending and self.inbox.numbers is not None
+        )
+        if box is not None and not self.is_post and not is_over:
+            box.put_reply(out, whole)
+            return True
+        whole = out.take() if whole is None else whole
         if self.is_post:
-            whole = out.take() if whole is None else whole
             if self.answer(Packet(whole, self.dispatch.packer.binary)):
                 return True
-            return self.send_late_reply(whole, number)
-        if box is None:
+        elif not is_over:
             # Callback ids outlive the socket: use the session's present one.
-            session = self.session if numbers is None else numbers.session
+            session = self.session
+            if number and self.inbox.numbers is not None:
+                session = self.inbox.numbers.session
             if session is not None and session.ws is not None:
                 newest = session.ws
-                if numbers is None or not newest.is_ending:
-                    box = newest.outbox
-        if box is None:
-            return self.send_late_reply(out.take() if whole is None else whole, number)
-        box.put_reply(out, whole)
-        return True
+                box = newest.outbox
+                if box is not None and (not newest.is_ending or self.inbox.numbers is None):
+                    box.put_reply(out, whole)
+                    return True
+        return self.send_late_reply(whole, number)
+
+    cdef int keep_reply(self, WriteBuffer out, bytes whole, int64_t number) except -1:
+        # Keep a reply for the case that it does not arrive.
+        cdef Numbers numbers = self.inbox.numbers
+        if numbers is None:
+            return 0
+        if whole is None:
+            return numbers.keep_reply(number, out.data, out.size, MAX_REPLIES)
+        return numbers.keep_reply(number, <const uint8_t*>whole, len(whole), MAX_REPLIES)
 
     cdef bint send_late_reply(self, bytes whole, int64_t number) except -1:
         # The connection of a reply is gone. A client that resumes gets it as an event.
@@ -574,7 +580,12 @@ cdef class Dispatch:
         # Return the message that a handler gets, made of `msg` if that is not None; or None if no
         # handler gets one.
         cdef object route
-        cdef int64_t number = connection.count_event() if msg is None else msg.number
+        cdef int64_t number = 0
+        cdef bint is_ping = False
+        if msg is not None:
+            number = msg.number
+        elif connection.inbox.numbers is not None:
+            number = connection.count_event()
         if length == 0:
             return self._bad_event(connection, event_id, cb_id, number)
         route = self.routes.get(event_id)
@@ -583,6 +594,7 @@ cdef class Dispatch:
                 route = self._own_route(connection, length, event_id, data, cb_id, number)
                 if route is None:
                     return None
+                is_ping = event_id == self.ws_ping and (length == 1 or number != 0)
                 number = 0
             elif not event_id.namespace:
                 return self._bad_event(connection, [event_id, data][:length], cb_id, number)
@@ -598,9 +610,7 @@ cdef class Dispatch:
             if connection.is_post:
                 connection.event = msg
             else:
-                msg.is_replied = event_id == self.ws_ping and (
-                    length == 1 or connection.inbox.numbers is not None
-                )
+                msg.is_replied = is_ping
         return msg
 
     def _own_route(

@@ -76,12 +76,16 @@ cdef class Outbox:
     cdef uint8_t is_blocked             # the transport has a backlog: wait for drained()
     cdef uint8_t is_dirty               # is in a list of the fanout
     cdef public uint8_t has_positions   # its client resumes: each batch ends with a position
+    # Of a client that resumes: the newest event that is no longer in the outbox. Later ones wait in
+    # it. UNKNOWN: some of them may be elsewhere.
+    cdef public int64_t left
     cdef int index                      # in fanout.boxes; -1: of one displaced socket only
     # its place in fanout.waiters: the list (0: none), and the index in it
     cdef uint8_t magnitude
     cdef int place
 
     cdef int append(self, Fragment fragment) except -1
+    cdef int leave(self, Node node) noexcept
     cdef int put_reply(self, WriteBuffer out, bytes whole) except -1
     cdef int put_packet(self, Packet packet) except -1
     cdef int flush(self) except -1

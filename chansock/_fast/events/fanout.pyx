@@ -45,6 +45,9 @@ cdef class Fragment:
         return PyBytes_GET_SIZE(self.data) + AROUND_EVENT
 
 
+cdef int64_t UNKNOWN = (<int64_t>1) << 62
+
+
 cdef inline Py_ssize_t _event_bytes(Fragment fragment) noexcept:
     # The memory of an event without its nodes.
     return PyBytes_GET_SIZE(fragment.data) + (AROUND_EVENT - AROUND_NODE)
@@ -122,6 +125,7 @@ cdef class Outbox:
         self.fanout = fanout
         self.tail = fanout.root
         self.index = -1
+        self.left = UNKNOWN
 
     # -- what goes in
 
@@ -284,6 +288,8 @@ cdef class Outbox:
             self.hold()
             return 0
         self.release()
+        if self.has_positions:
+            self.leave(node)
         fanout.written += node.events
         if transport.streams:
             self.is_blocked = transport.backlog() > 0
@@ -323,11 +329,22 @@ cdef class Outbox:
             self.transport = None
             return False
         self.release()
+        if self.has_positions:
+            self.leave(node)
         fanout.written += node.events
         self.is_blocked = transport.backlog() > 0
         if self.is_blocked:
             self.hold()
         return True
+
+    cdef int leave(self, Node node) noexcept:
+        # Note the newest event of a path that leaves the outbox.
+        while node is not self.fanout.root:
+            if type(node.entry) is Fragment and (<Fragment>node.entry).seq:
+                self.left = max(self.left, (<Fragment>node.entry).seq)
+                return 0
+            node = node.parent
+        return 0
 
     def detach(self, Outbox heir=None):
         """Write to no transport from now on: new packets wait.
@@ -393,6 +410,8 @@ cdef class Outbox:
         cdef Node node = self.tail
         self.tail = fanout.root
         self.release()
+        if self.has_positions:
+            self.leave(node)
         if node.events:
             fanout.lost[reason] += node.events
         if node.replies:
@@ -461,6 +480,7 @@ cdef class Fanout:
             self.boxes[box.index] = last
             last.index = box.index
         box.index = -1
+        box.left = UNKNOWN
 
     def __len__(self):
         return len(self.boxes)

@@ -17,7 +17,7 @@
 cdef enum:
     HEAD = 16                   # bytes of a reply's number and size
     MAX_REPLIES = 1 << 20       # bytes of replies that are kept for one client
-    ACK_EVENTS = 64             # an acknowledgment is sent after so many events
+    ACK_EVENTS = 256            # an acknowledgment is sent after so many events
     ACK_BYTES = 65_536          # or after so many bytes of them
 
 

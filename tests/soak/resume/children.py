@@ -1,7 +1,7 @@
 """Clients that run in processes of their own: chansock's for Python, for Node, and for browsers.
 
 A child gets the URL and the names of its clients as arguments, and `hold` on stdin when nothing
-more is to be sent. It prints what happens, as lines of JSON: `[name, [item, ...]]`, with these items:
+more is to be sent. It prints what happens, as lines of JSON `[name, [item, ...]]`; the items are
 
     ["h", was, data]    a handshake           ["e", kind, g, n]   an event
     ["s", k]            sent up to k          ["a", k, x]         asked for a reply

@@ -417,15 +417,15 @@ def test_a_ping_with_another_count_closes_the_connection(world: World) -> None:
 def test_events_are_acknowledged_when_they_are_handled(world: World) -> None:
     client = world.ws("a", resumes=True)
     assert client.resumption is not None
-    for number in range(200):
+    for number in range(400):
         client.send("t/e", number)
     world.turn()
-    assert client.resumption.acked >= 128
+    assert client.resumption.acked >= 255
     client.send("t/slow", 1)
     client.send("t/e", 2)
-    assert client.ping().wait() == ["pong", 200]
+    assert client.ping().wait() == ["pong", 400]
     world.advance(11)
-    assert client.ping().wait() == ["pong", 202]
+    assert client.ping().wait() == ["pong", 402]
     assert client.resumption.waiting == {}
 
 
@@ -763,3 +763,35 @@ def test_a_client_that_shakes_hands_again_and_leaves_is_gone(world: World) -> No
     assert "a" not in world.chsk.connected.any
     client.shake_hands()
     assert client.was == "resumed"
+
+
+@BOTH
+def test_what_still_waits_is_no_gap_though_the_log_has_less(transport: str) -> None:
+    chsk = channel(keep_events=5)
+    with World(chsk) as world:
+        client = world.connect("a", transport=transport, resumes=True)  # type: ignore[arg-type]
+        world.advance(1)
+        client.cut()
+        chsk.send("other", "t/n", 0)
+        send(chsk, 0, 20)
+        world.advance(1)  # within its grace
+        client.reconnect()
+        world.advance(1)
+        assert (client.was, data(client)) == ("resumed", count(0, 20))
+
+
+@BOTH
+def test_what_was_written_and_lost_is_a_gap_past_the_retention(transport: str) -> None:
+    chsk = channel(keep_events=5)
+    with World(chsk) as world:
+        client = world.connect("a", transport=transport, resumes=True)  # type: ignore[arg-type]
+        world.advance(1)
+        client.delay(down=1)
+        send(chsk, 0, 20)
+        world.advance(0.5)
+        client.cut()
+        client.delay(0)
+        send(chsk, 20, 22)
+        client.reconnect()
+        world.advance(1)
+        assert (client.was, data(client)) == ("gap", [20, 21])
