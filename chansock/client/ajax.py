@@ -581,7 +581,7 @@ class Posts:
 
     def _write(self, connection: HttpConnection, udt: int, count: int, packet: bytes) -> None:
         now, number, text_type = int(time.time() * 1000), f"{udt}-{count}", self._settings.text_type
-        more = self._resume.wait_fields() if self._resume.is_on else ()
+        more = self._resume.wait_fields()
         if self._settings.packer.binary:
             request = self._attempt.post_body(now, number, packet, more=more)
         elif self._is_ours and text_type is not None:

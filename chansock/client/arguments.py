@@ -65,7 +65,9 @@ class ClientConfig:
     - max_backlog_bytes: `send` waits while the socket's write buffer holds more
     - max_unacked_events: `send` waits while the server has not acknowledged so many events, or
       while the client is not connected and so many wait; with a server that resumes
-    - max_unacked_bytes: the same, for their packets; a single event may be larger
+    - max_unacked_bytes: the same, for their packets; a single event may be larger. The server
+      acknowledges every 256 events or 64 KiB. If a limit is below that, the client asks what is
+      handled; over Ajax it waits for the end of a poll
     - max_posts: POSTs under way at once over Ajax; further ones wait
 
     Raises ConfigError for a field that does not exist, or whose type or range is wrong.

@@ -75,8 +75,6 @@ class Client:
             resume,
             settings.packer,
             self._log_limit,
-            flush=self._flush,
-            ask_acks=self._ask_acks,
             send_now=self._send_now,
         )
         self._link: Link | None = None
@@ -222,14 +220,6 @@ class Client:
             raise ChannelClosed(f"expected an open channel, got one that is closed{why}")
         return await link.send(event, timeout)
 
-    def _flush(self) -> bool:
-        """Write what the buffer has; return whether `send` need not wait for the connection."""
-        return self._link is None or not self.state.open or self._link.flush()
-
-    def _ask_acks(self) -> None:
-        if self._link is not None and self.state.open:
-            self._link.ask_acks()
-
     @overload
     def on(self, event_id: str, handler: None = None, /) -> Callable[[H], H]: ...
     @overload
@@ -304,8 +294,8 @@ class Client:
     def disconnect(self) -> None:
         """Close, and stay closed until `reconnect`. Waiting replies raise ChannelClosed."""
         self._is_halted = True
-        self._stop_link(Reason("requested-disconnect"))
         self._sender.close(" (requested-disconnect)")
+        self._stop_link(Reason("requested-disconnect"))
         self._inbox.end()
         if self._wake is not None:
             self._wake.set()
@@ -347,6 +337,8 @@ class Client:
         self._is_downgraded = self._transport == "auto" and link.type == "ajax"
         self._log_limit.info(log, "open transport=%s uid=%s", link.type, short_repr(handshake.uid))
         self._backoff.opened(asyncio.get_running_loop().time())
+        was = self._sender.begin(answer)
+        self._sender.attach(link.flush, link.ask_acks)
         self._watch.change(
             **self._of_attempt(),
             open=True,
@@ -355,12 +347,12 @@ class Client:
             handshake_data=handshake.data,
             ever_opened=True,
             retry_at=None,
-            resumed=self._sender.begin(answer),
+            resumed=was,
         )
         if self._first is not None and not self._first.done():
             self._first.set_result(None)
         self._own_event("chsk/handshake", [handshake.uid, None, handshake.data, is_first])
-        self._flush()
+        self._sender.flush()
 
     def _received(self, link: Link, inbound: Inbound, /) -> None:
         """Take what else came."""
@@ -385,6 +377,7 @@ class Client:
     async def _live(self) -> None:
         """Make one attempt after the other, until cancelled."""
         assert self._wake is not None and self._first is not None  # __aenter__ made both
+        was_taken = False
         while True:
             self._wake.clear()
             if self._is_halted:
@@ -395,10 +388,13 @@ class Client:
             if reason.code == TAKEN and self._sender.resume.is_on is not False:
                 # A duplicate of this client is the other one: the session is its.
                 self._credentials.renew_client_id()
+                if not was_taken:
+                    self._backoff.reset()  # the next attempt is made at once
             elif not self._first.done() and reason.kind != "requested-reconnect":
                 self._first.set_exception(_first_error(reason))
             if self._first.done() and self._first.exception() is not None:
                 return  # `async with` raises it, and nobody is there to come back for
+            was_taken = reason.code == TAKEN
             if reason.is_final:
                 if not self._wake.is_set():
                     self._sender.close(f" ({reason})")
@@ -461,14 +457,14 @@ class Client:
         finally:
             if self._link is link:
                 self._link = None
-            self._sender.release()
+            self._sender.detach()
             self._beside.keep(self._see_off(link))
 
     def _stop_link(self, reason: Reason) -> None:
         if self._link is not None:
             link, self._link = self._link, None
             link.stop(reason)
-            self._sender.release()
+            self._sender.detach()
         self._close(reason)
 
     def _close(self, reason: Reason) -> None:

@@ -23,7 +23,7 @@ __all__ = ["MAX_BYTES", "MAX_EVENTS", "Resume", "Sender"]
 
 log = logging.getLogger("chansock.client.resume")
 
-MAX_EVENTS: Final = 1000  # that the server has not acknowledged: it does so every 64 events
+MAX_EVENTS: Final = 1000  # not acknowledged: the server acknowledges every 256, or every 64 KiB
 MAX_BYTES: Final = 1024 * 1024  # of their packets
 NO_POSITION: Final = "0"
 
@@ -106,6 +106,15 @@ class Resume:
             self.sent = number
             self._drop(number)
         return number, packet
+
+    def take_now(self) -> bytes:
+        """Return the next event for the present connection, which writes it now; there is one."""
+        self.taken = number = self.taken + 1
+        self.sent = max(self.sent, number)
+        packet = self._packets[number]
+        if not self.is_on:
+            self._drop(number)
+        return packet
 
     def mark_sent(self, number: int) -> None:
         """Note that an event is written now."""
@@ -206,7 +215,7 @@ class Resume:
     def wait_fields(self) -> Fields:
         """Return `waits`, the lowest number that was sent and waits; nothing if there is none."""
         lowest = next(iter(self._waits), 0)
-        return [("waits", str(lowest))] if self.is_wanted and 0 < lowest <= self.sent else []
+        return [("waits", str(lowest))] if self.is_on and 0 < lowest <= self.sent else []
 
     def counts(self) -> list[int]:
         """Return `[s w]` of a ping: the newest event written, and the lowest one that waits."""
@@ -227,8 +236,9 @@ _SendNow: TypeAlias = Callable[[list[object], float | None], Coroutine[Any, Any,
 class Sender:
     """Passes events to `Resume` in the order of the calls, and waits for room and replies.
 
-    If the server does not resume, `send_now` sends each event, as it comes. `flush()` writes what
-    the buffer has, and returns whether a connection is open; `ask_acks()` asks what is handled.
+    If the server does not resume, `send_now` sends each event, as it comes. While a connection is
+    open, `flush()` writes what the buffer has, and returns whether `send` need not wait;
+    `ask_acks()` asks what is handled.
     """
 
     def __init__(
@@ -237,22 +247,20 @@ class Sender:
         packer: Packer,
         log_limit: LogLimit,
         *,
-        flush: Callable[[], bool],
-        ask_acks: Callable[[], None],
         send_now: _SendNow,
     ) -> None:
         self.resume: Resume = resume
         self.pending: Pending = Pending()
         self._packer = packer
         self._log_limit = log_limit
-        self._flush = flush
-        self._ask_acks = ask_acks
+        self.flush: Callable[[], bool] = _flush_nothing
+        self._ask_acks: Callable[[], None] = _ask_nobody
         self._send_now = send_now
         self._closed: str | None = None  # why nothing is taken
         self._line = asyncio.Lock()  # its holder is the next whose event enters the buffer
         self._in_line = 0
         self._changed: asyncio.Future[None] | None = None  # what the holder waits for
-        self._unwritten: dict[int, asyncio.Future[None]] = {}  # events of callers that wait
+        self.unwritten: dict[int, asyncio.Future[None]] = {}  # events whose callers wait
         self.has_too_big: bool = False  # the last connection ended at a message that was too big
 
     # -- the application's side
@@ -266,12 +274,12 @@ class Sender:
         number = self._keep_now(event, None) or await self._keep_in_turn(event, None)
         if not number:
             return await self._send_now(event, None)
-        if not self._flush():
-            written = self._unwritten[number] = asyncio.get_running_loop().create_future()
+        if not self.flush():
+            written = self.unwritten[number] = asyncio.get_running_loop().create_future()
             try:
                 await written
             finally:
-                self._unwritten.pop(number, None)
+                self.unwritten.pop(number, None)
         return None
 
     async def _request(self, event: list[object], timeout: float) -> object:
@@ -291,7 +299,7 @@ class Sender:
                         "not sent"
                     ) from None
             if number:
-                self._flush()
+                self.flush()
                 return await reply
         finally:
             self.resume.settle(number)
@@ -346,20 +354,22 @@ class Sender:
     # -- the client's side
 
     def open(self) -> None:
-        """Take events from now on."""
+        """Take events from now on, maybe on another loop than before."""
         self._closed = None
+        if not self._in_line:
+            self._line = asyncio.Lock()
 
     def close(self, why: str) -> None:
         """Take nothing more; end every wait with `why`. The buffer stays for another `open`."""
         self._closed = f"expected an open channel, got one that is closed{why}"
         self._wake()
-        self.pending.fail(
-            ConnectionLost(
-                f"expected a reply, got the end of the channel{why}; "
-                "the server may or may not have handled the event"
-            )
+        what = (
+            f"got the end of the connection{why}; the server may or may not have handled the event"
         )
-        self.release()
+        self.pending.fail(ConnectionLost(f"expected a reply, {what}"))
+        for written in self.unwritten.values():
+            if not written.done():
+                written.set_exception(ConnectionLost(f"expected to send, {what}"))
 
     def begin(self, answer: Resumption | None) -> Was | None:
         """Take the answer of a handshake; return how the connection was resumed."""
@@ -381,9 +391,14 @@ class Sender:
         self._wake()
         return was
 
-    def release(self) -> None:
+    def attach(self, flush: Callable[[], bool], ask_acks: Callable[[], None]) -> None:
+        """Write to this connection from now on."""
+        self.flush, self._ask_acks = flush, ask_acks
+
+    def detach(self) -> None:
         """End the waits for writing: the connection is gone, and the next one writes the rest."""
-        for written in self._unwritten.values():
+        self.attach(_flush_nothing, _ask_nobody)
+        for written in self.unwritten.values():
             if not written.done():
                 written.set_result(None)
 
@@ -391,7 +406,7 @@ class Sender:
 
     def written(self, number: int) -> None:
         """Note that an event is on its way: `send` returns."""
-        written = self._unwritten.get(number)
+        written = self.unwritten.get(number)
         if written is not None and not written.done():
             written.set_result(None)
 
@@ -443,3 +458,11 @@ class Sender:
         """Take the position behind events that were passed on."""
         if position is not None and self.resume.is_on:
             self.resume.position = position
+
+
+def _flush_nothing() -> bool:
+    return True
+
+
+def _ask_nobody() -> None:
+    """Do nothing: no connection is open."""

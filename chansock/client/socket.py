@@ -128,15 +128,13 @@ class WsLink:
             return True
         if self._is_broken:
             self._end(Reason("ws-error", None, BROKEN))
-        while self._gate.has_room and ws.can_send and not self._ended.done():
-            taken = resume.take()
-            if taken is None:
-                return True
-            number, packet = taken
-            resume.mark_sent(number)
-            ws.write(self._kind, packet)
-            self._sender.written(number)
-        return False
+        while resume.taken < resume.last:
+            if not self._gate.has_room or not ws.can_send or self._ended.done():
+                return False
+            ws.write(self._kind, resume.take_now())
+            if self._sender.unwritten:
+                self._sender.written(resume.taken)
+        return True
 
     def ask_acks(self) -> None:
         """Ping: the pong says what the server has handled."""
@@ -335,9 +333,7 @@ class WsLink:
         try:
             yield from items
         except PacketError as exc:
-            self._resume.lose_position()
-            if not self._ended.done():
-                self._unreadable(exc)
+            self._unreadable(exc)
 
     def _shake_hands(self, handshake: Handshake) -> None:
         if not self.is_opened:

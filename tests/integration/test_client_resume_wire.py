@@ -18,7 +18,7 @@ from sente_script import (
 
 from chansock import packers
 from chansock.client import ClientConfig, Event, connect
-from chansock.errors import ReplyError, ReplyTimeout
+from chansock.errors import ChannelClosed, ConnectionLost, ReplyError, ReplyTimeout
 from chansock.values import Keyword
 
 DUMMY = "[:chsk/dummy-cb-200 nil]"
@@ -89,6 +89,51 @@ async def test_handshakes_say_position_and_numbers(played):
         connection.send(f'[4 "{texts[1].split(chr(34))[1]}"]')
         assert await asking == 4
         assert client.state.resumed == "resumed"
+
+
+@scripted
+async def test_a_batch_without_a_position_leaves_it_as_it_is(played):
+    client = ws(played)
+    async with entered(played, client) as entering:
+        connection, _ = await upgraded(played, shake(pos="7-3"))
+        await entering
+        connection.send("[[[:chsk/ack 0] [:c/d 1]] nil]")
+        assert await anext(client) == Event("c/d", 1)
+        connection.abort()
+        _, request = await upgraded(played, shake("resumed", "7-3"))
+        assert resume_fields(request)["pos"] == "7-3"
+
+
+@scripted
+async def test_a_server_that_does_not_read_makes_send_wait(played):
+    limits = {"max_backlog_bytes": 1000, "max_unacked_bytes": 1 << 30}
+    client = ws(played, config=ClientConfig(ws_ping_interval=None, **limits))
+    async with entered(played, client) as entering:
+        connection, _ = await upgraded(played, shake())
+        await entering
+        connection.writer.transport.pause_reading()
+        sends = [sending(client, "t/a", "x" * 500_000) for _ in range(60)]
+        await turns()
+        assert sends[0].done()
+        assert not sends[-1].done()
+        connection.writer.transport.resume_reading()
+        size = len('[[:t/a ""] nil]') + 500_000 + 14  # of a frame with its head
+        assert len(await connection.reader.readexactly(60 * size)) == 60 * size
+        await asyncio.gather(*sends)
+
+
+@scripted
+async def test_a_send_finds_out_that_a_connection_is_broken_and_is_kept(played):
+    client = ws(played)
+    async with entered(played, client) as entering:
+        await upgraded(played, shake())
+        await entering
+        client.break_connection(is_noticed=False)
+        assert await client.send("t/a", 1) is None
+        connection, _ = await upgraded(played, shake("resumed", "7-0", 0))
+        assert (await connection.frame()).text == "[[:t/a 1] nil]"
+        await until(client, lambda state: state.open)
+        assert client.state.reason.kind == "ws-error"
 
 
 @scripted
@@ -553,3 +598,134 @@ async def test_binary_posts_say_what_waits_in_the_query(played):
         query = (await posts.request()).query
         assert (query["waits"], query["n"].partition("-")[2]) == ("5", "5")
         asking.cancel()
+
+
+@scripted
+async def test_a_handshake_in_answer_to_a_poll_sends_what_is_under_way_again(played):
+    client = ajax(played)
+    async with entered(played, client) as entering:
+        polls, _ = await greeted(played, shake())
+        await entering
+        request = await polls.request()
+        asking = sending(client, "t/b", timeout=60)
+        posts = await played.accept()
+        await posts.request()
+        polls.respond(200, shake("resumed", "7-0", 0))
+        assert await posts.at_end() == b""
+        posts = await played.accept()
+        form = (await posts.request()).form
+        assert form["n"] == f"{request.query['udt']}-1"
+        posts.respond(200, "[5 nil]")
+        assert await asking == 5
+
+
+@pytest.mark.parametrize("case", ["time-out", "not the lowest"])
+@scripted
+async def test_no_answer_acknowledges_more_than_it_knows(played, case):
+    client = ajax(played)
+    async with entered(played, client) as entering:
+        polls, _ = await greeted(played, shake())
+        await entering
+        await polls.request()
+        asking = [sending(client, "t/b", n, timeout=60) for n in range(2)]
+        posts = []
+        for _ in asking:
+            posts.append(await played.accept())
+            await posts[-1].request()
+        if case == "time-out":  # the handler goes on
+            posts[0].respond(200, "[:chsk/timeout nil]")
+            with pytest.raises(ReplyTimeout):
+                await asking[0]
+        else:
+            posts[1].respond(200, "[5 nil]")
+            assert await asking[1] == 5
+        polls.end()
+        _, request = await greeted(played, shake("resumed", "7-0", 2))
+        assert resume_fields(request)["acked"] == "0"
+        for task in asking:
+            task.cancel()
+
+
+@scripted_in_virtual_time
+async def test_a_post_waits_as_long_as_its_request(played):
+    loop = asyncio.get_running_loop()
+    client = ajax(played)
+    async with entered(played, client) as entering:
+        polls, _ = await greeted(played, shake())
+        await entering
+        await polls.request()
+        asking = sending(client, "t/b", timeout=100)
+        posts = await played.accept()
+        await posts.request()
+        loop.turn(61.0)
+        await turns()
+        posts.respond(200, "[5 nil]")
+        assert await asking == 5
+        assert client.state.open
+
+
+@scripted
+async def test_a_poll_that_cannot_be_read_is_told_as_a_gap(played):
+    client = ajax(played)
+    async with entered(played, client) as entering:
+        polls, _ = await greeted(played, shake(pos="7-3"))
+        await entering
+        await polls.request()
+        polls.respond(200, "not edn )(")
+        _, request = await greeted(played, shake("fresh", "7-9"))
+        assert resume_fields(request)["pos"] == "0"
+        await until(client, lambda state: state.open)
+        assert client.state.resumed == "gap"
+
+
+@scripted
+async def test_a_server_that_does_not_resume_gets_the_rest_as_sentes_does(played):
+    client = ajax(played)
+    async with entered(played, client) as entering:
+        polls, _ = await greeted(played, shake())
+        await entering
+        await polls.request()
+        client.disconnect()
+        client.reconnect()
+        asking = [sending(client, "t/b", n, timeout=60) for n in range(2)]
+        polls, request = await greeted(played, '[[:chsk/handshake ["alice" nil nil]] nil]')
+        udt = request.query["udt"]
+        posts = []
+        for number in (1, 2):
+            posts.append(await played.accept())
+            found = await posts[-1].request()
+            if found.method == "GET":
+                assert resume_fields(found) == {}
+                posts[-1] = await played.accept()
+                found = await posts[-1].request()
+            assert found.form["n"] == f"{udt}-{number}"
+            assert "waits" not in found.form
+        posts[0].respond(413, "expected at most 9 bytes")
+        with pytest.raises(ReplyError, match="413"):
+            await asking[0]
+        await turns()
+        connections = len(played.connections)
+        assert posts[0].reader._buffer == b""  # nothing takes its place
+        polls.end()
+        with pytest.raises(ConnectionLost):
+            await asking[1]
+        assert len(played.connections) <= connections + 1
+
+
+@scripted
+async def test_a_refused_client_takes_nothing_until_reconnect(played):
+    client = ws(played)
+    async with entered(played, client) as entering:
+        connection, _ = await upgraded(played, shake())
+        await entering
+        asking = sending(client, "t/b", timeout=60)
+        await connection.frame()
+        connection.close_frame(4401, "log in again")
+        with pytest.raises(ConnectionLost, match="log in again"):
+            await asking
+        with pytest.raises(ChannelClosed, match="log in again"):
+            await client.send("t/a", 1)
+        client.reconnect()
+        assert await client.send("t/a", 2) is None
+        connection, _ = await upgraded(played, shake("resumed", "7-0", 1))
+        assert (await connection.frame()).text == "[[:t/a 2] nil]"
