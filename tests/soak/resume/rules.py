@@ -105,7 +105,7 @@ def no_acks(server: Server) -> None:
 
     def detached(handler: Any, msg: Any) -> Any:
         async def handle() -> None:
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(2.0)  # long enough for a kill
             reply = handler(msg)
             msg.reply(await reply if asyncio.iscoroutine(reply) else reply)
 
