@@ -326,7 +326,7 @@ cdef class Connection(Link):
         cdef Connection newest
         if number:
             self.keep_reply(out, whole, number)
-            if self.is_ending:
+            if self.is_ending and self.inbox.numbers is not None:
                 box = None      # its client came back, and reads this socket no more
         if box is not None and not self.is_post and not self.dispatch.is_stopped:
             box.put_reply(out, whole)
@@ -341,7 +341,7 @@ cdef class Connection(Link):
                 session = self.inbox.numbers.session
             if session is not None and session.ws is not None:
                 newest = session.ws
-                if not (number and newest.is_ending):
+                if not newest.is_ending or self.inbox.numbers is None:
                     box = newest.outbox
                 if box is not None:
                     box.put_reply(out, whole)

@@ -125,6 +125,11 @@ class Account:
         """Note that the server's process has died: the replies that it kept are lost."""
         self.asked = {k: (x, True) for k, (x, _) in self.asked.items()}
 
+    def loaded_anew(self) -> None:
+        """Note that nobody waits for replies any more."""
+        self.lost_to_kills += len(self.asked)
+        self.asked.clear()
+
     def forgotten(self) -> None:
         """Note that the server knows nothing of the client any more: replies may be lost."""
         self.is_forgotten = True

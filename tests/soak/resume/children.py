@@ -1,12 +1,13 @@
 """Clients that run in processes of their own: chansock's for Python, for Node, and for browsers.
 
 A child gets the URL and the names of its clients as arguments, and `hold` on stdin when nothing
-more is to be sent. It prints what happens, as lines of JSON: `[name, [item, ...]]`; an item is
+more is to be sent. It prints what happens, as lines of JSON `[name, [item, ...]]`; the items are
 
     ["h", was, data]    a handshake           ["e", kind, g, n]   an event
     ["s", k]            sent up to k          ["a", k, x]         asked for a reply
     ["r", k, value]     a reply               ["x", k, why]       none came
     ["f", kind, text]   a fault               ["q", is_quiet]     nothing is waited for
+    ["l"]               loaded anew: replies that were waited for are lost
 
 All of an item's facts are in the order in which the client had them.
 """
@@ -16,20 +17,41 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soak.resume import USERS
+from soak.resume import USERS, pages
 
 if TYPE_CHECKING:
     from soak.resume.run import Soak
 
 HERE = Path(__file__).parent
+TESTS = HERE.parents[1]
+JS = TESTS.parent / "js"
 CHILDREN: dict[str, list[str]] = {
     "py": [sys.executable, "-P", "-m", "soak.resume.clients"],
     "js": ["node", str(HERE / "clients.mjs")],
+    "page": [sys.executable, "-P", "-m", "soak.resume.pages"],
 }
+COUNTS = {"py": 6, "js": 6, "page": 2}
+
+
+def is_available(kind: str) -> bool:
+    """Whether the programs are there that clients of this kind need."""
+    if kind == "page":
+        return pages.is_available()
+    if kind == "js":
+        return shutil.which("node") is not None and (JS / "test" / "node_modules" / "ws").exists()
+    return True
+
+
+def environment() -> dict[str, str]:
+    places = (TESTS.parent, TESTS, TESTS / "support")
+    paths = [*map(str, places), os.environ.get("PYTHONPATH", "")]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 class Child:
@@ -44,10 +66,11 @@ class Child:
 
     @classmethod
     async def make(cls, kind: str, command: list[str], port: int, soak: Soak) -> Child | None:
-        """Start it, with clients for some users."""
-        from soak.resume.run import environment  # noqa: PLC0415
-
-        names = [f"u{number % USERS}.{kind}-{number}" for number in range(6)]
+        """Start it, with clients for some users; None: a program that it needs is not there."""
+        if not is_available(kind):
+            soak.done[f"no {kind}, for want of a program"] += 1
+            return None
+        names = [f"u{number % USERS}.{kind}-{number}" for number in range(COUNTS[kind])]
         for name in names:
             soak.account(name)
         process = await asyncio.create_subprocess_exec(
@@ -90,6 +113,8 @@ class Child:
             account.reply(*facts)
         elif what == "x":
             account.no_reply(*facts)
+        elif what == "l":
+            account.loaded_anew()
         elif what == "q":
             self.quiet[name] = facts[0]
         else:

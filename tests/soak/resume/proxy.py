@@ -62,10 +62,15 @@ class Way:
         self.room = 1 << 60  # bytes until the fate
         self.stall = 0.0  # the fate: stand still for so long; 0: a cut
         self.is_still = False
+        self.is_shaking = False  # carries a handshake
         self.waiting: deque[tuple[float, bytes]] = deque()  # b"": the end
         self.timer: asyncio.TimerHandle | None = None
 
     def put(self, data: bytes) -> None:
+        if self is self.pair.up:
+            self.is_shaking = self.is_shaking or b"&acked=" in data
+        else:
+            self.pair.up.is_shaking = False  # it was answered
         loop = self.pair.proxy.loop
         if not self.delay and not self.waiting and not self.is_still and self.is_linked:
             self.pass_on(data)
@@ -76,7 +81,7 @@ class Way:
     @property
     def has_handshake(self) -> bool:
         """Whether a handshake is on its way: the wire can't tell one that comes late."""
-        return any(b"&acked=" in data for _, data in self.waiting)
+        return self.is_shaking and bool(self.waiting)
 
     @property
     def is_linked(self) -> bool:

@@ -21,7 +21,7 @@ import peer
 from soak.resume import ASKS, REPLY_TIMEOUT
 from soak.resume.account import Account
 
-LIMIT = 300  # events in the buffer, past which no more are made
+LIMIT = 120  # events in the buffer, past which no more are made
 GONE = (asyncio.IncompleteReadError, OSError, TimeoutError, asyncio.LimitOverrunError)
 
 _KEYWORD = re.compile(rb":([a-z][a-z0-9/*?.-]*)")

@@ -10,7 +10,7 @@ import peer
 
 from soak.resume.raw import GONE, Confused, Ended, RawClient, Wire, read
 
-WITHIN = 3.0  # seconds for an answer that is due at once
+WITHIN = 2.5  # seconds for an answer that is due at once
 POLL_WITHIN = 8.0
 WINDOW = 4  # POSTs under way
 EDN = ("content-type", "application/edn")
@@ -153,7 +153,7 @@ class AjaxLink:
             cb_id = ":ajax" if wants_reply else "nil"
             try:
                 body = f"[[{event}] {cb_id}]".encode()
-                answer = await self.ask("POST", target, body, within=POLL_WITHIN)
+                answer = await self.ask("POST", target, body, within=WITHIN)
             except GONE:
                 self.again.append(k)
                 await asyncio.sleep(0.05)

@@ -50,15 +50,15 @@ def no_marks(server: Server) -> None:
     """A log does not remember what it forgot: what is left of it is taken for the whole."""
     read = memory.Memory.read
 
-    def the_rest(self: Any, uid: Any, client_id: str, since: int, before: int) -> Any:
+    def the_rest(self: Any, client: Any, since: int, before: int) -> Any:
         low, high = since, self.position.seq
         while low < high:  # the lowest that is whole
             middle = (low + high) // 2
-            if read(self, uid, client_id, middle, before) is None:
+            if read(self, client, middle, before) is None:
                 low = middle + 1
             else:
                 high = middle
-        return read(self, uid, client_id, low, before)
+        return read(self, client, low, before)
 
     memory.Memory.read = the_rest  # type: ignore[method-assign]
 
@@ -105,7 +105,7 @@ def no_acks(server: Server) -> None:
 
     def detached(handler: Any, msg: Any) -> Any:
         async def handle() -> None:
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(2.0)  # long enough for a kill
             reply = handler(msg)
             msg.reply(await reply if asyncio.iscoroutine(reply) else reply)
 
@@ -114,7 +114,7 @@ def no_acks(server: Server) -> None:
         task.add_done_callback(server.tasks.discard)
         return LATER
 
-    server.chsk.on("c/w", partial(detached, server.wait))
+    server.wait = partial(detached, server.wait)  # type: ignore[method-assign]
 
 
 def no_mark(server: Server) -> None:

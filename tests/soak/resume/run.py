@@ -26,22 +26,15 @@ from typing import Any
 from chansock.clock import loop_factory
 from soak.resume import KEEP_EVENTS, KEEP_SECONDS, USERS, user_of
 from soak.resume.account import Account, Ledger, newest_of
-from soak.resume.children import CHILDREN, Child
+from soak.resume.children import CHILDREN, Child, environment
 from soak.resume.proxy import Proxy
 from soak.resume.raw import RawClient
 from soak.resume.raw_ajax import AjaxLink
 from soak.resume.raw_ws import WsLink
 from soak.resume.rules import NEEDS_KILLS, OF_CLIENT, RULES
 
-TESTS = Path(__file__).parents[2]
 RAW = 24
 DRAIN = 60.0  # seconds until all must be quiet
-
-
-def environment() -> dict[str, str]:
-    places = (TESTS.parent, TESTS, TESTS / "support")
-    paths = [*map(str, places), os.environ.get("PYTHONPATH", "")]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
 class Server:
@@ -113,6 +106,7 @@ class Soak:
         rule = options.without or ""
         self.server = Server(str(self.log), options.seed, "" if rule in OF_CLIENT else rule)
         self.kills = options.kills
+        self.killing: asyncio.Task[None] | None = None
 
     def fault(self, kind: str, text: str) -> None:
         self.faults[kind] += 1
@@ -194,7 +188,8 @@ class Soak:
     async def kill_now_and_then(self) -> None:
         while True:
             await asyncio.sleep(self.random.uniform(4, 9))
-            await self.kill()
+            self.killing = asyncio.create_task(self.kill())
+            await asyncio.shield(self.killing)
 
     async def kill(self) -> None:
         self.done["kills"] += 1
@@ -242,9 +237,8 @@ class Soak:
         for task in tasks[1:]:
             task.cancel()
         await asyncio.gather(*tasks[1:], return_exceptions=True)
-        if self.kills and self.server.process.poll() is not None:
-            await self.server.start()  # the last kill was cut short
-            self.server.tell("go", *self.accounts)
+        if self.killing is not None:
+            await self.killing
         self.seconds_run = time.monotonic() - start
         await self.drain()
         self.cpu = time.process_time() - cpu

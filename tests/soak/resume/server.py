@@ -64,6 +64,8 @@ class Server:
             handshake_data=self.handshake_data,
         )
         self.tasks: set[asyncio.Task[None]] = set()
+
+    def add_handlers(self) -> None:
         for kind, handler in (("e", self.plain), ("q", self.plain), ("w", self.wait)):
             self.chsk.on(f"c/{kind}", handler)
         self.chsk.on("c/l", self.later)
@@ -256,6 +258,7 @@ async def main(port: str, life: str, log: str, seed: str, rule: str = "") -> Non
     server = Server(int(port), int(life), log, seed)
     if rule:
         rules.switch_off(rule, server)
+    server.add_handlers()
     for name in ("chansock", "asyncio"):
         logger = logging.getLogger(name)
         logger.setLevel(logging.INFO)

@@ -662,6 +662,120 @@ def test_a_post_of_an_older_handshake_is_refused(world: World) -> None:
     assert world.chsk.handled == []  # type: ignore[attr-defined]
 
 
+def later(chsk: ChannelSocket) -> list[EventMsg[Any]]:
+    """Add a handler that replies later; return the events that it got."""
+    found: list[EventMsg[Any]] = []
+
+    @chsk.on("t/later")
+    def handle(msg: EventMsg[Any]) -> Any:
+        found.append(msg)
+        return chansock.LATER
+
+    return found
+
+
+def test_a_post_sent_again_waits_for_the_reply_that_comes_later(world: World) -> None:
+    found = later(world.chsk)
+    client = world.ajax("a", resumes=True)
+    reply = client.ask("t/later", 1)
+    world.advance(1)
+    assert client.resumption is not None
+    client._post_numbered(1, client.resumption.waiting[1], reply)
+    world.advance(1)
+    assert len(found) == 1
+    assert not reply.is_here
+    found[0].reply(7)
+    assert reply.wait(1) == 7
+
+
+def test_the_reply_to_a_post_of_an_older_handshake_comes_as_an_event(world: World) -> None:
+    client = world.ajax("a", is_polling=False, resumes=True)
+    client.poll()
+    reply = client.ask("t/slow", 1)
+    world.advance(1)
+    client.shake_hands()  # the POST's connection stays open, and nobody reads it
+    assert reply.status == 410
+    client.poll()
+    world.advance(10)
+    assert reply.is_here
+
+
+def test_a_reply_does_not_go_to_a_socket_that_its_client_has_given_up(world: World) -> None:
+    old = world.ws("a", resumes=True)
+    reply = old.ask("t/slow", 1)
+    world.advance(1)
+    assert old.resumption is not None
+    world.ws("a", client_id=old.client_id, resumes=old.resumption)
+    assert reply.wait(20) == 1
+
+
+def test_a_reply_that_is_given_after_a_restart_arrives() -> None:
+    chsk = channel()
+    found = later(chsk)
+    with World(chsk) as world:
+        client = world.ws("a", resumes=True)
+        reply = client.ask("t/later", 1)
+        world.advance(1)
+        resumption, client_id = client.resumption, client.client_id
+    with World(chsk) as world:
+        client = world.ws("a", client_id=client_id, resumes=resumption or True)
+        world.advance(1)
+        found[0].reply(7)
+        world.advance(1)
+        assert reply.is_here
+
+
+def test_a_poll_that_comes_late_takes_nothing_from_a_socket(world: World) -> None:
+    ajax = world.ajax("a", is_polling=False, resumes=True)
+    ajax.poll()
+    send(world.chsk, 0, 2)
+    world.advance(1)
+    assert ajax.resumption is not None
+    socket = world.ws("a", client_id=ajax.client_id, resumes=ajax.resumption)
+    send(world.chsk, 2, 4)
+    world.advance(1)
+    ajax.resumption.position = ajax.polls[0].value[1][1][chansock.Keyword("pos")]
+    late = ajax.poll()
+    world.advance(1)
+    send(world.chsk, 4, 6)
+    world.advance(1)
+    assert late.status == 503
+    assert data(socket) == list(range(2, 6))
+
+
+def test_a_poll_with_an_older_position_than_the_last_is_refused(world: World) -> None:
+    client = world.ajax("a", is_polling=False, resumes=True)
+    assert client.resumption is not None
+    first = client.resumption.position
+    send(world.chsk, 0, 2)
+    client.poll()
+    world.advance(1)
+    live = client.poll()
+    client.resumption.position = first
+    late = client.poll()
+    assert (late.status, live.is_parked) == (503, True)
+
+
+def test_a_poll_after_the_end_of_its_session_needs_a_handshake(world: World) -> None:
+    client = world.ajax("a", is_polling=False, resumes=True)
+    client.send("t/e", 1)
+    world.advance(10)
+    assert client.poll().status == 503
+    client.shake_hands()
+    assert client.was == "resumed"
+
+
+def test_a_client_that_shakes_hands_again_and_leaves_is_gone(world: World) -> None:
+    client = world.ajax("a", is_polling=False, resumes=True)
+    client.poll()
+    client.shake_hands()
+    assert "a" in world.chsk.connected.any
+    world.advance(60)
+    assert "a" not in world.chsk.connected.any
+    client.shake_hands()
+    assert client.was == "resumed"
+
+
 @BOTH
 def test_what_still_waits_is_no_gap_though_the_log_has_less(transport: str) -> None:
     chsk = channel(keep_events=5)
