@@ -36,7 +36,7 @@ from chansock._core.resume import Resume
 from chansock.backplanes import Memory
 from chansock.packers import EDN
 from chansock.request import Request
-from chansock.testing import AjaxClient, Poll, World, WsClient, user_id
+from chansock.testing import AjaxClient, PendingReply, Poll, World, WsClient, user_id
 from chansock.testing.resume import Resumption
 from chansock.values import Keyword
 
@@ -374,9 +374,7 @@ class Resuming(RuleBasedStateMachine):
         wants_reply=st.booleans(),
         count=st.sampled_from([1, 1, 1, 5]),
     )
-    def tell(
-        self, number: int, kind: str, argument: int, wants_reply: bool, count: int
-    ) -> None:
+    def tell(self, number: int, kind: str, argument: int, wants_reply: bool, count: int) -> None:
         tab = self.tab(number)
         if tab.is_mute or tab.client is None or tab.made_for is not self.world:
             return
@@ -388,6 +386,36 @@ class Resuming(RuleBasedStateMachine):
                 ask.reply = tab.client.ask(f"t/{kind}", data)
             else:
                 tab.client.send(f"t/{kind}", data)
+
+    def posts(self, tab: Tab) -> bool:
+        is_ajax = tab.kind == "ajax" and not tab.is_mute and self.is_open(tab)
+        return is_ajax and tab.client._udt is not None
+
+    @precondition(has_tab)
+    @rule(number=NUMBERS, which=NUMBERS)
+    def repeat_post(self, number: int, which: int) -> None:
+        """A browser sends a POST again by itself."""
+        tab = self.tab(number)
+        sent = [each for each in sorted(tab.waiting) if each <= tab.sent]
+        if self.posts(tab) and sent:
+            again = sent[which % len(sent)]
+            reply = tab.replies.get(again) or PendingReply(tab.client, "again")
+            tab.client._post_numbered(again, tab.waiting[again], reply)
+
+    @precondition(has_tab)
+    @rule(number=NUMBERS, count=st.integers(2, 4))
+    def post_in_disorder(self, number: int, count: int) -> None:
+        """POSTs overtake each other."""
+        tab = self.tab(number)
+        if not self.posts(tab):
+            return
+        for _ in range(count):
+            ask = tab.ask("echo", 0)
+            tab.number(
+                tab.client._packet(Keyword("t/echo"), [tab.index, ask.number, 0], None), None
+            )
+        for each in range(tab.numbered, tab.numbered - count, -1):
+            tab.client._post_numbered(each, tab.waiting[each], PendingReply(tab.client, "t/echo"))
 
     @precondition(has_tab)
     @rule(number=NUMBERS)
@@ -443,9 +471,7 @@ class Resuming(RuleBasedStateMachine):
         self.model.tabs.pop()
         self.count += 1
         self.hidden = hidden
-        client = WsClient(
-            self.world, hidden.client_id, {"tab": "-1"}, {}, "b", resumes=state
-        )
+        client = WsClient(self.world, hidden.client_id, {"tab": "-1"}, {}, "b", resumes=state)
         if kind == "malformed":
             with pytest.raises(HandshakeRefused):
                 client.connect()
@@ -464,9 +490,7 @@ class Resuming(RuleBasedStateMachine):
         length=st.sampled_from([0, 0, 70, 300]),
         count=st.sampled_from([1, 1, 3]),
     )
-    def send(
-        self, data: Any, to: Any, how: str, flush: bool, length: int, count: int
-    ) -> None:
+    def send(self, data: Any, to: Any, how: str, flush: bool, length: int, count: int) -> None:
         if to == "client":
             if not self.model.tabs:
                 return
@@ -661,7 +685,7 @@ def test_clients_that_resume_get_what_the_model_says() -> None:
     minutes = float(os.environ.get("MODEL_MINUTES", "0"))
     with unrecorded():
         if not minutes:
-            run(50, max_examples=100, derandomize=True)
+            run(50, max_examples=80, derandomize=True)
             return
         end = time.monotonic() + 60 * minutes
         while time.monotonic() < end:
@@ -738,12 +762,12 @@ def _a_lost_gap_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
         _nothing_is_missing,
         _nothing_is_replayed,
         _positions_stand_still,
-        _old_connections_go_on,
+        pytest.param(_old_connections_go_on, marks=pytest.mark.full),
         _posts_may_come_twice,
         _posts_pass_by_others,
         _all_that_was_sent_is_taken,
         _records_are_not_kept,
-        _replies_do_not_come_again,
+        pytest.param(_replies_do_not_come_again, marks=pytest.mark.full),
         _a_lost_gap_is_forgotten,
     ],
 )

@@ -107,7 +107,9 @@ class Tab(Resumption):
         if was == "resumed":
             same(f"position of {self!r}", values["pos"], visit.position)
         else:
-            assert seq >= (self.received[-1] if self.received else 0), f"{self!r} goes back to {seq}"
+            assert seq >= (self.received[-1] if self.received else 0), (
+                f"{self!r} goes back to {seq}"
+            )
             self.base = max(self.base, seq)
             self.checked = max(self.checked, seq)
         if handled > self.sent:
@@ -272,9 +274,7 @@ class Model:
         kept = [event for event in self.events if event.is_kept]
         total = 0
         for target in {event.to for event in kept}:
-            total += sum(
-                event.size + AROUND for event in kept if event.to == target
-            )
+            total += sum(event.size + AROUND for event in kept if event.to == target)
         if total > config.keep_bytes:
             return "too many bytes"
         for target in self.targets(*client):
