@@ -9,16 +9,15 @@ MODEL_MINUTES says for how long to go on by chance.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -31,12 +30,15 @@ from hypothesis.stateful import (
 from resume_model import Ask, Model, Tab, Visit, same
 
 from chansock import ALL, ANONYMOUS, LATER, ChannelSocket, Config, HandshakeRefused
+from chansock._core.hub import Hub
+from chansock._core.posts import PostOrder
+from chansock._core.resume import Resume
 from chansock.backplanes import Memory
 from chansock.backplanes.memory import AROUND_RECORD
 from chansock.packers import EDN
 from chansock.request import Request
 from chansock.target import ClientTarget
-from chansock.testing import AjaxClient, Poll, World, WsClient, user_id
+from chansock.testing import AjaxClient, PendingReply, Poll, World, WsClient, user_id
 from chansock.testing.resume import Resumption
 from chansock.values import Keyword
 
@@ -77,6 +79,7 @@ class Client:
 
     visits: list[Visit]
     resumption: Any
+    is_deaf = False  # nothing arrives
 
     def _told(self, value: Any) -> Any:
         self.resumption.visit = self.visits[value[1][2]]
@@ -84,13 +87,19 @@ class Client:
 
 
 class Ws(Client, WsClient):
-    pass
+    def _take(self, socket: Any, packet: bytes) -> None:
+        if not self.is_deaf:
+            super()._take(socket, packet)
 
 
 class Ajax(Client, AjaxClient):
     """Polls at most so often in one moment."""
 
     polled = (0.0, 0)
+
+    def _hear(self, call: Callable[[], object]) -> None:
+        if not self.is_deaf:
+            super()._hear(call)
 
     def _open(self, poll: Poll, admitted: Any) -> None:
         now, count = self.polled
@@ -302,9 +311,40 @@ class Resuming(RuleBasedStateMachine):
         self.leave(tab, how)
         if how == "vanish":
             self.leave(tab, "cut")
+        elif tab.client is not None:
+            tab.client._down.cut()  # what still comes is not read any more
         if not tab.is_mute:  # two that poll would end each other's polls for ever
             tab.kind = "ajax" if tab.kind == "ws" else "ws"
         self.connect(tab)
+
+    @precondition(has_tab)
+    @rule(
+        number=NUMBERS,
+        count=st.integers(1, 8),
+        to=st.integers(0, 2),
+        seconds=st.sampled_from([0.0, 0.0, 4.0, 9.0, 60.0, 150.0]),
+    )
+    def be_away(self, number: int, count: int, to: int, seconds: float) -> None:
+        """It misses some events, and comes back."""
+        tab = self.tab(number)
+        self.leave(tab, "cut")
+        for _ in range(count):
+            self.push(Model.targets(tab.uid, tab.client_id)[to])
+        self.world.advance(seconds)
+        self.connect(tab)
+
+    @precondition(has_tab)
+    @rule(number=NUMBERS)
+    def lose_handshake(self, number: int) -> None:
+        """The server answers its handshake, and the answer is lost."""
+        tab = self.tab(number)
+        if tab.needs_name:
+            return
+        self.clients_of(tab)
+        tab.client.is_deaf = True
+        self.connect(tab)
+        self.leave(tab, "cut")
+        tab.client.is_deaf = False
 
     @precondition(has_tab)
     @rule(number=NUMBERS, how=st.sampled_from(["cut", "cut", "close", "vanish"]))
@@ -348,6 +388,36 @@ class Resuming(RuleBasedStateMachine):
                 ask.reply = tab.client.ask(f"t/{kind}", data)
             else:
                 tab.client.send(f"t/{kind}", data)
+
+    def posts(self, tab: Tab) -> bool:
+        is_ajax = tab.kind == "ajax" and not tab.is_mute and self.is_open(tab)
+        return is_ajax and tab.client._udt is not None
+
+    @precondition(has_tab)
+    @rule(number=NUMBERS, which=NUMBERS)
+    def repeat_post(self, number: int, which: int) -> None:
+        """A browser sends a POST again by itself."""
+        tab = self.tab(number)
+        sent = [each for each in sorted(tab.waiting) if each <= tab.sent]
+        if self.posts(tab) and sent:
+            again = sent[which % len(sent)]
+            reply = tab.replies.get(again) or PendingReply(tab.client, "again")
+            tab.client._post_numbered(again, tab.waiting[again], reply)
+
+    @precondition(has_tab)
+    @rule(number=NUMBERS, count=st.integers(2, 4))
+    def post_in_disorder(self, number: int, count: int) -> None:
+        """POSTs overtake each other."""
+        tab = self.tab(number)
+        if not self.posts(tab):
+            return
+        for _ in range(count):
+            ask = tab.ask("echo", 0)
+            tab.number(
+                tab.client._packet(Keyword("t/echo"), [tab.index, ask.number, 0], None), None
+            )
+        for each in range(tab.numbered, tab.numbered - count, -1):
+            tab.client._post_numbered(each, tab.waiting[each], PendingReply(tab.client, "t/echo"))
 
     @precondition(has_tab)
     @rule(number=NUMBERS)
@@ -583,17 +653,11 @@ class Resuming(RuleBasedStateMachine):
         same("sessions", len(core.hub.table), 0)
         self.advance(self.chsk.config.keep_seconds + 1)
         assert self.engine.claim(ClientTarget(None, "nobody")) is None
-        self.model.tabs.clear()
-        self.later.clear()
-        self.world.errors.clear()  # and with them the frames of handlers
-        self.world._blame._untold.clear()
-        if self.engine._replies.nbytes:
-            gc.collect()
         left = set(self.engine._logs), self.engine._records, self.engine._users
         same("left", left, (set(self.engine._logs) & {ALL, ANONYMOUS}, {}, {}))
         for log in self.engine._logs.values():
             self.engine._events.clear(log)
-        same("bytes left", (self.engine._events.nbytes, self.engine._replies.nbytes), (0, 0))
+        same("bytes left", self.engine._events.nbytes, 0)
 
 
 def run(steps: int, **options: Any) -> None:
@@ -624,8 +688,95 @@ def test_clients_that_resume_get_what_the_model_says() -> None:
     minutes = float(os.environ.get("MODEL_MINUTES", "0"))
     with unrecorded():
         if not minutes:
-            run(50, max_examples=60, derandomize=True)
+            run(50, max_examples=80, derandomize=True)
             return
         end = time.monotonic() + 60 * minutes
         while time.monotonic() < end:
             run(80, max_examples=200)
+
+
+# -- controls: without a rule, the model complains
+
+
+def _nothing_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    read = Memory.read
+    monkeypatch.setattr(Memory, "read", lambda *args: read(*args) or [])
+
+
+def _nothing_is_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Resume, "_missed", lambda *args: [])
+
+
+def _positions_stand_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    take = Resumption.take
+
+    def forget(self: Resumption, batch: list[list[Any]]) -> list[list[Any]]:
+        return take(self, [event for event in batch if event[0] != "chsk/pos"])
+
+    monkeypatch.setattr(Resumption, "take", forget)
+    monkeypatch.setattr(Tab, "seq", 10**9)  # only what this leads to shall be found
+
+
+def _old_connections_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Hub, "end_connections", lambda *args: None)
+
+
+def _posts_may_come_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PostOrder, "is_repeated", lambda *args: False)
+
+
+def _posts_pass_by_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PostOrder, "must_wait", lambda *args: False)
+
+
+def _all_that_was_sent_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    open_ = Resume.open
+
+    def lie(self: Resume, session: Any, asked: Any, *, streams: bool) -> Any:
+        if session.inbox.numbers is not None:
+            session.inbox.numbers.received = max(session.inbox.numbers.received, asked.sent)
+        return open_(self, session, asked, streams=streams)
+
+    monkeypatch.setattr(Resume, "open", lie)
+
+
+def _records_are_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Memory, "keep", lambda self, client, _: self.drop(client))
+
+
+def _replies_do_not_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Resume, "_put_replies", lambda *args: None)
+
+
+def _a_lost_gap_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        Resume,
+        "_missed",
+        lambda self, session, since: self._backplane.read(
+            session.target, since, session.first_seq
+        ),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "without",
+    [
+        _nothing_is_missing,
+        _nothing_is_replayed,
+        _positions_stand_still,
+        pytest.param(_old_connections_go_on, marks=pytest.mark.full),
+        _posts_may_come_twice,
+        _posts_pass_by_others,
+        _all_that_was_sent_is_taken,
+        _records_are_not_kept,
+        pytest.param(_replies_do_not_come_again, marks=pytest.mark.full),
+        _a_lost_gap_is_forgotten,
+    ],
+)
+def test_without_a_rule_the_model_complains(
+    without: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without(monkeypatch)
+    with unrecorded(), pytest.raises((AssertionError, ExceptionGroup)):
+        run(50, max_examples=2000, derandomize=True, phases=[Phase.generate])

@@ -82,7 +82,7 @@ class Tab(Resumption):
         self.has_double = False  # another client has had its client-id
         self.needs_name = False  # and it knows
         self.is_mute = False  # sends no events: that would be those of another client
-        self.told_gaps = 0
+        self.may_have_gap = ""  # why a gap may have been told, in an answer that was not read
 
     def __repr__(self) -> str:
         return f"Tab({self.index} {self.uid}/{self.client_id} {self.kind} pos={self.position})"
@@ -102,8 +102,8 @@ class Tab(Resumption):
         same("fresh", was == "fresh", visit.position == "0")
         assert seq <= self.model.count
         if was == "gap":
-            self.told_gaps += 1
             assert visit.may_gap, f"expected no gap of {self!r} at {visit}"
+        self.may_have_gap = ""
         if was == "resumed":
             same(f"position of {self!r}", values["pos"], visit.position)
         else:
@@ -237,6 +237,7 @@ class Model:
                 each.was_forgotten = each.was_forgotten or each.sent > 0
                 each.may_repeat |= set(range(each.acked + 1, each.sent + 1))
         self.known[client] = self.now()
+        tab.may_have_gap = visit.may_gap
         return visit
 
     def same_client(self, tab: Tab) -> list[Tab]:
@@ -260,6 +261,8 @@ class Model:
     def may_gap(self, tab: Tab, since: int) -> str:
         """Return why the server may not know whether a client has missed something."""
         config, client = self.config, (tab.uid, tab.client_id)
+        if tab.may_have_gap:
+            return tab.may_have_gap
         if client not in self.known:
             return "no record"
         if self.now() - self.known[client] > config.keep_seconds - SLACK:
