@@ -174,7 +174,7 @@ class AjaxClient(WorldClient):
     def repeat_poll(self) -> None:
         """Send the newest poll again, as browsers do by themselves if the answer broke off."""
         params = list(self.polls[-1].params)
-        self.world.loop.create_task(self._get_later(params, is_repeated=True))
+        self.world.loop.create_task(self._get_later(params, self._up, is_repeated=True))
 
     @property
     def parked(self) -> Poll | None:
@@ -233,10 +233,9 @@ class AjaxClient(WorldClient):
             params = [("udt", self.world._udt()), ("handshake?", "1")]
             if not is_error:
                 params = self._poll_params()
-            self.world.loop.create_task(self._get_later(params))
+            self.world.loop.create_task(self._get_later(params, self._up))
 
-    async def _get_later(self, params: Params, *, is_repeated: bool = False) -> None:
-        lane = self._up
+    async def _get_later(self, params: Params, lane: Lane, *, is_repeated: bool = False) -> None:
         if self.network.up:
             await asyncio.sleep(self.network.up)
         if lane.is_dead or not (self.is_polling or is_repeated):
