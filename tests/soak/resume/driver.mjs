@@ -13,7 +13,7 @@ const choice = (items) => items[Math.floor(Math.random() * items.length)];
  * Connect, and go on for ever. `report(item)` is called for each thing that happens; `next()` gives
  * the number of the next event. Returns `{hold, isQuiet}`.
  */
-export const drive = ({ connect, url, options, report, next, mayBreak = true }) => {
+export const drive = ({ connect, url, options, report, next, mayBreak = true, bursts = [1, 2, 10, 30] }) => {
   let underWay = 0;
   let isGoing = true;
   const client = connect(url, { ...OPTIONS, ...options });
@@ -42,7 +42,7 @@ export const drive = ({ connect, url, options, report, next, mayBreak = true }) 
   const burst = () => {
     setTimeout(burst, 50 + Math.random() * 750);
     if (!isGoing) return;
-    for (let left = choice([1, 2, 10, 30]); left > 0 && underWay < MOST; left--) send();
+    for (let left = choice(bursts); left > 0 && underWay < MOST; left--) send();
     const chance = Math.random();
     if (mayBreak && chance < 0.02) client.breakConnection();
     else if (mayBreak && chance < 0.04) client.reconnect();
