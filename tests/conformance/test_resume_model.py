@@ -752,9 +752,7 @@ def _a_lost_gap_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         Resume,
         "_missed",
-        lambda self, session, since: self._backplane.read(
-            session.target, since, session.first_seq
-        ),
+        lambda self, session, since: self._backplane.read(session.target, since, session.first_seq),
     )
 
 
