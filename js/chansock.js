@@ -1848,6 +1848,7 @@ class Client {
   #handedBytes = 0; // of those in the buffer that it has
   #sent = 0; // the highest number that any link ever had
   #isHanding = false;
+  #tries = 0; // grows with each handshake
   #at = "0"; // our position, as the server gave it
   #hasLost = false; // what came could not be used: the next position is behind a gap
   #resumes; // whether the server of the last handshake does
@@ -2490,7 +2491,9 @@ class Client {
     const waits = this.#resumes ? this.#waits() : undefined;
     if (link.opened) return { pos: this.#at, waits };
     const [acked, sent] = this.#resumes === false ? [0, 0] : [this.#acked, this.#sent];
-    return { pos: this.#at, acked, sent, waits };
+    // A handshake that comes after a newer one is refused.
+    this.#tries = Math.max(Date.now(), this.#tries + 1);
+    return { pos: this.#at, acked, sent, try: this.#tries, waits };
   }
 
   /**

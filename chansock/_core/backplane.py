@@ -82,6 +82,9 @@ class Backplane(Protocol):
     def drop(self, client: ClientTarget) -> None:
         """Keep nothing for a client any more: it has no record, or does not resume."""
 
+    def find(self, client: ClientTarget) -> Inbox | None:
+        """Return the record of a client, and leave it where it is; None: there is none."""
+
     def claim(self, client: ClientTarget) -> Inbox | None:
         """Return the record of a client, which has a session from now on; None: there is none."""
 

@@ -258,8 +258,8 @@ class Endpoint:
             return Admission(kind, request, uid, client_id)
         if kind == "poll" and not self._needs_handshake(request, uid, client_id):
             return Admission(kind, request, uid, client_id)
-        resumes = self._resume is not None and "pos" in request.params
-        if kind == "poll" and resumes and "handshake?" not in request.params:
+        resume = self._resume if "pos" in request.params else None
+        if kind == "poll" and resume is not None and "handshake?" not in request.params:
             # A poll does not say enough for a handshake.
             return self.refuse("no_session", 503, "expected a handshake first")
         data: object = None
@@ -268,11 +268,15 @@ class Endpoint:
             if is_awaitable(data):
                 data = yield data
         packet = Packet(self._packer.packet(wire.handshake(uid, data), None), self._packer.binary)
-        if not resumes:
+        if resume is None:
             return Admission(kind, request, uid, client_id, packet)
         asked = Asked.parse(request, uid, data)
         if asked is None:
             return self.refuse("resume", 400, MALFORMED)
+        if resume.is_late(asked, ClientTarget(uid, client_id)):
+            # It would end the connection that the newer one opened.
+            text = "a newer handshake of this client came first"
+            return self.refuse("late_handshake", 409, text)
         return Admission(kind, request, uid, client_id, asked)
 
     def _other_method(self, request: Request, is_loopback: bool) -> Response:

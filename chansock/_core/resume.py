@@ -19,13 +19,13 @@ from chansock._fast.events.dispatch import Dispatch, Numbers
 from chansock._fast.events.fanout import Fragment
 from chansock._fast.events.packet import Packer, Packet
 from chansock.request import Request
-from chansock.target import UserId
+from chansock.target import ClientTarget, UserId
 
 __all__ = ["MALFORMED", "Asked", "Resume", "Was"]
 
 Was: TypeAlias = Literal["fresh", "resumed", "gap"]
 
-MALFORMED: Final = "expected pos=0 or pos=<epoch>-<seq>, and acked, sent, and waits as numbers"
+MALFORMED: Final = "expected pos=0 or pos=<epoch>-<seq>, and acked, sent, waits, and try as numbers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +34,15 @@ class Asked:
 
     `position` None: it has none yet. `acked`, `sent`, and `waits` are numbers of its events: all
     up to `acked` are acknowledged, none after `sent` was sent, and none before `waits` waits for
-    a reply. `waits` None: none does.
+    a reply. `waits` None: none does. `attempt` grows with each handshake of the client, so that one
+    that comes late is known.
     """
 
     position: Position | None
     acked: int = 0
     sent: int = 0
     waits: int | None = None
+    attempt: int = 0
     uid: UserId | None = None
     data: object = None  # of the handshake
 
@@ -50,11 +52,13 @@ class Asked:
         params = request.params
         text = params["pos"]
         position = Position.parse(text)
-        numbers = [params.get("acked", "0"), params.get("sent", "0"), params.get("waits", "0")]
+        numbers = [params.get(name, "0") for name in ("acked", "sent", "waits", "try")]
         if (position is None and text != "0") or not all(map(is_number, numbers)):
             return None
-        acked, sent, waits = map(int, numbers)
-        return cls(position, acked, sent, waits or None, uid, data) if acked <= sent else None
+        acked, sent, waits, attempt = map(int, numbers)
+        if acked > sent:
+            return None
+        return cls(position, acked, sent, waits or None, attempt, uid, data)
 
 
 class Resume:
@@ -70,6 +74,13 @@ class Resume:
         self._posts = posts
         self.counts: dict[Was, int] = {"fresh": 0, "resumed": 0, "gap": 0}
 
+    def is_late(self, asked: Asked, client: ClientTarget) -> bool:
+        """Return whether a newer handshake of a client has come first: it waits for no other."""
+        session = self._hub.table.find(client.uid, client.client_id)
+        inbox = self._backplane.find(client) if session is None else session.inbox
+        numbers = None if inbox is None else inbox.numbers
+        return numbers is not None and 0 < asked.attempt < numbers.attempt
+
     def open(self, session: Session, asked: Asked, *, streams: bool) -> tuple[Packet, Was]:
         """Let a client have its session back; return its handshake, and how it comes back.
 
@@ -81,6 +92,7 @@ class Resume:
         self._posts.end_order(session.posts)
         session.posts = None
         numbers, is_new = session.inbox.numbers, False
+        attempt = 0 if numbers is None else numbers.attempt
         begins = asked.position is None and numbers is not None and asked.sent < numbers.received
         if numbers is None or not is_known or begins or asked.acked > numbers.received:
             # Nothing is known of it (any more): what it sent before may have been handled.
@@ -88,6 +100,7 @@ class Resume:
             numbers = self._backplane.numbers(asked.acked, asked.sent)
             session.inbox.numbers = numbers
         numbers.session = session
+        numbers.attempt = max(attempt, asked.attempt)
         numbers.acked = asked.acked  # what was acknowledged since may not have arrived
         # If it sent less than was taken, somebody else has the same client-id.
         is_known = is_known and asked.sent >= numbers.received

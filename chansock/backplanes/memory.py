@@ -118,13 +118,17 @@ class Memory:
             if target in self._logs and target is not ANONYMOUS and not self._is_held(target):
                 self._opened.clear(self._logs.pop(target))
 
-    def claim(self, client: ClientTarget) -> Inbox | None:
+    def find(self, client: ClientTarget) -> Inbox | None:
         self._end_records()
-        found = self._records.pop(client, None)
-        if found is None:
-            return None
-        self._forget_user(client)
-        return found[1]
+        found = self._records.get(client)
+        return None if found is None else found[1]
+
+    def claim(self, client: ClientTarget) -> Inbox | None:
+        inbox = self.find(client)
+        if inbox is not None:
+            del self._records[client]
+            self._forget_user(client)
+        return inbox
 
     def keep(self, client: ClientTarget, inbox: Inbox) -> None:
         end = self._clock.now() + self._opened.keep_seconds

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, Final, TypeAlias
@@ -45,6 +46,7 @@ class Resume:
         "_packets",
         "_waits",
         "acked",
+        "attempt",
         "is_on",
         "is_wanted",
         "last",
@@ -63,6 +65,7 @@ class Resume:
         self.is_wanted = is_wanted
         self.is_on: bool | None = None if is_wanted else False  # None: no handshake yet
         self.position: str = NO_POSITION
+        self.attempt: int = 0  # of the newest handshake
         self.acked: int = 0  # the server has handled all events up to this one
         self.sent: int = 0  # the newest event of which a byte was written to any connection
         self.taken: int = 0  # the newest event that the present connection has, or need not have
@@ -198,11 +201,14 @@ class Resume:
     # -- what the requests carry
 
     def handshake_fields(self) -> Fields:
-        """Return `pos`, `acked`, `sent`, and `waits` if an event that was sent waits."""
+        """Return `pos`, `acked`, `sent`, `try`, and `waits` if an event that was sent waits."""
         if not self.is_wanted:
             return []
+        # A handshake that comes after a newer one is refused. Another program with our client-id
+        # began earlier, or begins later.
+        self.attempt = max(self.attempt + 1, int(time.time() * 1000))
         fields = [("pos", self.position), ("acked", str(self.acked)), ("sent", str(self.sent))]
-        return fields + self.wait_fields()
+        return [*fields, ("try", str(self.attempt)), *self.wait_fields()]
 
     def poll_fields(self, position: str | None = None) -> Fields:
         """Return `pos` and `waits` of a poll; `position`: of a batch that is passed on later."""

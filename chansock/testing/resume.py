@@ -7,7 +7,8 @@ docs/delivery.md has the wire.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from chansock._core import wire
 
@@ -18,6 +19,8 @@ __all__ = ["Resumption", "Was"]
 
 Was: TypeAlias = Literal["fresh", "resumed", "gap"]
 
+_ATTEMPTS: Final = count(1)  # of all clients, as real ones take the time
+
 
 class Resumption:
     """The position of one client, and its events that are not acknowledged."""
@@ -25,6 +28,7 @@ class Resumption:
     def __init__(self) -> None:
         self.position: str = "0"
         self.was: Was | None = None  # how its newest connection came back
+        self.attempt: int = 0  # grows with each handshake
         self.acked: int = 0
         self.sent: int = 0  # the newest number that went out
         self.numbered: int = 0  # the newest number that an event has
@@ -39,7 +43,9 @@ class Resumption:
 
     def params(self) -> list[tuple[str, str]]:
         """Return what a handshake adds to the query."""
+        self.attempt = next(_ATTEMPTS)
         found = [("pos", self.position), ("acked", str(self.acked)), ("sent", str(self.sent))]
+        found.append(("try", str(self.attempt)))
         return [*found, *self.waits_param()]
 
     def waits_param(self) -> list[tuple[str, str]]:

@@ -88,6 +88,7 @@ describe("over a WebSocket", () => {
     ws.terminate();
     const [second, , again] = await opened(line, shake("7-42", '"resumed"', 0)); // a string in JSON
     assert.equal(again.pos, "7-42");
+    assert.ok(Number(again.try) > Number(query.try)); // the server refuses one that comes late
     await until(client, ({ open }) => open);
     second.terminate();
     await opened(line, shake("8-1", ":gap", 0));

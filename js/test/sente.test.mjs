@@ -22,7 +22,8 @@ const RECORDINGS = [
   ]),
 ];
 
-const ALL_OURS = ["udt", "n", "why", "pos", "acked", "sent"]; // differs each time, or is ours alone
+// Differs each time, or is ours alone.
+const ALL_OURS = ["udt", "n", "why", "pos", "acked", "sent", "try"];
 
 const packetOf = (form) => write(read(form.get("ppstr")));
 const queryOf = (target) => new URL(target, "http://sente").searchParams;

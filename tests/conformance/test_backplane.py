@@ -194,7 +194,9 @@ def test_a_record_is_found_once_within_keep_seconds(make: Make) -> None:
     opened.clock.advance(40)
     opened.send("anna", "1")
     opened.send(ANNA, "2")
+    assert opened.engine.find(ANNA) is inbox
     assert opened.enter(ANNA) is inbox
+    assert opened.engine.find(ANNA) is None
     assert opened.read(ANNA, since) == ["1", "2"]
     assert opened.enter(ANNA) is None
     opened.leave(ANNA)

@@ -145,7 +145,7 @@ def test_what_is_left_out_and_what_may_differ_is_what_was_agreed() -> None:
     assert list(MAY_DIFFER) == [
         "n",
         "why",
-        "pos, acked, sent",
+        "pos, acked, sent, try",
         "params with POSTs",
         "x-csrf-token: null",
         "extensions",

@@ -49,7 +49,7 @@ LEFT_OUT = {
 MAY_DIFFER = {
     "n": "our POSTs are numbered; Sente's server ignores the field",
     "why": "ours ask why data was refused; the same",
-    "pos, acked, sent": "ours ask with a handshake to be resumed; the same",
+    "pos, acked, sent, try": "ours ask with a handshake to be resumed; the same",
     "params with POSTs": "ours have the application's, so that a uid from a param holds for them",
     "x-csrf-token: null": "Sente's GETs say it where there is no token; ours say nothing",
     "extensions": "ours offers none; those of browsers were declined",
@@ -364,7 +364,7 @@ class ClientReplay:
         self._compare_headers(record, request)
 
     def _compare_query(self, theirs: dict[str, str], ours: dict[str, str]) -> None:
-        more = {"why", "pos", "acked", "sent"}
+        more = {"why", "pos", "acked", "sent", "try"}
         ours = {name: value for name, value in ours.items() if name not in more}
         if {**theirs, "udt": ""} != {**ours, "udt": ""} or ("udt" in theirs) != ("udt" in ours):
             raise Mismatch(f"expected the query {theirs}, got {ours}")

@@ -45,6 +45,7 @@ cdef class Numbers:
     cdef Py_ssize_t told_bytes          # bytes that were taken since
     cdef int64_t current                # the event whose handler the next ones wait for; 0: none
     cdef dict apart                     # events that are handled beside others, in order; or None
+    cdef public int64_t attempt         # of its newest handshake
     cdef public object session          # the present one of the client; None: it has none
     cdef dict waiters                   # POSTs that were sent again: number -> call(packet)
     # The replies that may have been lost: number, size, packet, and so on.

@@ -44,6 +44,7 @@ class Numbers:
     acked: int
     since: int
     redelivered: int
+    attempt: int
     session: Any  # of the hub
     def __init__(self, received: int, redelivered: int, all_replies: Replies) -> None: ...
     @property

@@ -62,26 +62,16 @@ class Way:
         self.room = 1 << 60  # bytes until the fate
         self.stall = 0.0  # the fate: stand still for so long; 0: a cut
         self.is_still = False
-        self.is_shaking = False  # carries a handshake
         self.waiting: deque[tuple[float, bytes]] = deque()  # b"": the end
         self.timer: asyncio.TimerHandle | None = None
 
     def put(self, data: bytes) -> None:
-        if self is self.pair.up:
-            self.is_shaking = self.is_shaking or b"&acked=" in data
-        else:
-            self.pair.up.is_shaking = False  # it was answered
         loop = self.pair.proxy.loop
         if not self.delay and not self.waiting and not self.is_still and self.is_linked:
             self.pass_on(data)
             return
         self.waiting.append((loop.time() + self.delay, data))
         self.look()
-
-    @property
-    def has_handshake(self) -> bool:
-        """Whether a handshake is on its way: the wire can't tell one that comes late."""
-        return self.is_shaking and bool(self.waiting)
 
     @property
     def is_linked(self) -> bool:
@@ -146,15 +136,11 @@ class End(asyncio.Protocol):
             self.way.put(data)
 
     def eof_received(self) -> bool:
-        if self is self.pair.near and self.way.has_handshake:
-            self.pair.cut()
         self.way.put(b"")
         return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
-        if self is self.pair.near and self.way.has_handshake:
-            self.pair.cut()
         self.way.put(b"")
         self.pair.lost()
 

@@ -98,6 +98,7 @@ class RawClient:
         self.away_until = 0.0
         # what the wire has it keep
         self.pos = "0"
+        self.attempt = 0  # grows with each handshake
         self.acked = 0
         self.sent = 0
         self.made = 0
@@ -194,7 +195,9 @@ class RawClient:
         waits = "" if self.waits is None else f"&waits={self.waits}"
         if not of_handshake:
             return f"&pos={self.pos}{waits}"
-        return f"&pos={self.pos}&acked={self.acked}&sent={self.sent}{waits}"
+        self.attempt += 1
+        numbers = f"&acked={self.acked}&sent={self.sent}&try={self.attempt}"
+        return f"&pos={self.pos}{numbers}{waits}"
 
     def counts(self, written: int) -> str:
         """The data of a ping or a pong; `written`: the newest event that this connection has."""

@@ -152,6 +152,11 @@ def no_buffer(server: Server) -> None:
     """A client forgets an event once it is written: `RawClient.is_careless`."""
 
 
+def no_late(server: Server) -> None:
+    """A handshake that comes after a newer one is let in."""
+    Resume.is_late = lambda *args: False  # type: ignore[method-assign]
+
+
 RULES: dict[str, Callable[[Server], None]] = {
     "positions": no_positions,
     "replay": no_replay,
@@ -163,6 +168,7 @@ RULES: dict[str, Callable[[Server], None]] = {
     "acks": no_acks,
     "mark": no_mark,
     "fence": no_fence,
+    "late": no_late,
     "replies": no_replies,
     "engine": no_engine,
     "buffer": no_buffer,

@@ -972,3 +972,27 @@ def test_slow_events_are_acknowledged_once_all_are_handled(world: World, transpo
     assert client.resumption.acked == 0
     world.advance(2)
     assert client.resumption.acked == 2
+
+
+@pytest.mark.parametrize("seconds", [0, 10])
+def test_a_handshake_that_comes_late_is_refused(world: World, seconds: float) -> None:
+    client = world.ws("a", resumes=True)
+    client.send("t/e", 1)
+    world.turn()
+    assert client.resumption is not None
+    client.reconnect()
+    before = str(client.resumption.attempt - 1)
+    if seconds:
+        client.cut()
+        world.advance(seconds)  # its session has ended, its record has not
+    for late in (world.ws, world.ajax):
+        with pytest.raises(HandshakeRefused) as caught:
+            late("a", client_id=client.client_id, params={"pos": "0", "try": before})
+        assert caught.value.status == 409
+    if seconds:
+        client.reconnect()
+    assert client.close_code is None
+    client.send("t/e", 2)
+    world.turn()
+    assert world.chsk.handled == [(1, False), (2, False)]  # type: ignore[attr-defined]
+    assert world.chsk.stats.refused == {"late_handshake": 2}
