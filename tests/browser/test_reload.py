@@ -99,7 +99,7 @@ def test_the_page_that_was_copied_notices_nothing(copied: dict[str, Any]) -> Non
 
 
 @scenario("ws", "ajax", lasts=6)
-async def left(scene: Scene, transport: str) -> dict[str, Any]:
+async def left_and_back(scene: Scene, transport: str) -> dict[str, Any]:
     """A page goes into the back-forward cache, and comes back."""
     server = await scene.server()
     tab = await scene.tab(server.port, transport=transport, resume="reload")
@@ -115,5 +115,5 @@ async def left(scene: Scene, transport: str) -> dict[str, Any]:
     return {"resumed": state["resumed"], "marks": server.marks(client_id)}
 
 
-def test_a_page_out_of_the_page_cache_is_resumed(left: dict[str, Any]) -> None:
-    assert left == {"resumed": "resumed", "marks": [0, 1]}
+def test_a_page_out_of_the_page_cache_is_resumed(left_and_back: dict[str, Any]) -> None:
+    assert left_and_back == {"resumed": "resumed", "marks": [0, 1]}

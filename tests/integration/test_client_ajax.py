@@ -43,7 +43,7 @@ async def test_polls_are_those_of_sente(played):
         first = await connection.request()
         udt = first.query["udt"]
         assert first.method == "GET"
-        more = "&pos=0&acked=0&sent=0"
+        more = f"&pos=0&acked=0&sent=0&try={first.query['try']}"
         assert first.target == f"/chsk?udt={udt}&client-id=alice%2F1&handshake%3F=1{more}&a=1"
         assert 1_600_000_000_000 < int(udt) < 9_000_000_000_000
         assert first.headers == {

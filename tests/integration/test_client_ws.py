@@ -48,7 +48,8 @@ async def test_upgrade_request_is_that_of_sente(played):
         request = await (await played.accept()).request()
         assert request.method == "GET"
         assert request.target == (
-            "/chsk?lang=%C3%A9&client-id=alice%2F1&csrf-token=tok%20123&why=1&pos=0&acked=0&sent=0"
+            "/chsk?lang=%C3%A9&client-id=alice%2F1&csrf-token=tok%20123&why=1"
+            f"&pos=0&acked=0&sent=0&try={request.query['try']}"
         )
         assert request.headers["host"] == f"127.0.0.1:{played.port}"
         assert request.headers["upgrade"] == "websocket"
