@@ -64,6 +64,9 @@ class Backplane(Protocol):
     def position_of(self, seq: int) -> Position:
         """Return the position of who has all events up to this number."""
 
+    def mark(self) -> None:
+        """Let the position grow without an event."""
+
     def append(self, to: Target, fragments: tuple[Fragment, ...]) -> None:
         """Give events their numbers, and keep them if clients may ask for them."""
 

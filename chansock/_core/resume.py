@@ -93,8 +93,12 @@ class Resume:
         session.posts = None
         numbers, is_new = session.inbox.numbers, False
         attempt = 0 if numbers is None else numbers.attempt
-        begins = asked.position is None and numbers is not None and asked.sent < numbers.received
-        if numbers is None or not is_known or begins or asked.acked > numbers.received:
+        is_other = is_known and numbers is not None and self._is_other(asked, numbers)
+        if is_other:
+            # What waits is for that one. From now on its positions are older than all others.
+            session.drop("grace")
+            self._backplane.mark()
+        if numbers is None or not is_known or is_other:
             # Nothing is known of it (any more): what it sent before may have been handled.
             is_known, is_new = False, True
             numbers = self._backplane.numbers(asked.acked, asked.sent)
@@ -163,6 +167,15 @@ class Resume:
             return False
         session.inbox = found
         return True
+
+    def _is_other(self, asked: Asked, numbers: Numbers) -> bool:
+        """Return whether the numbers are those of another client with the same client-id."""
+        position = asked.position
+        if asked.acked > numbers.received:
+            return True
+        if position is None:  # a new client; or one that did not get the answer to its first
+            return asked.sent < numbers.received
+        return not self._is_ours(position) or position.seq < numbers.since
 
     def _is_ours(self, position: Position | None) -> bool:
         return position is not None and position.epoch == self._backplane.position.epoch

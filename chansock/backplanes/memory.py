@@ -83,6 +83,9 @@ class Memory:
 
     # -- events
 
+    def mark(self) -> None:
+        self._opened.seq += 1
+
     def append(self, to: Target, fragments: tuple[Fragment, ...]) -> None:
         log = self._logs.get(to)
         if log is None and self._is_held(to):

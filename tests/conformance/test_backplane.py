@@ -103,6 +103,15 @@ def test_a_position_only_grows_and_counts_what_is_not_kept(make: Make) -> None:
     assert opened.read(ANNA, since) == []
 
 
+def test_a_mark_makes_older_positions_of_all_before(make: Make) -> None:
+    opened = make()
+    opened.enter(ANNA)
+    since = opened.seq
+    opened.engine.mark()
+    assert opened.seq == since + 1
+    assert opened.read(ANNA, since) == []
+
+
 def test_since_and_before_are_not_included(make: Make) -> None:
     opened = make()
     opened.enter(ANNA)

@@ -250,10 +250,11 @@ class Model:
         ask.begun += 1
         ask.marked += is_redelivered
         if is_redelivered:
-            assert number in tab.may_repeat, f"{tab!r}: {ask} is marked as redelivered"
+            is_right = number in tab.may_repeat or tab.has_double
+            assert is_right, f"{tab!r}: {ask} is marked as redelivered"
         elif ask.begun - ask.marked > 1:
             assert tab.has_double and tab.was_forgotten, f"{tab!r}: {ask} is handled again"
-        if not (is_parallel or tab.may_repeat):
+        if not (is_parallel or tab.may_repeat or tab.has_double):
             assert number > tab.began, f"{tab!r}: {ask} is handled after {tab.began}"
             tab.began = number
         return ask

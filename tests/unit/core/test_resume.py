@@ -264,9 +264,8 @@ def test_a_reply_over_a_change_of_transport(world: World) -> None:
     reply = client.ask("t/e", 1)
     world.advance(0.5)
     client.cut()
-    other = world.ajax("a", client_id=client.client_id, is_polling=False, resumes=True)
-    other.resumption = client.resumption
-    other.shake_hands()
+    resumption, name = client.resumption or True, client.client_id
+    other = world.ajax("a", client_id=name, is_polling=False, resumes=resumption)
     other.poll()
     world.advance(1)
     assert reply.value == 1
@@ -996,3 +995,16 @@ def test_a_handshake_that_comes_late_is_refused(world: World, seconds: float) ->
     world.turn()
     assert world.chsk.handled == [(1, False), (2, False)]  # type: ignore[attr-defined]
     assert world.chsk.stats.refused == {"late_handshake": 2}
+
+
+def test_what_a_client_repeats_after_another_with_its_client_id_is_marked(world: World) -> None:
+    client = world.ws("a", client_id="c", resumes=True)
+    client.send("t/e", 1)
+    world.turn()
+    world.ws("a", client_id="c", resumes=True)  # another program: its numbers begin anew
+    client.reconnect()
+    assert client.was == "gap"
+    client.send("t/e", 2)
+    world.turn()
+    expected = [(1, False), (1, True), (2, False)]
+    assert world.chsk.handled == expected  # type: ignore[attr-defined]
