@@ -176,7 +176,10 @@ class Soak:
 
     async def long_absences(self) -> None:
         """Have a raw client be away for longer than anything is kept."""
-        while self.raw:
+        while True:
+            if not self.raw:
+                await asyncio.sleep(60)  # there is nobody to be away
+                continue
             client = self.random.choice(self.raw)
             away = KEEP_SECONDS + self.random.uniform(4, 8)
             client.account.excuse(away + 10)
