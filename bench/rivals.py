@@ -94,7 +94,7 @@ def has_session(request: Any) -> bool:
 
 
 def begin_at(chsk: Any) -> None:
-    """Let positions begin at POSITION, so that all of them have the same length."""
+    """Begin positions at POSITION, so that all of them have the same length."""
     engine = chsk._backplane
     epoch, seq = map(int, POSITION.split("-"))
     opened = engine.open

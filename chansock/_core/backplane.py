@@ -68,7 +68,7 @@ class Backplane(Protocol):
         """Let the position grow without an event."""
 
     def append(self, to: Target, fragments: tuple[Fragment, ...]) -> None:
-        """Give events their numbers, and keep them if clients may ask for them."""
+        """Number events, and keep them if clients may ask for them."""
 
     def read(self, client: ClientTarget, since: int, before: int) -> list[Fragment] | None:
         """Return the kept events of a client's targets after `since` and before `before`.

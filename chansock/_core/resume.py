@@ -82,7 +82,7 @@ class Resume:
         return numbers is not None and 0 < asked.attempt < numbers.attempt
 
     def open(self, session: Session, asked: Asked, *, streams: bool) -> tuple[Packet, Was]:
-        """Let a client have its session back; return its handshake, and how it comes back.
+        """Open the session of a client again; return its handshake, and how it comes back.
 
         What it has missed stands in front of what waits in its outbox, if it comes by a
         WebSocket; an Ajax client gets it with its next poll.

@@ -53,7 +53,7 @@ class Resumption:
         return [] if self.waits is None else [("waits", str(self.waits))]
 
     def number(self, packet: bytes, reply: PendingReply | None) -> int:
-        """Give an event its number."""
+        """Return the number of a new event."""
         self.numbered += 1
         self.waiting[self.numbered] = packet
         if reply is not None:

@@ -255,7 +255,7 @@ class Resuming(RuleBasedStateMachine):
     # -- steps of clients
 
     def make(self, tab: Tab) -> None:
-        """Give a tab its client of the present world."""
+        """Put a tab's client of the present world into its place."""
         kind = Ws if tab.kind == "ws" else Ajax
         tab.client = kind(
             self.world, tab.client_id, {"tab": str(tab.index)}, {}, tab.uid, resumes=tab

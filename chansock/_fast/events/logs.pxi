@@ -50,7 +50,7 @@ cdef class EventLogs:
         self.marked = -1e300
 
     cpdef append(self, EventLog log, Fragment fragment):
-        """Give an event its number, and store it; None: no client may ask for it."""
+        """Number an event, and store it in a log; None: no client may ask for it."""
         self.seq += 1
         fragment.seq = self.seq
         if log is None or not fragment.is_kept:
