@@ -1,29 +1,26 @@
-"""HTTP/1.1 as a client of it: connections dialed, through a proxy if need be, and responses parsed.
+"""HTTP/1.1 as a client of it: requests written, and responses parsed.
 
 `ResponseReader` is fed bytes and returns responses; `HttpConnection` is that over asyncio's
-streams, one request at a time; `dial` connects the socket, for WebSockets, too. Nothing of
-channels or packets here.
+streams, one request at a time. Nothing of channels or packets here.
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import email.utils
-import itertools
 import socket
 import ssl as ssl_module
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Final
 
 import httptools
 
-from chansock.client.arguments import Address, Proxy, socks_connector
+from chansock.client.arguments import Address, Proxy
+from chansock.client.dial import dial, hand_over
 
-__all__ = ["BadResponse", "HttpConnection", "Response", "ResponseReader", "dial", "open_tunnel"]
+__all__ = ["BadResponse", "HttpConnection", "Response", "ResponseReader"]
 
 READ_SIZE: Final = 64 * 1024
 # Of a response's head, and of what stands between and behind the bytes of a body (chunk
@@ -205,12 +202,16 @@ class HttpConnection:
         tls = (ssl or ssl_module.create_default_context()) if address.is_secure else None
         name = address.host if tls is not None else None
         sock = await dial(address.host, address.port, proxy)
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(loop=loop)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
         try:
-            reader, writer = await asyncio.open_connection(sock=sock, ssl=tls, server_hostname=name)
+            transport = await hand_over(sock, lambda: protocol, tls, name)
         except BaseException:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)  # the transport sees the end and closes
             raise
+        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         return cls(reader, writer, max_body_bytes)
 
     @property
@@ -264,133 +265,3 @@ class HttpConnection:
             transport.abort()
         else:
             transport.close()
-
-
-# -- connecting: all addresses of a host, and through a proxy if there is one
-
-# RFC 8305 section 5 and 8: how long an address may be silent before the next is tried beside it.
-ATTEMPT_DELAY: Final = 0.25
-MAX_ANSWER: Final = 16 * 1024  # bytes: a proxy's answer to CONNECT
-SOCKS_TIMEOUT: Final = 3600.0  # the attempt's own time-out comes before
-
-_Info: TypeAlias = tuple[Any, Any, int, str, tuple[Any, ...]]
-
-
-async def dial(host: str, port: int, proxy: Proxy | None = None) -> socket.socket:
-    """Return a socket that is connected to host and port, through the proxy if there is one.
-
-    Raises OSError if no address answers, or if the proxy refuses.
-    """
-    if proxy is None:
-        return await _connect(host, port)
-    if proxy.is_socks:
-        return await _connect_by_socks(host, port, proxy)
-    sock = await _connect(proxy.host, proxy.port)
-    try:
-        await open_tunnel(sock, host, port, proxy)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-async def _connect(host: str, port: int) -> socket.socket:
-    """Connect to the first address that answers (RFC 8305, "Happy Eyeballs").
-
-    An attempt that is not over after ATTEMPT_DELAY goes on while the next one begins. Not by
-    `create_connection(happy_eyeballs_delay=...)`, which uvloop does not take.
-    """
-    loop = asyncio.get_running_loop()
-    found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    left = iter(_by_turns(found))
-    tasks: set[asyncio.Task[socket.socket]] = set()
-    errors: list[BaseException] = []
-    has_more = True
-    try:
-        while has_more or tasks:
-            if (info := next(left, None)) is not None:
-                tasks.add(loop.create_task(_attempt(info)))
-            has_more = info is not None
-            if not tasks:
-                break
-            done, tasks = await asyncio.wait(
-                tasks,
-                timeout=ATTEMPT_DELAY if has_more else None,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
-            won = [task for task in done if task.exception() is None]
-            if won:
-                tasks.update(won[1:])
-                return won[0].result()
-            errors += [task.exception() or OSError() for task in done]
-    finally:
-        for task in tasks:
-            task.cancel()
-            task.add_done_callback(_close_result)
-    raise errors[0] if errors else OSError(f"expected an address for {host!r}, found none")
-
-
-async def _attempt(info: _Info) -> socket.socket:
-    family, kind, proto, _name, where = info
-    sock = socket.socket(family, kind, proto)
-    try:
-        sock.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(sock, where)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _close_result(task: asyncio.Task[socket.socket]) -> None:
-    if not task.cancelled() and task.exception() is None:
-        task.result().close()
-
-
-def _by_turns(found: Iterable[_Info]) -> list[_Info]:
-    """Order addresses so that the families take turns (RFC 8305 section 4)."""
-    families: dict[Any, list[_Info]] = {}
-    for info in found:
-        families.setdefault(info[0], []).append(info)
-    rounds = itertools.zip_longest(*families.values())
-    return [info for turn in rounds for info in turn if info is not None]
-
-
-async def _connect_by_socks(host: str, port: int, proxy: Proxy) -> socket.socket:
-    connector = socks_connector(proxy)
-    try:
-        sock: socket.socket = await connector.connect(host, port, timeout=SOCKS_TIMEOUT)
-    except OSError:
-        raise
-    except Exception as exc:
-        raise ConnectionError(f"SOCKS proxy {proxy}: {str(exc) or type(exc).__name__}") from exc
-    sock.setblocking(False)
-    return sock
-
-
-async def open_tunnel(sock: socket.socket, host: str, port: int, proxy: Proxy) -> None:
-    """Request a tunnel from an HTTP proxy (RFC 9110 section 9.3.6).
-
-    Raises ConnectionError unless it answers 2xx.
-    """
-    loop = asyncio.get_running_loop()
-    authority = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
-    if proxy.user is not None:
-        token = base64.b64encode(f"{proxy.user}:{proxy.password}".encode()).decode()
-        lines.append(f"Proxy-Authorization: Basic {token}")
-    await loop.sock_sendall(sock, "\r\n".join((*lines, "", "")).encode())
-    answer = b""
-    while b"\r\n\r\n" not in answer:
-        data = await loop.sock_recv(sock, 4096)
-        answer += data
-        if not data or len(answer) > MAX_ANSWER:
-            raise ConnectionError(f"HTTP proxy {proxy}: expected an answer to CONNECT, got none")
-    head, _, rest = answer.partition(b"\r\n\r\n")
-    version, _, status = head.split(b"\r\n")[0].decode("latin-1").partition(" ")
-    if not version.startswith("HTTP/1.") or not status[:3].isdecimal():
-        raise ConnectionError(f"HTTP proxy {proxy}: expected HTTP, got {head[:40]!r}")
-    if not status.startswith("2"):
-        raise ConnectionError(f"HTTP proxy {proxy}: expected 200 to CONNECT, got {status[:80]}")
-    if rest:  # the server behind speaks only when it is spoken to
-        raise ConnectionError(f"HTTP proxy {proxy}: expected a tunnel, got {rest[:40]!r}")

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from chansock._core import wire
 from chansock.client.attempt import Attempt
-from chansock.client.http import dial
+from chansock.client.dial import dial, hand_over
 from chansock.client.packets import Events, Handshake, Ping, Reply, unpack
 from chansock.client.resume import Sender
 from chansock.client.state import (
@@ -224,7 +224,7 @@ class WsLink:
             max_empty_fragments=config.max_empty_fragments,
             max_backlog_bytes=config.max_backlog_bytes,
         )
-        await self._loop.create_connection(lambda: ws, sock=sock, ssl=tls, server_hostname=name)
+        await hand_over(sock, lambda: ws, tls, name)
         await ws.answered
         await self._handshaken
 

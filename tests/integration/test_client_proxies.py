@@ -20,7 +20,7 @@ from sente_script import entered, scripted_in_virtual_time, turns
 import chansock
 from chansock import ClientConfig, ConfigError, connect
 from chansock.client.arguments import Proxy, proxy_for
-from chansock.client.http import ATTEMPT_DELAY, dial
+from chansock.client.dial import ATTEMPT_DELAY, dial
 
 TLS = Path(__file__).parents[1] / "data" / "tls"
 BOTH = pytest.mark.parametrize("transport", ["ws", "ajax"])
