@@ -2528,16 +2528,15 @@ class Client {
       return null;
     }
     const taken = handled - this.#acked;
-    // What a process before this one answered, or refused, is not sent again: the next event gets
-    // its number, which this process does not know.
+    // What was answered or refused is not sent again. It keeps its number, which is of one event.
     const isTooLarge = (i) => this.#isTooLarge && i === taken && handled < this.#sent;
-    const isOver = (call, i) => call.isDone || call.isRefused || isTooLarge(i);
-    const over = this.#buffer.filter((call, i) => i >= taken && isOver(call, i));
-    for (const call of over) {
-      this.#remove(this.#buffer.indexOf(call), 1);
+    this.#buffer.forEach((call, i) => {
+      if (i < taken || !(call.isDone || call.isRefused || isTooLarge(i))) return;
       call.reject(new ReplyError("1009 too large for the server"));
-    }
-    this.#sent -= over.length;
+      this.#bytes -= call.size;
+      call.fragment = this.#packer.fragment("chsk/refused");
+      this.#bytes += call.size = sizeOf(call.fragment) + OVERHEAD;
+    });
     this.#isTooLarge = false;
     if ((this.#user ??= user) !== user) {
       this.#user = user;
