@@ -21,6 +21,7 @@ __all__ = [
     "NIL_UID",
     "PONG",
     "POSITION",
+    "REFUSED",
     "REPLY",
     "RESUME",
     "TIMEOUT",
@@ -52,6 +53,7 @@ NIL_UID: Final = Keyword("sente/nil-uid")  # no user id, on the wire
 POSITION: Final = Keyword("chsk/pos")  # [:chsk/pos "epoch-seq"], the last event of a batch
 ACK: Final = Keyword("chsk/ack")  # [:chsk/ack n]: all events of the client up to n are handled
 REPLY: Final = Keyword("chsk/reply")  # [:chsk/reply [n value]]: the reply to event n
+REFUSED: Final = Keyword("chsk/refused")  # [:chsk/refused] has the number of an event given up
 RESUME: Final = Keyword("chsk/resume")  # the server's own event: how a client has come back
 UIDPORT_OPEN: Final = Keyword("chsk/uidport-open")
 UIDPORT_CLOSE: Final = Keyword("chsk/uidport-close")

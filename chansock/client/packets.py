@@ -22,6 +22,7 @@ from chansock.values import Keyword, short_repr
 __all__ = [
     "ACK",
     "POSITION",
+    "REFUSED",
     "REPLY",
     "Event",
     "Events",
@@ -53,6 +54,7 @@ class Event:
 POSITION: Final = Keyword("chsk/pos")  # [:chsk/pos "e-s"], last in a batch
 ACK: Final = Keyword("chsk/ack")  # [:chsk/ack 64]: all events up to this number are handled
 REPLY: Final = Keyword("chsk/reply")  # [:chsk/reply [65 value]]
+REFUSED: Final = Keyword("chsk/refused")  # ours, with the number of an event that was refused
 
 Was: TypeAlias = Literal["fresh", "resumed", "gap"]
 _POSITION: Final = re.compile(r"[!-~]{1,80}")

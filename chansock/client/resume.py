@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 
 from chansock._core.log_limit import LogLimit
 from chansock._fast.events.packet import Packer
-from chansock.client.packets import ACK, POSITION, REPLY, Pending, Resumption, Was
+from chansock.client.packets import ACK, POSITION, REFUSED, REPLY, Pending, Resumption, Was
 from chansock.errors import ChannelClosed, ConnectionLost, ReplyError, ReplyTimeout
 from chansock.values import Keyword
 
@@ -231,7 +231,6 @@ class Resume:
 
 # -- `send`, which waits for room and for replies
 
-_SKIPPED: Final = Keyword("chsk/refused")  # has the number of an event that the server refuses
 _FIRST_PING: Final = 0.1  # seconds at the limit, until the client asks what is handled
 _LAST_PING: Final = 2.0  # each wait is twice the one before, but not longer
 
@@ -423,7 +422,7 @@ class Sender:
 
     def refuse(self, number: int, why: str) -> bytes:
         """Fail an event that the server refuses; return the packet that is sent in its place."""
-        packet = self._packer.packet([_SKIPPED], None)
+        packet = self._packer.packet([REFUSED], None)
         self.resume.replace(number, packet)
         cb_id = self.resume.callback_of(number)
         if cb_id is not None:

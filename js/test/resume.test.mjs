@@ -224,11 +224,13 @@ describe("over a WebSocket", () => {
     await asked;
     ws.terminate();
     const [second, again] = await opened(line, shake("2-1", ":gap", 0));
-    for (const n of [1, 3]) assert.equal(await again.take(), `[[:a/b ${n}] nil]`);
+    for (const text of ["[:a/b 1]", "[:chsk/refused]", "[:a/b 3]"]) {
+      assert.equal(await again.take(), `[${text} nil]`);
+    }
     await until(client, ({ open }) => open);
     second.terminate();
-    const [, , query] = await opened(line, shake("2-1", ":resumed", 2));
-    assert.deepEqual(pick(query), { pos: "2-1", acked: "0", sent: "2", waits: undefined });
+    const [, , query] = await opened(line, shake("2-1", ":resumed", 3));
+    assert.deepEqual(pick(query), { pos: "2-1", acked: "0", sent: "3", waits: undefined });
   });
 
   it("asks again what was not taken, and takes the ordinary reply", async () => {
@@ -544,6 +546,7 @@ describe("over a WebSocket", () => {
     await turn();
     ws.close(1009, "too large");
     const [, again] = await opened(line, shake("1-1", ":resumed", 1));
+    assert.equal(await again.take(), "[[:chsk/refused] nil]");
     assert.equal(await again.take(), "[[:a/b 3] nil]");
     await assert.rejects(large, ReplyError);
   });
@@ -751,9 +754,10 @@ describe("over Ajax", () => {
     await assert.rejects(large, { name: "ReplyError", message: /413 too large/ });
     (await handshakes.take()).answer(200, shake("1-1", ":resumed", 0));
     await posts.take(); // 2, by the session before
-    const post = await posts.take();
-    assert.deepEqual([numberOf(post), String(post.body)], ["1", "[[:a/b 2] nil]"]);
-    post.answer(200, DUMMY);
+    const both = [await posts.take(), await posts.take()]; // beside each other
+    const bodies = Object.fromEntries(both.map((post) => [numberOf(post), String(post.body)]));
+    assert.deepEqual(bodies, { 1: "[[:chsk/refused] nil]", 2: "[[:a/b 2] nil]" });
+    for (const post of both) post.answer(200, DUMMY);
     await next;
   });
 

@@ -162,6 +162,7 @@ cdef class Dispatch:
     cdef set queued                     # all inboxes that have a queue
     cdef object ws_ping                 # the grammar's constants
     cdef object ws_pong
+    cdef object refused
     cdef object pong
     cdef object error
     cdef object why

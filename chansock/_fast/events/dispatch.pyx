@@ -559,6 +559,7 @@ cdef class Dispatch:
         self.max_bytes = max_bytes
         self.ws_ping = wire.WS_PING
         self.ws_pong = wire.WS_PONG
+        self.refused = wire.REFUSED
         self.pong = wire.PONG
         self.error = wire.ERROR
         self.why = wire.WHY
@@ -620,9 +621,13 @@ cdef class Dispatch:
         self, Connection connection not None, int length, event_id not None, data, cb_id,
         int64_t number,
     ):
-        # Ping and pong, the only events in `chsk` that a client may send.
+        # Ping and pong, the only events in `chsk` that a client may send; and, with numbers, what
+        # stands for an event that it has given up.
         cdef Numbers numbers = None if connection.is_post else connection.inbox.numbers
         route = self.own_routes.get(event_id)
+        if event_id == self.refused and connection.inbox.numbers is not None:
+            self._refuse(connection, cb_id, number)
+            return None
         if event_id != self.ws_ping and event_id != self.ws_pong:
             self.forged += 1
             connection._complain(

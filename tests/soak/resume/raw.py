@@ -251,4 +251,4 @@ class RawClient:
 
     @property
     def is_quiet(self) -> bool:
-        return not self.pending and self.sent == self.made
+        return self.link is not None and not self.pending and self.sent == self.made

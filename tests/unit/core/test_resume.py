@@ -389,6 +389,20 @@ def test_a_position_that_is_not_ours_is_a_gap(world: World, position: str) -> No
     assert data(client) == [1]
 
 
+def test_an_event_that_was_given_up_has_its_number_and_no_handler(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = []
+    world.chsk.on("t/key", lambda msg: keys.append(msg.key))
+    client = world.connect("a", transport="ws", resumes=True)
+    world.advance(1)
+    client.feed("[[:t/key] nil]", "[[:chsk/refused] nil]", "[[:t/key] nil]")
+    world.turn()
+    assert keys == [f"{client.client_id}-1", f"{client.client_id}-3"]
+    assert world.chsk.stats.forged == 0
+    assert "forged" not in caplog.text
+
+
 def test_numbers_that_were_never_sent_are_a_gap(world: World) -> None:
     client = world.ws("a", resumes=True)
     client.send("t/e", 1)
