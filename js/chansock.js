@@ -2753,7 +2753,9 @@ class Client {
     }
     call.cbId = null;
     if (call.wantsReply && !call.isSettled) {
-      call.cbId = call.id ??= (0x100000 + (this.#asked++ % 0xf00000)).toString(16);
+      // The reply to an event of the page before its reload has another id.
+      const count = link.resumes ? call.number : this.#asked++;
+      call.cbId = call.id ??= (0x100000 + (count % 0xf00000)).toString(16);
       this.#calls.set(call.cbId, call);
     }
     link.send(call);

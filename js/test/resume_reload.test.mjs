@@ -117,6 +117,23 @@ afterEach(async () => {
 });
 
 describe("a reload", () => {
+  it("does not take the reply to an event of the page before for one of its own", async () => {
+    const before = connect();
+    const [, messages] = await opened(shake("1-1", ":fresh", 0));
+    await before.ready;
+    before.send("a/q", 1, { timeout: 60 }).catch(() => {});
+    const [, old] = /"(\w+)"\]$/.exec(await messages.take());
+    await reload(before);
+    const client = connect();
+    const [ws, again] = await opened(shake("1-1", ":resumed", 1));
+    await client.ready;
+    const asked = client.send("a/q", 2, { timeout: 60 });
+    const [, cbId] = /"(\w+)"\]$/.exec(await again.take());
+    ws.send(`["of 1" "${old}"]`);
+    ws.send(`["of 2" "${cbId}"]`);
+    assert.equal(await asked, "of 2");
+  });
+
   it("goes on with client-id, position, numbers, and what is not acknowledged", async () => {
     const client = connect();
     const [ws] = await opened(shake("1-1", ":fresh", 0));

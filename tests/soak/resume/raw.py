@@ -156,7 +156,8 @@ class RawClient:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self.random.uniform(0.05, 0.8))
-            if self.is_going:
+            # Its replies would be overdue before a client is back that is away for long.
+            if self.is_going and self.away_until - loop.time() < REPLY_TIMEOUT / 3:
                 for _ in range(self.random.choice((1, 2, 10, 30))):
                     if len(self.buffer) < LIMIT:
                         self.make_event()

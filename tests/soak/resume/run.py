@@ -190,7 +190,7 @@ class Soak:
 
     async def kill_now_and_then(self) -> None:
         while True:
-            await asyncio.sleep(self.random.uniform(4, 9))
+            await asyncio.sleep(self.random.uniform(6, 16))
             self.killing = asyncio.create_task(self.kill())
             await asyncio.shield(self.killing)
 
