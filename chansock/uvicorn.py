@@ -66,6 +66,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._connections: set[Any] = server_state.connections
         self._app_state = app_state
         self._transport: Any = None
+        self._http: Any = None  # uvicorn's own protocol, which has read the head
         self._task: asyncio.Task[None] | None = None
 
     # -- called by uvicorn
@@ -73,6 +74,7 @@ class WebSocketProtocol(asyncio.Protocol):
     def connection_made(self, transport: Any) -> None:
         """Wait for the head, which uvicorn has."""
         self._transport = transport
+        self._http = transport.get_protocol()
 
     def data_received(self, data: bytes) -> None:
         """Take the head, and pass the connection to the protocol that it is for."""
@@ -85,10 +87,10 @@ class WebSocketProtocol(asyncio.Protocol):
             self._refuse(Response(503, "expected one worker process"))
         elif http1.has_body(request):
             self._refuse(http1.NO_BODY)
-        elif _is_answering(http := self._transport.get_protocol()):
-            self._let_end(http, shared.log_limit(request.path))
+        elif _is_answering(self._http):
+            self._let_end(self._http, shared.log_limit(request.path))
         else:
-            data += _behind_head(self._transport)
+            data += _behind_head(self._http)
             # What comes meanwhile stays in the kernel.
             self._transport.pause_reading()
             self._connections.add(self)
@@ -157,26 +159,23 @@ class WebSocketProtocol(asyncio.Protocol):
             return
         other = make(config=self._config, server_state=self._state, app_state=self._app_state)
         other.connection_made(self._transport)
-        other.data_received(data)
         self._pass_on_to(other)
+        other.data_received(data)
 
     def _let_end(self, earlier: Any, log_limit: LogLimit) -> None:
         """Finish the answers that are under way, and with them the connection: an upgrade that was
         asked for behind them can be asked for anew, but its answer cannot go before theirs."""
         log_limit.info(log, "upgrade_refused expected the answers before it to be taken first")
         earlier.cycle.keep_alive = False
-        self._pass_on_to(earlier)
-        self.__dict__["data_received"] = _ignore
+        self._pass_on_to(earlier, data_received=_ignore)
 
-    def _pass_on_to(self, other: Any) -> None:
-        # uvicorn makes this object the transport's protocol next: without a step between.
-        self.__dict__.update(
-            data_received=other.data_received,
-            eof_received=other.eof_received,
-            connection_lost=other.connection_lost,
-            pause_writing=other.pause_writing,
-            resume_writing=other.resume_writing,
-        )
+    def _pass_on_to(self, other: Any, **instead: Callable[..., None]) -> None:
+        # uvicorn has made this object the transport's protocol; before 0.55, it does so next.
+        # uvloop looks the methods up when that is set.
+        names = ("data_received", "eof_received", "connection_lost", "pause_writing")
+        for name in (*names, "resume_writing"):
+            setattr(self, name, instead.get(name) or getattr(other, name))
+        self._transport.set_protocol(self)
 
     def _refuse(self, response: Response) -> None:
         self._transport.write(http1.render(response, keep_alive=False))
@@ -346,7 +345,7 @@ def _ignore(data: bytes) -> None:
     """Take what is of no meaning any more."""
 
 
-def _behind_head(transport: Any) -> bytes:
+def _behind_head(http: Any) -> bytes:
     """Return the bytes that came behind the head, which uvicorn does not pass on.
 
     A client must wait for the answer (RFC 6455 section 4.1), so hardly any sends such bytes. h11
@@ -357,7 +356,7 @@ def _behind_head(transport: Any) -> bytes:
     if type(error).__name__ == "HttpParserUpgrade" and error is not None and error.__traceback__:
         data = error.__traceback__.tb_frame.f_locals.get("data")
         return data[error.args[0] :] if isinstance(data, bytes) else b""
-    h11_connection = getattr(transport.get_protocol(), "conn", None)
+    h11_connection = getattr(http, "conn", None)
     kept: tuple[bytes, bool] = getattr(h11_connection, "trailing_data", (b"", False))
     return kept[0]
 
