@@ -98,6 +98,10 @@ class Resume:
             # What waits is for that one. From now on its positions are older than all others.
             session.drop("grace")
             self._backplane.mark()
+            # Its events that still wait are handled, and count for it.
+            assert numbers is not None
+            numbers.session = None
+            session.inbox = session.inbox.renewed()
         if numbers is None or not is_known or is_other:
             # Nothing is known of it (any more): what it sent before may have been handled.
             is_known, is_new = False, True

@@ -414,6 +414,24 @@ def test_numbers_that_were_never_sent_are_a_gap(world: World) -> None:
     assert client.was == "gap"
 
 
+def test_what_waits_of_another_client_with_the_id_counts_for_that_one(world: World) -> None:
+    first = world.ws("a", client_id="c", resumes=True)
+    first.send("t/slow", "first")
+    for _ in range(2):
+        first.send("t/e", "first")
+    world.turn()
+    second = world.ws("a", client_id="c", resumes=True)
+    assert second.resumption is not None
+    second.send("t/e", "second")
+    world.turn()
+    handled = world.chsk.handled  # type: ignore[attr-defined]
+    assert handled == [("first", False), ("second", False)]
+    assert second.ping().wait() == ["pong", 1]
+    world.advance(11)
+    assert handled[2:] == [("first", False)] * 2
+    assert second.ping().wait() == ["pong", 1]
+
+
 def test_a_ping_with_another_count_closes_the_connection(world: World) -> None:
     client = world.ws("a", resumes=True)
     client.send("t/e", 1)
