@@ -65,7 +65,7 @@ class Backplane(Protocol):
         """Return the position of who has all events up to this number."""
 
     def mark(self) -> None:
-        """Let the position grow without an event."""
+        """Advance the position by one, as an event does that nobody gets."""
 
     def append(self, to: Target, fragments: tuple[Fragment, ...]) -> None:
         """Number events, and keep them if clients may ask for them."""

@@ -1,7 +1,6 @@
 """Sockets of a client: connected, through a proxy if need be, and handed over to the loop.
 
-`dial` connects one, `hand_over` makes a transport of it. What is sent there, except to a proxy, is
-of `http` and `socket`.
+`dial` connects one, `hand_over` makes a transport of it. No HTTP here but the request to a proxy.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class Event:
 POSITION: Final = Keyword("chsk/pos")  # [:chsk/pos "e-s"], last in a batch
 ACK: Final = Keyword("chsk/ack")  # [:chsk/ack 64]: all events up to this number are handled
 REPLY: Final = Keyword("chsk/reply")  # [:chsk/reply [65 value]]
-REFUSED: Final = Keyword("chsk/refused")  # ours, with the number of an event that was refused
+REFUSED: Final = Keyword("chsk/refused")  # in the place of an event that is not sent again
 
 Was: TypeAlias = Literal["fresh", "resumed", "gap"]
 _POSITION: Final = re.compile(r"[!-~]{1,80}")
