@@ -2069,7 +2069,9 @@ class Client {
       this.#startedAt = performance.now();
       this.#retryAfter = 0;
       const reason = await this.#attempt();
-      if (reason?.code === REPLACED) this.#rename();
+      // To a handshake, 409 says that a newer one has come.
+      const isTaken = reason?.code === 409 && reason.kind === "unexpected";
+      if (isTaken || reason?.code === REPLACED) this.#rename();
       this.#isTooLarge ||= reason?.code === 1009 && !this.#hasLost;
       if (this.#isCalled) continue;
       // A WebSocket that fell silent is replaced at once, on a new connection; HTTP might use an old

@@ -26,7 +26,7 @@ from chansock._core.hub import Hub
 from chansock._core.log_limit import LogLimit
 from chansock._core.posts import OTHER_PROCESS, STOPPING, PostOrder, Posts, Refusal
 from chansock._core.request_fields import lost_fields, wants_upgrade
-from chansock._core.resume import MALFORMED, Asked, Resume, Was
+from chansock._core.resume import MALFORMED, TOO_FAR, Asked, Resume, Was
 from chansock._core.session import Session
 from chansock._core.session_state import Polls
 from chansock._fast.events.dispatch import Connection, Dispatch, Inbox, is_awaitable
@@ -381,8 +381,9 @@ class Endpoint:
         number = admission.request.params.get("n", "")
         if session.inbox.numbers is not None and self._resume is not None:
             is_repeated = bool(number) and number == session.polled
-            if not self._resume.poll(session, admission.request, is_repeated=is_repeated):
-                transport.refuse(Response(503, "too far behind"))
+            refusal = self._resume.poll(session, admission.request, is_repeated=is_repeated)
+            if refusal is not None:
+                transport.refuse(refusal)
                 return None
         elif session.polls is Polls.ANSWERED and number and number == session.polled:
             # A browser asks again by itself if the answer broke off: its events are lost, and
@@ -393,7 +394,7 @@ class Endpoint:
         session.polled = number
         if session.has_gap or not hub.park(session, connection):
             # Cut between two polls, maybe, where no 1013 could tell it: a gap lies at a break.
-            transport.refuse(Response(503, "too far behind"))
+            transport.refuse(TOO_FAR)
             return None
         if session.poll is connection and admission.request.params.get("wait") == "0":
             hub.end_poll(connection)

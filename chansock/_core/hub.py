@@ -39,6 +39,7 @@ from chansock._fast.events.fanout import Fanout
 from chansock._fast.events.packet import Packet
 from chansock._fast.io.timers import TimerQueue
 from chansock.config import Config
+from chansock.request import Response
 from chansock.target import ALL, Target, UserId
 
 __all__ = ["Hub"]
@@ -166,7 +167,11 @@ class Hub:
 
     def has_resuming(self, to: Target) -> bool:
         """Return whether a client of this target has a session, and resumes."""
-        return any(session.inbox.numbers is not None for session in self.table.known(to))
+        for session in self.table.known(to):
+            numbers = session.inbox.numbers
+            if numbers is not None and numbers.session is session:  # else its record is kept
+                return True
+        return False
 
     # -- a trigger: the next state, then what to do
 
@@ -288,8 +293,10 @@ class Hub:
         if session.socket is Socket.CURRENT:
             self._displace(session)
         why = "another connection of this client"
-        if session.poll is not None:
-            self.close(session.poll, REPLACED, why)  # no newer one may take its place
+        if session.poll is not None:  # no newer one may take its place
+            poll = session.poll
+            poll.transport.refuse(Response(409, why))
+            self.closed(poll, REPLACED)
         for connection, is_closing in list((session.displaced or {}).items()):
             if not is_closing and session.displaced is not None:
                 session.displaced[connection] = True

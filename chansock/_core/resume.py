@@ -18,14 +18,16 @@ from chansock._core.session import Session
 from chansock._fast.events.dispatch import Dispatch, Numbers
 from chansock._fast.events.fanout import Fragment
 from chansock._fast.events.packet import Packer, Packet
-from chansock.request import Request
+from chansock.request import Request, Response
 from chansock.target import ClientTarget, UserId
 
-__all__ = ["MALFORMED", "Asked", "Resume", "Was"]
+__all__ = ["MALFORMED", "TOO_FAR", "Asked", "Resume", "Was"]
 
 Was: TypeAlias = Literal["fresh", "resumed", "gap"]
 
 MALFORMED: Final = "expected pos=0 or pos=<epoch>-<seq>, and acked, sent, waits, and try as numbers"
+TOO_FAR: Final = Response(503, "too far behind")
+TAKEN: Final = Response(409, "another client has this client-id")
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,23 +130,25 @@ class Resume:
         event = wire.resumed_handshake(asked.uid, asked.data, position, was, numbers.received)
         return Packet(self._packer.packet(event, None), self._packer.binary), was
 
-    def poll(self, session: Session, request: Request, *, is_repeated: bool) -> bool:
+    def poll(self, session: Session, request: Request, *, is_repeated: bool) -> Response | None:
         """Put what a polling client has missed in front of what waits for it.
 
-        `is_repeated`: a browser asks again by itself, and the first answer is lost. False: that
-        cannot be told for sure, and only a handshake can tell it.
+        Return the refusal of a poll that cannot go on: what it missed, only a handshake can tell.
+        `is_repeated`: a browser asks again by itself, and the first answer is lost.
         """
         asked = Asked.parse(request)
         numbers = session.inbox.numbers
         if asked is None or numbers is None or not self._is_ours(asked.position):
-            return False
+            return TOO_FAR
         assert asked.position is not None
+        if asked.position.seq < numbers.since:
+            return TAKEN
         if session.posts is None or asked.position.seq < session.seen:
-            return False  # it comes late: its client has gone on by other connections
+            return TOO_FAR  # it comes late: its client has gone on by other connections
         session.seen = asked.position.seq
         missed = self._missed(session, asked.position.seq)
         if missed is None:
-            return False
+            return TOO_FAR
         self._put_first(session, asked.position.seq, missed)
         session.has_gap = False
         if asked.waits is not None:
@@ -153,7 +157,7 @@ class Resume:
                 self._put_replies(session, numbers, asked.waits)
         if is_repeated:
             numbers.acked = 0
-        return True
+        return None
 
     def end(self, session: Session) -> None:
         """Serve a session whose client does not resume any more."""

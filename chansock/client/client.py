@@ -33,7 +33,9 @@ H = TypeVar("H", bound=Handler)
 S = TypeVar("S", bound=StateHandler)
 Transport: TypeAlias = Literal["auto", "ws", "ajax"]
 
-TAKEN: Final = 4409  # close code: another connection of this client-id
+# Another client has our client-id: the close code of a WebSocket, and the status of a poll.
+TAKEN: Final = 4409
+CONFLICT: Final = 409
 
 log = logging.getLogger("chansock.client")
 
@@ -385,7 +387,10 @@ class Client:
                 continue
             reason = await self._attempt()
             self._close(reason)
-            if reason.code == TAKEN and self._sender.resume.is_on is not False:
+            is_taken = reason.code == TAKEN or (
+                reason.code == CONFLICT and reason.kind == "unexpected"
+            )
+            if is_taken and self._sender.resume.is_on is not False:
                 # A duplicate of this client is the other one: the session is its.
                 self._credentials.renew_client_id()
                 if not was_taken:
@@ -394,7 +399,7 @@ class Client:
                 self._first.set_exception(_first_error(reason))
             if self._first.done() and self._first.exception() is not None:
                 return  # `async with` raises it, and nobody is there to come back for
-            was_taken = reason.code == TAKEN
+            was_taken = is_taken
             if reason.is_final:
                 if not self._wake.is_set():
                     self._sender.close(f" ({reason})")

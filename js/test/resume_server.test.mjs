@@ -216,7 +216,7 @@ for (const transport of ["ws", "ajax"]) {
       const second = await open({ transport, clientId: `twin-${transport}` });
       await ask(second, "test/log", [name, 3]);
       await ask(first, "test/log", [name, 4]);
-      if (transport === "ws") assert.notEqual(first.clientId, second.clientId); // told by 4409
+      while (first.clientId === second.clientId) await pause(5); // told by 4409, or 409 to a poll
       assert.deepEqual(await ask(second, "test/logged", name), [1, 2, 3, 4]);
     });
 

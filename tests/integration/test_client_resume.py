@@ -425,6 +425,26 @@ def test_a_client_whose_id_another_one_takes_goes_on_under_a_new_one(run):
     run(main())
 
 
+def test_two_clients_of_one_id_that_poll_part(run):
+    async def main():
+        async with meeting("ajax", client_id="same") as met:
+            await met.client.send("t/note", 1)
+            async with connect(met.proxy.url, transport="ajax", client_id="same") as twin:
+                await turn_until(lambda: met.client.client_id != twin.client_id)
+                assert "same" in (met.client.client_id, twin.client_id)
+                await met.client.send("t/note", 2)
+                await twin.send("t/note", 3)
+                await turn_until(lambda: {2, 3} <= set(met.server.handled))
+                assert sorted(met.server.handled) in ([1, 2, 3], [1, 1, 2, 3])
+                counts = met.server.chsk.stats.fresh, met.server.chsk.stats.gap
+                for n in range(4, 24):  # neither ends the other's poll any more
+                    await (met.client if n % 2 else twin).send("t/note", n)
+                    await turn_until(lambda n=n: n in met.server.handled)
+                assert (met.server.chsk.stats.fresh, met.server.chsk.stats.gap) == counts
+
+    run(main())
+
+
 def test_after_another_client_with_its_id_a_client_has_a_gap_and_its_repeats_are_marked(
     run, transport
 ):
