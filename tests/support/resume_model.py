@@ -231,8 +231,8 @@ class Model:
         """A handshake is about to be answered."""
         client = tab.uid, tab.client_id
         since = int(position.partition("-")[2] or 0)
-        visit = Visit(position, self.count, self.may_gap(tab, since))
-        if "record" in visit.may_gap:
+        visit = Visit(position, self.count, tab.may_have_gap or self.may_gap(tab, since))
+        if self.may_forget(client):
             for each in self.same_client(tab):
                 each.was_forgotten = each.was_forgotten or each.sent > 0
                 each.may_repeat |= set(range(each.acked + 1, each.sent + 1))
@@ -259,17 +259,21 @@ class Model:
             tab.began = number
         return ask
 
+    def may_forget(self, client: tuple[Any, str]) -> str:
+        """Return why the server may have no record of a client."""
+        if client not in self.known:
+            return "no record"
+        if self.now() - self.known[client] > self.config.keep_seconds - SLACK:
+            return "record too old"
+        if len(self.known) * RECORD > self.config.keep_bytes:
+            return "too many records"
+        return ""
+
     def may_gap(self, tab: Tab, since: int) -> str:
         """Return why the server may not know whether a client has missed something."""
         config, client = self.config, (tab.uid, tab.client_id)
-        if tab.may_have_gap:
-            return tab.may_have_gap
-        if client not in self.known:
-            return "no record"
-        if self.now() - self.known[client] > config.keep_seconds - SLACK:
-            return "record too old"
-        if len(self.known) * RECORD > config.keep_bytes:
-            return "too many records"
+        if why := self.may_forget(client):
+            return why
         if tab.has_double:
             return "two clients"
         kept = [event for event in self.events if event.is_kept]
