@@ -33,7 +33,16 @@ __all__ = ["WsClient"]
 class _Socket:
     """One connection: what the network and the server have of it, also when its client left."""
 
-    __slots__ = ("connection", "down", "has_ended", "seen", "transport", "unread", "up")
+    __slots__ = (
+        "connection",
+        "down",
+        "has_ended",
+        "is_pumped",
+        "seen",
+        "transport",
+        "unread",
+        "up",
+    )
 
     def __init__(self, transport: RecordingTransport, up: Lane, down: Lane) -> None:
         self.transport = transport
@@ -43,6 +52,7 @@ class _Socket:
         self.unread: deque[tuple[bytes, bool]] = deque()  # arrived, and the server does not read
         self.seen = 0  # packets of the transport that went on to the client
         self.has_ended = False  # and the server knows
+        self.is_pumped = False  # the server takes a message of it right now
 
 
 class WsClient(WorldClient):
@@ -223,16 +233,24 @@ class WsClient(WorldClient):
         socket.up.put(arrive, self.network.up)
 
     def _pump(self, socket: _Socket) -> None:
-        connection, endpoint = socket.connection, self.world._endpoint
-        if connection is None or socket.has_ended:
-            return
+        connection = socket.connection
+        if connection is None or socket.has_ended or socket.is_pumped:
+            return  # what a handler has the client send comes behind the message that it handles
+        socket.is_pumped = True
+        try:
+            self._pass_on(socket, connection)
+        finally:
+            socket.is_pumped = False
+        connection.corked()
+
+    def _pass_on(self, socket: _Socket, connection: Connection) -> None:
+        endpoint = self.world._endpoint
         while socket.unread and socket.transport.is_reading and not socket.has_ended:
             packet, is_text = socket.unread[0]
             if not endpoint.receive(connection, packet, is_text=is_text):
                 socket.transport.is_reading = False
                 break
             socket.unread.popleft()
-        connection.corked()
 
     @property
     def unread(self) -> int:

@@ -423,3 +423,21 @@ def test_world_as_a_whole_lives_within_another_loop(transport: Any) -> None:
             return world.connect("alice").send("test/req", 1, timeout=5)
 
     assert asyncio.run(test()) == 1
+
+
+def test_what_a_client_sends_while_a_handler_runs_comes_behind_what_it_handles():
+    chsk, handled = ChannelSocket(), []
+
+    @chsk.on("t/first")
+    def first(msg):
+        client.send("t/second")
+        handled.append(msg.id)
+
+    @chsk.on("t/second")
+    def second(msg):
+        handled.append(msg.id)
+
+    with World(chsk) as world:
+        client = world.ws()
+        client.send("t/first")
+        assert handled == ["t/first", "t/second"]
