@@ -109,7 +109,7 @@ class AjaxClient(WorldClient):
         self.is_lagging = False
         unheard, self._unheard = self._unheard, []
         for call in unheard:
-            self._hear(call)
+            self._hear(call, self._down)
 
     def drop(self) -> None:
         """Break the connections of all parked polls and POSTs, as a page that is left."""
@@ -133,8 +133,11 @@ class AjaxClient(WorldClient):
                 transport.is_open = False
                 self.world.inside(partial(self.world._endpoint.closed, connection, 1006))
 
-    def _hear(self, call: Callable[[], object]) -> None:
-        """Read an answer, as soon as the network has brought it and nothing holds it up."""
+    def _hear(self, call: Callable[[], object], down: Lane) -> None:
+        """Read an answer, as soon as the network has brought it and nothing holds it up.
+
+        `down` is the lane of its request: nobody reads what comes after that was cut.
+        """
 
         def arrive() -> None:
             if self.is_lagging:
@@ -142,7 +145,7 @@ class AjaxClient(WorldClient):
             else:
                 call()
 
-        self._down.put(arrive, self.network.down)
+        down.put(arrive, self.network.down)
 
     # -- GET
 
@@ -198,8 +201,9 @@ class AjaxClient(WorldClient):
         return poll
 
     def _open(self, poll: Poll, admitted: Admission | Response) -> None:
-        poll.transport.on_arrival = lambda: self._hear(partial(self._answered, poll))
-        poll.transport.on_close = lambda: self._hear(partial(self._failed, poll))
+        down = self._down
+        poll.transport.on_arrival = lambda: self._hear(partial(self._answered, poll), down)
+        poll.transport.on_close = lambda: self._hear(partial(self._failed, poll), down)
         if isinstance(admitted, Response):
             poll.transport.refuse(admitted)
             return
@@ -283,7 +287,7 @@ class AjaxClient(WorldClient):
         return self._post(PendingReply(self, "a packet"), packet, fields)
 
     def _post(self, reply: PendingReply, packet: bytes | str, fields: Pairs) -> PendingReply:
-        transport = RecordingTransport("ajax")
+        transport, down = RecordingTransport("ajax"), self._down
 
         def answered() -> None:
             self._asked.discard(reply)
@@ -299,8 +303,8 @@ class AjaxClient(WorldClient):
             reply.status = transport.status
             reply.response = transport.response
 
-        transport.on_arrival = lambda: self._hear(answered)
-        transport.on_close = lambda: self._hear(refused)
+        transport.on_arrival = lambda: self._hear(answered, down)
+        transport.on_close = lambda: self._hear(refused, down)
         self._asked.add(reply)
         request, body = self._post_request(packet, pairs(fields))
         lane = self._up

@@ -40,6 +40,7 @@ from chansock.packers import EDN
 from chansock.request import Request
 from chansock.target import ClientTarget
 from chansock.testing import AjaxClient, PendingReply, Poll, World, WsClient, user_id
+from chansock.testing.network import Lane
 from chansock.testing.resume import Resumption
 from chansock.values import Keyword
 
@@ -98,9 +99,9 @@ class Ajax(Client, AjaxClient):
 
     polled = (0.0, 0)
 
-    def _hear(self, call: Callable[[], object]) -> None:
+    def _hear(self, call: Callable[[], object], down: Lane) -> None:
         if not self.is_deaf:
-            super()._hear(call)
+            super()._hear(call, down)
 
     def _open(self, poll: Poll, admitted: Any) -> None:
         now, count = self.polled

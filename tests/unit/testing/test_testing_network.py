@@ -304,3 +304,16 @@ def test_the_servers_close_comes_behind_what_was_written(world: World, transport
     assert alice.take() == [("test/note", 1)]
     world.advance(2)
     assert alice.breaks == (1 if transport == "ws" else 0)
+
+
+def test_an_ajax_client_that_vanished_hears_nothing_more_of_its_old_poll():
+    chsk = ChannelSocket()
+    with World(chsk) as world:
+        client = world.ajax("alice")
+        old = client.polls[-1]
+        client.vanish()
+        client.cut()
+        chsk.send("alice", "t/news", 1)
+        world.advance(1.0)
+        assert old.value is None
+        assert list(client.events) == []
