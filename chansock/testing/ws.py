@@ -90,6 +90,8 @@ class WsClient(WorldClient):
         With a delay of the network it lets pass what the handshake takes.
         """
         __tracebackhide__ = True
+        if self.connection is None:
+            self._down.cut()  # what still comes is not read: the request says what has come
         request = self.handshake_request()
         self.world._pass_delay(self.network.up)
         admitted = self.world._admit(request, is_upgrade=True)

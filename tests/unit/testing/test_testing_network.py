@@ -317,3 +317,15 @@ def test_an_ajax_client_that_vanished_hears_nothing_more_of_its_old_poll():
         world.advance(1.0)
         assert old.value is None
         assert list(client.events) == []
+
+
+def test_a_client_that_comes_back_reads_its_old_socket_no_more():
+    chsk = ChannelSocket()
+    with World(chsk) as world:
+        client = world.ws("alice", resumes=True)
+        client.delay(up=0.3, down=0.3)
+        client.close()
+        chsk.send("alice", "t/news", 1)
+        client.reconnect()
+        world.advance(2.0)
+        assert [event.data for event in client.events] == [1]
