@@ -1695,7 +1695,7 @@ const makeAjax = (owner, place) => {
       const left = () => (due - performance.now()) / 1000;
       let isAbandoned = false;
       let timer;
-      if (isKept && until) {
+      if (isKept && until > performance.now()) {
         timer = later(() => {
           isAbandoned = true;
           if (++abandoned > MAX_ABANDONED) link.end(fail(null, "POST: no answer in time"));

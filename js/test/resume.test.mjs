@@ -746,6 +746,17 @@ describe("over Ajax", () => {
     assert.equal((await handshakes.take()).query.get("sent"), "2");
   });
 
+  it("sends them again then, and stays connected", async () => {
+    const { client, handshakes, posts } = await start();
+    const asked = [1, 2, 3].map((n) => client.send("a/q", n, { timeout: 0.05 }));
+    for (const call of asked) await assert.rejects(call, ReplyTimeout);
+    for (let i = 0; i < 3; i++) await posts.take();
+    (await handshakes.take()).answer(200, shake("1-1", ":resumed", 0));
+    for (let i = 1; i <= 3; i++) assert.equal(numberOf(await posts.take()), `${i}`);
+    await new Promise((done) => setTimeout(done, 20));
+    assert.ok(client.state.open);
+  });
+
   it("gives up an event that is refused, and sends the others", async () => {
     const { client, handshakes, posts } = await start();
     const large = client.send("a/large", 1);
