@@ -34,6 +34,7 @@ class Account:
         self.lost_to_kills = 0
         self.may_gap_until = 0.0  # a gap would be right until then, by the caller's clock
         self.is_forgotten = False  # it was away for longer than its record is kept
+        self.unsent: set[int] = set()  # events that it refused to send: `send` raised
 
     def fault(self, kind: str, text: str) -> None:
         self._fault(kind, f"{self.name}: {text}")
@@ -109,6 +110,11 @@ class Account:
         if k in self.asked:
             self._lose(k, why, self.asked.pop(k)[1])
 
+    def refused(self, k: int) -> None:
+        """Note that `send` raised: the event is not sent at all."""
+        self.unsent.add(k)
+        self.asked.pop(k, None)
+
     def _lose(self, k: int, why: str, may_lose: bool) -> None:
         if may_lose:
             self.lost_to_kills += 1
@@ -147,9 +153,14 @@ class Ledger:
         self._life = 0
         self._cursor = 0
         self._holes: set[int] = set()
+        self._shifts: dict[int, int] = {}  # by k: how far the number in its key is below it
 
-    def take(self, k: int, life: int, *, is_marked: bool) -> None:
-        """Note one event, of the server's process number `life`."""
+    def take(self, k: int, life: int, *, number: int, is_marked: bool) -> None:
+        """Note one event, of the server's process number `life`; its key has `number`."""
+        if k <= self.newest and k not in self._holes and self._shifts.get(k, 0) != k - number:
+            self.account.fault("keys", f"{number} is the key of {k}, which had another one")
+        if number != k:
+            self._shifts[k] = k - number
         self.events += 1
         self.marked += is_marked
         fault = self.account.fault
@@ -172,10 +183,26 @@ class Ledger:
         self._cursor = max(k, self._cursor)
         self.newest = max(k, self.newest)
 
+    def has_all(self, sent: int) -> bool:
+        """Return whether the newest event that was sent is here."""
+        while sent in self.account.unsent:
+            sent -= 1
+        return self.newest >= sent
+
     def end(self, sent: int) -> None:
-        missing = sorted(self._holes | set(range(self.newest + 1, sent + 1)))
-        for k in missing:
+        missing = self._holes | set(range(self.newest + 1, sent + 1))
+        unsent = self.account.unsent
+        for k in sorted(missing - unsent):
             self.account.fault("sent: missing", f"{k} of {sent} was never handled")
+        for k in sorted(unsent - missing):
+            self.account.fault("sent: after all", f"{k} was handled, and refused")
+        # Numbers have no holes: an event that was refused has none.
+        shift = 0
+        for k in range(1, sent + 1):
+            shift += k in unsent
+            if k not in missing and self._shifts.get(k, 0) != shift:
+                self.account.fault("keys", f"{k - self._shifts.get(k, 0)} is the key of {k}")
+                break
         if self.marked and not (self._life or self.account.is_forgotten):
             self.account.fault("sent: marked for nothing", f"{self.marked} events")
 

@@ -4,6 +4,7 @@ A child gets the URL and the names of its clients as arguments, and `hold` on st
 more is to be sent. It prints what happens, as lines of JSON `[name, [item, ...]]`; the items are
 
     ["h", was, data]    a handshake           ["e", kind, g, n]   an event
+    ["u", k]            did not send k    ["n", text]         for the text of a fault
     ["s", k]            sent up to k          ["a", k, x]         asked for a reply
     ["r", k, value]     a reply               ["x", k, why]       none came
     ["f", kind, text]   a fault               ["q", is_quiet]     nothing is waited for
@@ -113,6 +114,10 @@ class Child:
             account.reply(*facts)
         elif what == "x":
             account.no_reply(*facts)
+        elif what == "u":
+            account.refused(*facts)
+        elif what == "n":
+            account.note(*facts)
         elif what == "l":
             account.loaded_anew()
         elif what == "q":

@@ -80,6 +80,9 @@ class Driver:
         if timeout is None:
             self.items.append(["f", "send failed", f"{k}: {error!r:.200}"])
         else:
+            if "was not sent" in str(error):  # there was no room for it all that time
+                self.items.append(["u", k])
+                return
             self.items.append(["x", k, f"{error!r:.200}"])
 
     @property

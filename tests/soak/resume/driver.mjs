@@ -20,6 +20,8 @@ export const drive = ({ connect, url, options, report, next, mayBreak = true, bu
   for (const kind of KINDS) client.on(`s/${kind}`, ([g, n]) => report(["e", kind, g, n]));
   client.on("chsk/state", ([, state, openChanged]) => {
     if (state.open && openChanged) report(["h", state.resumed, state.handshakeData]);
+    const { kind, code, text } = state.reason ?? {};
+    if (!state.open) report(["n", `closed ${kind} ${code} ${text}`]);
   });
 
   const send = () => {

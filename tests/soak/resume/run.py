@@ -216,9 +216,10 @@ class Soak:
         whole = data[: data.rfind(b"\n") + 1]
         self.read_to += len(whole)
         for line in whole.decode().splitlines():
-            name, k, marked, life = line.split()
+            name, k, number, marked, life = line.split()
             if name in self.ledgers:
-                self.ledgers[name].take(int(k), int(life), is_marked=marked == "1")
+                ledger = self.ledgers[name]
+                ledger.take(int(k), int(life), number=int(number), is_marked=marked == "1")
             else:
                 self.fault("unknown client", name)
 
@@ -297,7 +298,7 @@ class Soak:
         self.read_log()
         sent = self.sent()
         return all(
-            account.is_complete(self.newest(name)) and self.ledgers[name].newest >= sent[name]
+            account.is_complete(self.newest(name)) and self.ledgers[name].has_all(sent[name])
             for name, account in self.accounts.items()
         )
 
@@ -340,6 +341,7 @@ class Soak:
             ("handled again, marked", sum(ledger.marked for ledger in ledgers)),
             ("replies", sum(account.replies for account in accounts)),
             ("replies lost to kills, absences", sum(x.lost_to_kills for x in accounts)),
+            ("refused for want of room", sum(len(account.unsent) for account in accounts)),
             ("came back", dict(was)),
             ("restarts", report["counts"].get("restarts", 0)),
             *self.done.items(),

@@ -36,7 +36,7 @@ class Ground:
 
     def handle(self, *numbers: int, life: int = 0, is_marked: bool = False) -> None:
         for k in numbers:
-            self.ledger.take(k, life, is_marked=is_marked)
+            self.ledger.take(k, life, number=k, is_marked=is_marked)
 
 
 @pytest.mark.parametrize(("numbers", "faults"), [
@@ -116,6 +116,29 @@ def test_events_are_handled_once_and_in_order(numbers: list[int], faults: list[s
     ground.handle(*numbers)
     ground.ledger.end(3)
     assert ground.faults == faults
+
+
+def test_an_event_that_was_refused_is_not_sent_and_has_no_number() -> None:
+    ground = Ground()
+    ground.account.refused(2)
+    for k, number in ((1, 1), (3, 2)):
+        ground.ledger.take(k, 0, number=number, is_marked=False)
+    ground.ledger.end(3)
+    assert ground.faults == []
+    ground.ledger.take(2, 0, number=2, is_marked=False)
+    ground.ledger.end(3)
+    assert ground.faults == ["sent: out of order", "sent: after all", "keys"]
+
+
+def test_the_key_of_an_event_stays_and_has_its_number() -> None:
+    ground = Ground()
+    ground.handle(1, 2)
+    ground.ledger.take(3, 0, number=2, is_marked=False)
+    ground.ledger.end(3)
+    assert ground.faults == ["keys"]
+    ground.handle(4)
+    ground.ledger.take(4, 1, number=3, is_marked=True)
+    assert ground.faults == ["keys", "keys"]
 
 
 def test_after_a_kill_marked_events_may_come_again() -> None:
