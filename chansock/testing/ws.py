@@ -193,7 +193,7 @@ class WsClient(WorldClient):
         resumption = self.resumption if keyword != wire.WS_PING else None
         if resumption is None:
             self._check_open(keyword)
-        cb_id = None if reply is None else self.world._new_cb_id()
+        cb_id = None if reply is None else self._new_cb_id(resumption)
         packet = self._packet(keyword, data, cb_id)
         if reply is not None and cb_id is not None:
             self._replies[cb_id] = reply
@@ -204,6 +204,10 @@ class WsClient(WorldClient):
                 return
             resumption.sent = number
         self.feed(packet)
+
+    def _new_cb_id(self, resumption: Resumption | None) -> str:
+        # What a client that resumes has asked may be answered in the next World.
+        return self.world._new_cb_id() if resumption is None else f"r{resumption.numbered + 1}"
 
     def _check_open(self, event_id: str) -> None:
         if self.connection is None:

@@ -441,3 +441,20 @@ def test_what_a_client_sends_while_a_handler_runs_comes_behind_what_it_handles()
         client = world.ws()
         client.send("t/first")
         assert handled == ["t/first", "t/second"]
+
+
+def test_a_question_of_a_client_that_resumes_gets_its_own_reply_in_the_next_world():
+    chsk = ChannelSocket()
+
+    @chsk.on("t/echo")
+    def echo(msg):
+        return msg.data
+
+    with World(chsk) as world:
+        client = world.ws("alice", client_id="tab", resumes=True)
+        client.cut()
+        first = client.ask("t/echo", 1)
+    with World(chsk) as world:
+        again = world.ws("alice", client_id="tab", resumes=client.resumption)
+        second = again.ask("t/echo", 2)
+        assert (first.wait(1), second.wait(1)) == (1, 2)
