@@ -119,6 +119,8 @@ class Tab(Resumption):
         return super().came_back(told)
 
     def take(self, batch: list[list[Any]]) -> list[list[Any]]:
+        if self.needs_name:
+            return []  # a client ends such a connection at its handshake, and reads no further
         newest = 0
         for event in batch:
             if event[0] == "chsk/pos":

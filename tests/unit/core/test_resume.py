@@ -1040,3 +1040,16 @@ def test_what_a_client_repeats_after_another_with_its_client_id_is_marked(world:
     world.turn()
     expected = [(1, False), (1, True), (2, False)]
     assert world.chsk.handled == expected  # type: ignore[attr-defined]
+
+
+def test_a_stop_keeps_no_events_of_clients_whose_records_it_cannot_keep() -> None:
+    chsk = channel(keep_bytes=3000)
+    with World(chsk) as world:
+        for uid in ("ann", "bob", "cat", "dan", "eve"):
+            world.ws(uid, resumes=True)
+            chsk.send(uid, "t/news", uid)
+    engine = chsk._backplane
+    assert isinstance(engine, Memory)
+    kept = {client.uid for client in engine._records}
+    assert kept == {"dan", "eve"}
+    assert {uid for uid in engine._logs if isinstance(uid, str)} == kept
