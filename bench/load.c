@@ -13,7 +13,8 @@
  *   echo       each client keeps IN_FLIGHT requests under way, and gets an answer to each
  *   resume     the same as clients of chansock that resume: short frames that are no ANSWER are
  *              acknowledgments, and are answered with the numbers of requests and answers
- *   fan        the first client sends one REQUEST, and every client gets the ANSWER
+ *   fan        one client after another sends a REQUEST, and every client gets the ANSWER; each
+ *              sends too few to be acknowledged (chansock acknowledges every 16th event)
  *   connect    CLIENTS connections at a time are opened and greeted; all are closed behind the clock
  *   visit      CLIENTS connections at a time are opened, greeted and closed from both sides
  *   pace:RATE  the clients send RATE requests a second in all, in turn, whether or not earlier
@@ -352,11 +353,12 @@ static long run_pace(long requests) {
 }
 
 static long run_fan(long requests) {
+    static int asking; /* goes on from run to run */
     long done = 0;
     while (requests--) {
         uint64_t start = now();
         for (int i = 0; i < clients_count; i++) expect_answers(&clients[i], 1, start);
-        write_all(clients[0].fd, request.data, request.size);
+        write_all(clients[asking++ % clients_count].fd, request.data, request.size);
         done += wait_for_all(clients_count, 0);
     }
     return done;

@@ -86,6 +86,7 @@ class Load:
         self._process = subprocess.Popen(
             [*command, *numbers, *(str(folder / name) for name in parts)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            errors="backslashreplace",
         )  # fmt: skip
         if self._read() != ["ready"]:
             raise RuntimeError(f"the server did not take the clients: {self.stop()}")
