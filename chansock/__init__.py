@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     )
     from chansock.config import Compression, Config
     from chansock.errors import (
+        BackplaneDown,
+        BackplaneError,
+        BackplaneFull,
         BadData,
         ChannelClosed,
         ChansockError,
@@ -60,6 +63,9 @@ __all__ = [
     "ALL",
     "ANONYMOUS",
     "LATER",
+    "BackplaneDown",
+    "BackplaneError",
+    "BackplaneFull",
     "BadData",
     "CallNext",
     "ChannelClosed",
@@ -132,6 +138,9 @@ _EXPORTS = {  # module -> its names of __all__
     ),
     "config": ("Compression", "Config"),
     "errors": (
+        "BackplaneDown",
+        "BackplaneError",
+        "BackplaneFull",
         "BadData",
         "ChannelClosed",
         "ChansockError",

@@ -16,6 +16,9 @@
     |   +-- ConnectionLost      the connection broke before an answer came
     +-- ReplyTimeout            no reply within the time given
     +-- ReplyError              .reason, the handler on the other side failed
+    +-- BackplaneError          the engine cannot be used: an address, a password, a setting
+        +-- BackplaneDown       the engine is not heard at the moment
+        +-- BackplaneFull       .unstored .limit, too much waits for the engine
 
 PeerError, FrameError, and PacketError never reach an application, so `chansock` doesn't export
 them. A packer of your own raises `chansock.packers.PacketError`.
@@ -28,6 +31,9 @@ from __future__ import annotations
 from unicodedata import east_asian_width
 
 __all__ = [
+    "BackplaneDown",
+    "BackplaneError",
+    "BackplaneFull",
     "BadData",
     "ChannelClosed",
     "ChansockError",
@@ -205,3 +211,31 @@ class ReplyError(ChansockError):
 
     def __str__(self) -> str:
         return f"{self.message}: {self.reason}" if self.reason else self.message
+
+
+class BackplaneError(ChansockError):
+    """The engine that joins several processes cannot be used: the text says what to set."""
+
+
+class BackplaneDown(BackplaneError):
+    """The engine is not heard at the moment; chansock keeps trying to reach it."""
+
+
+class BackplaneFull(BackplaneError):
+    """Too much waits for the engine: nothing more can be sent until it is heard again.
+
+    `unstored` are the bytes that wait, and `limit` is `max_unstored_bytes`; or both are seconds,
+    of the oldest, and `max_unstored_seconds`.
+    """
+
+    def __init__(self, unstored: float, limit: float, unit: str = "bytes") -> None:
+        super().__init__(unstored, limit, unit)
+        self.unstored = unstored
+        self.limit = limit
+        self.unit = unit
+
+    def __str__(self) -> str:
+        return (
+            f"expected at most {self.limit:,.0f} {self.unit} that wait for the engine, "
+            f"got {self.unstored:,.0f}"
+        )

@@ -104,6 +104,18 @@ need_full() { # what the tests marked full need, from Debian if need be; else th
     fi
 }
 
+need_redis() { # a redis-server, from Debian if need be; without one the tests of engines fail
+    if command -v redis-server >/dev/null 2>&1; then return 0; fi
+    if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+        say "installing redis-server"
+        # RUNLEVEL=1: Debian's scripts don't start it as a service.
+        { apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+            --no-install-recommends redis-server; } >&2 || say "that failed"
+    else
+        say "expected a redis-server on PATH: the tests of the Redis backplane will fail"
+    fi
+}
+
 requirements() { # requirements PYTHON EXTRA...: what pyproject.toml asks for, one a line
     "$1" - "$ROOT/pyproject.toml" "${@:2}" <<'PY'
 import sys, tomllib

@@ -13,6 +13,7 @@ set -euo pipefail
 make_venv test
 if [[ " $* " != *" --quick "* ]]; then
     need_chromium
+    need_redis
     need_node
 fi
 if [[ " $* " == *" --full "* ]]; then need_full; fi

@@ -31,6 +31,8 @@ class Memory:
     serves one channel at a time.
     """
 
+    outlives_records = False
+
     def __init__(self) -> None:
         self._epoch = secrets.randbelow(10**MAX_DIGITS)
         self._events: EventLogs | None = None
@@ -75,11 +77,14 @@ class Memory:
         return self._events
 
     @property
-    def position(self) -> Position:
-        return Position(self._epoch, self._opened.seq)
+    def newest(self) -> int:
+        return self._opened.seq
 
-    def position_of(self, seq: int) -> Position:
-        return Position(self._epoch, seq)
+    def position_of(self, number: int) -> Position:
+        return Position(self._epoch, number)
+
+    def number_of(self, position: Position) -> int | None:
+        return position.seq if position.epoch == self._epoch else None
 
     # -- events
 
@@ -140,6 +145,9 @@ class Memory:
             self._users[user] = self._users.get(user, 0) + 1
         self._records[client] = (end, inbox)
         self._end_records()
+
+    def ended(self, client: ClientTarget) -> None:
+        pass
 
     def _forget_user(self, client: ClientTarget) -> None:
         user = _user_of(client)

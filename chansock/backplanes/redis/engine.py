@@ -1,0 +1,807 @@
+"""The engine for Redis and Valkey: joins the nodes of one channel through one connection each.
+
+All that is published before a command runs comes before its reply (link.py), so one position
+says how far this node has heard. A connection begins with these steps:
+
+    log in      HELLO 3, the scripts, the id of the server's run
+    join        enter the node; another run, or an older state, opens a new epoch
+    subscribe   this node, presence, and all targets
+    read        what came since the position; pushes until its reply are part of it
+    go on       the roster if the epoch is new, what is not stored yet, what was asked meanwhile
+
+The file is past 400 lines: all that a connection may change, and its order, is in one place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+from collections.abc import Sequence
+from typing import Any, Final
+
+from chansock._core.backplane import Position
+from chansock._core.engine import Claimed, Entry, Item, Node, Read
+from chansock.backplanes.redis.address import Address, parse
+from chansock.backplanes.redis.connecting import LIMIT, check, connect, log_in, rights_error
+from chansock.backplanes.redis.link import Handler, Link, LinkLost, ServerError
+from chansock.backplanes.redis.outbox import Call, Outbox
+from chansock.backplanes.redis.presence import Presence
+from chansock.backplanes.redis.scripts import SCRIPTS
+from chansock.backplanes.redis.stats import RedisStats
+from chansock.errors import BackplaneDown, BackplaneError, BackplaneFull
+
+__all__ = ["Redis"]
+
+_log = logging.getLogger("chansock.backplane")
+
+BEAT: Final = 1.0  # seconds between two signs of life, each way
+LONGEST_WAIT: Final = 2.0  # seconds between two attempts
+REFUSED_PERIOD: Final = 60.0  # seconds between two lines about entries that are refused
+HOME_SECONDS: Final = 120.0  # that the record of a client's home lives when its node does not
+_TURN: Final = SCRIPTS["turn"]
+
+
+class _Key:
+    """A target that is subscribed: whether the engine confirmed it, and what came of each node."""
+
+    __slots__ = ("is_on", "name", "seen", "was_on")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.is_on = False
+        self.was_on = False
+        self.seen: dict[bytes, int] = {}
+
+
+class _Names(dict[bytes, str]):
+    """Names of nodes: each is decoded once."""
+
+    def __missing__(self, raw: bytes) -> str:
+        if len(self) > 1000:
+            self.clear()
+        name = self[raw] = raw.decode()
+        return name
+
+
+class Redis:
+    """Joins the processes of one channel through Redis 7 or later, or Valkey 7.2 or later.
+
+    `url` is redis-py's: redis://, rediss:// (TLS), or unix://; valkey:// and valkeys:// are the
+    same, and `redis+sentinel://host:port,host:port/service/db` asks Sentinels for the master.
+    `options` are those of redis-py's connections that a URL does not carry, as `ssl_ca_certs`.
+    Channels of the same `name` are one.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        name: str = "chansock",
+        max_unstored_bytes: int = 16 << 20,  # some 100,000 small events
+        max_unstored_seconds: float = 30.0,
+        lease_seconds: float = 5.0,  # four beats may be late
+        grace_seconds: float = 5.0,
+        **options: Any,
+    ) -> None:
+        self._address: Address = parse(url, options)
+        self._prefix = f"chsk:{{{name}}}:"
+        self._lane = f"{self._prefix}l"
+        self._channel_prefix = f"{self._prefix}c:".encode()
+        self._presence_channel = f"{self._prefix}p".encode()
+        self._max_bytes = max_unstored_bytes
+        self._max_seconds = max_unstored_seconds
+        self._lease_ms = int(lease_seconds * 1000)
+        self._grace_ms = int(grace_seconds * 1000)
+        self._stats = RedisStats()
+        self._task: asyncio.Task[None] | None = None
+        self._node_id = ""
+
+    def __repr__(self) -> str:
+        return f"Redis({self._address.shown!r})"
+
+    @property
+    def node_id(self) -> str:
+        return self._node_id
+
+    @property
+    def is_up(self) -> bool:
+        return self._stats.engine_state == "up"
+
+    @property
+    def unstored_bytes(self) -> int:
+        return self._outbox.unstored_bytes
+
+    @property
+    def stats(self) -> RedisStats:
+        """The counters, as they are now."""
+        if self._node_id:
+            self._stats.unstored_bytes = self._outbox.unstored_bytes
+            self._stats.subscriptions = len(self._keys)
+        return self._stats
+
+    # -- the life of the engine
+
+    async def open(self, node: Node, *, keep_events: int, keep_seconds: float) -> None:
+        if self._task is not None:
+            raise BackplaneError("the engine is open already")
+        self._loop = asyncio.get_running_loop()
+        self._node = node
+        self._keep_events = keep_events
+        self._keep_ms = int(keep_seconds * 1000)
+        self._sender = secrets.token_hex(6)
+        self._lives = 1
+        self._node_id = f"{self._sender}.1"
+        self._outbox = Outbox(4 * self._max_bytes)
+        self._presence = Presence()
+        self._stats = RedisStats()
+        self._keys: dict[str, _Key] = {}
+        self._channels: dict[bytes, _Key] = {}
+        self._names = _Names()
+        self._homes: dict[str, None] = {}
+        self._releases: dict[str, bytes] = {}
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._epoch = self._seq = self._reply_seq = 0
+        self._raw_epoch = b"0"
+        self._returned = 0
+        self._link: Link | None = None
+        self._is_live = False  # caught up: commands go out at once
+        self._is_stalled = False  # appends are refused: the engine has no memory left
+        self._generation = 0  # of calls: replies to older ones are void
+        self._beat_at = 0.0  # when a beat went out that has not come back
+        self._refused_at = -REFUSED_PERIOD
+        self._refresh: list[str] = []
+        self._is_closing = False
+        self._is_replaced = False  # the node has a new name that it has not entered yet
+        self._hears_presence = False
+        self._caught: asyncio.Future[None] | None = None  # done when a connection is live
+        self._next = 1  # the number of the item that the engine takes next
+        opened: asyncio.Future[None] = self._loop.create_future()
+        self._opened: asyncio.Future[None] | None = opened
+        self._timer = self._loop.call_later(BEAT, self._beat)
+        self._task = self._loop.create_task(self._run(), name="chansock redis")
+        try:
+            await opened
+        except BaseException:
+            await self._end()
+            raise
+
+    async def close(self, timeout: float) -> None:
+        if self._task is None:
+            return
+        try:
+            async with asyncio.timeout(timeout):
+                await self.stored()
+                link = self._link
+                if link is not None and self._is_live:
+                    for client in list(self._homes):
+                        self.release(client, b"")
+                    self._close_call()
+                    leave = SCRIPTS["leave"]
+                    await link.ask("EVALSHA", leave, 1, self._lane, self._sender, self._node_id)
+        except (TimeoutError, LinkLost, ServerError) as error:
+            _log.warning(
+                "backplane_left unstored_bytes=%d reason=%s", self.unstored_bytes, error or "late"
+            )
+        finally:
+            await self._end()
+
+    async def _end(self) -> None:
+        self._is_closing = True
+        self._timer.cancel()
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        if self._link is not None:
+            self._link.fail("closed")
+        self._stats.engine_state = "closed"
+        for _, future in self._waiters:
+            if not future.done():
+                future.set_exception(BackplaneDown("the engine was closed"))
+        self._waiters.clear()
+
+    async def _run(self) -> None:
+        """Connect, wait for the end of the connection, and begin again, for ever."""
+        wait = 0.0
+        is_checked = False
+        while True:
+            ended: asyncio.Future[str] = self._loop.create_future()
+            try:
+                await self._join(ended, is_checked)
+                is_checked, wait = True, 0.0
+                reason = await ended
+            except BackplaneError as error:
+                reason = str(error)
+                if self._fail_open(error):
+                    return
+            except (OSError, TimeoutError, LinkLost, ServerError) as error:
+                reason = f"{error!s:.200}" or type(error).__name__
+                if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+                    text = f"cannot reach {self._address.shown}: {reason}"
+                    if self._fail_open(BackplaneDown(text)):
+                        return
+                elif "NOPERM" in reason and self._fail_open(
+                    rights_error(self._address, self._prefix, reason)
+                ):
+                    return
+            if self._link is not None:
+                self._link.fail(reason)
+                self._link = None
+            self._went_down(reason)
+            await asyncio.sleep(wait * random.uniform(0.5, 1.0))
+            wait = min(LONGEST_WAIT, max(0.05, wait * 2))
+
+    def _fail_open(self, error: BackplaneError) -> bool:
+        if self._opened is None:
+            return False
+        if not self._opened.done():
+            self._opened.set_exception(error)
+        return True
+
+    def _lost(self, ended: asyncio.Future[str], reason: str) -> None:
+        """The connection has ended: no reply comes any more."""
+        self._is_live = self._is_stalled = self._hears_presence = False
+        self._generation += 1
+        self._beat_at = 0.0
+        if not ended.done():
+            ended.set_result(reason)
+        if self._caught is not None and not self._caught.done():
+            self._caught.set_exception(LinkLost(reason))
+        if not self._is_closing:
+            self._went_down(reason)
+
+    def _went_down(self, reason: str) -> None:
+        if self._stats.engine_state == "down":
+            return
+        was_up = self._stats.engine_state == "up"
+        self._stats.engine_state = "down"
+        _log.error("backplane_down engine=%s reason=%s", self._address.shown, reason)
+        if was_up:
+            self._node.state_changed(False, reason)
+
+    def _came_up(self) -> None:
+        if self._stats.engine_state == "up":
+            return
+        was_down = self._stats.engine_state == "down"
+        self._stats.engine_state = "up"
+        if was_down:
+            _log.info("backplane_up engine=%s", self._address.shown)
+        self._node.state_changed(True, "")
+
+    # -- the steps of a connection
+
+    async def _join(self, ended: asyncio.Future[str], is_checked: bool) -> None:
+        def make() -> Link:
+            return Link(self._message, self._subscribed, lambda reason: self._lost(ended, reason))
+
+        link = self._link = await connect(self._address, make)
+        run = await log_in(self._address, link)
+        if not is_checked:
+            await check(self._address, link, self._lane, self._prefix)
+        is_first = not self._epoch
+        async with asyncio.timeout(LIMIT):
+            while True:
+                epoch, seq, last, is_dead, is_settling = await link.ask(
+                    *("EVALSHA", SCRIPTS["join"], 1, self._lane, self._sender, self._node_id, run),
+                    *(self._epoch, self._seq, self._lease_ms, self._lease_ms + self._grace_ms),
+                )
+                if not is_dead:
+                    break
+                self._replace()
+        since, epoch = Position(self._epoch, self._seq), int(epoch)
+        for key in self._keys.values():
+            key.is_on = False
+        own = [self._presence_channel, f"{self._prefix}n:{self._node_id}".encode()]
+        link.subscribe("SUBSCRIBE", own)
+        keys = [key for key in self._keys.values() if key.was_on]
+        channels = list(self._channels)
+        for at in range(0, len(channels), 1000):
+            link.subscribe("SUBSCRIBE", channels[at : at + 1000])
+        is_new_epoch = epoch != since.epoch
+        # After a break in one epoch, the log has the changes. In a new one, all that is known
+        # stays until every node has had time to come back.
+        if is_first or (is_new_epoch and not is_settling):
+            members = ("", "")
+        else:
+            members = (str(self._presence.epoch), str(self._presence.seq))
+        caught_up = self._caught = self._loop.create_future()
+        self._script(self._members_read, (epoch, is_new_epoch), "members", *members)
+        state = (since, epoch, seq, last, is_new_epoch, keys, caught_up)
+        if is_first:
+            link.send(self._caught_up, state, "ECHO", "")
+        else:
+            after = (1, since.epoch, since.seq, self._keep_events, self._keep_ms)
+            names = [key.name for key in keys]
+            self._script(self._caught_up, state, "read", *after, *names)
+        async with asyncio.timeout(LIMIT * 2 + len(keys) / 10_000):
+            await caught_up
+        if self._opened is not None:
+            self._came_up()
+            if not self._opened.done():
+                self._opened.set_result(None)
+            self._opened = None
+
+    def _members_read(self, reply: Any, arg: tuple[int, bool]) -> None:
+        if isinstance(reply, Exception):
+            self._reply_failed(reply)
+            return
+        epoch, is_new_epoch = arg
+        seq, is_changes, found = reply
+        self._hears_presence = True
+        self._presence.is_settling = self._presence.is_settling or (
+            is_new_epoch and bool(is_changes)
+        )
+        if is_changes:
+            for entry in found:
+                self._change(entry)
+        else:
+            members = (member.decode() for member in found)
+            self._presence.begin(epoch, seq, members, self._node)
+
+    def _caught_up(self, reply: Any, state: tuple[Any, ...]) -> None:
+        """Deliver what was read, and go on live: all within the reply, before the next push."""
+        since, epoch, seq, last, is_new_epoch, keys, caught_up = state
+        if isinstance(reply, Exception):
+            self._reply_failed(reply)
+            return
+        self._epoch, self._raw_epoch = epoch, str(epoch).encode()
+        self._seq = self._reply_seq = seq
+        if is_new_epoch and since.epoch:
+            self._stats.epochs += 1
+            _log.warning("backplane_epoch engine=%s epoch=%d", self._address.shown, epoch)
+        if since.epoch:
+            lost, entries = self._entries(reply, [key.name for key in keys])
+            for position, raw, key in entries:
+                self._stats.caught_up += 1
+                self._deliver(self._keys.get(key), raw, position)
+            self._seq = self._reply_seq = reply[1]
+            if lost:
+                self._node.missed(lost)
+        now = self._loop.time()
+        self._stats.batches_repeated += self._outbox.resume(last, now, is_new_epoch)
+        self._is_live = True
+        link = self._link
+        assert link is not None
+        link.on_flush(self._flush)
+        self._next = last + 1
+        if is_new_epoch or self._is_replaced:
+            self._send_roster()
+            self._refresh_homes(list(self._homes))
+        for client, kept in self._releases.items():
+            self._send_release(client, kept)
+        missing = [channel for channel, key in self._channels.items() if not key.is_on]
+        if missing:
+            link.subscribe("SUBSCRIBE", missing)
+        self._note_stored()
+        self._beat_now()
+        link.wake()
+        if not caught_up.done():
+            caught_up.set_result(None)
+        if self._opened is None:
+            self._came_up()
+        if self._is_replaced:
+            self._is_replaced = False
+            self._node.replaced()
+
+    def _replace(self) -> None:
+        """Take a new name: this node was taken for dead."""
+        self._outbox.close(self._node_id, self._loop.time())
+        old = self._node_id
+        self._lives += 1
+        self._node_id = f"{self._sender}.{self._lives}"
+        self._homes.clear()
+        self._releases.clear()
+        self._is_replaced = True
+        _log.warning("backplane_replaced node=%s by=%s", old, self._node_id)
+
+    def _send_roster(self) -> None:
+        self._script(self._done, None, "roster", self._node_id, *self._presence.mine)
+
+    # -- events
+
+    def append(self, items: Sequence[Item]) -> int:
+        outbox = self._outbox
+        if outbox.unstored_bytes > self._max_bytes:
+            raise BackplaneFull(outbox.unstored_bytes, self._max_bytes)
+        now = self._loop.time()
+        oldest = outbox.oldest
+        if oldest is not None and now - oldest > self._max_seconds:
+            raise BackplaneFull(now - oldest, self._max_seconds, "seconds")
+        number = outbox.append(items, self._node_id, now)
+        if self._is_live:
+            self._link.wake()  # type: ignore[union-attr]
+        else:
+            outbox.close(self._node_id, now)
+        return number
+
+    async def stored(self) -> None:
+        self._close_call()
+        number = self._outbox.number
+        if self._outbox.stored_number >= number:
+            return
+        future: asyncio.Future[None] = self._loop.create_future()
+        self._waiters.append((number, future))
+        await future
+
+    def _flush(self) -> None:
+        self._close_call()
+
+    def _close_call(self) -> None:
+        """Send what was gathered, before the command that follows."""
+        outbox = self._outbox
+        outbox.close(self._node_id, self._loop.time())
+        if not self._is_live or self._is_stalled:
+            return
+        link = self._link
+        assert link is not None
+        if outbox.waiting:
+            while outbox.waiting:
+                call = outbox.waiting.popleft()
+                outbox.sent.append(call)
+                self._send_call(link, call)
+            # Pushes to a command's own connection may come after its reply, but before the next.
+            link.send(self._heard, None, "PING")
+        elif not outbox.sent:
+            self._note_stored()
+
+    def _send_call(self, link: Link, call: Call) -> None:
+        again = int(call.epoch not in (0, self._epoch))
+        if call.first != self._next:
+            again = 2
+        self._next = call.last + 1
+        call.epoch = self._epoch
+        link.send(
+            *(self._replied, (self._generation, call), "EVALSHA", _TURN, 1, self._lane),
+            *(self._sender, call.origin, call.first, self._epoch, self._seq),
+            *(self._keep_events, self._keep_ms, again),
+            *call.args,
+        )
+
+    def _replied(self, reply: Any, arg: tuple[int, Call]) -> None:
+        """Take the reply to a call of the turn script."""
+        generation, _ = arg
+        if generation != self._generation:
+            return
+        if isinstance(reply, Exception):
+            self._reply_failed(reply)
+            return
+        code, seq = reply
+        if code < 0:
+            self._fail("the engine has lost its end" if code == -2 else "the engine has a hole")
+            return
+        self._reply_seq = seq
+        self._stats.batches += code
+        self._outbox.acknowledge(self._loop.time())
+        if self._is_stalled:
+            self._is_stalled = False
+            self._came_up()
+            self._close_call()
+
+    def _heard(self, reply: Any, _: None) -> None:
+        """All that was published before this is here."""
+        if isinstance(reply, Exception):
+            return
+        self._seq = max(self._seq, self._reply_seq)
+        self._note_stored()
+
+    def _note_stored(self) -> None:
+        number = self._outbox.stored_number
+        if number > self._returned:
+            self._returned = number
+            self._node.returned(number)
+            while self._waiters and self._waiters[0][0] <= number:
+                future = self._waiters.pop(0)[1]
+                if not future.done():
+                    future.set_result(None)
+
+    def _message(self, push: list[Any]) -> None:
+        """Take a message that was published."""
+        _, channel, raw = push
+        key = self._channels.get(channel)
+        if key is not None:
+            if not (self._is_live and key.is_on):
+                return
+            try:
+                epoch, seq, origin, number, envelope = raw.split(b":", 4)
+                n, at = int(number), int(seq)
+            except ValueError:
+                self._refuse(channel)
+                return
+            if epoch != self._raw_epoch:
+                self._fail("the engine began a new epoch")
+                return
+            seen = key.seen
+            if seen.get(origin, 0) >= n:
+                self._stats.repeats_dropped += 1
+                return
+            seen[origin] = n
+            self._seq = at
+            self._node.delivered(
+                Entry(key.name, Position(self._epoch, at), self._names[origin], envelope)
+            )
+        elif channel == self._presence_channel:
+            if self._hears_presence and raw:
+                self._change(raw)
+        elif channel.startswith(f"{self._prefix}n:".encode()):
+            origin, colon, payload = raw.partition(b":")
+            if colon:
+                self._node.called(self._names[origin], payload)
+            else:
+                self._refuse(channel)
+
+    def _change(self, raw: bytes) -> None:
+        try:
+            self._presence.change(raw, self._node)
+        except ValueError:
+            self._refuse(self._presence_channel)
+
+    def _deliver(self, key: _Key | None, raw: bytes, position: Position) -> None:
+        """Deliver an entry that was read, unless it was delivered before."""
+        if key is None:
+            return
+        _, _, origin, number, envelope = raw.split(b":", 4)
+        n = int(number)
+        if key.seen.get(origin, 0) >= n:
+            self._stats.repeats_dropped += 1
+            return
+        key.seen[origin] = n
+        self._node.delivered(Entry(key.name, position, self._names[origin], envelope))
+
+    def _entries(
+        self, reply: Any, names: Sequence[str]
+    ) -> tuple[list[str], list[tuple[Position, bytes, str]]]:
+        """Return the keys that are not whole, and the entries of the others in order."""
+        numbers = reply[2]
+        lost = list(names) if 0 in numbers else [names[number - 1] for number in numbers]
+        found: list[tuple[int, int, bytes, str]] = []
+        for at in range(3, len(reply), 2):
+            name = names[reply[at] - 1]
+            for raw in reply[at + 1]:
+                try:
+                    epoch, seq, _, number, _ = raw.split(b":", 4)
+                    int(number)
+                    found.append((int(epoch), int(seq), raw, name))
+                except ValueError:
+                    self._refuse(name.encode())
+        found.sort(key=lambda one: one[:2])
+        return lost, [(Position(epoch, seq), raw, name) for epoch, seq, raw, name in found]
+
+    def _refuse(self, channel: bytes) -> None:
+        self._stats.entries_refused += 1
+        now = self._loop.time()
+        if now - self._refused_at >= REFUSED_PERIOD:
+            self._refused_at = now
+            _log.error(
+                "entry_refused channel=%s count=%d",
+                channel.decode(errors="replace")[:80],
+                self._stats.entries_refused,
+            )
+
+    # -- faults
+
+    def _fail(self, reason: str) -> None:
+        if self._link is not None:
+            self._link.fail(reason)
+
+    def _reply_failed(self, error: Exception) -> None:
+        """Take an error instead of a reply."""
+        if isinstance(error, LinkLost):
+            return
+        if not (str(error).startswith("OOM") and self._is_live):
+            self._fail(str(error))
+            return
+        # Nothing was stored; reading and leases go on.
+        self._generation += 1
+        self._outbox.take_back()
+        self._next = self._outbox.waiting[0].first if self._outbox.waiting else self._next
+        self._is_stalled = True
+        self._went_down(str(error))
+
+    def _done(self, reply: Any, _: Any) -> None:
+        """Take the reply of a command whose answer says nothing."""
+        if isinstance(reply, Exception):
+            self._reply_failed(reply)
+
+    # -- targets
+
+    def subscribe(self, key: str) -> None:
+        if key in self._keys:
+            return
+        found = self._keys[key] = _Key(key)
+        channel = self._channel_prefix + key.encode()
+        self._channels[channel] = found
+        if self._is_live:
+            self._close_call()
+            self._link.subscribe("SUBSCRIBE", [channel])  # type: ignore[union-attr]
+
+    def unsubscribe(self, key: str) -> None:
+        if self._keys.pop(key, None) is None:
+            return
+        channel = self._channel_prefix + key.encode()
+        del self._channels[channel]
+        if self._is_live:
+            self._close_call()
+            self._link.subscribe("UNSUBSCRIBE", [channel])  # type: ignore[union-attr]
+
+    def _subscribed(self, channel: bytes) -> None:
+        key = self._channels.get(channel)
+        if key is not None:
+            key.is_on = key.was_on = True
+
+    # -- clients
+
+    def _live(self) -> Link:
+        if not self._is_live or self._link is None:
+            raise BackplaneDown("the engine is not heard at the moment")
+        self._close_call()
+        return self._link
+
+    async def claim(self, client: str, keys: Sequence[str], since: Position | None) -> Claimed:
+        link = self._live()
+        claim = (SCRIPTS["claim"], 1, self._lane, self._node_id, client, self._home_ms())
+        now_home = link.ask("EVALSHA", *claim)
+        self._homes[client] = None
+        at: tuple[str | int, ...] = ("", "") if since is None else (since.epoch, since.seq)
+        read: asyncio.Future[Read] = self._loop.create_future()
+        limits = (self._keep_events, self._keep_ms)
+        self._script(self._was_read, (keys, read), "read", 0, *at, *limits, *keys)
+        try:
+            before, state = await now_home
+            found = await read
+        except (LinkLost, ServerError) as error:
+            self._homes.pop(client, None)
+            if not read.done():
+                read.cancel()
+            elif not read.cancelled():
+                read.exception()
+            raise BackplaneDown(f"the engine was lost meanwhile: {error}") from error
+        return Claimed(before.decode() or None, state, found)
+
+    def _was_read(self, reply: Any, arg: tuple[Sequence[str], asyncio.Future[Read]]) -> None:
+        keys, future = arg
+        if future.done():
+            return
+        if isinstance(reply, Exception):
+            future.set_exception(ServerError(str(reply)))
+            return
+        position = Position(int(reply[0]), reply[1])
+        lost, entries = self._entries(reply, keys)
+        if lost or reply[2]:
+            future.set_result(Read(position, is_whole=False))
+            return
+        names = self._names
+        future.set_result(
+            Read(
+                position,
+                [
+                    Entry(key, at, names[parts[2]], parts[4])
+                    for at, raw, key in entries
+                    if (parts := raw.split(b":", 4))
+                ],
+            )
+        )
+
+    async def home(self, client: str) -> str | None:
+        try:
+            found = await self._live().ask("EVALSHA", SCRIPTS["home"], 1, self._lane, client)
+        except (LinkLost, ServerError) as error:
+            raise BackplaneDown(f"the engine was lost meanwhile: {error}") from error
+        return found.decode() or None
+
+    def release(self, client: str, state: bytes) -> None:
+        self._homes.pop(client, None)
+        self._releases[client] = state
+        if self._is_live:
+            self._close_call()
+            self._send_release(client, state)
+
+    def _send_release(self, client: str, state: bytes) -> None:
+        args = (self._node_id, client, state, self._keep_ms)
+        self._script(self._released, (client, state), "release", *args)
+
+    def _released(self, reply: Any, arg: tuple[str, bytes]) -> None:
+        client, state = arg
+        if isinstance(reply, Exception):
+            self._reply_failed(reply)
+        elif self._releases.get(client) is state:
+            del self._releases[client]
+
+    def _home_ms(self) -> int:
+        return max(self._keep_ms, int(HOME_SECONDS * 1000))
+
+    def _refresh_homes(self, clients: list[str]) -> None:
+        """Let the records of clients live on whose home this node is."""
+        for at in range(0, len(clients), 1000):
+            some = clients[at : at + 1000]
+            self._script(self._done, None, "refresh", self._node_id, self._home_ms(), *some)
+
+    def _script(self, handler: Handler, arg: Any, name: str, *args: str | bytes | int) -> None:
+        """Call a script; `handler(reply, arg)` gets its reply."""
+        assert self._link is not None
+        self._link.send(handler, arg, "EVALSHA", SCRIPTS[name], 1, self._lane, *args)
+
+    # -- nodes and members
+
+    def call(self, node_id: str, payload: bytes) -> None:
+        if self._is_live:
+            self._close_call()
+            self._link.send(  # type: ignore[union-attr]
+                *(self._done, None, "PUBLISH", f"{self._prefix}n:{node_id}"),
+                self._node_id.encode() + b":" + payload,
+            )
+
+    def enter(self, member: str) -> None:
+        if member not in self._presence.mine:
+            self._presence.mine.add(member)
+            self._change_mine("+", member)
+
+    def leave(self, member: str) -> None:
+        if member in self._presence.mine:
+            self._presence.mine.remove(member)
+            self._change_mine("-", member)
+
+    def _change_mine(self, sign: str, member: str) -> None:
+        now = self._loop.time()
+        self._outbox.change(sign, member, self._node_id, now)
+        if self._is_live:
+            self._link.wake()  # type: ignore[union-attr]
+        else:
+            self._outbox.close(self._node_id, now)
+
+    # -- signs of life
+
+    def _beat(self) -> None:
+        """Renew the lease each second; notice that nothing comes back."""
+        self._timer = self._loop.call_later(BEAT, self._beat)
+        if not self._is_live:
+            return
+        now = self._loop.time()
+        if self._beat_at:
+            if now - self._beat_at >= LIMIT:
+                self._fail(f"no reply for {now - self._beat_at:.1f} s")
+            return
+        self._outbox.prune(now)
+        self._beat_now()
+        if self._is_stalled and self._outbox.waiting and not self._outbox.sent:
+            link = self._link
+            assert link is not None
+            call = self._outbox.waiting.popleft()
+            self._outbox.sent.append(call)
+            self._send_call(link, call)
+            link.send(self._heard, None, "PING")
+        if not self._refresh:
+            self._refresh = list(self._homes)
+            self._share = 1 + len(self._refresh) // max(1, int(self._home_ms() / 3000))
+        share, self._refresh = self._refresh[: self._share], self._refresh[self._share :]
+        self._refresh_homes([client for client in share if client in self._homes])
+
+    _share = 1
+
+    def _beat_now(self) -> None:
+        self._beat_at = self._loop.time()
+        lease = (self._lease_ms, self._grace_ms)
+        self._script(
+            self._beaten, None, "beat", self._sender, self._node_id, self._epoch, self._seq, *lease
+        )
+
+    def _beaten(self, reply: Any, _: None) -> None:
+        if isinstance(reply, Exception):
+            self._reply_failed(reply)
+            return
+        self._stats.engine_lag = self._loop.time() - self._beat_at
+        self._beat_at = 0.0
+        if reply[0] < 0:
+            self._fail("this node was taken for dead" if reply[0] == -3 else "a new epoch")
+            return
+        _, seq, ended, is_settling = reply
+        # Pushes of this command come after its reply, but all before it are here.
+        if not ended and seq > self._seq:
+            self._seq = self._reply_seq = seq
+        if ended:
+            self._stats.leases_ended += 1
+            _log.warning("lease_ended node=%s", ended.decode(errors="replace"))
+        if self._presence.is_settling and not is_settling:
+            self._presence.is_settling = False
+            self._script(self._done, None, "settle", self._node_id, *self._presence.all)

@@ -1,0 +1,154 @@
+"""What a node appended, as calls of the turn script, until it is stored and some time after.
+
+Items are numbered without gaps for the life of the sender, so that the script drops repeats and
+refuses holes. What was stored is kept for some seconds: an engine that lost its end gets it again.
+No connection is known here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from chansock._core.engine import Item
+
+__all__ = ["MAX_CALL_BYTES", "Call", "Outbox"]
+
+MAX_CALL_BYTES: Final = 1 << 20  # what one call holds up the engine for is bounded
+AROUND_ITEM: Final = 64  # bytes, beside key and envelope
+KEPT_SECONDS: Final = 10.0  # the end that a failover may lose
+
+Word = str | bytes | int
+
+
+@dataclass(slots=True)
+class Call:
+    """Items `first` to `last` of one call of the script; `args` holds three words for each."""
+
+    first: int
+    last: int
+    number: int  # what `append` returned for the newest batch that ends in it
+    origin: str
+    args: list[Word]
+    size: int
+    at: float  # when it was appended, and later, when it was stored
+    epoch: int = 0  # in which it was first sent; 0: never
+
+    def drop_presence(self) -> None:
+        """Leave out changes of presence: the whole roster says the same."""
+        for at in range(0, len(self.args), 3):
+            if self.args[at] in ("+", "-"):
+                self.args[at] = "x"
+
+
+class Outbox:
+    """Calls in order: `waiting` for a first or another send, then `sent`, then `stored`."""
+
+    def __init__(self, max_kept_bytes: int) -> None:
+        self.number = 0  # of the last batch
+        self.stored_number = 0
+        self.unstored_bytes = 0
+        self.waiting: deque[Call] = deque()
+        self.sent: deque[Call] = deque()
+        self.stored: deque[Call] = deque()
+        self._max_kept_bytes = max_kept_bytes
+        self._kept_bytes = 0
+        self._last = 0
+        self._args: list[Word] = []
+        self._size = 0
+
+    @property
+    def oldest(self) -> float | None:
+        """When the oldest call was appended that is not known to be stored."""
+        for calls in (self.sent, self.waiting):
+            if calls:
+                return calls[0].at
+        return None
+
+    def append(self, items: Sequence[Item], origin: str, now: float) -> int:
+        """Add a batch; return its number."""
+        args, size = self._args, self._size
+        for item in items:
+            one = len(item.key) + len(item.envelope) + AROUND_ITEM
+            if args and size + one > MAX_CALL_BYTES:
+                self._size = size
+                self.close(origin, now)
+                args, size = self._args, 0
+            args += (item.count if item.is_kept else -item.count, item.key, item.envelope)
+            size += one
+            self.unstored_bytes += one
+        self._size = size
+        self.number += 1
+        return self.number
+
+    def change(self, sign: str, member: str, origin: str, now: float) -> None:
+        """Add a change of presence."""
+        size = len(member) + AROUND_ITEM
+        if self._args and self._size + size > MAX_CALL_BYTES:
+            self.close(origin, now)
+        self._args += (sign, member, b"")
+        self._size += size
+        self.unstored_bytes += size
+
+    def close(self, origin: str, now: float) -> None:
+        """Make a call of what was added since the last."""
+        if not self._args:
+            newest = self.waiting or self.sent
+            if newest:
+                newest[-1].number = self.number
+            else:
+                self.stored_number = self.number
+            return
+        first, self._last = self._last + 1, self._last + len(self._args) // 3
+        self.waiting.append(
+            Call(first, self._last, self.number, origin, self._args, self._size, now)
+        )
+        self._args, self._size = [], 0
+
+    def acknowledge(self, now: float) -> None:
+        """Note that the oldest call that was sent is stored."""
+        self._keep(self.sent.popleft(), now)
+
+    def resume(self, last: int, now: float, is_new_epoch: bool) -> int:
+        """Begin anew with an engine that has all up to item `last`; return how many are repeated.
+
+        Everything after that waits again, in order.
+        """
+        again = self.sent + self.waiting
+        self.sent.clear()
+        while again and again[0].last <= last:
+            self._keep(again.popleft(), now)
+        if is_new_epoch:
+            while self.stored and self.stored[-1].last > last:
+                call = self.stored.pop()
+                self._kept_bytes -= call.size
+                self.unstored_bytes += call.size
+                call.at = now
+                again.appendleft(call)
+            for call in again:
+                call.drop_presence()
+        self.waiting = again
+        return sum(1 for call in again if call.epoch)
+
+    def take_back(self) -> None:
+        """Let what was sent wait again: the engine refused it."""
+        self.waiting.extendleft(reversed(self.sent))
+        self.sent.clear()
+
+    def prune(self, now: float) -> None:
+        """Forget what was stored some time ago."""
+        while self.stored and (
+            now - self.stored[0].at > KEPT_SECONDS or self._kept_bytes > self._max_kept_bytes
+        ):
+            self._kept_bytes -= self.stored.popleft().size
+
+    def _keep(self, call: Call, now: float) -> None:
+        self.unstored_bytes -= call.size
+        self.stored_number = max(self.stored_number, call.number)
+        self._kept_bytes += call.size
+        call.at = now
+        self.stored.append(call)
+        if self._kept_bytes > self._max_kept_bytes:
+            self.prune(now)

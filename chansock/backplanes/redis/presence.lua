@@ -1,0 +1,44 @@
+-- Shared by the scripts that change who is present; `load` in scripts.py puts it before them.
+-- `r:<node>` is the roster of one node, `ph` counts on how many nodes each member is, and `pl` is
+-- the log of those changes that every node hears: from none to one node, and back.
+local l = KEYS[1]
+local P = string.sub(l, 1, -2)
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local lane = redis.call('HMGET', l, 's', 'e', 'st')
+local seq, epoch = tonumber(lane[1] or 0), lane[2]
+-- Not all nodes have entered their rosters in this epoch: whoever seems to leave may be elsewhere.
+local is_settling = tonumber(lane[3] or 0) > now
+
+local function note(origin, change)
+  seq = seq + 1
+  local entry = epoch .. ':' .. seq .. ':' .. origin .. ':' .. change
+  redis.call('RPUSH', P .. 'pl', entry)
+  redis.call('LTRIM', P .. 'pl', -1001, -1)
+  redis.call('PUBLISH', P .. 'p', entry)
+end
+
+local function enter(node, member)
+  if redis.call('SADD', P .. 'r:' .. node, member) == 0 then return end
+  if redis.call('HINCRBY', P .. 'ph', member, 1) == 1 then note(node, '+' .. member) end
+end
+
+local function drop(member, origin)
+  if redis.call('HINCRBY', P .. 'ph', member, -1) > 0 then return end
+  redis.call('HDEL', P .. 'ph', member)
+  if not is_settling then note(origin, '-' .. member) end
+end
+
+local function leave(node, member)
+  if redis.call('SREM', P .. 'r:' .. node, member) == 1 then drop(member, node) end
+end
+
+local function clear(node, origin)
+  for _, member in ipairs(redis.call('SMEMBERS', P .. 'r:' .. node)) do drop(member, origin) end
+  redis.call('DEL', P .. 'r:' .. node)
+  redis.call('ZREM', P .. 'nodes', node)
+end
+
+local function finish()
+  if epoch then redis.call('HSET', l, 's', seq) end
+end

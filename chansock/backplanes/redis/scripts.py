@@ -1,0 +1,41 @@
+"""The Lua scripts beside this file, as the engine loads them. What they do is said in each.
+
+A line `--@ presence` is replaced by presence.lua.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib.resources import files
+from typing import Final
+
+__all__ = ["SCRIPTS", "TEXTS"]
+
+_NAMES: Final = (
+    "beat",
+    "check",
+    "claim",
+    "home",
+    "join",
+    "leave",
+    "members",
+    "read",
+    "refresh",
+    "release",
+    "roster",
+    "settle",
+    "turn",
+)
+
+
+def _load(name: str) -> bytes:
+    folder = files("chansock.backplanes.redis")
+    text = (folder / f"{name}.lua").read_bytes()
+    return text.replace(b"--@ presence\n", (folder / "presence.lua").read_bytes())
+
+
+TEXTS: Final[dict[str, bytes]] = {name: _load(name) for name in _NAMES}
+# The name by which EVALSHA calls each script.
+SCRIPTS: Final[dict[str, str]] = {
+    name: hashlib.sha1(text, usedforsecurity=False).hexdigest() for name, text in TEXTS.items()
+}

@@ -1,0 +1,71 @@
+#!lua
+-- Append the items of one node, publish them, and note how far its numbers are: all or nothing.
+-- ARGV: sender, origin, number of the first item, epoch, highest seq seen, keep_events, keep ms,
+-- again (0: first time, 1: sent in an older epoch, 2: the same, and numbers before it are lost),
+-- then three for each item: count (negative: not kept; + or -: a member; x: nothing), key, envelope.
+-- Returns {1: stored | 0: a repeat | -1: a hole | -2: join first, seq or last number}.
+local l = KEYS[1]
+local P = string.sub(l, 1, -2)
+local h = redis.call('HMGET', l, 's', 'e', 'at', 't')
+local seq, epoch = tonumber(h[1] or 0), h[2]
+if epoch ~= ARGV[4] or seq < tonumber(ARGV[5]) then return {-2, seq} end
+local sender, origin, again = P .. 'b:' .. ARGV[1], ARGV[2], ARGV[8]
+local n, last = tonumber(ARGV[3]), tonumber(redis.call('GET', sender) or 0)
+local final = n + (#ARGV - 8) / 3 - 1
+if final <= last then return {0, seq} end
+if n ~= last + 1 and again ~= '2' then return {-1, last} end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local before, max, keep = seq, tonumber(ARGV[6]) + 1, tonumber(ARGV[7])
+local step = math.max(100, math.floor(keep / 16))
+if again == '2' then redis.call('HSET', l, 'j', seq) end
+local settle, is_dead
+for i = 9, #ARGV, 3 do
+  local count = tonumber(ARGV[i])
+  if count then
+    local is_kept = count > 0
+    seq = seq + (is_kept and count or -count)
+    local entry = epoch .. ':' .. seq .. ':' .. origin .. ':' .. n .. ':' .. ARGV[i + 2]
+    if is_kept then
+      local log = P .. 't:' .. ARGV[i + 1]
+      if redis.call('RPUSH', log, entry) > max then redis.call('LTRIM', log, -max, -1) end
+      redis.call('PEXPIRE', log, keep + 2 * step)
+    end
+    redis.call('PUBLISH', P .. 'c:' .. ARGV[i + 1], entry)
+  elseif ARGV[i] ~= 'x' then
+    if is_dead == nil then
+      is_dead = redis.call('EXISTS', P .. 'd:' .. origin) == 1
+      settle = tonumber(redis.call('HGET', l, 'st') or 0)
+    end
+    local member, change, roster = ARGV[i + 1], nil, P .. 'r:' .. origin
+    if is_dead then
+      change = nil
+    elseif ARGV[i] == '+' then
+      if redis.call('SADD', roster, member) == 1
+        and redis.call('HINCRBY', P .. 'ph', member, 1) == 1 then change = '+' .. member end
+    elseif redis.call('SREM', roster, member) == 1
+      and redis.call('HINCRBY', P .. 'ph', member, -1) <= 0 then
+      redis.call('HDEL', P .. 'ph', member)
+      if settle <= now then change = '-' .. member end
+    end
+    if change then
+      seq = seq + 1
+      local entry = epoch .. ':' .. seq .. ':' .. origin .. ':' .. change
+      redis.call('RPUSH', P .. 'pl', entry)
+      redis.call('LTRIM', P .. 'pl', -1001, -1)
+      redis.call('PUBLISH', P .. 'p', entry)
+    end
+  end
+  n = n + 1
+end
+-- A mark says: all up to this seq was appended at this time or before.
+if now - tonumber(h[4] or 0) >= step then
+  redis.call('RPUSH', P .. 'm', (h[3] or now) .. ':' .. before)
+  redis.call('LTRIM', P .. 'm', -64, -1)
+  redis.call('HSET', l, 't', now)
+end
+redis.call('HSET', l, 's', seq, 'at', now)
+redis.call('SET', sender, final, 'PX', 86400000)
+-- Whoever has a position of this epoch before these may have them already.
+if again ~= '0' then redis.call('HSET', l, 'g', seq) end
+return {1, seq}
