@@ -74,7 +74,7 @@ class _Door:
 
     async def live(self, app: web.Application) -> AsyncIterator[None]:
         """Start the channel; at the end of the application let its handlers end."""
-        if why := processes.refusal(processes.number_in(asyncio.current_task())):
+        if why := processes.refusal(processes.number_in(asyncio.current_task()), self._chsk):
             raise ConfigError(why)
         loop, chsk = asyncio.get_running_loop(), self._chsk
         self._is_ours = not chsk.is_started
@@ -84,6 +84,7 @@ class _Door:
             chsk, None, forwarded=self._describe_taken, answered=_answered, is_single=True
         )
         self._takeover = Takeover(loop)
+        await chsk._join()
         yield
         if self._is_ours:
             if chsk.is_started:

@@ -2,6 +2,8 @@
 
 Listens, gives each accepted socket a Protocol, and stops in order: first the listener,
 then the channel, then what is still connected. What a request means is the endpoint's.
+Several processes are the business of chansock.workers; here each of them serves as one does. The
+file is a little past 400 lines, since much of it documents `serve` and `run`.
 
 TLS uses the loop's own transport. aiofastnet took less CPU for TLS, but it logs a traceback for
 each failed handshake, and plain connections would lose their direct path to the kernel.
@@ -14,13 +16,15 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
+from functools import partial
 from ipaddress import ip_address
 from ssl import SSLContext
-from typing import Any, Final
+from typing import Any
 
-from chansock._edge import browser, http1
+from chansock._edge import browser, http1, processes
 from chansock._edge.sockets import (
     Fallback,
     bound_unsent,
@@ -36,12 +40,16 @@ from chansock.clock import LoopClock, loop_factory
 from chansock.config import Config
 from chansock.errors import ConfigError
 from chansock.request import Request, Response
+from chansock.workers import supervisor
+from chansock.workers.child import Child, Forked
+from chansock.workers.listen import BACKLOG, listening
+from chansock.workers.private_engine import MISSING, PrivateEngine, program
+from chansock.workers.report import Report
 
-__all__ = ["Listener", "run", "serve"]
+__all__ = ["Listener", "run", "run_worker", "serve", "show"]
 
 log = logging.getLogger("chansock.server")
 
-BACKLOG: Final = 2048  # of connections not yet accepted: a restart brings all clients at once
 USES_EPOLL = IS_AVAILABLE
 
 
@@ -135,6 +143,7 @@ async def _serve(
     who = None if proxies is None else lambda request, _: proxies(request)
     service = service_of(chsk, path, fallback=other, forwarded=who)
     try:
+        await chsk._join()
         server = await _listen(
             loop,
             service,
@@ -213,6 +222,8 @@ async def _listen(
         return await loop.create_unix_server(accept, os.fspath(unix), **options)
     if _is_unix(sock):
         options["backlog"] = BACKLOG
+        if sys.version_info >= (3, 13) and isinstance(loop, asyncio.SelectorEventLoop):
+            options["cleanup_socket"] = False  # the path is its maker's; other workers use it
         return await loop.create_unix_server(accept, sock=sock, **options)
     server = await create_server(loop, accept, host, port, sock=sock, **options)
     try:
@@ -304,11 +315,103 @@ def run(
     sock: socket.socket | None = None,
     unix: str | os.PathLike[str] | None = None,
     fallback: Fallback | None = None,
+    workers: int = 1,
 ) -> None:
     """Serve a channel until SIGINT or SIGTERM; a second one ends it at once.
 
     Runs on uvloop where there is one. The parameters are those of `serve`.
+
+    With `workers`, so many processes serve the channel on one port. They are joined by the
+    channel's `backplane`, else by the engine that the environment variable CHANSOCK_BACKPLANE
+    names, else by a Redis or Valkey that this call starts. A worker that dies is started again;
+    SIGHUP replaces one after the other. Workers are forks of this process, made before any loop
+    runs: a channel and its handlers cannot be pickled, and a fresh interpreter would run the
+    calling script anew. So they have the code that this process has loaded, also after SIGHUP;
+    `python -m chansock serve --workers` loads it anew. Linux only.
+
+    Raises ConfigError if several workers cannot be joined, and SystemExit with their status if
+    none could be kept alive.
     """
+    _check_workers(workers)
+    if workers == 1:
+        _run_alone(
+            chsk,
+            show,
+            host,
+            port,
+            path=path,
+            ssl=ssl,
+            sock=sock,
+            unix=unix,
+            fallback=fallback,
+        )
+        return
+    http1.check_path(path)
+    if sock is not None and unix is not None:
+        raise ConfigError("expected one of sock and unix, got both")
+    if not processes.is_shared(chsk) and program() is None:
+        raise ConfigError(f"workers: {MISSING}")
+
+    with (
+        listening(workers, host, port, sock=sock, unix=unix) as sockets,
+        closing(PrivateEngine()) as engine,
+    ):
+
+        def start(place: int, fd: int) -> Child:
+            def main() -> None:
+                engine.leave()
+                for other in sockets:
+                    if other is not sockets[place]:
+                        other.close()
+                report = Report(fd, engine.url)
+                own = sockets[place]
+                run_worker(chsk, report, sock=own, path=path, ssl=ssl, fallback=fallback)
+
+            return Forked(main)
+
+        status = supervisor.supervise(start, workers, engine, partial(show, workers=workers))
+    if status:
+        sys.exit(status)
+
+
+def run_worker(
+    chsk: ChannelSocket,
+    report: Report,
+    *,
+    sock: socket.socket,
+    path: str,
+    ssl: SSLContext | None,
+    fallback: Fallback | None,
+) -> None:
+    """Serve as one of several workers, on a socket that its parent has bound."""
+    if not processes.is_shared(chsk):
+        report.need_engine()
+    _run_alone(
+        chsk,
+        report.listening,
+        "",
+        0,
+        path=path,
+        ssl=ssl,
+        sock=sock,
+        unix=None,
+        fallback=fallback,
+    )
+
+
+def _run_alone(
+    chsk: ChannelSocket,
+    begun: Callable[[str], object],
+    host: str,
+    port: int,
+    *,
+    path: str,
+    ssl: SSLContext | None,
+    sock: socket.socket | None,
+    unix: str | os.PathLike[str] | None,
+    fallback: Fallback | None,
+) -> None:
+    """Serve in this process; call begun(url) when connections are accepted."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -329,7 +432,7 @@ def run(
         async with serve(
             chsk, host, port, path=path, ssl=ssl, sock=sock, unix=unix, fallback=fallback
         ) as listener:
-            print(f"chansock: serving {listener.url} (Ctrl+C ends it)", flush=True)  # noqa: T201
+            begun(listener.url)
             await stop.wait()
 
     try:
@@ -337,3 +440,18 @@ def run(
             runner.run(main())
     except asyncio.CancelledError:
         pass  # the second signal
+
+
+def show(url: str, workers: int = 1) -> None:
+    """Print the line that says where the channel is served."""
+    by = "" if workers == 1 else f" by {workers} workers"
+    print(f"chansock: serving {url}{by} (Ctrl+C ends it)", flush=True)  # noqa: T201
+
+
+def _check_workers(workers: int) -> None:
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise ConfigError(f"workers: expected an int of at least 1, got {workers!r:.80}")
+    if workers > 1 and not supervisor.IS_AVAILABLE:
+        raise ConfigError(f"workers: {supervisor.NOT_AVAILABLE}")
+    if workers > 1 and asyncio._get_running_loop() is not None:
+        raise ConfigError("workers: expected a call before any loop runs, got one within a loop")

@@ -82,8 +82,8 @@ class WebSocketProtocol(asyncio.Protocol):
         request = Request(data)
         if request.path not in shared.channels:
             self._give_to_other(data)
-        elif shared.refusal is not None:
-            shared.log_limit(request.path).error(log, "refused %s", shared.refusal)
+        elif why := shared.refusal(request.path):
+            shared.log_limit(request.path).error(log, "refused %s", why)
             self._refuse(Response(503, "expected one worker process"))
         elif http1.has_body(request):
             self._refuse(http1.NO_BODY)
@@ -265,7 +265,7 @@ class _Shared:
         told = reversed(app_state.get("chansock", ()))
         self.channels: dict[str, ChannelSocket] = dict(told)
         self.takeover = Takeover(asyncio.get_running_loop())
-        self.refusal = processes.refusal(processes.number_of(config))
+        self._number = processes.number_of(config)
         self.scopes: dict[Protocol, Any] = {}  # of those whose handshake the engine has to read
         self._services: dict[tuple[str, bool], Service] = {}
         if not self.channels:
@@ -273,6 +273,10 @@ class _Shared:
                 "no_channel expected one in the lifespan's state, got none: wrap the "
                 "application in chansock.asgi.Middleware, and leave the lifespan on"
             )
+
+    def refusal(self, path: str) -> str | None:
+        """Return why the channel at `path` cannot be served here, or None."""
+        return processes.refusal(self._number, self.channels[path])
 
     def log_limit(self, path: str) -> LogLimit:
         """Return that of the channel at `path`, for lines that a peer can cause."""
@@ -374,12 +378,6 @@ def _worker() -> type:
         """uvicorn's worker for gunicorn, with the channel's WebSockets."""
 
         CONFIG_KWARGS = {**UvicornWorker.CONFIG_KWARGS, "ws": WebSocketProtocol}
-
-        @classmethod
-        def check_config(cls, cfg: Any, log: Any) -> None:
-            """Refuse more than one worker; gunicorn asks before it starts any."""
-            if why := processes.refusal(cfg.workers):
-                raise RuntimeError(why)
 
     return Worker
 

@@ -137,11 +137,12 @@ class Life:
     async def lifespan(self, app: App, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application's lifespan within the channel's; or ours alone, if it has none.
 
-        `scope["state"]["chansock"]` is a list that gets `(path, chsk)`. Under a uvicorn,
-        gunicorn or hypercorn of several processes the startup fails.
+        `scope["state"]["chansock"]` is a list that gets `(path, chsk)`. If the channel
+        has no backplane, the startup fails under a uvicorn, gunicorn, hypercorn, or granian of
+        several processes.
         """
         server = processes.server_of(asyncio.current_task())
-        why = processes.refusal(processes.number_of(server))
+        why = processes.refusal(processes.number_of(server), self.chsk)
         if why is not None:
             await receive()
             await send({"type": "lifespan.startup.failed", "message": why})
@@ -149,6 +150,7 @@ class Life:
         wire = _Lifespan(receive, send, self._stop)
         self._has_lifespan = True
         self._begin()
+        await self.chsk._join()
         if "state" in scope:
             scope["state"].setdefault("chansock", []).append((self._path, self.chsk))
         try:

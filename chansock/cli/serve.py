@@ -1,41 +1,36 @@
 """`chansock serve app:chsk`: a channel on a port of its own, in uvicorn's words.
 
-Serving itself, signals and the stop are `chansock.run`'s; here its arguments are made.
+Serving itself, signals and the stop are `chansock.run`'s; here its arguments are made. With
+`--workers` this process loads no application: each worker is this command again.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+import signal
 import socket
 import ssl
 import sys
-from collections.abc import Sequence
-from typing import Any, Final, NoReturn
+from contextlib import closing
+from functools import partial
+from typing import Any, Final
 
 from chansock import server
 from chansock.cli import application, reload, status
 from chansock.cli.status import NotStarted, reason
 from chansock.errors import ConfigError
+from chansock.workers import supervisor
+from chansock.workers.child import Child, spawn
+from chansock.workers.listen import BACKLOG, listening
+from chansock.workers.private_engine import PrivateEngine
+from chansock.workers.report import Report
 
 __all__ = ["add", "run"]
 
 HOST: Final = "127.0.0.1"
 PORT: Final = 8000
 LEVELS: Final = ("critical", "error", "warning", "info", "debug")
-
-
-class _Refuse(argparse.Action):
-    """An option that uvicorn has and that could have no effect here."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[Any] | None,
-        option_string: str | None = None,
-    ) -> NoReturn:
-        parser.error(f"{option_string}: {self.const}")
 
 
 def add(commands: Any) -> None:
@@ -85,11 +80,13 @@ def add(commands: Any) -> None:
     )
     parser.add_argument(
         "--workers",
-        action=_Refuse,
-        const="expected one process: a push reaches the clients of its own process alone, "
-        "and there is no backplane between several yet",
-        help=argparse.SUPPRESS,
+        type=_workers,
+        default=1,
+        metavar="N",
+        help="serve by so many processes (default: 1); SIGHUP restarts one after the other",
     )
+    # What the parent of several tells each of them: where to report, and its engine's address.
+    parser.add_argument("--report", nargs=2, metavar=("FD", "URL"), help=argparse.SUPPRESS)
     parser.set_defaults(run=run, parser=parser)
 
 
@@ -100,6 +97,8 @@ def run(options: argparse.Namespace) -> int:
     try:
         if options.reload:
             return _reload(options)
+        if options.workers > 1:
+            return _supervise(options)
         context = _context(options)
         chsk = application.load_channel(
             options.app, app_dir=options.app_dir, is_factory=options.factory
@@ -111,6 +110,13 @@ def run(options: argparse.Namespace) -> int:
     except NotStarted as error:
         return _not_started(str(error))
     try:
+        if options.report is not None:
+            assert sock is not None
+            report = Report(int(options.report[0]), options.report[1])
+            server.run_worker(
+                chsk, report, sock=sock, path=options.path, ssl=context, fallback=fallback
+            )
+            return status.OK
         server.run(
             chsk,
             options.host or HOST,
@@ -142,6 +148,32 @@ def _check(options: argparse.Namespace) -> None:
         complain("--reload-dir: expected --reload beside it, got none")
     if options.reload and not reload.IS_AVAILABLE:
         complain("--reload: expected a system that tells who sent a signal (Linux), got another")
+    if options.workers > 1 and options.reload:
+        complain("--reload: expected one worker, which is enough for development, got --workers")
+    if options.workers > 1 and not supervisor.IS_AVAILABLE:
+        complain(f"--workers: {supervisor.NOT_AVAILABLE}")
+
+
+def _supervise(options: argparse.Namespace) -> int:
+    """Serve by several processes, each of which loads the application anew."""
+    _context(options)  # what is wrong with the certificate is said once
+    sock = None if options.fd is None else _inherited(options.fd)
+    host, port = options.host or HOST, PORT if options.port is None else options.port
+    number = options.workers
+    try:
+        with (
+            listening(number, host, port, sock=sock, unix=options.uds) as sockets,
+            closing(PrivateEngine()) as engine,
+        ):
+
+            def start(place: int, fd: int) -> Child:
+                own = sockets[place].fileno()
+                command = [*_command(options), f"--fd={own}", "--report", str(fd), engine.url]
+                return spawn(command, signal.SIGTERM, pass_fds=(own, fd))
+
+            return supervisor.supervise(start, number, engine, partial(server.show, workers=number))
+    except OSError as error:
+        return _not_started(f"could not listen on {_place(options)}: {reason(error)}")
 
 
 def _context(options: argparse.Namespace) -> ssl.SSLContext | None:
@@ -178,26 +210,34 @@ def _reload(options: argparse.Namespace) -> int:
     for folder in folders:
         if not reload.is_folder(folder):
             raise NotStarted(f"--reload-dir: expected a folder, got {folder!r}")
-    command = [sys.executable, "-m", "chansock", "serve", options.app]
-    for name in ("path", "fallback", "uds", "log_level", "app_dir"):
-        command += _option(options, name)
-    for name in ("ssl_certfile", "ssl_keyfile", "ssl_keyfile_password"):
-        command += _option(options, name)
-    if options.factory:
-        command.append("--factory")
+    command = _command(options)
     if options.uds is not None:
-        return reload.watch(command, folders)  # each process makes it anew
+        return reload.watch(
+            [*command, *_option(options, "uds")], folders
+        )  # each process makes it anew
     if options.fd is not None:
         return reload.watch([*command, *_option(options, "fd")], folders, fd=options.fd)
     host = options.host or HOST
     port = PORT if options.port is None else options.port
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        sock = socket.create_server((host, port), family=family, backlog=server.BACKLOG)
+        sock = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         return _not_started(f"could not listen on {_place(options)}: {reason(error)}")
     with sock:
         return reload.watch([*command, f"--fd={sock.fileno()}"], folders, fd=sock.fileno())
+
+
+def _command(options: argparse.Namespace) -> list[str]:
+    """Return the command of one process that serves the same, without where it listens."""
+    command = [sys.executable, "-m", "chansock", "serve", options.app]
+    for name in ("path", "fallback", "log_level", "app_dir"):
+        command += _option(options, name)
+    for name in ("ssl_certfile", "ssl_keyfile", "ssl_keyfile_password"):
+        command += _option(options, name)
+    if options.factory:
+        command.append("--factory")
+    return command
 
 
 def _option(options: argparse.Namespace, name: str) -> list[str]:
@@ -232,6 +272,12 @@ def _port(text: str) -> int:
     if text.isascii() and text.isdigit() and int(text) <= 65535:
         return int(text)
     raise argparse.ArgumentTypeError(f"expected a port from 0 to 65535, got {text!r}")
+
+
+def _workers(text: str) -> int:
+    if text.isascii() and text.isdigit() and int(text) >= 1:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"expected a number of at least 1, got {text!r}")
 
 
 def _fd(text: str) -> int:

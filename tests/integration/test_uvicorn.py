@@ -558,6 +558,33 @@ def test_gunicorns_worker_serves(drive: Run) -> None:
         drive(main(place))
 
 
+@pytest.mark.parametrize("server", ["uvicorn", "gunicorn", "hypercorn", "granian"])
+def test_several_workers_start_where_the_environment_names_a_backplane(
+    server: str, drive: Run
+) -> None:
+    pytest.importorskip(server)
+    port = free_port()
+    command = {
+        "uvicorn": ["uvicorn", APP, "--port", str(port), *WS, "--workers", "2"],
+        "gunicorn": gunicorn_of("-k", "chansock.uvicorn.Worker", "-w", "2", APP, port=port),
+        "hypercorn": ["hypercorn", APP, "--bind", f"127.0.0.1:{port}", "--workers", "2"],
+        "granian": ["granian", "--interface=asgi", f"--port={port}", "--workers=2", APP],
+    }[server]
+    with running(*command, port=port, CHANSOCK_BACKPLANE="redis://127.0.0.1:1") as place:
+        if server == "granian":  # which hears no signal before
+            drive(place.until_logged("Started worker-2"))
+        assert "expected 1 worker process" not in place.log()
+
+
+def test_granians_second_worker_is_refused(drive: Run) -> None:
+    pytest.importorskip("granian")
+    command = ["granian", "--interface=asgi", f"--port={free_port()}", "--workers=2", APP]
+    with running(*command) as place:
+        drive(place.until_logged("ASGI lifespan startup failed"))
+        drive(place.until_logged("Started worker-1"))
+        assert WORKERS.search(place.log())
+
+
 @pytest.mark.parametrize("worker", ["chansock.uvicorn.Worker", "uvicorn_own.Own"])
 def test_gunicorn_does_not_start_with_several_workers(worker: str) -> None:
     status, said = refused(*gunicorn_of("-k", worker, "-w", "2", APP))

@@ -133,6 +133,19 @@ def test_hypercorns_lifespan_runs_as_a_method_of_what_has_its_config() -> None:
     assert isinstance(Config().workers, int)
 
 
+# -- granian: chansock._edge.processes
+
+
+def test_granians_worker_is_a_process_with_its_number_as_first_argument() -> None:
+    """`processes.number_of` finds the number by `multiprocessing.current_process()`."""
+    pytest.importorskip("granian")
+    from granian.server import common, mp
+
+    assert "name='granian-worker'" in inspect.getsource(mp.WorkerProcess)
+    assert "worker_id" in list(inspect.signature(mp.MPServer._spawn_asgi_worker).parameters)[:1]
+    assert "idx + 1" in inspect.getsource(mp) + inspect.getsource(common)
+
+
 # -- aiohttp: chansock.aiohttp, chansock._core.processes
 
 
