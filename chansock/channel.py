@@ -8,26 +8,34 @@ past 400 lines, since most of them document one class.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import deque
 from collections.abc import AsyncIterator, Hashable
 from contextlib import suppress
 from functools import partial
-from typing import Any, Self
+from typing import Any, Final, Self, cast
 
 from chansock import packers
 from chansock._core import event, wire
 from chansock._core.backplane import Backplane
+from chansock._core.cluster import Cluster
 from chansock._core.delivery import Close, Delivery
 from chansock._core.endpoint import Endpoint, Hook, Hooks
+from chansock._core.engine import Engine
 from chansock._core.guard import Skip
 from chansock._core.handlers import ErrorHandler, Handled, Handlers, Middleware
+from chansock._core.homes import Homes
 from chansock._core.hub import Hub
+from chansock._core.lending import Lending
 from chansock._core.presence import Presence
+from chansock._core.shared_presence import SharedPresence
+from chansock._edge.http1 import answer_of
 from chansock._fast.events.dispatch import Dispatch, EventMsg
 from chansock._fast.events.fanout import Fanout, Fragment
 from chansock._fast.events.packet import Packer, Packet, adapt
 from chansock._fast.io.timers import TimerQueue
 from chansock.backplanes.memory import Memory
+from chansock.backplanes.redis import Redis
 from chansock.clock import Clock, LoopClock
 from chansock.config import Config
 from chansock.errors import ChannelClosed, ConfigError, InvalidEvent
@@ -38,6 +46,17 @@ from chansock.target import ALL, ANONYMOUS, ClientTarget, Target, UserId, is_use
 from chansock.values import NO_DATA
 
 __all__ = ["ChannelSocket"]
+
+JOIN_TIMEOUT: Final = 5.0  # seconds; a channel whose engine is down starts then, and is not ready
+
+
+def _kinds(backplane: Backplane | Engine | str | None) -> tuple[Engine | None, Backplane | None]:
+    """Return what joins several processes, or what keeps the events of this one."""
+    if isinstance(backplane, str):
+        return Redis(backplane), None
+    if backplane is not None and hasattr(backplane, "node_id"):
+        return cast(Engine, backplane), None
+    return None, backplane
 
 
 class ChannelSocket(Registry):
@@ -65,7 +84,7 @@ class ChannelSocket(Registry):
         csrf_token: Hook[str | Skip | None] | None = None,
         packer: packers.Packer | None = None,
         anonymous: bool = True,
-        backplane: Backplane | None = None,
+        backplane: Backplane | Engine | str | None = None,
     ) -> None:
         if not isinstance(config, Config):
             raise ConfigError(f"config: expected a Config, got {config!r:.80}")
@@ -82,8 +101,9 @@ class ChannelSocket(Registry):
         self._takes_anonymous = anonymous
         self._handlers = Handlers(config.max_threads)
         self._presence = Presence()
-        # It outlives a stop, so that clients resume after the next start.
-        self._backplane = (backplane or Memory()) if config.resume else None
+        # Either outlives a stop, so that clients resume after the next start.
+        self._engine, own = _kinds(backplane)
+        self._backplane: Backplane | None = (own or Memory()) if config.resume else None
         self._core: _Core | None = None  # of this life, or of the last
 
     def __repr__(self) -> str:
@@ -245,6 +265,8 @@ class ChannelSocket(Registry):
         if self._core is not None and not self._core.is_finished:
             raise ConfigError(f"expected a ChannelSocket that does not run yet, got {self!r}")
         self._presence._clear()
+        if self._engine is None and (url := os.environ.get("CHANSOCK_BACKPLANE")):
+            self._engine = Redis(url)
         self._core = _Core(self, clock)
 
     async def settle(self, timeout: float) -> None:
@@ -272,6 +294,46 @@ class ChannelSocket(Registry):
         core.is_stopped = True
         core.news.set()
 
+    async def _join(self) -> None:
+        """Wait until the engine is heard, as long as that may take without a mistake in a setting.
+
+        Raises BackplaneError for such a mistake.
+        """
+        core = self._started()
+        if core.cluster is not None:
+            await core.cluster.join(JOIN_TIMEOUT)
+
+    async def ready(self) -> None:
+        """Wait until clients can be served: at once, unless a `backplane` must be heard first.
+
+        Raises ChannelClosed before the start and after the end.
+        """
+        core = self._running()
+        if core.cluster is not None:
+            await core.cluster.ready()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether clients can be served now: it is started, not stopping, and hears its engine."""
+        core = self._core
+        if core is None or core.is_stopped or core.endpoint.is_stopping:
+            return False
+        return core.cluster is None or core.cluster.engine.is_up
+
+    async def stored(self) -> None:
+        """Wait until the engine has stored all that was sent so far.
+
+        Without one, all is stored when `send` returns. Raises ChannelClosed before the start.
+        """
+        core = self._started()
+        if core.cluster is not None:
+            core.cluster.flush()
+            await core.cluster.engine.stored()
+
+    @property
+    def _is_shared(self) -> bool:
+        return self._engine is not None or bool(os.environ.get("CHANSOCK_BACKPLANE"))
+
     def _started(self) -> _Core:
         if self._core is None:
             raise ChannelClosed("the channel is not started yet")
@@ -285,6 +347,7 @@ class ChannelSocket(Registry):
 
     async def __aenter__(self) -> Self:
         self._start(LoopClock(asyncio.get_running_loop()))
+        await self._join()
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -305,6 +368,8 @@ class ChannelSocket(Registry):
         """Wait up to `timeout` seconds for running handlers, then cancel them."""
         core = self._started()
         try:
+            if core.cluster is not None:
+                await core.cluster.close(timeout)
             if isinstance(core.clock, LoopClock):
                 await core.clock.stop(timeout)
         finally:
@@ -350,8 +415,15 @@ class _Core:
             max_events=config.max_inbox_events,
             max_bytes=config.max_inbox_bytes,
         )
-        backplane = chsk._backplane
-        self.delivery = Delivery(self.fanout, self.dispatch, backplane)
+        engine = chsk._engine
+        self.cluster: Cluster | None = None
+        if engine is not None:
+            name = type(packer).__name__
+            self.cluster = Cluster(engine, config, name, clock, self.timers)
+        own = None if self.cluster is not None else chsk._backplane
+        backplane: Backplane | None = self.cluster if config.resume else None
+        backplane = backplane or own
+        self.delivery = Delivery(self.fanout, self.dispatch, own)
         self.hub = Hub(
             config,
             self.timers,
@@ -361,11 +433,10 @@ class _Core:
             strays=lambda: len(self.dispatch.strays),
             ping=Packet(packer.packet(wire.WS_PING, None), packer.binary),
             timeout=Packet(packer.packet(wire.TIMEOUT, None), packer.binary),
-            backplane=backplane,
+            backplane=self.cluster or backplane,
             new_ack=self.dispatch.new_ack,
         )
         if backplane is not None:
-            backplane.open(clock, config, self.hub.has_resuming)
             self.fanout.position = partial(_position, packer, backplane)
         self.delivery.start(self.hub)
         self.deliver = self.delivery.deliver  # bound once for all sends
@@ -380,6 +451,21 @@ class _Core:
             takes_anonymous=chsk._takes_anonymous,
             backplane=backplane,
         )
+        if self.cluster is not None:
+            self._share(self.cluster, chsk.connected, config)
+        if (joined := self.cluster or own) is not None:
+            joined.open(clock, config, self.hub.has_resuming)
+
+    def _share(self, cluster: Cluster, presence: Presence, config: Config) -> None:
+        """Share clients and users with the other processes."""
+        homes = Homes(cluster, self.hub, self.dispatch)
+        lending = Lending(homes, self.endpoint, self.dispatch, config, self.timers, answer_of)
+        shared = SharedPresence(presence, cluster.engine, self.delivery.announce)
+        self.hub.enter, self.hub.leave = shared.enter, shared.leave
+        self.endpoint.homes, self.endpoint.lending = homes, lending
+        self.dispatch.cluster = cluster
+        self.deliver = cluster.append
+        cluster.start(self.delivery, homes, lending, shared)
 
     def _take_unclaimed(self, msg: EventMsg[Any]) -> bool:
         if self.readers:

@@ -20,6 +20,8 @@ class Lost:
     budget: int = 0  # more waited for all than max_total_backlog_bytes
     grace: int = 0  # the session did not come back in time
     stopped: int = 0  # the channel was stopped
+    moved: int = 0  # its client has gone to another process, which has them
+    missed: int = 0  # the session was cut, since others were lost on the way through the engine
 
 
 @dataclass(frozen=True, slots=True)

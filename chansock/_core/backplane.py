@@ -58,11 +58,18 @@ class Backplane(Protocol):
         client, has a session and resumes."""
 
     @property
-    def position(self) -> Position:
-        """The position of who has all events so far."""
+    def outlives_records(self) -> bool:
+        """Whether the events of a client are kept without a record of it, too."""
 
-    def position_of(self, seq: int) -> Position:
+    @property
+    def newest(self) -> int:
+        """The number of the newest event."""
+
+    def position_of(self, number: int) -> Position:
         """Return the position of who has all events up to this number."""
+
+    def number_of(self, position: Position) -> int | None:
+        """Return the number up to which a position has all events; None: it is of another life."""
 
     def mark(self) -> None:
         """Advance the position by one, as an event does that nobody gets."""
@@ -93,3 +100,6 @@ class Backplane(Protocol):
 
     def keep(self, client: ClientTarget, inbox: Inbox) -> None:
         """Keep the record of a client whose session has ended."""
+
+    def ended(self, client: ClientTarget) -> None:
+        """Note that the session of a client has ended that does not resume."""

@@ -18,6 +18,8 @@ from chansock._core.session import Session
 from chansock._core.session_state import Life
 from chansock._fast.events.dispatch import Connection, Dispatch, Inbox
 from chansock._fast.events.fanout import Fanout, Fragment
+from chansock._fast.io.transport import Transport
+from chansock.request import Request
 from chansock.target import ALL, ANONYMOUS, ClientTarget, Target, UserId
 
 __all__ = ["Close", "Delivery"]
@@ -99,8 +101,14 @@ class Delivery:
         if not sessions:
             self.nobody += len(fragments)
 
-    def announce(self, is_open: bool, uid: UserId | None, connection: Connection) -> None:
-        """Run the handler of a user who came or went; `connection` was the first or the last."""
+    def announce(self, is_open: bool, uid: UserId | None, connection: Connection | None) -> None:
+        """Run the handler of a user who came or went; `connection` was the first or the last.
+
+        None: that was a process which is gone.
+        """
+        if connection is None:
+            nobody = Request(b"GET / HTTP/1.1\r\n\r\n")
+            connection = Connection(self._dispatch, Transport(), nobody, uid, "", None, Inbox())
         member = ANONYMOUS if uid is None else uid
         event_id = wire.UIDPORT_OPEN if is_open else wire.UIDPORT_CLOSE
         self._dispatch.announce(event_id, member, connection, self.presence_inbox)

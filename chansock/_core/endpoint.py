@@ -22,7 +22,9 @@ from weakref import WeakValueDictionary
 
 from chansock._core import guard, wire
 from chansock._core.backplane import Backplane
+from chansock._core.homes import Homes, Opening
 from chansock._core.hub import Hub
+from chansock._core.lending import Lending, Lent
 from chansock._core.log_limit import LogLimit
 from chansock._core.posts import OTHER_PROCESS, STOPPING, PostOrder, Posts, Refusal
 from chansock._core.request_fields import lost_fields, wants_upgrade
@@ -36,7 +38,7 @@ from chansock._fast.io.tasks import start
 from chansock._fast.io.timers import TimerQueue
 from chansock._fast.io.transport import Incoming, Transport
 from chansock.config import Config
-from chansock.errors import ConfigError
+from chansock.errors import BackplaneDown, ConfigError
 from chansock.request import Request, Response
 from chansock.target import ClientTarget, UserId, is_user_id
 from chansock.values import short_repr
@@ -58,6 +60,18 @@ _PROXY_LINES: Final = (
 T = TypeVar("T")
 Hook: TypeAlias = Callable[[Request], T | Awaitable[T]]
 _Steps: TypeAlias = Generator[Awaitable[Any], Any, "Admission | Response"]
+
+
+@dataclass(frozen=True, slots=True)
+class Came:
+    """In an Admission's `handshake`: a client that this process becomes the home of.
+
+    `asked` None: it does not resume; `data` is that of its handshake.
+    """
+
+    opening: Opening
+    asked: Asked | None
+    data: object
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +132,8 @@ class Endpoint:
         self._resume: Resume | None = None
         if backplane is not None:
             self._resume = Resume(backplane, packer, hub, dispatch, self._posts)
+        self.homes: Homes | None = None  # with an engine for several processes
+        self.lending: Lending | None = None
         self.is_stopping: bool = False
         self._is_stopped = False
         self.incoming: Incoming = Incoming(config.max_total_incoming_bytes)  # shared with the edges
@@ -250,6 +266,8 @@ class Endpoint:
             why = "expected a user id of user_id, got None (anonymous=False)"
             return self.refuse("anonymous", 401, "Unauthorized request", why)
         client_id = request.params["client-id"]
+        if self.homes is not None:
+            return (yield from self._shared_steps(request, kind, uid, client_id, self.homes))
         if kind == "post" and self._hub.table.find(uid, client_id) is not None:
             return Admission(kind, request, uid, client_id)
         if why := self._has_room(uid, client_id):
@@ -278,6 +296,49 @@ class Endpoint:
             text = "a newer handshake of this client came first"
             return self.refuse("late_handshake", 409, text)
         return Admission(kind, request, uid, client_id, asked)
+
+    def _shared_steps(
+        self, request: Request, kind: str, uid: UserId | None, client_id: str, homes: Homes
+    ) -> _Steps:
+        """Find the home of a client among several processes, or become it."""
+        client = ClientTarget(uid, client_id)
+        is_known = self._hub.table.find(uid, client_id) is not None and homes.is_home(client)
+        try:
+            if kind == "post" and is_known:
+                return Admission(kind, request, uid, client_id)
+            if kind != "ws" and "handshake?" not in request.params and not is_known:
+                home = yield homes.elsewhere(client)
+                if home is not None:
+                    return Admission(kind, request, uid, client_id, Lent(home))
+            if why := self._has_room(uid, client_id):
+                return self.refuse("full", 503, why)
+            if kind == "post":
+                return Admission(kind, request, uid, client_id)
+            if kind == "poll" and not self._needs_handshake(request, uid, client_id):
+                return Admission(kind, request, uid, client_id)
+            resumes = "pos" in request.params and self._resume is not None
+            if kind == "poll" and resumes and "handshake?" not in request.params:
+                return self.refuse("no_session", 503, "expected a handshake first")
+            data: object = None
+            if self.hooks.handshake_data is not None:
+                data = self.hooks.handshake_data(request)
+                if is_awaitable(data):
+                    data = yield data
+            asked = (
+                Asked.parse(request, uid, data)
+                if resumes
+                else Asked(None, 0, 0, None, 0, uid, data)
+            )
+            if asked is None:
+                return self.refuse("resume", 400, MALFORMED)
+            opening = yield homes.open(client, asked.position)
+        except BackplaneDown:
+            return self.refuse("backplane", 503, "the backplane is not heard")
+        state = opening.state
+        if resumes and state is not None and 0 < asked.attempt < state.attempt:
+            return self.refuse("late_handshake", 409, "a newer handshake of this client came first")
+        handshake = Came(opening, replace(asked, source=opening) if resumes else None, data)
+        return Admission(kind, request, uid, client_id, handshake)
 
     def _other_method(self, request: Request, is_loopback: bool) -> Response:
         config = self._config
@@ -352,8 +413,12 @@ class Endpoint:
         The handshake is written first. None: a GET that has its answer already.
         """
         hub = self._hub
-        session = hub.table.find_or_add(admission.uid, admission.client_id)
         handshake, was = admission.handshake, None
+        if type(handshake) is Lent and self.lending is not None:
+            return self.lending.lend(admission, handshake.home, transport)
+        session = hub.table.find_or_add(admission.uid, admission.client_id)
+        if type(handshake) is Came and self.homes is not None:
+            handshake = self._arrive(session, handshake, self.homes)
         if type(handshake) is Asked and self._resume is not None:
             streams = admission.kind == "ws"
             handshake, was = self._resume.open(session, handshake, streams=streams)
@@ -401,6 +466,16 @@ class Endpoint:
             return None
         return connection
 
+    def _arrive(self, session: Session, came: Came, homes: Homes) -> Asked | Packet:
+        """Note that a client has come here; return its handshake, or what that takes."""
+        homes.opened(came.opening, session)
+        if came.asked is not None:
+            return came.asked
+        if waiting := came.opening.waiting():
+            session.put_first(waiting)
+        packet = self._packer.packet(wire.handshake(session.uid, came.data), None)
+        return Packet(packet, self._packer.binary)
+
     def _connection(
         self,
         admission: Admission,
@@ -433,6 +508,8 @@ class Endpoint:
 
     def closed(self, connection: Connection, code: int) -> None:
         """Note the end of a socket, a parked poll or a POST; `code` 1006: nobody closed it."""
+        if self.lending is not None and self.lending.gone(connection):
+            return
         if connection.is_post:
             connection.forget()
         else:
@@ -445,6 +522,8 @@ class Endpoint:
         Answers through the transport, at once or when the handler has replied.
         None: it has its answer already.
         """
+        if type(admission.handshake) is Lent and self.lending is not None:
+            return self.lending.lend(admission, admission.handshake.home, transport, bytes(body))
         session = self._hub.table.find(admission.uid, admission.client_id)
         if session is not None:
             inbox = session.inbox

@@ -93,6 +93,7 @@ class Hub:
         new_ack: Callable[[Inbox], Packet | None] = lambda _: None,
     ) -> None:
         self.strays = strays
+        self.enter, self.leave = self._enter, self._leave  # of all processes, if there are more
         self._backplane = backplane  # None: no client resumes
         self._new_ack = new_ack
         self._config = config
@@ -302,6 +303,24 @@ class Hub:
                 session.displaced[connection] = True
                 self.close(connection, REPLACED, why)
 
+    def move(self, session: Session) -> None:
+        """Serve a client no longer, since another process does: it leaves presence after grace."""
+        self.end_connections(session)
+        session.drop("moved")
+        if session.inbox.numbers is not None:
+            session.inbox.numbers.session = None
+        if session.life is not Life.GONE:
+            self._fanout.leave(session)
+        self.table.forget(session)
+        session.has_moved = True
+
+    def miss(self, session: Session) -> None:
+        """Cut a client for which events were lost: it comes back, and is told."""
+        session.drop("missed")
+        session.has_gap = True
+        for connection in session.connections:
+            self.close(connection, 1013, "events were lost")
+
     # -- closing
 
     def closed(self, connection: Connection, code: int, trigger: Trigger = On.CLOSED) -> None:
@@ -406,9 +425,13 @@ class Hub:
 
     def _keep(self, session: Session, inbox: Inbox) -> None:
         """Keep the record of a client that may resume: its session ends."""
-        if self._backplane is not None and inbox.numbers is not None:
+        if self._backplane is None:
+            return
+        if inbox.numbers is not None:
             inbox.numbers.session = None
             self._backplane.keep(session.target, inbox)
+        else:
+            self._backplane.ended(session.target)
 
     def drop(self, sessions: Collection[Session], reason: str) -> None:
         """Empty the outboxes of these sessions."""
@@ -474,20 +497,24 @@ class Hub:
         self.cut += 1
 
     def _enter_ws(self, session: Session, connection: Connection, _: object) -> None:
-        if self._presence._enter("ws", session.uid):
-            self._announce(True, session.uid, connection)
+        self.enter("ws", session.uid, connection)
 
     def _enter_ajax(self, session: Session, connection: Connection, _: object) -> None:
-        if self._presence._enter("ajax", session.uid):
-            self._announce(True, session.uid, connection)
+        self.enter("ajax", session.uid, connection)
 
     def _leave_ws(self, session: Session, last: Connection | None, _: object) -> None:
-        if self._presence._leave("ws", session.uid) and last is not None:
-            self._announce(False, session.uid, last)
+        self.leave("ws", session.uid, last)
 
     def _leave_ajax(self, session: Session, last: Connection | None, _: object) -> None:
-        if self._presence._leave("ajax", session.uid) and last is not None:
-            self._announce(False, session.uid, last)
+        self.leave("ajax", session.uid, last)
+
+    def _enter(self, kind: str, uid: UserId | None, connection: Connection) -> None:
+        if self._presence._enter(kind, uid):
+            self._announce(True, uid, connection)
+
+    def _leave(self, kind: str, uid: UserId | None, last: Connection | None) -> None:
+        if self._presence._leave(kind, uid) and last is not None:
+            self._announce(False, uid, last)
 
     def _end_if_over(self, session: Session, _: object, __: object) -> None:
         if session.socket is Socket.NONE and session.polls is Polls.NONE:
@@ -495,6 +522,8 @@ class Hub:
             self._on_life(session, On.ENDED if session.displaced is None else On.OVER)
 
     def _forget(self, session: Session) -> None:
+        if session.has_moved:
+            return  # it was forgotten then
         self.table.forget(session)
         if not self.is_stopped:
             self._keep(session, session.inbox)
@@ -502,6 +531,7 @@ class Hub:
     def _quit(self, session: Session) -> None:
         if lost := session.drop("grace"):
             self._log_limit.info(log, "events_lost reason=grace events=%d of %r", lost, session)
-        self._fanout.leave(session)
+        if not session.has_moved:
+            self._fanout.leave(session)
         session.last = None
         self.table.away -= 1

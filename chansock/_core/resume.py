@@ -47,6 +47,7 @@ class Asked:
     attempt: int = 0
     uid: UserId | None = None
     data: object = None  # of the handshake
+    source: Backplane | None = None  # what knows of this client, if that is not the backplane
 
     @classmethod
     def parse(cls, request: Request, uid: UserId | None = None, data: object = None) -> Self | None:
@@ -89,17 +90,18 @@ class Resume:
         What it has missed stands in front of what waits in its outbox, if it comes by a
         WebSocket; an Ajax client gets it with its next poll.
         """
-        is_known = self._find(session)
+        source = asked.source or self._backplane
+        is_known = self._find(source, session)
         self._hub.end_connections(session)
         self._posts.end_order(session.posts)
         session.posts = None
         numbers, is_new = session.inbox.numbers, False
         attempt = 0 if numbers is None else numbers.attempt
-        is_other = is_known and numbers is not None and self._is_other(asked, numbers)
+        is_other = is_known and numbers is not None and self._is_other(source, asked, numbers)
         if is_other:
             # What waits is for that one. From now on its positions are older than all others.
             session.drop("grace")
-            self._backplane.mark()
+            source.mark()
             # Its events that still wait are handled, and count for it.
             assert numbers is not None
             numbers.session = None
@@ -107,18 +109,21 @@ class Resume:
         if numbers is None or not is_known or is_other:
             # Nothing is known of it (any more): what it sent before may have been handled.
             is_known, is_new = False, True
-            numbers = self._backplane.numbers(asked.acked, asked.sent)
+            numbers = source.numbers(asked.acked, asked.sent)
             session.inbox.numbers = numbers
         numbers.session = session
         numbers.attempt = max(attempt, asked.attempt)
         numbers.acked = asked.acked  # what was acknowledged since may not have arrived
         # If it sent less than was taken, somebody else has the same client-id.
         is_known = is_known and asked.sent >= numbers.received
-        was, since, missed = self._follow(session, asked, is_known)
+        # Another process may know nothing of it, and yet what it has missed.
+        is_followed = is_known or (source.outlives_records and not is_other)
+        was, since, missed = self._follow(source, session, asked, is_followed)
         if is_new:
             # An older position comes from a client that did not get this answer.
             numbers.since = since
-        if streams or was != "resumed":
+        # A poll can ask the memory of this process again, but no engine outside of it.
+        if streams or was != "resumed" or source.outlives_records:
             self._put_first(session, since, missed)
         if is_known:
             self._send_replies(session, numbers, asked)
@@ -126,7 +131,7 @@ class Resume:
         session.seen = since
         session.has_gap = False
         self.counts[was] += 1
-        position = str(self._backplane.position_of(since))
+        position = str(source.position_of(since))
         event = wire.resumed_handshake(asked.uid, asked.data, position, was, numbers.received)
         return Packet(self._packer.packet(event, None), self._packer.binary), was
 
@@ -138,18 +143,20 @@ class Resume:
         """
         asked = Asked.parse(request)
         numbers = session.inbox.numbers
-        if asked is None or numbers is None or not self._is_ours(asked.position):
+        if asked is None or asked.position is None or numbers is None:
             return TOO_FAR
-        assert asked.position is not None
-        if asked.position.seq < numbers.since:
+        since = self._backplane.number_of(asked.position)
+        if since is None:
+            return TOO_FAR
+        if since < numbers.since:
             return TAKEN
-        if session.posts is None or asked.position.seq < session.seen:
+        if session.posts is None or since < session.seen:
             return TOO_FAR  # it comes late: its client has gone on by other connections
-        session.seen = asked.position.seq
-        missed = self._missed(session, asked.position.seq)
+        session.seen = since
+        missed = self._missed(self._backplane, session, since)
         if missed is None:
             return TOO_FAR
-        self._put_first(session, asked.position.seq, missed)
+        self._put_first(session, since, missed)
         session.has_gap = False
         if asked.waits is not None:
             numbers.forget_replies(asked.waits)
@@ -165,54 +172,53 @@ class Resume:
         session.has_positions = False
         self._backplane.drop(session.target)
 
-    def _find(self, session: Session) -> bool:
+    def _find(self, source: Backplane, session: Session) -> bool:
         """Return whether the client is known; hold what is kept for it from now on."""
         if session.inbox.numbers is not None:
             return True
-        found = self._backplane.claim(session.target)
+        found = source.claim(session.target)
         if found is None:
-            self._backplane.hold(session.target)
+            source.hold(session.target)
             return False
         session.inbox = found
         return True
 
-    def _is_other(self, asked: Asked, numbers: Numbers) -> bool:
+    def _is_other(self, source: Backplane, asked: Asked, numbers: Numbers) -> bool:
         """Return whether the numbers are those of another client with the same client-id."""
         position = asked.position
         if asked.acked > numbers.received:
             return True
         if position is None:  # a new client; or one that did not get the answer to its first
             return asked.sent < numbers.received
-        return not self._is_ours(position) or position.seq < numbers.since
+        since = source.number_of(position)
+        return since is None or since < numbers.since
 
-    def _is_ours(self, position: Position | None) -> bool:
-        return position is not None and position.epoch == self._backplane.position.epoch
-
-    def _missed(self, session: Session, since: int) -> list[Fragment] | None:
+    def _missed(self, source: Backplane, session: Session, since: int) -> list[Fragment] | None:
         """Return what came after `since` and does not wait for the session; None: unknown."""
         numbers = session.inbox.numbers
         if numbers is None or since < numbers.since:
             return None
-        if session.left <= since <= self._backplane.position.seq:
+        if session.left <= since <= source.newest:
             return []
-        return self._backplane.read(session.target, since, session.first_seq)
+        return source.read(session.target, since, session.first_seq)
 
     def _put_first(self, session: Session, since: int, missed: list[Fragment]) -> None:
         session.put_first(missed)
         session.left = since
 
     def _follow(
-        self, session: Session, asked: Asked, is_known: bool
+        self, source: Backplane, session: Session, asked: Asked, is_known: bool
     ) -> tuple[Was, int, list[Fragment]]:
         """Return how the client comes back, from which position it goes on, and what it missed."""
         position = asked.position
-        if position is not None and is_known and self._is_ours(position):
-            missed = self._missed(session, position.seq)
+        since = None if position is None or not is_known else source.number_of(position)
+        if since is not None:
+            missed = self._missed(source, session, since)
             if missed is not None:
-                return "resumed", position.seq, missed
+                return "resumed", since, missed
         # What waits for it follows; what came before, it has or has missed.
         first = session.first_seq
-        since = first - 1 if first else self._backplane.position.seq
+        since = first - 1 if first else source.newest
         return "fresh" if position is None else "gap", since, []
 
     def _send_replies(self, session: Session, numbers: Numbers, asked: Asked) -> None:

@@ -33,6 +33,7 @@ class Session(Outbox):
         "grace_ajax",
         "grace_ws",
         "has_gap",
+        "has_moved",
         "inbox",
         "last",
         "life",
@@ -70,6 +71,7 @@ class Session(Outbox):
         self.grace_ws: Entry | None = None
         self.grace_ajax: Entry | None = None
         self.has_gap = False  # cut since its last Ajax handshake: no poll is parked before the next
+        self.has_moved = False  # another process serves its client
         self.polled = ""  # the number of its newest poll, if it has one
         self.seen = 0  # the newest position that its client presented, if that resumes
         self.posts: PostOrder | None = None  # since its last Ajax handshake

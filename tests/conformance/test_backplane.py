@@ -64,7 +64,7 @@ class Opened:
 
     @property
     def seq(self) -> int:
-        return self.engine.position.seq
+        return self.engine.newest
 
 
 @pytest.fixture(params=ENGINES)

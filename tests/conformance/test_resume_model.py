@@ -472,7 +472,7 @@ class Resuming(RuleBasedStateMachine):
     @rule(kind=st.sampled_from(["future", "epoch", "old", "malformed", "numbers"]))
     def lie(self, kind: str) -> None:
         """A stranger presents a position that it never had."""
-        position = self.engine.position
+        position = self.engine.position_of(self.engine.newest)
         seq, epoch = position.seq, position.epoch
         state = Resumption()
         state.position = {
@@ -768,7 +768,7 @@ def _a_lost_gap_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         Resume,
         "_missed",
-        lambda self, session, since: self._backplane.read(session.target, since, session.first_seq),
+        lambda self, source, session, since: source.read(session.target, since, session.first_seq),
     )
 
 

@@ -106,9 +106,7 @@ def test_the_options_of_the_page_are_those_of_the_help(
     offered = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out)) - {"--help"}
     sections = dict(re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", TEXT, re.M | re.S))
     told = set(re.findall(r"--[a-z][a-z-]+", sections[command]))
-    if command == "serve":
-        told.remove("--workers")  # named, and refused
-    else:
+    if command != "serve":
         told |= set(re.findall(r"--[a-z][a-z-]+", sections["Options of connect and send"]))
     assert told - {"--param"} == offered - {"--param"}
 

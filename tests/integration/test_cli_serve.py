@@ -259,8 +259,11 @@ def test_what_the_application_raises_is_its_traceback(folder: Path, text: str, l
 
 
 USAGE = {
-    "--workers 4": "--workers: expected one process: a push reaches the clients of its own "
-    "process alone, and there is no backplane between several yet",
+    "--workers 0": "argument --workers: expected a number of at least 1, got '0'",
+    "--workers x": "argument --workers: expected a number of at least 1, got 'x'",
+    "--workers 2 --reload": (
+        "--reload: expected one worker, which is enough for development, got --workers"
+    ),
     "--port 65536": "argument --port: expected a port from 0 to 65535, got '65536'",
     "--fd x": "argument --fd: expected the number of a descriptor, got 'x'",
     "--uds a --fd 3": "argument --fd: not allowed with argument --uds",

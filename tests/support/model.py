@@ -149,7 +149,7 @@ class Model:
         self.presence: dict[str, set[Any]] = {"ws": set(), "ajax": set(), "any": set()}
         self.told: dict[Any, list[str]] = {}
         self.sent = self.written = self.replaced = self.nobody = self.cut = self.reply_lost = 0
-        self.lost = {"too_slow": 0, "budget": 0, "grace": 0, "stopped": 0}
+        self.lost = {"too_slow": 0, "budget": 0, "grace": 0, "stopped": 0, "moved": 0, "missed": 0}
         self.closed_by_code: dict[int, int] = {}
         self.is_stopped = False
         self.being_closed: list[Session] = []  # the channel is at it, in an order of its own

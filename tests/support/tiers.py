@@ -60,6 +60,7 @@ _OUTSIDE = frozenset(
         "raw",
         "raw_listener",
         "readme_pair",
+        "redis_server",
         "replay",
         "sente_app",
         "sente_script",

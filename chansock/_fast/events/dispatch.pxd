@@ -132,9 +132,11 @@ cdef class EventMsg:
     cdef bint is_later                  # the handler returned LATER
     cdef int64_t number                 # among the events of its client; 0: it has none
     cdef bint is_apart                  # in numbers.apart
+    cdef int64_t turn                   # of the cluster, in which its handler began
 
     cpdef reply(self, value=*)
     cpdef bint _send(self, WriteBuffer out, bytes whole) except -1
+    cpdef bint _send_on(self, WriteBuffer out, bytes whole) except -1
 
 
 cdef class Dispatch:
@@ -144,6 +146,7 @@ cdef class Dispatch:
     cdef Fanout fanout
     cdef Packer packer
     cdef readonly object sender         # the ChannelSocket, as msg.chsk
+    cdef public object cluster          # with an engine for several processes; else None
     cdef dict routes                    # event id -> Route; no id in chsk/
     cdef dict own_routes                # the same for chsk/*
     cdef object unclaimed               # call(msg) -> bool: an iterator will take it

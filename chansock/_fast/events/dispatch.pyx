@@ -375,6 +375,9 @@ cdef class Connection(Link):
             session = numbers.session       # maybe of a later start of the channel
             if session is not None and not session.is_gone:
                 session.fanout.send(session, dispatch.late_reply(number, whole))
+            elif dispatch.cluster is not None:
+                client = ClientTarget(self.uid, self.client_id)
+                dispatch.cluster.reply_late(client, dispatch.late_reply(number, whole))
         return True     # kept, and sent when the client asks for it
 
     def put(self, Packet packet not None):
@@ -504,6 +507,16 @@ cdef class EventMsg:
         return out is not None and not self.connection.is_answered
 
     cpdef bint _send(self, WriteBuffer out, bytes whole) except -1:
+        cdef Connection connection = self.connection
+        cdef object cluster = connection.dispatch.cluster
+        if cluster is not None and out is not None:
+            # What its handler sent to this client may still be on its way through the engine.
+            whole = out.take() if whole is None else whole
+            if cluster.holds(self.client, self.turn, partial(self._send_on, out, whole)):
+                return True
+        return self._send_on(out, whole)
+
+    cpdef bint _send_on(self, WriteBuffer out, bytes whole) except -1:
         cdef Connection connection = self.connection
         cdef bint is_sent = out is not None and connection.send_reply(out, whole, self.number)
         if out is None:
@@ -963,6 +976,8 @@ cdef class Dispatch:
         # Call the handler and finish the event; or return the awaitable that the handler waits for,
         # if the next events must wait for it, too.
         cdef Route route = msg.route
+        if self.cluster is not None:
+            msg.turn = self.cluster.turn
         if route is None:
             if self.unclaimed(msg):
                 self.hold(msg)      # until the iterator releases it
@@ -1105,23 +1120,32 @@ cdef class Dispatch:
         Returns the number of events that are dropped, and of those whose handlers still run.
         """
         cdef Inbox inbox
-        cdef EventMsg msg
         cdef Py_ssize_t dropped = 0
         self.is_stopping = self.is_stopped = True
         for inbox in list(self.queued):
-            while inbox.queue:
-                msg = inbox.queue.pop()     # the newest first
-                dropped += 1
-                if msg.number and inbox.numbers is not None:
-                    inbox.numbers.received = msg.number - 1     # its client sends it again
-                msg.number = 0
-                if msg.connection.event is msg:
-                    msg.connection.event = None     # so that its POST may be sent again
-                elif msg.wants_reply:
-                    self.fanout.reply_lost += 1
-                self.done(msg)
+            dropped += self.give_back(inbox)
         self.unhandled += dropped
         return dropped, self.unfinished
+
+    def give_back(self, Inbox inbox not None):
+        """Drop the events of an inbox that no handler has; return their number.
+
+        A client that resumes sends its own again.
+        """
+        cdef EventMsg msg
+        cdef Py_ssize_t dropped = 0
+        while inbox.queue:
+            msg = inbox.queue.pop()     # the newest first
+            dropped += 1
+            if msg.number and inbox.numbers is not None:
+                inbox.numbers.received = msg.number - 1
+            msg.number = 0
+            if msg.connection.event is msg:
+                msg.connection.event = None     # so that its POST may be sent again
+            elif msg.wants_reply:
+                self.fanout.reply_lost += 1
+            self.done(msg)
+        return dropped
 
 
 async def alone(EventMsg msg, awaitable):

@@ -36,11 +36,11 @@ cdef enum:
 cdef class Fragment:
     # One encoded event on its way to any number of clients.
     cdef readonly bytes data
-    cdef object key                     # of `latest`; None: no key
+    cdef readonly object key            # of `latest`; None: no key
     cdef uint8_t is_exact               # data has memory of exactly its size
     cdef readonly uint8_t is_kept       # a log stores it
     cdef int holders                    # nodes counted in fanout.kept that it is the entry of
-    cdef readonly int64_t seq           # its place among all events; 0: it has none
+    cdef public int64_t seq             # its place among all events; 0: it has none
 
 
 cdef class Node:

@@ -397,6 +397,10 @@ cdef class Outbox:
             node = node.parent
         return first
 
+    def waiting_fragments(self):
+        """Return the events that wait, in order."""
+        return [each for each in self.fanout.entries(self.tail) if type(each) is Fragment]
+
     def drained(self):
         """Go on writing: the transport has no backlog any more."""
         self.is_blocked = False
@@ -439,7 +443,7 @@ cdef class Outbox:
 cdef class Fanout:
     """All outboxes of a channel, and the flush at the end of the turn.
 
-    `lost` counts events by reason: too_slow, budget, grace, stopped.
+    `lost` counts events by reason: too_slow, budget, grace, stopped, moved, missed.
     """
 
     def __cinit__(
@@ -464,7 +468,8 @@ cdef class Fanout:
         self.packed = []
         self.late_ws = []
         self.late_ajax = []
-        self.lost = {"too_slow": 0, "budget": 0, "grace": 0, "stopped": 0}
+        self.lost = {"too_slow": 0, "budget": 0, "grace": 0, "stopped": 0, "moved": 0,
+                     "missed": 0}
 
     # -- who is there
 

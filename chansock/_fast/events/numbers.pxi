@@ -103,6 +103,10 @@ cdef class Numbers:
         self.end += HEAD + size
         return 0
 
+    def keep(self, int64_t number, bytes packet not None):
+        """Keep a reply that another process kept before."""
+        self.keep_reply(number, <const uint8_t*>packet, len(packet), MAX_REPLIES)
+
     cdef int drop_first_reply(self) except -1:
         cdef Py_ssize_t size
         memcpy(&size, self.replies + self.first + 8, 8)

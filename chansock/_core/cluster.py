@@ -1,0 +1,383 @@
+"""One node of a channel that several processes serve: from `send` to the engine, and back.
+
+Everything that is sent goes to the engine and comes back from it, so that all nodes have one order.
+The events of a turn become one batch. What comes back is passed to the sessions of this node; a
+client that is about to open gets what came since its targets were subscribed. Which node serves a
+client is the business of `homes`, who is present that of `shared_presence`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
+from weakref import WeakSet
+
+from chansock._core.backplane import Position
+from chansock._core.cluster_keys import key_of, keys_of, target_of
+from chansock._core.delivery import Close, Delivery
+from chansock._core.engine import Engine, Entry, Item
+from chansock._core.envelope import Envelope, EnvelopeError, Event
+from chansock._core.order import Order
+from chansock._fast.events.dispatch import Inbox, Numbers, Replies
+from chansock._fast.events.fanout import Fragment
+from chansock._fast.io.timers import TimerQueue
+from chansock.clock import Clock
+from chansock.config import Config
+from chansock.errors import BackplaneFull
+from chansock.target import ClientTarget, Target
+
+__all__ = ["Arrived", "Cluster"]
+
+log = logging.getLogger("chansock.backplane")
+
+MAX_UNSTORED: Final = 16 << 20  # bytes; past it `send` raises BackplaneFull
+RETRY: Final = 0.05  # seconds until the engine is offered again what it had no room for
+
+
+@dataclass(slots=True)
+class _Part:
+    """Events that follow each other in a turn, for one target, with the same options."""
+
+    key: str
+    only: str
+    is_kept: bool
+    events: list[Event] = field(default_factory=list)
+    flush: bool = False
+    close: Close | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """Events of one target, as they came from the engine."""
+
+    key: str
+    only: str
+    fragments: tuple[Fragment, ...]
+
+
+class Cluster:
+    """The events of one node."""
+
+    def __init__(
+        self, engine: Engine, config: Config, packer: str, clock: Clock, timers: TimerQueue
+    ) -> None:
+        self.engine = engine
+        self.order = Order()
+        self.refused = 0  # entries that could not be read
+        self._config = config
+        self._packer = packer
+        self._clock, self._timers = clock, timers
+        self._replies = Replies(config.keep_bytes)
+        self._delivery: Delivery | None = None
+        self._opening: asyncio.Future[None] | None = None
+        self.on_state: list[Callable[[], object]] = []
+        self._turn: list[_Part] = []
+        self._turn_bytes = 0
+        self._full: BackplaneFull | None = None  # why the engine did not take the last turn
+        self.turn = 1  # the number of this turn, of those in which something was sent
+        self._returned = 0  # the newest turn that is back
+        self._under_way: deque[tuple[int, int]] = deque()  # the engine's number of each, and ours
+        self._unreturned: dict[str, int] = {}  # by target: the newest turn that is not back
+        self._waiting: list[tuple[int, Callable[[], object]]] = []  # for a turn to be back
+        self._holders: dict[str, int] = {}  # sessions and openings of a target
+        self.openings: WeakSet[Any] = WeakSet()
+
+    def start(self, delivery: Delivery, homes: Any, lending: Any, presence: Any) -> None:
+        """Pass on what comes: events, and to `homes`, `lending`, and `shared_presence` the rest."""
+        self._delivery = delivery
+        self.homes, self.lending, self.presence = homes, lending, presence
+
+    # -- its life
+
+    def open(self, clock: Clock, config: Config, has_session: Callable[[Target], bool]) -> None:
+        """Begin to join the other nodes."""
+        keep_events = config.keep_events if config.resume else 0
+        opened = self.engine.open(self, keep_events=keep_events, keep_seconds=config.keep_seconds)
+        self._opening = asyncio.ensure_future(opened)
+        self._opening.add_done_callback(_log_failure)
+
+    async def join(self, timeout: float) -> None:
+        """Wait until the nodes are joined; return after `timeout` if the engine is down.
+
+        Raises BackplaneError for what waiting cannot mend.
+        """
+        assert self._opening is not None
+        await asyncio.wait([self._opening], timeout=timeout)
+        if self._opening.done():
+            self._opening.result()
+
+    async def ready(self) -> None:
+        """Wait until the engine is heard."""
+        while not self.engine.is_up:
+            heard = asyncio.get_running_loop().create_future()
+            self.on_state.append(partial(_set, heard))
+            await heard
+            self.on_state.clear()
+
+    async def close(self, timeout: float) -> None:
+        """Leave the other nodes, after what was sent is stored."""
+        self.flush()
+        if self._opening is not None and not self._opening.done():
+            self._opening.cancel()
+            await asyncio.wait([self._opening])
+        await self.engine.close(timeout)
+
+    # -- sending
+
+    def append(
+        self,
+        to: Target,
+        fragments: tuple[Fragment, ...],
+        flush: bool = False,
+        close: Close | None = None,
+    ) -> None:
+        """Send events, and then a close, to all nodes at the end of the turn.
+
+        Raises BackplaneFull if too much waits for the engine.
+        """
+        waiting = self.engine.unstored_bytes + self._turn_bytes
+        if self._full is not None:
+            raise self._full
+        if waiting > MAX_UNSTORED:
+            raise BackplaneFull(waiting, MAX_UNSTORED)
+        key, only = key_of(to)
+        if not self._turn:
+            self._clock.soon(self.flush)
+        self._unreturned[key] = self.turn
+        part = self._turn[-1] if self._turn else None
+        for fragment in fragments:
+            if (
+                part is None
+                or part.key != key
+                or part.only != only
+                or part.is_kept != fragment.is_kept
+                or part.close is not None
+            ):
+                part = _Part(key, only, fragment.is_kept)
+                self._turn.append(part)
+            part.events.append(Event(fragment.data, fragment.key))
+            part.flush = part.flush or flush
+            self._turn_bytes += fragment.nbytes
+        if close is not None:
+            self._turn.append(_Part(key, only, False, close=close))
+
+    def flush(self) -> None:
+        """Give what was sent in this turn to the engine."""
+        turn, self._turn = self._turn, []
+        if not turn:
+            return
+        items = [
+            Item(part.key, max(1, len(part.events)), part.is_kept and bool(part.events),
+                 self._envelope(part))
+            for part in turn
+        ]  # fmt: skip
+        try:
+            number = self.engine.append(items)
+        except BackplaneFull as error:
+            # These were accepted, and are appended as soon as there is room; the next sender hears.
+            self._turn, self._full = turn, error
+            self._timers.schedule(RETRY, self._flush_again, None)
+            return
+        self._full = None
+        self._turn_bytes = 0
+        self._under_way.append((number, self.turn))
+        self.turn += 1
+
+    def _flush_again(self, _: None) -> None:
+        self.flush()
+
+    def _envelope(self, part: _Part) -> bytes:
+        close = None if part.close is None else (part.close.code, part.close.reason)
+        return Envelope(
+            self._packer,
+            "",
+            tuple(part.events),
+            only=part.only,
+            is_kept=part.is_kept,
+            flush=part.flush,
+            close=close,
+        ).encode()
+
+    # -- what came back
+
+    def delivered(self, entry: Entry) -> None:
+        """Pass the events of an entry on to the sessions of this node."""
+        found = self.unpack(entry)
+        if found is None or self._delivery is None:
+            return
+        envelope, arrived = found
+        for opening in list(self.openings):
+            opening.note(arrived)
+        try:
+            to = target_of(entry.key, envelope.only)
+        except ValueError as error:
+            self._refuse(error)
+            return
+        close = None if envelope.close is None else Close(*envelope.close)
+        self._delivery.deliver(to, arrived.fragments, envelope.flush, close)
+
+    def unpack(self, entry: Entry) -> tuple[Envelope, Arrived] | None:
+        """Return the envelope of an entry and its events, numbered; None: it cannot be read."""
+        try:
+            envelope = Envelope.decode(entry.envelope, self._packer)
+        except EnvelopeError as error:
+            self._refuse(error)
+            return None
+        count = max(1, len(envelope.events))
+        seq = self.order.note(entry.position, count) - len(envelope.events)
+        fragments = []
+        for event in envelope.events:
+            seq += 1
+            fragment = Fragment(event.data, event.latest, envelope.is_kept)
+            fragment.seq = seq
+            fragments.append(fragment)
+        return envelope, Arrived(entry.key, envelope.only, tuple(fragments))
+
+    def _refuse(self, error: Exception) -> None:
+        self.refused += 1
+        if self.refused == 1:
+            log.error("entry_refused: %s", error)
+
+    def returned(self, number: int) -> None:
+        """Note that the engine's batches up to `number` are stored, and were delivered here."""
+        while self._under_way and self._under_way[0][0] <= number:
+            _, self._returned = self._under_way.popleft()
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            for turn, call in waiting:
+                if turn <= self._returned:
+                    call()
+                else:
+                    self._waiting.append((turn, call))
+        if not self._under_way and not self._turn:
+            self._unreturned.clear()
+
+    # -- replies keep their place
+
+    def holds(self, client: ClientTarget, since: int, call: Callable[[], object]) -> bool:
+        """Call `call` once what was sent to a client in turn `since` and later has come back.
+
+        False, and it is not called: nothing of that is under way.
+        """
+        turn = max(self._unreturned.get(key, 0) for key in keys_of(client))
+        if turn < since or turn <= self._returned:
+            return False
+        self._waiting.append((turn, call))
+        return True
+
+    def reply_late(self, client: ClientTarget, reply: Fragment) -> None:
+        """Send a reply whose client has moved to another node, or may do so."""
+        self.append(client, (Fragment(reply.data),))
+
+    # -- targets that this node listens to
+
+    def subscribe(self, keys: Iterable[str]) -> None:
+        """Subscribe to targets, one time more."""
+        for key in keys:
+            count = self._holders[key] = self._holders.get(key, 0) + 1
+            if count == 1:
+                self.engine.subscribe(key)
+
+    def unsubscribe(self, keys: Iterable[str]) -> None:
+        """Subscribe to targets one time less."""
+        for key in keys:
+            self._holders[key] -= 1
+            if not self._holders[key]:
+                del self._holders[key]
+                self.engine.unsubscribe(key)
+
+    # -- what `resume` asks of a backplane
+
+    outlives_records = True
+
+    @property
+    def newest(self) -> int:
+        """The number of the newest event that was heard."""
+        return self.order.newest
+
+    def position_of(self, number: int) -> Position:
+        """Return the position of who has all events up to this number."""
+        return self.order.position_of(number)
+
+    def number_of(self, position: Position) -> int | None:
+        """Return the number up to which a position has all events; None: its epoch is unknown."""
+        return self.order.number_of(position)
+
+    def numbers(self, received: int, redelivered: int) -> Numbers:
+        """Make the numbers of a client, whose replies count among what is kept."""
+        return Numbers(received, redelivered, self._replies)
+
+    def find(self, client: ClientTarget) -> Inbox | None:
+        """Return None: what is known of a client without a session, only its handshake asks for."""
+        return None
+
+    def read(self, client: ClientTarget, since: int, before: int) -> list[Fragment] | None:
+        """Return None: what a client missed, only its handshake asks for."""
+        return None
+
+    def claim(self, client: ClientTarget) -> Inbox | None:
+        """Return None, as `find`."""
+        return None
+
+    def hold(self, client: ClientTarget) -> None:
+        """Do nothing: all is kept."""
+
+    def drop(self, client: ClientTarget) -> None:
+        """Do nothing, as `hold`."""
+
+    def mark(self) -> None:
+        """Do nothing: positions are the engine's."""
+
+    def keep(self, client: ClientTarget, inbox: Inbox) -> None:
+        """Leave what is known of a client to the engine."""
+        self.homes.keep(client, inbox)
+
+    def ended(self, client: ClientTarget) -> None:
+        """Give up a client that does not resume."""
+        self.homes.ended(client)
+
+    # -- what the engine calls besides
+
+    def missed(self, keys: Iterable[str]) -> None:
+        """Have the clients of these targets told that they may have missed events."""
+        self.homes.missed(set(keys))
+
+    def called(self, origin: str, payload: bytes) -> None:
+        """Take a message of another node."""
+        self.lending.called(origin, payload)
+
+    def entered(self, member: str, origin: str) -> None:
+        """Note who has come."""
+        self.presence.entered(member, origin)
+
+    def left(self, member: str, origin: str) -> None:
+        """Note who has gone."""
+        self.presence.left(member, origin)
+
+    def present(self, members: Iterable[str]) -> None:
+        """Begin anew with who is present."""
+        self.presence.present(members)
+
+    def replaced(self) -> None:
+        """Claim all clients again."""
+        self.homes.claim_again()
+
+    def state_changed(self, is_up: bool, reason: str) -> None:
+        """Tell those who wait for the engine."""
+        for call in list(self.on_state):
+            call()
+
+
+def _log_failure(opening: asyncio.Future[None]) -> None:
+    if not opening.cancelled() and (error := opening.exception()) is not None:
+        log.error("backplane_failed: %s", error)
+
+
+def _set(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,0 +1,347 @@
+"""Which node serves a client: how it moves from one node to another.
+
+A client has one home, the node that holds its session. A handshake makes the node that got it the
+new home: it asks the engine for what the client has missed, and the old home for what it knows of
+the client (its numbers, its replies, or what waits for it). A home that has no session of a client
+any more leaves that with the engine. How polls and POSTs reach their home is the business of
+`lending`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Self
+from weakref import finalize
+
+from chansock._core.backplane import Position
+from chansock._core.cluster import Arrived, Cluster
+from chansock._core.cluster_keys import client_key, key_of, keys_of
+from chansock._core.engine import Claimed
+from chansock._core.hub import Hub
+from chansock._core.packing import PackingError, Reader, Writer
+from chansock._core.session import Session
+from chansock._fast.events.dispatch import Dispatch, Inbox, Numbers
+from chansock._fast.events.fanout import Fragment
+from chansock.target import ClientTarget
+
+__all__ = ["Homes", "Opening", "State"]
+
+YIELD_TIMEOUT: Final = 0.5  # seconds for an old home to say what it knows
+MAX_REPLIES: Final = 10_000  # that are read of a state
+
+
+NOWHERE: Final = Position(0, 0)
+
+
+@dataclass(slots=True)
+class State:
+    """What a home knows of a client, for the next one.
+
+    `position`: what the home had heard. A client that resumes has numbers: `since`, a position
+    before which no client may be that presents it, `replies` by the number of their event. For any
+    other client, `waiting` are the events that it has not got.
+    """
+
+    position: Position
+    received: int = -1  # -1: it does not resume
+    redelivered: int = 0
+    attempt: int = 0
+    since: Position = NOWHERE
+    replies: list[tuple[int, bytes]] = field(default_factory=list)
+    waiting: list[bytes] = field(default_factory=list)
+
+    def encode(self) -> bytes:
+        out = Writer((1,))
+        for number in (
+            self.position.epoch,
+            self.position.seq,
+            self.received + 1,
+            self.redelivered,
+            self.attempt,
+            self.since.epoch,
+            self.since.seq,
+            len(self.replies),
+        ):
+            out.put_number(number)
+        for number, packet in self.replies:
+            out.put_number(number)
+            out.put_bytes(packet)
+        out.put_number(len(self.waiting))
+        for data in self.waiting:
+            out.put_bytes(data)
+        return bytes(out)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self | None:
+        """Return the state in `data`; None for any other bytes."""
+        reader = Reader(data)
+        try:
+            if reader.byte() != 1:
+                return None
+            position = Position(reader.number(), reader.number())
+            received, redelivered, attempt = reader.number() - 1, reader.number(), reader.number()
+            since = Position(reader.number(), reader.number())
+            count = min(reader.number(), len(data))
+            replies = [(reader.number(), reader.bytes()) for _ in range(count)]
+            waiting = [reader.bytes() for _ in range(min(reader.number(), len(data)))]
+            reader.end()
+        except PackingError:
+            return None
+        return cls(position, received, redelivered, attempt, since, replies, waiting)
+
+
+class Opening:
+    """A client that is about to open here. It is what `resume` asks in place of a backplane."""
+
+    outlives_records = True
+
+    def __init__(self, homes: Homes, client: ClientTarget) -> None:
+        self.client = client
+        self.keys = keys_of(client)
+        self.state: State | None = None
+        self.left: list[bytes] = []  # the same in bytes, for the case that it does not open
+        self._cluster = homes.cluster
+        self._missed: list[Arrived] = []
+        self._later: list[Arrived] = []
+        self._is_whole = False
+        self._cluster.subscribe(self.keys)
+        self._cluster.openings.add(self)
+        self._end = finalize(self, homes.abandoned, client, self.keys, self.left)
+
+    def note(self, arrived: Arrived) -> None:
+        """Note events that came since its targets were subscribed."""
+        if arrived.key in self.keys and arrived.only in ("", self.client.client_id):
+            self._later.append(arrived)
+
+    def claimed(self, claimed: Claimed) -> None:
+        """Take what the engine knows of the client."""
+        self._cluster.order.note(claimed.read.position)
+        self._is_whole = claimed.read.is_whole
+        for entry in claimed.read.entries:
+            if self._cluster.order.number_of(entry.position) is None:
+                self._is_whole = False
+                return
+            found = self._cluster.unpack(entry)
+            if found is not None and found[1].only in ("", self.client.client_id):
+                self._missed.append(found[1])
+
+    def taken(self) -> None:
+        """Note that a session has taken its place."""
+        self._end.detach()
+        self._cluster.openings.discard(self)
+
+    def waiting(self) -> list[Fragment]:
+        """Return the events that wait for a client that does not resume."""
+        if self.state is None:
+            return []
+        found = []
+        for data in self.state.waiting:
+            found.append(Fragment(data, None, False))
+        since = self._cluster.order.number_of(self.state.position) or 0
+        return found + [fragment for fragment in self._events() if fragment.seq > since]
+
+    def _events(self) -> list[Fragment]:
+        """Return all events that are known, in order and once."""
+        found = {f.seq: f for each in (*self._missed, *self._later) for f in each.fragments}
+        return [found[seq] for seq in sorted(found)]
+
+    # -- what resume asks
+
+    @property
+    def newest(self) -> int:
+        return self._cluster.newest
+
+    def position_of(self, number: int) -> Position:
+        return self._cluster.position_of(number)
+
+    def number_of(self, position: Position) -> int | None:
+        return self._cluster.number_of(position)
+
+    def read(self, client: ClientTarget, since: int, before: int) -> list[Fragment] | None:
+        if not self._is_whole:
+            return None
+        found = [
+            fragment
+            for fragment in self._events()
+            if fragment.seq > since and (not before or fragment.seq < before)
+        ]
+        keys: set[object] = set()
+        newest = []
+        for fragment in reversed(found):
+            if fragment.key is None or fragment.key not in keys:
+                newest.append(fragment)
+            if fragment.key is not None:
+                keys.add(fragment.key)
+        return newest[::-1]
+
+    def numbers(self, received: int, redelivered: int) -> Numbers:
+        return self._cluster.numbers(received, redelivered)
+
+    def claim(self, client: ClientTarget) -> Inbox | None:
+        if self.state is None or self.state.received < 0:
+            return None
+        inbox = Inbox()
+        inbox.numbers = numbers = self.numbers(self.state.received, self.state.redelivered)
+        numbers.attempt = self.state.attempt
+        numbers.since = self._cluster.number_of(self.state.since) or 0
+        for number, packet in self.state.replies:
+            numbers.keep(number, packet)
+        return inbox
+
+    def find(self, client: ClientTarget) -> Inbox | None:
+        return None
+
+    def hold(self, client: ClientTarget) -> None:
+        pass
+
+    def mark(self) -> None:
+        pass
+
+    def drop(self, client: ClientTarget) -> None:
+        pass
+
+
+class Homes:
+    """The clients of one node, and how they come and go."""
+
+    def __init__(self, cluster: Cluster, hub: Hub, dispatch: Dispatch) -> None:
+        self.cluster = cluster
+        self.engine = cluster.engine
+        self._hub = hub
+        self._dispatch = dispatch
+        self._clients: set[ClientTarget] = set()  # that have a session here
+        self._answers: dict[int, asyncio.Future[bytes]] = {}  # what old homes were asked
+        self._asked = 0
+        self.send: Callable[[str, bytes], None] = cluster.engine.call
+
+    # -- a client comes
+
+    async def open(self, client: ClientTarget, since: Position | None) -> Opening:
+        """Become the home of a client. Raises BackplaneDown."""
+        opening = Opening(self, client)
+        claimed = await self.engine.claim(client_key(client), opening.keys, since)
+        opening.claimed(claimed)
+        state = claimed.state
+        opening.left.append(state)
+        if claimed.before is not None and claimed.before != self.engine.node_id:
+            state = await self._ask(claimed.before, client)
+            opening.left.append(state)
+        opening.state = State.decode(state) if state else None
+        return opening
+
+    async def _ask(self, node: str, client: ClientTarget) -> bytes:
+        """Return what an old home knows of a client; nothing if it does not say in time."""
+        self._asked += 1
+        number = self._asked
+        answer = self._answers[number] = asyncio.get_running_loop().create_future()
+        self.engine.call(node, yield_call(number, client))
+        try:
+            async with asyncio.timeout(YIELD_TIMEOUT):
+                state: bytes = await answer
+                return state
+        except TimeoutError:
+            return b""
+        finally:
+            del self._answers[number]
+
+    def answered(self, number: int, state: bytes) -> None:
+        """Take an old home's answer."""
+        answer = self._answers.get(number)
+        if answer is not None and not answer.done():
+            answer.set_result(state)
+
+    def opened(self, opening: Opening, session: Session) -> None:
+        """Note that an opening became a session."""
+        opening.taken()
+        if opening.client in self._clients:
+            self.cluster.unsubscribe(opening.keys)
+        else:
+            self._clients.add(opening.client)
+
+    def abandoned(self, client: ClientTarget, keys: tuple[str, ...], left: list[bytes]) -> None:
+        """Note that a client did not open after all: leave again what its last home left."""
+        self.cluster.unsubscribe(keys)
+        if left and client not in self._clients:
+            self.engine.release(client_key(client), left[-1])
+
+    def is_home(self, client: ClientTarget) -> bool:
+        """Return whether this node serves a client."""
+        return client in self._clients
+
+    async def elsewhere(self, client: ClientTarget) -> str | None:
+        """Return the other node that is the home of a client. Raises BackplaneDown."""
+        home = await self.engine.home(client_key(client))
+        return None if home == self.engine.node_id else home
+
+    # -- a client goes
+
+    def keep(self, client: ClientTarget, inbox: Inbox) -> None:
+        """Leave what is known of a client with the engine: its session ends."""
+        self._leave(client, self._state(client, inbox).encode())
+
+    def ended(self, client: ClientTarget) -> None:
+        """Give up a client that does not resume."""
+        self._leave(client, b"")
+
+    def _leave(self, client: ClientTarget, state: bytes) -> None:
+        if client in self._clients:
+            self._clients.discard(client)
+            self.cluster.unsubscribe(keys_of(client))
+            self.engine.release(client_key(client), state)
+
+    def _state(self, client: ClientTarget, inbox: Inbox) -> State:
+        numbers, cluster = inbox.numbers, self.cluster
+        position = cluster.position_of(cluster.newest)
+        if numbers is None:
+            return State(position)
+        return State(
+            position,
+            numbers.received,
+            numbers.redelivered,
+            numbers.attempt,
+            cluster.position_of(numbers.since),
+            numbers.replies_from(0),
+        )
+
+    def give_up(self, client: ClientTarget) -> bytes:
+        """End the session of a client that another node serves; return what that must know."""
+        session = self._hub.table.find(client.uid, client.client_id)
+        if session is None or client not in self._clients:
+            return b""
+        if session.inbox.numbers is not None:
+            self._dispatch.give_back(session.inbox)
+            state = self._state(client, session.inbox)
+        else:
+            state = self._state(client, session.inbox)
+            state.waiting = [fragment.data for fragment in session.waiting_fragments()]
+        self._hub.move(session)
+        self._clients.discard(client)
+        self.cluster.unsubscribe(keys_of(client))
+        return state.encode()
+
+    def missed(self, keys: set[str]) -> None:
+        """Cut the sessions for which events may be missing, so that they come back and hear it."""
+        for client in list(self._clients):
+            if keys.intersection(keys_of(client)):
+                session = self._hub.table.find(client.uid, client.client_id)
+                if session is not None:
+                    self._hub.miss(session)
+
+    def claim_again(self) -> None:
+        """Become the home of all clients again: this node was taken for dead."""
+        for client in list(self._clients):
+            self._hub.disconnect(client, 1012, "service restart")
+
+
+YIELD: Final = 1  # number, uid's name, client-id
+
+
+def yield_call(number: int, client: ClientTarget) -> bytes:
+    """Return the message that asks an old home for what it knows of a client."""
+    out = Writer((YIELD,))
+    out.put_number(number)
+    out.put_text(key_of(client)[0])
+    out.put_text(client.client_id)
+    return bytes(out)
