@@ -6,6 +6,8 @@
 #   ci/soak.sh 1 --seed 7             for a minute, with that seed (it is printed)
 #   ci/soak.sh 1 --clients 100        with fewer clients, and as much less to send
 #   ci/soak.sh resume 30              resume alone: tests/soak/resume, whose README.md says more
+#   ci/soak.sh cluster 30             several workers behind one engine: tests/soak/cluster
+#   ci/soak.sh 30 --cluster           the same
 #   ci/soak.sh clients 30             both clients against a server that misbehaves: tests/soak/wrong
 # What no client may see, and what must add up, stands in tests/soak: numbers rise by one within
 # a connection, none comes twice, and what is missing at a break was either written to it or
@@ -16,6 +18,22 @@
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 
+if [ "${2:-}" = --cluster ]; then
+    exec "$0" cluster "$1" "${@:3}"
+fi
+if [ "${1:-}" = cluster ]; then
+    shift
+    make_venv test
+    build_in_place
+    case " $* " in *" --no-engine "*) ;; *)
+        command -v redis-server >/dev/null || die "expected redis-server on PATH" ;;
+    esac
+    cd "$ROOT"
+    limit=$(ulimit -n)
+    [ "$limit" = unlimited ] || [ "$limit" -ge 4096 ] || ulimit -n 4096
+    PYTHONPATH=$ROOT:$ROOT/tests:$ROOT/tests/support \
+        exec "$VENV/bin/python" -P -m soak.cluster.run "$@"
+fi
 if [ "${1:-}" = clients ] || [ "${1:-}" = resume ]; then
     package=soak.${1/clients/wrong}
     shift
