@@ -60,7 +60,7 @@ class Claimed:
     """A client's new home is this node; `before` is the living node that was it, or None.
 
     `state` is what its last home left when it gave the client up; empty: there is none, or it is
-    older than `keep_seconds`.
+    older than `keep_seconds`. It is true if no home has opened the client since.
     """
 
     before: str | None
@@ -150,6 +150,9 @@ class Engine(Protocol):
 
     async def home(self, client: str) -> str | None:
         """Return the living node that is the home of a client, or None. Raises BackplaneDown."""
+
+    def opened(self, client: str) -> None:
+        """Drop what the last home of a client left: it is open here."""
 
     def release(self, client: str, state: bytes) -> None:
         """Give up a client, if this node is still its home, and keep `state` for the next home."""

@@ -10,7 +10,9 @@ any more leaves that with the engine. How polls and POSTs reach their home is th
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, Self
 from weakref import finalize
@@ -29,6 +31,8 @@ from chansock.target import ClientTarget
 __all__ = ["Homes", "Opening", "State"]
 
 YIELD_TIMEOUT: Final = 0.5  # seconds for an old home to say what it knows
+ASKED: Final = 2  # times: it may just have lost its connection to the engine
+MAX_GIVEN: Final = 1000  # states that were given away, for homes that ask again
 MAX_REPLIES: Final = 10_000  # that are read of a state
 
 
@@ -212,6 +216,7 @@ class Homes:
         self._hub = hub
         self._dispatch = dispatch
         self._clients: set[ClientTarget] = set()  # that have a session here
+        self._given: OrderedDict[ClientTarget, bytes] = OrderedDict()  # to other homes
         self._answers: dict[int, asyncio.Future[bytes]] = {}  # what old homes were asked
         self._asked = 0
         self.send: Callable[[str, bytes], None] = cluster.engine.call
@@ -226,25 +231,28 @@ class Homes:
         state = claimed.state
         opening.left.append(state)
         if claimed.before is not None and claimed.before != self.engine.node_id:
-            state = await self._ask(claimed.before, client)
+            found = await self._ask(claimed.before, client)
+            # A home that knows nothing of the client has not opened it, and what was left is true.
+            state = b"" if found is None else found or state
             opening.left.append(state)
         opening.state = State.decode(state) if state else None
         return opening
 
-    async def _ask(self, node: str, client: ClientTarget) -> bytes:
-        """Return what an old home knows of a client; nothing if it does not say in time."""
+    async def _ask(self, node: str, client: ClientTarget) -> bytes | None:
+        """Return what an old home knows of a client, b"" for nothing; None: it does not say."""
         self._asked += 1
         number = self._asked
         answer = self._answers[number] = asyncio.get_running_loop().create_future()
-        self.engine.call(node, yield_call(number, client))
         try:
-            async with asyncio.timeout(YIELD_TIMEOUT):
-                state: bytes = await answer
-                return state
-        except TimeoutError:
-            return b""
+            for _ in range(ASKED):
+                self.engine.call(node, yield_call(number, client))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(YIELD_TIMEOUT):
+                        state: bytes = await asyncio.shield(answer)
+                        return state
         finally:
             del self._answers[number]
+        return None
 
     def answered(self, number: int, state: bytes) -> None:
         """Take an old home's answer."""
@@ -255,6 +263,9 @@ class Homes:
     def opened(self, opening: Opening, session: Session) -> None:
         """Note that an opening became a session."""
         opening.taken()
+        if opening.left and opening.left[0]:
+            self.engine.opened(client_key(opening.client))
+        self._given.pop(opening.client, None)
         if opening.client in self._clients:
             self.cluster.unsubscribe(opening.keys)
         else:
@@ -309,7 +320,7 @@ class Homes:
         """End the session of a client that another node serves; return what that must know."""
         session = self._hub.table.find(client.uid, client.client_id)
         if session is None or client not in self._clients:
-            return b""
+            return self._given.get(client, b"")
         if session.inbox.numbers is not None:
             self._dispatch.give_back(session.inbox)
             state = self._state(client, session.inbox)
@@ -319,7 +330,10 @@ class Homes:
         self._hub.move(session)
         self._clients.discard(client)
         self.cluster.unsubscribe(keys_of(client))
-        return state.encode()
+        self._given[client] = found = state.encode()
+        if len(self._given) > MAX_GIVEN:
+            self._given.popitem(last=False)
+        return found
 
     def missed(self, keys: set[str]) -> None:
         """Cut the sessions for which events may be missing, so that they come back and hear it."""

@@ -228,7 +228,7 @@ def test_a_position_that_the_engine_never_had_is_not_whole(make: Make, run: Driv
     run(main())
 
 
-def test_what_a_home_left_is_found_once_by_the_next(make: Make, run: Drive) -> None:
+def test_what_a_home_left_is_found_until_the_next_has_opened_it(make: Make, run: Drive) -> None:
     async def main() -> None:
         async with nodes(make) as [(one, _), (other, _)]:
             await one.claim("c", [], None)
@@ -237,9 +237,13 @@ def test_what_a_home_left_is_found_once_by_the_next(make: Make, run: Drive) -> N
             claimed = await other.claim("c", [], None)
             assert (claimed.before, claimed.state) == (None, b"left")
             one.release("c", b"not mine any more")
+            one.opened("c")  # nor this
             await one.home("c")
-            again = await one.claim("c", [], None)
-            assert (again.before, again.state) == (other.node_id, b"")
+            third = await one.claim("c", [], None)
+            assert (third.before, third.state) == (other.node_id, b"left")  # nobody has opened it
+            one.opened("c")
+            again = await other.claim("c", [], None)
+            assert (again.before, again.state) == (one.node_id, b"")
 
     run(main())
 

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
 -- Make a node the home of a client. ARGV: node, client, ms that the record lives.
--- Returns the node that was its home and lives, or '', and what the last home left.
+-- Returns the node that was its home and lives, or '', and what the last home left: that stays
+-- until a home has opened the client, for this answer may be lost.
 local P = string.sub(KEYS[1], 1, -2)
 local record = P .. 's:' .. ARGV[2]
 local h = redis.call('HMGET', record, 'n', 'st')
 redis.call('HSET', record, 'n', ARGV[1])
-redis.call('HDEL', record, 'st')
 redis.call('PEXPIRE', record, ARGV[3])
 local before = ''
 if h[1] then

@@ -141,6 +141,7 @@ class Redis:
         self._names = _Names()
         self._homes: dict[str, None] = {}
         self._releases: dict[str, bytes] = {}
+        self._settling: set[str] = set()  # clients of which the engine must know that they opened
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._epoch = self._seq = self._reply_seq = 0
         self._raw_epoch = b"0"
@@ -369,6 +370,8 @@ class Redis:
         if is_new_epoch or self._is_replaced:
             self._send_roster()
             self._refresh_homes(list(self._homes))
+        for client in self._settling:
+            self._script(self._settled, client, "opened", self._node_id, client)
         for client, kept in self._releases.items():
             self._send_release(client, kept)
         missing = [channel for channel, key in self._channels.items() if not key.is_on]
@@ -393,6 +396,7 @@ class Redis:
         self._node_id = f"{self._sender}.{self._lives}"
         self._homes.clear()
         self._releases.clear()
+        self._settling.clear()
         self._is_replaced = True
         _log.warning("backplane_replaced node=%s by=%s", old, self._node_id)
 
@@ -690,8 +694,21 @@ class Redis:
             raise BackplaneDown(f"the engine was lost meanwhile: {error}") from error
         return found.decode() or None
 
+    def opened(self, client: str) -> None:
+        self._settling.add(client)
+        if self._is_live:
+            self._close_call()
+            self._script(self._settled, client, "opened", self._node_id, client)
+
+    def _settled(self, reply: Any, client: str) -> None:
+        if isinstance(reply, Exception):
+            self._reply_failed(reply)
+        else:
+            self._settling.discard(client)
+
     def release(self, client: str, state: bytes) -> None:
         self._homes.pop(client, None)
+        self._settling.discard(client)
         self._releases[client] = state
         if self._is_live:
             self._close_call()

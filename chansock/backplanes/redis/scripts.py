@@ -19,6 +19,7 @@ _NAMES: Final = (
     "join",
     "leave",
     "members",
+    "opened",
     "read",
     "refresh",
     "release",
