@@ -111,6 +111,9 @@ class Resume:
             is_known, is_new = False, True
             numbers = source.numbers(asked.acked, asked.sent)
             session.inbox.numbers = numbers
+        if source.outlives_records:
+            # Its client may have been elsewhere since: what it has not got, the source knows.
+            session.drop("moved")
         numbers.session = session
         numbers.attempt = max(attempt, asked.attempt)
         numbers.acked = asked.acked  # what was acknowledged since may not have arrived

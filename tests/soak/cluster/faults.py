@@ -146,6 +146,7 @@ async def failover(soak: Soak) -> None:
 async def client_kill(soak: Soak) -> None:
     """Have the engine end connections of the workers."""
     assert soak.engine is not None
+    soak.trouble(5)
     kind = soak.random.choice(("normal", "pubsub"))
     await soak.engine.main.ask(f"CLIENT KILL TYPE {kind} SKIPME yes")
 

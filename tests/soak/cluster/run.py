@@ -257,7 +257,8 @@ class Soak:
             account.forgotten()
 
     def trouble(self, seconds: float) -> None:
-        """Note that presence may be late for so long."""
+        """Note that workers may not hear each other for so long: presence may be late, and of
+        clients that move, events may come again and replies be lost."""
         self.trouble_until = max(self.trouble_until, time.monotonic() + seconds)
 
     @property
@@ -285,7 +286,11 @@ class Soak:
     async def follow(self) -> None:
         while True:
             await asyncio.sleep(0.5)
-            self.read_log()
+            if self.is_troubled:  # workers that don't hear each other cannot hand clients over
+                self.unclean()
+                self.lose_replies()
+            else:
+                self.read_log()
 
     def read_log(self) -> None:
         """Read what the handlers got."""
