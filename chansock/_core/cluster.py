@@ -13,7 +13,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, Final
 from weakref import WeakSet
 
@@ -75,7 +74,7 @@ class Cluster:
         self._replies = Replies(config.keep_bytes)
         self._delivery: Delivery | None = None
         self._opening: asyncio.Future[None] | None = None
-        self.on_state: list[Callable[[], object]] = []
+        self._changed: list[asyncio.Future[None]] = []  # of those who wait for the engine
         self._turn: list[_Part] = []
         self._turn_bytes = 0
         self._full: BackplaneFull | None = None  # why the engine did not take the last turn
@@ -114,10 +113,9 @@ class Cluster:
     async def ready(self) -> None:
         """Wait until the engine is heard."""
         while not self.engine.is_up:
-            heard = asyncio.get_running_loop().create_future()
-            self.on_state.append(partial(_set, heard))
-            await heard
-            self.on_state.clear()
+            changed = asyncio.get_running_loop().create_future()
+            self._changed.append(changed)
+            await changed
 
     async def close(self, timeout: float) -> None:
         """Leave the other nodes, after what was sent is stored."""
@@ -368,16 +366,13 @@ class Cluster:
         self.homes.claim_again()
 
     def state_changed(self, is_up: bool, reason: str) -> None:
-        """Tell those who wait for the engine."""
-        for call in list(self.on_state):
-            call()
+        """Wake those who wait for the engine."""
+        waiting, self._changed = self._changed, []
+        for future in waiting:
+            if not future.done():
+                future.set_result(None)
 
 
 def _log_failure(opening: asyncio.Future[None]) -> None:
     if not opening.cancelled() and (error := opening.exception()) is not None:
         log.error("backplane_failed: %s", error)
-
-
-def _set(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

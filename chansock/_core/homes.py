@@ -106,6 +106,7 @@ class Opening:
         self.keys = keys_of(client)
         self.state: State | None = None
         self.left: list[bytes] = []  # the same in bytes, for the case that it does not open
+        self.is_left = False  # the engine has something of its last home
         self._cluster = homes.cluster
         self._missed: list[Arrived] = []
         self._later: list[Arrived] = []
@@ -123,6 +124,7 @@ class Opening:
         """Take what the engine knows of the client."""
         self._cluster.order.note(claimed.read.position)
         self._is_whole = claimed.read.is_whole
+        self.is_left = bool(claimed.state)
         for entry in claimed.read.entries:
             if self._cluster.order.number_of(entry.position) is None:
                 self._is_whole = False
@@ -229,6 +231,9 @@ class Homes:
         claimed = await self.engine.claim(client_key(client), opening.keys, since)
         opening.claimed(claimed)
         state = claimed.state
+        known = State.decode(state) if state else None
+        if known is not None and known.position.epoch != claimed.read.position.epoch:
+            state = b""  # the engine has lost what came last: maybe that a home had opened it
         opening.left.append(state)
         if claimed.before is not None and claimed.before != self.engine.node_id:
             found = await self._ask(claimed.before, client)
@@ -263,7 +268,7 @@ class Homes:
     def opened(self, opening: Opening, session: Session) -> None:
         """Note that an opening became a session."""
         opening.taken()
-        if opening.left and opening.left[0]:
+        if opening.is_left:
             self.engine.opened(client_key(opening.client))
         self._given.pop(opening.client, None)
         if opening.client in self._clients:
