@@ -54,7 +54,9 @@ def wheel_faults(wheel: Path) -> list[str]:
         }
     metadata = {name for name in names if re.match(r"chansock-[^/]+\.dist-info/", name)}
     carried = {BINARY.sub(".pyx", name) for name in names - metadata}
-    expected = sources(".py", ".pyi", ".pyx", ".typed") | {f"chansock/{name}" for name in BROWSER}
+    expected = sources(".py", ".pyi", ".pyx", ".lua", ".typed") | {
+        f"chansock/{name}" for name in BROWSER
+    }
     faults = _differences(wheel.name, expected | {PLUGIN}, carried)
     faults += [
         f"{wheel.name}: {name} is a source"
@@ -87,7 +89,7 @@ def sdist_faults(sdist: Path) -> list[str]:
     with tarfile.open(sdist) as archive:
         names = {member.name.partition("/")[2] for member in archive if member.isfile()}
     package = {name for name in names if name.startswith("chansock/")}
-    expected = sources(".py", ".pyi", ".pyx", ".pxd", ".pxi", ".h", ".typed")
+    expected = sources(".py", ".pyi", ".pyx", ".pxd", ".pxi", ".h", ".lua", ".typed")
     faults = _differences(sdist.name, expected, package)
     needed = {"pyproject.toml", "setup.py", "README.md", "LICENSE", "CHANGELOG.md"}
     tested = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "examples").rglob("*.*")]
