@@ -238,8 +238,7 @@ class Cluster:
 
     def _refuse(self, error: Exception) -> None:
         self.refused += 1
-        if self.refused == 1:
-            log.error("entry_refused: %s", error)
+        self._timers.log_limit.error(log, "entry_refused: %s", error)
 
     def returned(self, number: int) -> None:
         """Note that the engine's batches up to `number` are stored, and were delivered here."""

@@ -119,9 +119,9 @@ class Engine(Protocol):
         """The bytes of the items that were appended and are not known to be stored."""
 
     async def open(self, node: Node, *, keep_events: int, keep_seconds: float) -> None:
-        """Join. Returns once the node hears itself.
+        """Join. Returns once the node hears itself, however long nobody is at the address.
 
-        Raises BackplaneError for what waiting cannot mend: a wrong address, password, or setting.
+        Raises BackplaneError for what waiting cannot mend: a wrong password or setting.
         """
 
     async def close(self, timeout: float) -> None:

@@ -165,7 +165,7 @@ class Lending:
         try:
             self._called(origin, Reader(payload))
         except (PackingError, ValueError) as error:
-            log.error("call_refused: %s", error)
+            self._timers.log_limit.error(log, "call_refused: %s", error)
 
     def _called(self, origin: str, reader: Reader) -> None:
         kind, number = reader.byte(), reader.number()

@@ -284,6 +284,26 @@ def test_without_the_engine_clients_are_refused_and_served_once_it_is_there(run)
         run(main())
 
 
+def test_a_channel_waits_for_an_engine_that_starts_late(run, caplog):
+    async def main(redis: Server):
+        (chsk, _) = Cluster(redis, Config()).nodes
+        serving = chansock.serve(chsk, port=0)
+        starting = asyncio.ensure_future(serving.__aenter__())
+        await until(lambda: "backplane_down" in caplog.text)
+        chsk.send("ann", "t/news", 0)  # waits
+        assert not chsk.is_ready
+        redis.start()
+        listener = await starting
+        await chsk.ready()
+        async with connect(f"http://127.0.0.1:{listener.port}/chsk?user=ann") as client:
+            assert await client.send("t/echo", 1, timeout=LIMIT) == 1
+        await serving.__aexit__(None, None, None)
+
+    with Server() as redis:
+        redis.kill()
+        run(main(redis))
+
+
 def test_a_client_without_positions_gets_what_waited_for_it_on_another_node(redis, run, transport):
     async def main():
         config = chansock.ClientConfig(max_backoff=0.1)

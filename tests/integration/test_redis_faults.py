@@ -388,8 +388,22 @@ def refused(drive: Drive, url: str, **options: Any) -> str:
     return str(caught.value)
 
 
-def test_nobody_at_the_address_is_said_at_open(drive: Drive) -> None:
-    assert "cannot reach" in refused(drive, f"redis://127.0.0.1:{free_port()}")
+def test_an_engine_that_starts_late_is_waited_for(
+    drive: Drive, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main(server: Server) -> None:
+        engine = Redis(server.url)
+        opening = asyncio.ensure_future(engine.open(Heard(), keep_events=1, keep_seconds=1.0))
+        await until(lambda: "backplane_down" in caplog.text)
+        assert not opening.done()
+        server.start()
+        await opening
+        assert engine.is_up
+        await engine.close(1.0)
+
+    with Server() as server:
+        server.kill()
+        drive(main(server))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -21,6 +21,7 @@ from pathlib import Path
 
 import pytest
 from command import ENVIRONMENT, LIMIT, done, served_url, started
+from redis_server import Server
 
 import chansock
 from chansock.errors import ConfigError
@@ -242,8 +243,8 @@ def asked_page(path: Path) -> str:
 
 
 def test_an_engine_that_the_environment_names_is_used(folder: Path) -> None:
-    with workers(*CLI, folder=folder, CHANSOCK_BACKPLANE="redis://127.0.0.1:1") as served:
-        assert served.page()[1] == "redis://127.0.0.1:1"
+    with Server() as engine, workers(*CLI, folder=folder, CHANSOCK_BACKPLANE=engine.url) as served:
+        assert served.page()[1] == engine.url
         assert "engine_started" not in served.end()
 
 

@@ -219,11 +219,7 @@ class Redis:
                     return
             except (OSError, TimeoutError, LinkLost, ServerError) as error:
                 reason = f"{error!s:.200}" or type(error).__name__
-                if isinstance(error, OSError) and not isinstance(error, TimeoutError):
-                    text = f"cannot reach {self._address.shown}: {reason}"
-                    if self._fail_open(BackplaneDown(text)):
-                        return
-                elif "NOPERM" in reason and self._fail_open(
+                if "NOPERM" in reason and self._fail_open(
                     rights_error(self._address, self._prefix, reason)
                 ):
                     return
