@@ -938,7 +938,8 @@ const CHECK_TIMEOUT = 2; // a ping because something woke us: there is a suspici
 const SILENT_POLL = 25; // the server ends polls after 20
 const JUMP = 4; // a clock that ticks each second and is that late has slept
 const ASK = 0.25; // between two pings that ask for an acknowledgement
-const LOCK_WAIT = 1; // for the lock of a client-id: the page before a reload has just let it go
+const LOCK_WAIT = 1; // for the lock of a client-id, which a page that goes away lets go
+const RELOAD_WAIT = 10; // after a reload: the page before it is sure to go
 const UNREADABLE = 4007; // close code: RFC 6455's 1007, which no page may send
 const TOO_LARGE = 4009; // close code: the same of 1009
 const REPLACED = 4409; // close code: another connection has this client-id
@@ -1247,11 +1248,12 @@ const makeRecord = (url, isBinary, complain) => {
 /** Ask for a lock: `{isMine, free}`, a promise of whether nobody else has it, and its end. */
 const takeLock = (name) => {
   const { locks } = globalThis.navigator ?? {};
+  const [navigation] = globalThis.performance?.getEntriesByType?.("navigation") ?? [];
   const wanted = new AbortController();
   let free = () => wanted.abort();
   const isMine = new Promise((go) => {
     if (!locks) return go(true);
-    const timer = later(free, LOCK_WAIT);
+    const timer = later(free, navigation?.type === "reload" ? RELOAD_WAIT : LOCK_WAIT);
     const hold = () => {
       clearTimeout(timer);
       const isWanted = !wanted.signal.aborted;
