@@ -1248,7 +1248,8 @@ const makeRecord = (url, isBinary, complain) => {
 /** Ask for a lock: `{isMine, free}`, a promise of whether nobody else has it, and its end. */
 const takeLock = (name) => {
   const { locks } = globalThis.navigator ?? {};
-  const [navigation] = globalThis.performance?.getEntriesByType?.("navigation") ?? [];
+  const entries = globalThis.performance?.getEntriesByType?.("navigation") ?? [];
+  const [navigation] = /** @type {PerformanceNavigationTiming[]} */ (entries);
   const wanted = new AbortController();
   let free = () => wanted.abort();
   const isMine = new Promise((go) => {

@@ -57,6 +57,7 @@ class Arrived:
     key: str
     only: str
     fragments: tuple[Fragment, ...]
+    is_again: bool
 
 
 class Cluster:
@@ -217,7 +218,12 @@ class Cluster:
             self._refuse(error)
             return
         close = None if envelope.close is None else Close(*envelope.close)
-        self._delivery.deliver(to, arrived.fragments, envelope.flush, close)
+        if not entry.is_again:
+            self._delivery.deliver(to, arrived.fragments, envelope.flush, close)
+            return
+        for client in self.homes.sent_again(to, entry.position.epoch):
+            self._delivery.deliver(client, arrived.fragments, envelope.flush)
+        self._delivery.deliver(to, (), False, close)
 
     def unpack(self, entry: Entry) -> tuple[Envelope, Arrived] | None:
         """Return the envelope of an entry and its events, numbered; None: it cannot be read."""
@@ -234,7 +240,7 @@ class Cluster:
             fragment = Fragment(event.data, event.latest, envelope.is_kept)
             fragment.seq = seq
             fragments.append(fragment)
-        return envelope, Arrived(entry.key, envelope.only, tuple(fragments))
+        return envelope, Arrived(entry.key, envelope.only, tuple(fragments), entry.is_again)
 
     def _refuse(self, error: Exception) -> None:
         self.refused += 1

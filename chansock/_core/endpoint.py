@@ -413,17 +413,20 @@ class Endpoint:
         The handshake is written first. None: a GET that has its answer already.
         """
         hub = self._hub
-        handshake, was = admission.handshake, None
+        handshake, was, opening = admission.handshake, None, None
         if type(handshake) is Lent and self.lending is not None:
             return self.lending.lend(admission, handshake.home, transport)
         session = hub.table.find_or_add(admission.uid, admission.client_id)
         if type(handshake) is Came and self.homes is not None:
-            handshake = self._arrive(session, handshake, self.homes)
+            opening = handshake.opening
+            handshake = self._arrive(session, handshake)
         if type(handshake) is Asked and self._resume is not None:
             streams = admission.kind == "ws"
             handshake, was = self._resume.open(session, handshake, streams=streams)
         elif handshake is not None and session.inbox.numbers is not None and self._resume:
             self._resume.end(session)
+        if opening is not None and self.homes is not None:
+            self.homes.opened(opening, was)
         connection = self._connection(admission, transport, session, session.inbox)
         if handshake is not None:
             if admission.kind == "ws":
@@ -466,9 +469,8 @@ class Endpoint:
             return None
         return connection
 
-    def _arrive(self, session: Session, came: Came, homes: Homes) -> Asked | Packet:
-        """Note that a client has come here; return its handshake, or what that takes."""
-        homes.opened(came.opening, session)
+    def _arrive(self, session: Session, came: Came) -> Asked | Packet:
+        """Return the handshake of a client that comes from another process, or what it takes."""
         if came.asked is not None:
             return came.asked
         if waiting := came.opening.waiting():

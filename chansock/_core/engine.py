@@ -34,12 +34,16 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An item in the order of all; `position` is that of its last event, `origin` its node."""
+    """An item in the order of all; `position` is that of its last event, `origin` its node.
+
+    `is_again`: it was sent before, to an engine that then lost its end, and may have been heard.
+    """
 
     key: str
     position: Position
     origin: str
     envelope: bytes
+    is_again: bool = False
 
 
 @dataclass(frozen=True, slots=True)

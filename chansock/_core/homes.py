@@ -23,10 +23,10 @@ from chansock._core.cluster_keys import client_key, key_of, keys_of
 from chansock._core.engine import Claimed
 from chansock._core.hub import Hub
 from chansock._core.packing import PackingError, Reader, Writer
-from chansock._core.session import Session
+from chansock._core.resume import Was
 from chansock._fast.events.dispatch import Dispatch, Inbox, Numbers
 from chansock._fast.events.fanout import Fragment
-from chansock.target import ClientTarget
+from chansock.target import ClientTarget, Target
 
 __all__ = ["Homes", "Opening", "State"]
 
@@ -101,8 +101,9 @@ class Opening:
 
     outlives_records = True
 
-    def __init__(self, homes: Homes, client: ClientTarget) -> None:
+    def __init__(self, homes: Homes, client: ClientTarget, since_epoch: int) -> None:
         self.client = client
+        self.since_epoch = since_epoch  # of the position that it presents; 0: none
         self.keys = keys_of(client)
         self.state: State | None = None
         self.left: list[bytes] = []  # the same in bytes, for the case that it does not open
@@ -110,7 +111,7 @@ class Opening:
         self._cluster = homes.cluster
         self._missed: list[Arrived] = []
         self._later: list[Arrived] = []
-        self._is_whole = False
+        self._is_whole = self._is_in_doubt = False
         self._cluster.subscribe(self.keys)
         self._cluster.openings.add(self)
         self._end = finalize(self, homes.abandoned, client, self.keys, self.left)
@@ -119,6 +120,8 @@ class Opening:
         """Note events that came since its targets were subscribed."""
         if arrived.key in self.keys and arrived.only in ("", self.client.client_id):
             self._later.append(arrived)
+            if arrived.is_again and self.since_epoch == self._cluster.order.epoch:
+                self._is_in_doubt = True  # it may have had them before
 
     def claimed(self, claimed: Claimed) -> None:
         """Take what the engine knows of the client."""
@@ -146,11 +149,16 @@ class Opening:
         for data in self.state.waiting:
             found.append(Fragment(data, None, False))
         since = self._cluster.order.number_of(self.state.position) or 0
-        return found + [fragment for fragment in self._events() if fragment.seq > since]
+        return found + [f for f in self._events(without_again=True) if f.seq > since]
 
-    def _events(self) -> list[Fragment]:
+    def _events(self, *, without_again: bool = False) -> list[Fragment]:
         """Return all events that are known, in order and once."""
-        found = {f.seq: f for each in (*self._missed, *self._later) for f in each.fragments}
+        found = {
+            fragment.seq: fragment
+            for each in (*self._missed, *self._later)
+            if not (without_again and each.is_again)
+            for fragment in each.fragments
+        }
         return [found[seq] for seq in sorted(found)]
 
     # -- what resume asks
@@ -166,7 +174,7 @@ class Opening:
         return self._cluster.number_of(position)
 
     def read(self, client: ClientTarget, since: int, before: int) -> list[Fragment] | None:
-        if not self._is_whole:
+        if not self._is_whole or self._is_in_doubt:
             return None
         found = [
             fragment
@@ -217,7 +225,9 @@ class Homes:
         self.engine = cluster.engine
         self._hub = hub
         self._dispatch = dispatch
-        self._clients: set[ClientTarget] = set()  # that have a session here
+        # Those that have a session here. In which epoch each opened, from a position before it: 0;
+        # from a position of it: the epoch, negative; without a position, or with a gap: the epoch.
+        self._clients: dict[ClientTarget, int] = {}
         self._given: OrderedDict[ClientTarget, bytes] = OrderedDict()  # to other homes
         self._answers: dict[int, asyncio.Future[bytes]] = {}  # what old homes were asked
         self._asked = 0
@@ -227,7 +237,7 @@ class Homes:
 
     async def open(self, client: ClientTarget, since: Position | None) -> Opening:
         """Become the home of a client. Raises BackplaneDown."""
-        opening = Opening(self, client)
+        opening = Opening(self, client, 0 if since is None else since.epoch)
         claimed = await self.engine.claim(client_key(client), opening.keys, since)
         opening.claimed(claimed)
         state = claimed.state
@@ -265,16 +275,38 @@ class Homes:
         if answer is not None and not answer.done():
             answer.set_result(state)
 
-    def opened(self, opening: Opening, session: Session) -> None:
-        """Note that an opening became a session."""
+    def opened(self, opening: Opening, was: Was | None) -> None:
+        """Note that an opening became a session; `was` None: of a client without positions."""
         opening.taken()
         if opening.is_left:
             self.engine.opened(client_key(opening.client))
         self._given.pop(opening.client, None)
-        if opening.client in self._clients:
-            self.cluster.unsubscribe(opening.keys)
+        epoch = self.cluster.order.epoch
+        if was != "resumed":
+            opened = epoch
         else:
-            self._clients.add(opening.client)
+            opened = -epoch if opening.since_epoch == epoch else 0
+        if opening.client not in self._clients:
+            self._clients[opening.client] = opened
+        else:
+            self.cluster.unsubscribe(opening.keys)
+            if was == "gap":
+                self._clients[opening.client] = opened
+
+    def sent_again(self, to: Target, epoch: int) -> list[ClientTarget]:
+        """Return the clients that get what is sent again, in an epoch after the engine's loss.
+
+        Who was here before that epoch, or came back from before it, has not had it. To the others
+        it is no news, or one cannot know: they come back, and are told a gap.
+        """
+        found = []
+        for session in self._hub.table.meant(to):
+            opened = self._clients.get(session.target, 0)
+            if opened == -epoch:
+                self._hub.miss(session)
+            elif opened != epoch:
+                found.append(session.target)
+        return found
 
     def abandoned(self, client: ClientTarget, keys: tuple[str, ...], left: list[bytes]) -> None:
         """Note that a client did not open after all: leave again what its last home left."""
@@ -303,7 +335,7 @@ class Homes:
 
     def _leave(self, client: ClientTarget, state: bytes) -> None:
         if client in self._clients:
-            self._clients.discard(client)
+            del self._clients[client]
             self.cluster.unsubscribe(keys_of(client))
             self.engine.release(client_key(client), state)
 
@@ -333,7 +365,7 @@ class Homes:
             state = self._state(client, session.inbox)
             state.waiting = [fragment.data for fragment in session.waiting_fragments()]
         self._hub.move(session)
-        self._clients.discard(client)
+        del self._clients[client]
         self.cluster.unsubscribe(keys_of(client))
         self._given[client] = found = state.encode()
         if len(self._given) > MAX_GIVEN:

@@ -33,6 +33,11 @@ class Order:
         self.newest = max(self.newest, number)
         return number
 
+    @property
+    def epoch(self) -> int:
+        """The newest epoch; 0: none yet."""
+        return self._epochs[-1][1] if self._epochs else 0
+
     def number_of(self, position: Position) -> int | None:
         """Return the number of a position; None: its epoch was never heard."""
         for _, epoch, base in reversed(self._epochs):

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from front import Front
 from heard import Heard, kept, until
 from redis_server import KINDS, Server, free_port
 
@@ -178,57 +179,6 @@ def test_a_failover_that_lost_the_end_is_no_loss_for_who_was_there(drive: Drive)
                     await main(master, replica, front)
 
             drive(with_front())
-
-
-class Front:
-    """An address that leads to one server, and later to another."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        self.port = free_port()
-        self.url = f"redis://127.0.0.1:{self.port}"
-        self.writers: list[asyncio.StreamWriter] = []
-        self.tasks: set[asyncio.Task[None]] = set()
-
-    async def __aenter__(self) -> Front:
-        self.listener = await asyncio.start_server(self.accept, "127.0.0.1", self.port)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.listener.close()
-        self.cut()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
-
-    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            up, down = await asyncio.open_unix_connection(self.server.path)
-        except OSError:
-            writer.close()
-            return
-        self.writers += (writer, down)
-        for source, sink in ((reader, down), (up, writer)):
-            task = asyncio.create_task(self.copy(source, sink))
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
-
-    async def copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        try:
-            while data := await source.read(65536):
-                sink.write(data)
-                await sink.drain()
-        except OSError:
-            pass
-        sink.close()
-
-    def cut(self) -> None:
-        """End all connections; new ones are accepted."""
-        for writer in self.writers:
-            writer.transport.abort()
-        self.writers.clear()
-
-    def turn_to(self, server: Server) -> None:
-        self.server = server
-        self.cut()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -38,6 +38,7 @@ _log = logging.getLogger("chansock.backplane")
 
 BEAT: Final = 1.0  # seconds between two signs of life, each way
 LONGEST_WAIT: Final = 2.0  # seconds between two attempts
+_MINUS: Final = ord("-")  # before the number of an entry that was sent again in a new epoch
 REFUSED_PERIOD: Final = 60.0  # seconds between two lines about entries that are refused
 HOME_SECONDS: Final = 120.0  # that the record of a client's home lives when its node does not
 _TURN: Final = SCRIPTS["turn"]
@@ -505,7 +506,7 @@ class Redis:
                 return
             try:
                 epoch, seq, origin, number, envelope = raw.split(b":", 4)
-                n, at = int(number), int(seq)
+                n, at = abs(int(number)), int(seq)
             except ValueError:
                 self._refuse(channel)
                 return
@@ -518,9 +519,8 @@ class Redis:
                 return
             seen[origin] = n
             self._seq = at
-            self._node.delivered(
-                Entry(key.name, Position(self._epoch, at), self._names[origin], envelope)
-            )
+            position, is_again = Position(self._epoch, at), number[0] == _MINUS
+            self._node.delivered(Entry(key.name, position, self._names[origin], envelope, is_again))
         elif channel == self._presence_channel:
             if self._hears_presence and raw:
                 self._change(raw)
@@ -542,12 +542,13 @@ class Redis:
         if key is None:
             return
         _, _, origin, number, envelope = raw.split(b":", 4)
-        n = int(number)
+        n = abs(int(number))
         if key.seen.get(origin, 0) >= n:
             self._stats.repeats_dropped += 1
             return
         key.seen[origin] = n
-        self._node.delivered(Entry(key.name, position, self._names[origin], envelope))
+        is_again = number[0] == _MINUS
+        self._node.delivered(Entry(key.name, position, self._names[origin], envelope, is_again))
 
     def _entries(
         self, reply: Any, names: Sequence[str]
@@ -676,7 +677,7 @@ class Redis:
             Read(
                 position,
                 [
-                    Entry(key, at, names[parts[2]], parts[4])
+                    Entry(key, at, names[parts[2]], parts[4], parts[3][0] == _MINUS)
                     for at, raw, key in entries
                     if (parts := raw.split(b":", 4))
                 ],

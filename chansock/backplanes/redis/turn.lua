@@ -19,13 +19,16 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local before, max, keep = seq, tonumber(ARGV[6]) + 1, tonumber(ARGV[7])
 local step = math.max(100, math.floor(keep / 16))
 if again == '2' then redis.call('HSET', l, 'j', seq) end
+local sign = again == '0' and '' or '-'
 local settle, is_dead
+local has_events = false
 for i = 9, #ARGV, 3 do
   local count = tonumber(ARGV[i])
   if count then
+    has_events = true
     local is_kept = count > 0
     seq = seq + (is_kept and count or -count)
-    local entry = epoch .. ':' .. seq .. ':' .. origin .. ':' .. n .. ':' .. ARGV[i + 2]
+    local entry = epoch .. ':' .. seq .. ':' .. origin .. ':' .. sign .. n .. ':' .. ARGV[i + 2]
     if is_kept then
       local log = P .. 't:' .. ARGV[i + 1]
       if redis.call('RPUSH', log, entry) > max then redis.call('LTRIM', log, -max, -1) end
@@ -67,5 +70,5 @@ end
 redis.call('HSET', l, 's', seq, 'at', now)
 redis.call('SET', sender, final, 'PX', 86400000)
 -- Whoever has a position of this epoch before these may have them already.
-if again ~= '0' then redis.call('HSET', l, 'g', seq) end
+if again ~= '0' and has_events then redis.call('HSET', l, 'g', seq) end
 return {1, seq}

@@ -1,0 +1,159 @@
+"""An engine that lost its end, whose events are sent again while clients come and go.
+
+The sender is behind a proxy that keeps it away from the engine until the clients are back: then
+what it sends again meets clients that had it before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pytest
+from front import Front
+from redis_server import Server
+from test_cluster import LIMIT, Balancer, until
+
+import chansock
+from chansock import ChannelSocket, ClientConfig, connect
+
+SOON = ClientConfig(max_backoff=0.1)
+
+
+def node(url: str) -> ChannelSocket:
+    return ChannelSocket(user_id=lambda request: request.params.get("user"), backplane=url)
+
+
+class Scene:
+    """Three nodes at the engine, and a sender that may be kept away from it."""
+
+    def __init__(
+        self, redis: Server, front: Front, nodes: list[ChannelSocket], balancer: Balancer
+    ) -> None:
+        self.redis, self.front, self.nodes, self.balancer = redis, front, nodes, balancer
+        self.sender = nodes[-1]
+        self.number = 0
+
+    async def send(self, count: int) -> None:
+        for _ in range(count):
+            self.sender.send("ann", "t/news", self.number)
+            self.number += 1
+        await self.sender.stored()
+
+    async def lose_all(self) -> None:
+        """The engine starts empty; all but the sender find it."""
+        self.front.turn_to(None)
+        self.redis.kill()
+        await until(lambda: not any(node.is_ready for node in self.nodes))
+        self.redis.start()
+        async with asyncio.timeout(LIMIT):
+            for node in self.nodes[:-1]:
+                await node.ready()
+
+    async def sender_is_back(self) -> None:
+        self.front.turn_to(self.redis)
+        async with asyncio.timeout(LIMIT):
+            await self.sender.ready()
+            await self.sender.stored()
+
+
+@asynccontextmanager
+async def scene() -> AsyncIterator[tuple[Scene, str]]:
+    async with AsyncExitStack() as stack:
+        redis = stack.enter_context(Server())
+        front = await stack.enter_async_context(Front(redis))
+        nodes = [*(node(redis.url) for _ in range(3)), node(front.url)]
+        ports = []
+        for one in nodes:
+            listener = await stack.enter_async_context(chansock.serve(one, port=0))
+            ports.append(listener.port)
+        balancer = Balancer(ports)
+        url = await stack.enter_async_context(balancer.listening())
+        yield Scene(redis, front, nodes, balancer), url
+
+
+class Ann:
+    """A client, what it got, and how it came back."""
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+        self.got: list[int] = []
+        self.ways: list[str] = []
+        client.on("t/news", lambda event: self.got.append(event.data))
+        client.on("chsk/state", self.changed)
+
+    def changed(self, event: Any) -> None:
+        _, state, is_open_changed = event.data
+        if is_open_changed and state.open:
+            self.ways.append(state.resumed)
+
+    async def move(self, scene: Scene, to: int) -> None:
+        count = len(self.ways)
+        scene.balancer.chosen = to
+        scene.balancer.cut()
+        await until(lambda: len(self.ways) > count)
+
+
+@pytest.mark.parametrize("transport", ["ws", "ajax"])
+def test_who_was_told_a_gap_does_not_get_again_what_was_lost(run, transport):
+    async def main():
+        async with scene() as (at, url):
+            at.balancer.chosen = 0
+            async with connect(f"{url}?user=ann", transport=transport, config=SOON) as client:
+                ann = Ann(client)
+                await at.send(5)
+                await until(lambda: len(ann.got) == 5)
+                await at.lose_all()
+                await ann.move(at, 1)
+                await at.sender_is_back()
+                await at.send(1)
+                await until(lambda: 5 in ann.got)
+                assert ann.got == [0, 1, 2, 3, 4, 5]
+                assert ann.ways == ["gap"]
+
+    run(main())
+
+
+@pytest.mark.parametrize("transport", ["ws", "ajax"])
+def test_who_may_have_had_what_is_sent_again_is_told_a_gap(run, transport):
+    async def main():
+        async with scene() as (at, url):
+            at.balancer.chosen = 0
+            async with connect(f"{url}?user=ann", transport=transport, config=SOON) as client:
+                ann = Ann(client)
+                await at.send(5)
+                await until(lambda: len(ann.got) == 5)
+                await at.lose_all()
+                await ann.move(at, 1)
+                await ann.move(at, 2)  # with a position of the new epoch
+                assert ann.ways == ["gap", "resumed"]
+                await at.sender_is_back()
+                await until(lambda: ann.ways == ["gap", "resumed", "gap"])
+                await at.send(1)
+                await until(lambda: 5 in ann.got)
+                assert ann.got == [0, 1, 2, 3, 4, 5]
+
+    run(main())
+
+
+@pytest.mark.parametrize("transport", ["ws", "ajax"])
+def test_who_stays_gets_what_is_sent_again_once(run, transport):
+    async def main():
+        async with scene() as (at, url):
+            at.balancer.chosen = 0
+            async with connect(f"{url}?user=ann", transport=transport, config=SOON) as client:
+                ann = Ann(client)
+                await at.send(5)
+                await until(lambda: len(ann.got) == 5)
+                await at.lose_all()
+                at.sender.send("ann", "t/news", 5)  # waits
+                at.number = 6
+                await at.sender_is_back()
+                await at.send(1)
+                await until(lambda: 6 in ann.got)
+                assert ann.got == [0, 1, 2, 3, 4, 5, 6]
+                assert ann.ways == []
+
+    run(main())
