@@ -13,8 +13,8 @@
  *   echo       each client keeps IN_FLIGHT requests under way, and gets an answer to each
  *   resume     the same as clients of chansock that resume: short frames that are no ANSWER are
  *              acknowledgments, and are answered with the numbers of requests and answers
- *   fan        one client after another sends a REQUEST, and every client gets the ANSWER; each
- *              sends too few to be acknowledged (chansock acknowledges every 16th event)
+ *   fan        one client after another sends a REQUEST, and every client gets the ANSWER: no
+ *              client sends so many that chansock acknowledges them (at 256) in the middle
  *   connect    CLIENTS connections at a time are opened and greeted; all are closed behind the clock
  *   visit      CLIENTS connections at a time are opened, greeted and closed from both sides
  *   pace:RATE  the clients send RATE requests a second in all, in turn, whether or not earlier

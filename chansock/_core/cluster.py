@@ -166,7 +166,7 @@ class Cluster:
             self._turn.append(_Part(key, only, False, close=close))
 
     def flush(self) -> None:
-        """Give what was sent in this turn to the engine."""
+        """Pass what was sent in this turn to the engine."""
         turn, self._turn = self._turn, []
         if not turn:
             return
@@ -341,7 +341,7 @@ class Cluster:
         self.homes.keep(client, inbox)
 
     def ended(self, client: ClientTarget) -> None:
-        """Give up a client that does not resume."""
+        """Note that a client has gone that does not resume."""
         self.homes.ended(client)
 
     # -- what the engine calls besides

@@ -159,7 +159,7 @@ class Engine(Protocol):
         """Drop what the last home of a client left: it is open here."""
 
     def release(self, client: str, state: bytes) -> None:
-        """Give up a client, if this node is still its home, and keep `state` for the next home."""
+        """Leave a client whose home this node still is, and keep `state` for its next home."""
 
     def call(self, node_id: str, payload: bytes) -> None:
         """Send a message to one node. It may be lost."""

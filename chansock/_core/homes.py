@@ -225,8 +225,9 @@ class Homes:
         self.engine = cluster.engine
         self._hub = hub
         self._dispatch = dispatch
-        # Those that have a session here. In which epoch each opened, from a position before it: 0;
-        # from a position of it: the epoch, negative; without a position, or with a gap: the epoch.
+        # Those that have a session here, each with how it came in epoch E of the engine: E without
+        # a position or with a gap, -E if it resumed from a position of E, and 0 if it resumed from
+        # an older one. `sent_again` needs this.
         self._clients: dict[ClientTarget, int] = {}
         self._given: OrderedDict[ClientTarget, bytes] = OrderedDict()  # to other homes
         self._answers: dict[int, asyncio.Future[bytes]] = {}  # what old homes were asked
@@ -330,7 +331,7 @@ class Homes:
         self._leave(client, self._state(client, inbox).encode())
 
     def ended(self, client: ClientTarget) -> None:
-        """Give up a client that does not resume."""
+        """Note that a client has gone that does not resume."""
         self._leave(client, b"")
 
     def _leave(self, client: ClientTarget, state: bytes) -> None:

@@ -315,7 +315,7 @@ class Hub:
         session.has_moved = True
 
     def miss(self, session: Session) -> None:
-        """Cut a client for which events were lost: it comes back, and is told."""
+        """Close the connections of a client that missed events: it returns, and is told."""
         session.drop("missed")
         session.has_gap = True
         for connection in session.connections:

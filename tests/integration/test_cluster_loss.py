@@ -96,64 +96,61 @@ class Ann:
         await until(lambda: len(self.ways) > count)
 
 
-@pytest.mark.parametrize("transport", ["ws", "ajax"])
+@asynccontextmanager
+async def loss(transport: str) -> AsyncIterator[tuple[Scene, Ann]]:
+    """Ann had five events, and the engine has lost them; their sender is still away."""
+    async with scene() as (at, url):
+        at.balancer.chosen = 0
+        async with connect(f"{url}?user=ann", transport=transport, config=SOON) as client:
+            ann = Ann(client)
+            await at.send(5)
+            await until(lambda: len(ann.got) == 5)
+            await at.lose_all()
+            yield at, ann
+
+
+@pytest.fixture(params=["ws", "ajax"])
+def transport(request):
+    return request.param
+
+
 def test_who_was_told_a_gap_does_not_get_again_what_was_lost(run, transport):
     async def main():
-        async with scene() as (at, url):
-            at.balancer.chosen = 0
-            async with connect(f"{url}?user=ann", transport=transport, config=SOON) as client:
-                ann = Ann(client)
-                await at.send(5)
-                await until(lambda: len(ann.got) == 5)
-                await at.lose_all()
-                await ann.move(at, 1)
-                await at.sender_is_back()
-                await at.send(1)
-                await until(lambda: 5 in ann.got)
-                assert ann.got == [0, 1, 2, 3, 4, 5]
-                assert ann.ways == ["gap"]
+        async with loss(transport) as (at, ann):
+            await ann.move(at, 1)
+            await at.sender_is_back()
+            await at.send(1)
+            await until(lambda: 5 in ann.got)
+            assert ann.got == [0, 1, 2, 3, 4, 5]
+            assert ann.ways == ["gap"]
 
     run(main())
 
 
-@pytest.mark.parametrize("transport", ["ws", "ajax"])
 def test_who_may_have_had_what_is_sent_again_is_told_a_gap(run, transport):
     async def main():
-        async with scene() as (at, url):
-            at.balancer.chosen = 0
-            async with connect(f"{url}?user=ann", transport=transport, config=SOON) as client:
-                ann = Ann(client)
-                await at.send(5)
-                await until(lambda: len(ann.got) == 5)
-                await at.lose_all()
-                await ann.move(at, 1)
-                await ann.move(at, 2)  # with a position of the new epoch
-                assert ann.ways == ["gap", "resumed"]
-                await at.sender_is_back()
-                await until(lambda: ann.ways == ["gap", "resumed", "gap"])
-                await at.send(1)
-                await until(lambda: 5 in ann.got)
-                assert ann.got == [0, 1, 2, 3, 4, 5]
+        async with loss(transport) as (at, ann):
+            await ann.move(at, 1)
+            await ann.move(at, 2)  # with a position of the new epoch
+            assert ann.ways == ["gap", "resumed"]
+            await at.sender_is_back()
+            await until(lambda: ann.ways == ["gap", "resumed", "gap"])
+            await at.send(1)
+            await until(lambda: 5 in ann.got)
+            assert ann.got == [0, 1, 2, 3, 4, 5]
 
     run(main())
 
 
-@pytest.mark.parametrize("transport", ["ws", "ajax"])
 def test_who_stays_gets_what_is_sent_again_once(run, transport):
     async def main():
-        async with scene() as (at, url):
-            at.balancer.chosen = 0
-            async with connect(f"{url}?user=ann", transport=transport, config=SOON) as client:
-                ann = Ann(client)
-                await at.send(5)
-                await until(lambda: len(ann.got) == 5)
-                await at.lose_all()
-                at.sender.send("ann", "t/news", 5)  # waits
-                at.number = 6
-                await at.sender_is_back()
-                await at.send(1)
-                await until(lambda: 6 in ann.got)
-                assert ann.got == [0, 1, 2, 3, 4, 5, 6]
-                assert ann.ways == []
+        async with loss(transport) as (at, ann):
+            at.sender.send("ann", "t/news", 5)  # waits
+            at.number = 6
+            await at.sender_is_back()
+            await at.send(1)
+            await until(lambda: 6 in ann.got)
+            assert ann.got == [0, 1, 2, 3, 4, 5, 6]
+            assert ann.ways == []
 
     run(main())

@@ -726,7 +726,7 @@ class Redis:
         return max(self._keep_ms, int(HOME_SECONDS * 1000))
 
     def _refresh_homes(self, clients: list[str]) -> None:
-        """Let the records of clients live on whose home this node is."""
+        """Keep the records of the clients whose home this node is."""
         for at in range(0, len(clients), 1000):
             some = clients[at : at + 1000]
             self._script(self._done, None, "refresh", self._node_id, self._home_ms(), *some)

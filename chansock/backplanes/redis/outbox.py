@@ -133,7 +133,7 @@ class Outbox:
         return sum(1 for call in again if call.epoch)
 
     def take_back(self) -> None:
-        """Let what was sent wait again: the engine refused it."""
+        """Move what was sent back to what waits: the engine refused it."""
         self.waiting.extendleft(reversed(self.sent))
         self.sent.clear()
 
