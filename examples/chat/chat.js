@@ -96,10 +96,14 @@ function count() {
 }
 
 /** Take what stands in a handshake: all that there is, unless what was missed follows by itself. */
-function welcome({ uid, resumed, handshakeData: { people, messages, limits: told } }) {
+function welcome({ uid, resumed, handshakeData }) {
+  const { people, messages, limits: told, worker } = handshakeData;
   const isFirst = me === undefined;
   const isNews = uid !== me;
   limits = told;
+  the("drawer").dataset.worker = worker ?? ""; // the process that serves this tab, if one of several
+  the("worker").hidden = worker === undefined;
+  the("worker").textContent = `Served by process ${worker}.`;
   talk.me = me = uid;
   if (resumed === "gap") talk.clear();
   if (resumed !== "resumed" || isFirst) {

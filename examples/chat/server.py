@@ -12,6 +12,7 @@ import hmac
 import logging
 import os
 import secrets
+import sqlite3
 import stat
 import tempfile
 import time
@@ -110,19 +111,94 @@ class Allowance:
         return True
 
 
+class Said:
+    """The last messages, oldest first; gone with the process."""
+
+    def __init__(self) -> None:
+        self._said: deque[dict[str, Any]] = deque(maxlen=KEPT)
+
+    def all(self) -> list[dict[str, Any]]:
+        return list(self._said)
+
+    def find(self, sender: object, key: str) -> dict[str, Any] | None:
+        """Return the message of this sender with this key, or None."""
+        for said in self._said:
+            if said["key"] == key and said["from"] == sender:
+                return said
+        return None
+
+    def add(self, sender: object, text: str, key: str) -> dict[str, Any]:
+        """Keep a message; its time is in ms, and never the same twice: it is its name as well."""
+        at = max(time.time_ns() // 1_000_000, self._said[-1]["at"] + 1 if self._said else 0)
+        said = {"from": sender, "text": text, "key": key, "at": at}
+        self._said.append(said)
+        return said
+
+
+class SharedSaid(Said):
+    """The last messages of several workers, in a file of SQLite.
+
+    A channel shares events and presence among its workers, and nothing else: what an application
+    keeps needs a place that all of them reach. On one host, a file is enough. One transaction
+    gives a message its time, so no two workers take the same one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._own: sqlite3.Connection | None = None
+
+    def all(self) -> list[dict[str, Any]]:
+        rows = self._file().execute("SELECT sender, text, key, at FROM said ORDER BY at").fetchall()
+        return [_said(row) for row in rows]
+
+    def find(self, sender: object, key: str) -> dict[str, Any] | None:
+        query = "SELECT sender, text, key, at FROM said WHERE sender = ? AND key = ?"
+        row = self._file().execute(query, (sender, key)).fetchone()
+        return None if row is None else _said(row)
+
+    def add(self, sender: object, text: str, key: str) -> dict[str, Any]:
+        file = self._file()
+        now = time.time_ns() // 1_000_000
+        insert = (
+            "INSERT OR IGNORE INTO said (sender, text, key, at) "
+            "SELECT ?, ?, ?, max(?, coalesce(max(at) + 1, 0)) FROM said"
+        )
+        file.execute(insert, (sender, text, key, now))
+        old = "DELETE FROM said WHERE at NOT IN (SELECT at FROM said ORDER BY at DESC LIMIT ?)"
+        file.execute(old, (KEPT,))
+        said = self.find(sender, key)
+        assert said is not None
+        return said
+
+    def _file(self) -> sqlite3.Connection:
+        if self._own is None:  # not before the fork: a connection belongs to one process
+            self._own = sqlite3.connect(self._path, timeout=10.0, isolation_level=None)
+            self._own.execute("PRAGMA synchronous = OFF")  # it need not outlive the host
+            self._own.execute(
+                "CREATE TABLE IF NOT EXISTS said "
+                "(at INTEGER PRIMARY KEY, sender, text, key, UNIQUE (sender, key))"
+            )
+        return self._own
+
+
+def _said(row: tuple[Any, ...]) -> dict[str, Any]:
+    sender, text, key, at = row
+    return {"from": sender, "text": text, "key": key, "at": at}
+
+
 class Lobby:
     """One room, and the channel that leads to it.
 
-    Those without a name may read. What it keeps is gone with the process.
+    Those without a name may read. `said` keeps the last messages; several workers share one.
     """
 
-    def __init__(self, names: Names) -> None:
+    def __init__(self, names: Names, said: Said | None = None) -> None:
         self.chsk = chansock.ChannelSocket(
             chansock.Config(max_message_bytes=16 * 1024),  # a text, and room for its spelling
             user_id=names.user_id,
             handshake_data=self.welcome,
         )
-        self.said: deque[dict[str, Any]] = deque(maxlen=KEPT)
+        self.said = Said() if said is None else said
         self.people: list[dict[str, Any]] = []  # as everybody was told last
         self._allowances: dict[tuple[str, object], Allowance] = {}
         self.chsk.on("chat/say", self.say)
@@ -134,7 +210,10 @@ class Lobby:
     def welcome(self, _request: chansock.Request) -> dict[str, Any]:
         """Return what stands in each handshake, so that nobody has to ask for it."""
         limits = {"name": MAX_NAME, "text": MAX_TEXT}
-        return {"people": self.people, "messages": list(self.said), "limits": limits}
+        shown = {"people": self._here(), "messages": self.said.all(), "limits": limits}
+        if isinstance(self.said, SharedSaid):
+            shown["worker"] = os.getpid()  # the page shows it in its drawer
+        return shown
 
     def say(self, msg: chansock.EventMsg[Any]) -> dict[str, Any]:
         """Pass on what was said: `{:text "hi", :key "5f2c"}`; reply with `:at`, or with `:error`
@@ -154,17 +233,16 @@ class Lobby:
             return {"error": "There is nothing in this message."}
         if len(text) > MAX_TEXT:
             return {"error": f"Too long: {len(text)} characters, and {MAX_TEXT} is the limit."}
-        for said in self.said:
-            if said["key"] == key and said["from"] == msg.uid:
-                return {"at": said["at"]}
+        if (said := self.said.find(msg.uid, key)) is not None:
+            if msg.is_redelivered:
+                # The worker that kept it may have died before it was sent. Pages show it once.
+                self.chsk.send(chansock.ALL, "chat/said", said)
+            return {"at": said["at"]}
         if not self._may("say", msg.uid):
             return {"error": "Too fast: wait a second, then send it again.", "retry": True}
-        # The time in ms, and never the same twice: it is the message's name as well.
-        at = max(time.time_ns() // 1_000_000, self.said[-1]["at"] + 1 if self.said else 0)
-        said = {"from": msg.uid, "text": text, "key": key, "at": at}
-        self.said.append(said)
+        said = self.said.add(msg.uid, text, key)
         self.chsk.send(chansock.ALL, "chat/said", said)
-        return {"at": at}
+        return {"at": said["at"]}
 
     def typing(self, msg: chansock.EventMsg[Any]) -> None:
         """Pass on that someone types (`true`) or no longer does. Who lags needs the last only."""
@@ -181,12 +259,15 @@ class Lobby:
 
     def look(self, _msg: chansock.EventMsg[Any]) -> None:
         """Send everybody the list of who is here and how, if it has changed."""
-        here = self.chsk.connected
-        names = sorted(uid for uid in here.any if isinstance(uid, str))
-        people = [{"name": uid, "ws": uid in here.ws, "ajax": uid in here.ajax} for uid in names]
+        people = self._here()
         if people != self.people:
             self.people = people
             self.chsk.send(chansock.ALL, "chat/people", people, latest="presence")
+
+    def _here(self) -> list[dict[str, Any]]:
+        here = self.chsk.connected
+        names = sorted(uid for uid in here.any if isinstance(uid, str))
+        return [{"name": uid, "ws": uid in here.ws, "ajax": uid in here.ajax} for uid in names]
 
     def _may(self, what: str, uid: object) -> bool:
         now = asyncio.get_running_loop().time()
@@ -291,7 +372,13 @@ def main() -> None:
     if port:
         name = f"[{host}]" if ":" in host else host
         print(f"open http://{name}:{port}/, and once more in a second tab", flush=True)
-    chansock.run(Lobby(names).chsk, host, port, fallback=Door(names).answer)
+    door, workers = Door(names), int(os.environ.get("WORKERS", "1"))
+    if workers == 1:
+        chansock.run(Lobby(names).chsk, host, port, fallback=door.answer)
+        return
+    with tempfile.TemporaryDirectory(prefix="chansock-chat-") as folder:
+        lobby = Lobby(names, SharedSaid(Path(folder, "said")))
+        chansock.run(lobby.chsk, host, port, fallback=door.answer, workers=workers)
 
 
 if __name__ == "__main__":
