@@ -1,4 +1,4 @@
-"""examples/chat by two workers, as those who use it see it: a worker is killed, the talk goes on."""
+"""examples/chat by two workers: a worker is killed, and the talk goes on."""
 
 from __future__ import annotations
 
