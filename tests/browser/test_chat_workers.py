@@ -80,6 +80,15 @@ async def worker_lost(scene: Scene) -> Seen:
             found = [next((word for word in wanted if word in text), text) for text in texts]
             seen.what[f"{name}'s with {who}"] = found
         await expect(lobby.people).to_have_count(2, timeout=90_000)
+    cid = await _enter(scene, server.port, "ws", "cid")
+    await expect(ada.people).to_have_count(3, timeout=90_000)
+    dead = await _worker(cid)
+    await cid.tab.close()
+    os.kill(dead, signal.SIGKILL)  # before it could say that he left
+    await expect(ada.person("cid")).to_have_count(0, timeout=90_000)
+    seen.what["here at last"] = await ada.people.evaluate_all(
+        "items => items.map((item) => item.dataset.uid)"
+    )
     seen.what["wanted"] = wanted
     seen.complaints = ada.tab.complaints + bob.tab.complaints
     return seen
@@ -95,7 +104,12 @@ def test_another_worker_starts_for_each_that_died(worker_lost: Seen) -> None:
     assert (worker_lost["new workers 0"], worker_lost["new workers 1"]) == (1, 1)
 
 
+def test_a_user_who_goes_with_a_worker_is_on_no_list(worker_lost: Seen) -> None:
+    assert worker_lost["here at last"] == ["ada", "bob"]
+
+
 def test_a_lost_worker_leaves_only_failed_requests_in_the_console(worker_lost: Seen) -> None:
-    """Those that broke off, and polls or POSTs answered by 503, which the client tries again."""
-    allowed = (NETWORK, "error: Failed to load resource: the server responded with a status of 503")
+    """Some broke off; others came to a worker that has no session of the client, or no home yet."""
+    answered = "error: Failed to load resource: the server responded with a status of"
+    allowed = (*NETWORK, f"{answered} 410", f"{answered} 503")
     assert [text for text in worker_lost.complaints if not text.startswith(allowed)] == []
