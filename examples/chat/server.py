@@ -210,7 +210,11 @@ class Lobby:
     def welcome(self, _request: chansock.Request) -> dict[str, Any]:
         """Return what stands in each handshake, so that nobody has to ask for it."""
         limits = {"name": MAX_NAME, "text": MAX_TEXT}
-        shown: dict[str, Any] = {"people": self._here(), "messages": self.said.all(), "limits": limits}
+        shown: dict[str, Any] = {
+            "people": self._here(),
+            "messages": self.said.all(),
+            "limits": limits,
+        }
         if isinstance(self.said, SharedSaid):
             shown["worker"] = os.getpid()  # the page shows it in its drawer
         return shown

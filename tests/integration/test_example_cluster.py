@@ -108,6 +108,8 @@ async def play(folder: Path, redis: Server) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.full
+@pytest.mark.slow
 def test_both_transports_go_on_behind_nginx_when_a_server_stops(tmp_path: Path) -> None:
     with Server() as redis:
         asyncio.run(play(tmp_path, redis))

@@ -25,6 +25,7 @@ from peer import CLOSE, TEXT, Peer
 from raw import Run
 from raw_listener import TLS
 from readme_pair import free_port, wait_for
+from redis_server import Server as Engine
 from servers import SUPPORT, target, who
 from uvicorn import Config, Server
 
@@ -570,8 +571,9 @@ def test_several_workers_start_where_the_environment_names_a_backplane(
         "hypercorn": ["hypercorn", APP, "--bind", f"127.0.0.1:{port}", "--workers", "2"],
         "granian": ["granian", "--interface=asgi", f"--port={port}", "--workers=2", APP],
     }[server]
-    with running(*command, port=port, CHANSOCK_BACKPLANE="redis://127.0.0.1:1") as place:
+    with Engine() as engine, running(*command, port=port, CHANSOCK_BACKPLANE=engine.url) as place:
         if server == "granian":  # which hears no signal before
+            drive(place.until_logged("Started worker-1"))
             drive(place.until_logged("Started worker-2"))
         assert "expected 1 worker process" not in place.log()
 
