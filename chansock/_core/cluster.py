@@ -218,10 +218,10 @@ class Cluster:
             self._refuse(error)
             return
         close = None if envelope.close is None else Close(*envelope.close)
-        if not entry.is_again:
+        if entry.first is None:
             self._delivery.deliver(to, arrived.fragments, envelope.flush, close)
             return
-        for client in self.homes.sent_again(to, entry.position.epoch):
+        for client in self.homes.lacking(to, entry.first):
             self._delivery.deliver(client, arrived.fragments, envelope.flush)
         self._delivery.deliver(to, (), False, close)
 
@@ -240,7 +240,9 @@ class Cluster:
             fragment = Fragment(event.data, event.latest, envelope.is_kept)
             fragment.seq = seq
             fragments.append(fragment)
-        return envelope, Arrived(entry.key, envelope.only, tuple(fragments), entry.is_again)
+        return envelope, Arrived(
+            entry.key, envelope.only, tuple(fragments), entry.first is not None
+        )
 
     def _refuse(self, error: Exception) -> None:
         self.refused += 1

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from chansock._core.backplane import Position
 
-__all__ = ["Claimed", "Engine", "Entry", "Item", "Node", "Read"]
+__all__ = ["Claimed", "Engine", "Entry", "First", "Item", "Node", "Read"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,17 +33,29 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
+class First:
+    """Where an entry stood that the engine then lost: in `epoch`, after number `since`.
+
+    And not after `upto`; 0: that is not known, nor whether anybody heard it.
+    """
+
+    epoch: int
+    since: int
+    upto: int
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """An item in the order of all; `position` is that of its last event, `origin` its node.
 
-    `is_again`: it was sent before, to an engine that then lost its end, and may have been heard.
+    `first` is not None if it is sent again, to an engine that lost its end.
     """
 
     key: str
     position: Position
     origin: str
     envelope: bytes
-    is_again: bool = False
+    first: First | None = None
 
 
 @dataclass(frozen=True, slots=True)

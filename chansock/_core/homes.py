@@ -20,7 +20,7 @@ from weakref import finalize
 from chansock._core.backplane import Position
 from chansock._core.cluster import Arrived, Cluster
 from chansock._core.cluster_keys import client_key, key_of, keys_of
-from chansock._core.engine import Claimed
+from chansock._core.engine import Claimed, First
 from chansock._core.hub import Hub
 from chansock._core.packing import PackingError, Reader, Writer
 from chansock._core.resume import Was
@@ -37,6 +37,35 @@ MAX_REPLIES: Final = 10_000  # that are read of a state
 
 
 NOWHERE: Final = Position(0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How a client came to this node: at `at`, with all that it had missed since `since`.
+
+    `since` is None if it came without a position, or was told a gap.
+    """
+
+    at: Position
+    since: Position | None
+
+    def lacks(self, first: First) -> bool | None:
+        """Return whether the client has not had, and wants, what stood there; None: unknown.
+
+        What was sent while it was here, it has had if this node heard it, which is known.
+        """
+        place = self.at
+        if first.epoch < self.at.epoch:
+            if self.since is None:
+                return False  # it was before its gap
+            place = self.since
+        if first.epoch > place.epoch:
+            return True
+        if first.epoch < place.epoch:
+            return None
+        if place.seq <= first.since:
+            return True
+        return False if 0 < first.upto <= place.seq else None
 
 
 @dataclass(slots=True)
@@ -101,9 +130,9 @@ class Opening:
 
     outlives_records = True
 
-    def __init__(self, homes: Homes, client: ClientTarget, since_epoch: int) -> None:
+    def __init__(self, homes: Homes, client: ClientTarget, since: Position | None) -> None:
         self.client = client
-        self.since_epoch = since_epoch  # of the position that it presents; 0: none
+        self.since = since  # the position that it presents
         self.keys = keys_of(client)
         self.state: State | None = None
         self.left: list[bytes] = []  # the same in bytes, for the case that it does not open
@@ -120,7 +149,8 @@ class Opening:
         """Note events that came since its targets were subscribed."""
         if arrived.key in self.keys and arrived.only in ("", self.client.client_id):
             self._later.append(arrived)
-            if arrived.is_again and self.since_epoch == self._cluster.order.epoch:
+            epoch = None if self.since is None else self.since.epoch
+            if arrived.is_again and epoch == self._cluster.order.epoch:
                 self._is_in_doubt = True  # it may have had them before
 
     def claimed(self, claimed: Claimed) -> None:
@@ -225,10 +255,7 @@ class Homes:
         self.engine = cluster.engine
         self._hub = hub
         self._dispatch = dispatch
-        # Those that have a session here, each with how it came in epoch E of the engine: E without
-        # a position or with a gap, -E if it resumed from a position of E, and 0 if it resumed from
-        # an older one. `sent_again` needs this.
-        self._clients: dict[ClientTarget, int] = {}
+        self._clients: dict[ClientTarget, Start] = {}  # those that have a session here
         self._given: OrderedDict[ClientTarget, bytes] = OrderedDict()  # to other homes
         self._answers: dict[int, asyncio.Future[bytes]] = {}  # what old homes were asked
         self._asked = 0
@@ -238,7 +265,7 @@ class Homes:
 
     async def open(self, client: ClientTarget, since: Position | None) -> Opening:
         """Become the home of a client. Raises BackplaneDown."""
-        opening = Opening(self, client, 0 if since is None else since.epoch)
+        opening = Opening(self, client, since)
         claimed = await self.engine.claim(client_key(client), opening.keys, since)
         opening.claimed(claimed)
         state = claimed.state
@@ -282,31 +309,27 @@ class Homes:
         if opening.is_left:
             self.engine.opened(client_key(opening.client))
         self._given.pop(opening.client, None)
-        epoch = self.cluster.order.epoch
-        if was != "resumed":
-            opened = epoch
-        else:
-            opened = -epoch if opening.since_epoch == epoch else 0
-        if opening.client not in self._clients:
-            self._clients[opening.client] = opened
-        else:
+        at = self.cluster.position_of(self.cluster.newest)
+        since = opening.since if was == "resumed" else None
+        if opening.client in self._clients:
             self.cluster.unsubscribe(opening.keys)
-            if was == "gap":
-                self._clients[opening.client] = opened
+            if was == "resumed":
+                return  # this node heard all since it first came
+        self._clients[opening.client] = Start(at, since)
 
-    def sent_again(self, to: Target, epoch: int) -> list[ClientTarget]:
-        """Return the clients that get what is sent again, in an epoch after the engine's loss.
+    def lacking(self, to: Target, first: First) -> list[ClientTarget]:
+        """Return the clients that get what is sent again, and stood there when it was lost.
 
-        Who was here before that epoch, or came back from before it, has not had it. To the others
-        it is no news, or one cannot know: they come back, and are told a gap.
+        Of whom one cannot know, those that have positions come back, and are told a gap.
         """
         found = []
         for session in self._hub.table.meant(to):
-            opened = self._clients.get(session.target, 0)
-            if opened == -epoch:
-                self._hub.miss(session)
-            elif opened != epoch:
+            start = self._clients.get(session.target)
+            lacks = True if start is None else start.lacks(first)
+            if lacks:
                 found.append(session.target)
+            elif lacks is None and session.has_positions:
+                self._hub.miss(session)
         return found
 
     def abandoned(self, client: ClientTarget, keys: tuple[str, ...], left: list[bytes]) -> None:

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from chansock._core.backplane import Position
-from chansock._core.engine import Claimed, Entry, Item, Node, Read
+from chansock._core.engine import Claimed, Entry, First, Item, Node, Read
 from chansock.backplanes.redis.address import Address, parse
 from chansock.backplanes.redis.connecting import LIMIT, check, connect, log_in, rights_error
 from chansock.backplanes.redis.link import Handler, Link, LinkLost, ServerError
@@ -38,7 +38,6 @@ _log = logging.getLogger("chansock.backplane")
 
 BEAT: Final = 1.0  # seconds between two signs of life, each way
 LONGEST_WAIT: Final = 2.0  # seconds between two attempts
-_MINUS: Final = ord("-")  # before the number of an entry that was sent again in a new epoch
 REFUSED_PERIOD: Final = 60.0  # seconds between two lines about entries that are refused
 HOME_SECONDS: Final = 120.0  # that the record of a client's home lives when its node does not
 _TURN: Final = SCRIPTS["turn"]
@@ -54,6 +53,17 @@ class _Key:
         self.is_on = False
         self.was_on = False
         self.seen: dict[bytes, int] = {}
+
+
+def _number(raw: bytes) -> tuple[int, First | None]:
+    """Return the number of an entry, and where it stood before it was sent again.
+
+    Of an entry that is sent again it is `number-epoch-since-upto`. Raises ValueError.
+    """
+    if b"-" not in raw:
+        return int(raw), None
+    number, epoch, since, upto = map(int, raw.split(b"-"))
+    return number, First(epoch, since, upto)
 
 
 class _Names(dict[bytes, str]):
@@ -281,7 +291,7 @@ class Redis:
         is_first = not self._epoch
         async with asyncio.timeout(LIMIT):
             while True:
-                epoch, seq, last, is_dead, is_settling = await link.ask(
+                epoch, seq, last, is_dead, is_settling, end = await link.ask(
                     *("EVALSHA", SCRIPTS["join"], 1, self._lane, self._sender, self._node_id, run),
                     *(self._epoch, self._seq, self._lease_ms, self._lease_ms + self._grace_ms),
                 )
@@ -306,7 +316,8 @@ class Redis:
             members = (str(self._presence.epoch), str(self._presence.seq))
         caught_up = self._caught = self._loop.create_future()
         self._script(self._members_read, (epoch, is_new_epoch), "members", *members)
-        state = (since, epoch, seq, last, is_new_epoch, keys, caught_up)
+        lost = Position(since.epoch, int(end)) if is_new_epoch else None
+        state = (since, epoch, seq, last, lost, keys, caught_up)
         if is_first:
             link.send(self._caught_up, state, "ECHO", "")
         else:
@@ -340,31 +351,31 @@ class Redis:
 
     def _caught_up(self, reply: Any, state: tuple[Any, ...]) -> None:
         """Deliver what was read, and go on live: all within the reply, before the next push."""
-        since, epoch, seq, last, is_new_epoch, keys, caught_up = state
+        since, epoch, seq, last, lost, keys, caught_up = state
         if isinstance(reply, Exception):
             self._reply_failed(reply)
             return
         self._epoch, self._raw_epoch = epoch, str(epoch).encode()
         self._seq = self._reply_seq = seq
-        if is_new_epoch and since.epoch:
+        if lost is not None and since.epoch:
             self._stats.epochs += 1
             _log.warning("backplane_epoch engine=%s epoch=%d", self._address.shown, epoch)
         if since.epoch:
-            lost, entries = self._entries(reply, [key.name for key in keys])
+            holes, entries = self._entries(reply, [key.name for key in keys])
             for position, raw, key in entries:
                 self._stats.caught_up += 1
                 self._deliver(self._keys.get(key), raw, position)
             self._seq = self._reply_seq = reply[1]
-            if lost:
-                self._node.missed(lost)
+            if holes:
+                self._node.missed(holes)
         now = self._loop.time()
-        self._stats.batches_repeated += self._outbox.resume(last, now, is_new_epoch)
+        self._stats.batches_repeated += self._outbox.resume(last, now, lost)
         self._is_live = True
         link = self._link
         assert link is not None
         link.on_flush(self._flush)
         self._next = last + 1
-        if is_new_epoch or self._is_replaced:
+        if lost is not None or self._is_replaced:
             self._send_roster()
             self._refresh_homes(list(self._homes))
         for client in self._settling:
@@ -448,21 +459,24 @@ class Redis:
             self._note_stored()
 
     def _send_call(self, link: Link, call: Call) -> None:
-        again = int(call.epoch not in (0, self._epoch))
+        again, first = int(call.epoch not in (0, self._epoch)), ""
         if call.first != self._next:
             again = 2
         self._next = call.last + 1
-        call.epoch = self._epoch
+        if not call.epoch:
+            call.epoch, call.since = self._epoch, self._seq
+        elif again:
+            first = f"-{call.epoch}-{call.since}-{call.upto}"
         link.send(
             *(self._replied, (self._generation, call), "EVALSHA", _TURN, 1, self._lane),
             *(self._sender, call.origin, call.first, self._epoch, self._seq),
-            *(self._keep_events, self._keep_ms, again),
+            *(self._keep_events, self._keep_ms, again, first),
             *call.args,
         )
 
     def _replied(self, reply: Any, arg: tuple[int, Call]) -> None:
         """Take the reply to a call of the turn script."""
-        generation, _ = arg
+        generation, call = arg
         if generation != self._generation:
             return
         if isinstance(reply, Exception):
@@ -473,6 +487,8 @@ class Redis:
             self._fail("the engine has lost its end" if code == -2 else "the engine has a hole")
             return
         self._reply_seq = seq
+        if call.epoch == self._epoch:
+            call.upto = seq
         self._stats.batches += code
         self._outbox.acknowledge(self._loop.time())
         if self._is_stalled:
@@ -506,7 +522,8 @@ class Redis:
                 return
             try:
                 epoch, seq, origin, number, envelope = raw.split(b":", 4)
-                n, at = abs(int(number)), int(seq)
+                n, first = _number(number)
+                at = int(seq)
             except ValueError:
                 self._refuse(channel)
                 return
@@ -519,8 +536,8 @@ class Redis:
                 return
             seen[origin] = n
             self._seq = at
-            position, is_again = Position(self._epoch, at), number[0] == _MINUS
-            self._node.delivered(Entry(key.name, position, self._names[origin], envelope, is_again))
+            position = Position(self._epoch, at)
+            self._node.delivered(Entry(key.name, position, self._names[origin], envelope, first))
         elif channel == self._presence_channel:
             if self._hears_presence and raw:
                 self._change(raw)
@@ -542,13 +559,12 @@ class Redis:
         if key is None:
             return
         _, _, origin, number, envelope = raw.split(b":", 4)
-        n = abs(int(number))
+        n, first = _number(number)
         if key.seen.get(origin, 0) >= n:
             self._stats.repeats_dropped += 1
             return
         key.seen[origin] = n
-        is_again = number[0] == _MINUS
-        self._node.delivered(Entry(key.name, position, self._names[origin], envelope, is_again))
+        self._node.delivered(Entry(key.name, position, self._names[origin], envelope, first))
 
     def _entries(
         self, reply: Any, names: Sequence[str]
@@ -562,7 +578,7 @@ class Redis:
             for raw in reply[at + 1]:
                 try:
                     epoch, seq, _, number, _ = raw.split(b":", 4)
-                    int(number)
+                    _number(number)
                     found.append((int(epoch), int(seq), raw, name))
                 except ValueError:
                     self._refuse(name.encode())
@@ -672,17 +688,16 @@ class Redis:
         if lost or reply[2]:
             future.set_result(Read(position, is_whole=False))
             return
-        names = self._names
-        future.set_result(
-            Read(
-                position,
-                [
-                    Entry(key, at, names[parts[2]], parts[4], parts[3][0] == _MINUS)
-                    for at, raw, key in entries
-                    if (parts := raw.split(b":", 4))
-                ],
-            )
-        )
+        found = []
+        for at, raw, name in entries:
+            _, _, origin, number, envelope = raw.split(b":", 4)
+            n, first = _number(number)
+            found.append(Entry(name, at, self._names[origin], envelope, first))
+            key = self._keys.get(name)
+            if key is not None:
+                # Who comes by this has it, and whoever was here before has heard it.
+                key.seen[origin] = max(n, key.seen.get(origin, 0))
+        future.set_result(Read(position, found))
 
     async def home(self, client: str) -> str | None:
         try:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from chansock._core.backplane import Position
 from chansock._core.engine import Item
 
 __all__ = ["MAX_CALL_BYTES", "Call", "Outbox"]
@@ -35,6 +36,8 @@ class Call:
     size: int
     at: float  # when it was appended, and later, when it was stored
     epoch: int = 0  # in which it was first sent; 0: never
+    since: int = 0  # it stood after this number there
+    upto: int = 0  # and not after this one; 0: unknown
 
     def drop_presence(self) -> None:
         """Leave out changes of presence: the whole roster says the same."""
@@ -111,16 +114,17 @@ class Outbox:
         """Note that the oldest call that was sent is stored."""
         self._keep(self.sent.popleft(), now)
 
-    def resume(self, last: int, now: float, is_new_epoch: bool) -> int:
+    def resume(self, last: int, now: float, lost: Position | None) -> int:
         """Begin anew with an engine that has all up to item `last`; return how many are repeated.
 
-        Everything after that waits again, in order.
+        Everything after that waits again, in order. `lost`: the engine began a new epoch, and has
+        of the one before it what stood up to there.
         """
         again = self.sent + self.waiting
         self.sent.clear()
         while again and again[0].last <= last:
             self._keep(again.popleft(), now)
-        if is_new_epoch:
+        if lost is not None:
             while self.stored and self.stored[-1].last > last:
                 call = self.stored.pop()
                 self._kept_bytes -= call.size
@@ -129,6 +133,8 @@ class Outbox:
                 again.appendleft(call)
             for call in again:
                 call.drop_presence()
+                if call.epoch == lost.epoch:
+                    call.since = max(call.since, lost.seq)
         self.waiting = again
         return sum(1 for call in again if call.epoch)
 

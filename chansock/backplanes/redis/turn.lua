@@ -2,7 +2,7 @@
 -- Append the items of one node, publish them, and note how far its numbers are: all or nothing.
 -- ARGV: sender, origin, number of the first item, epoch, highest seq seen, keep_events, keep ms,
 -- again (0: first time, 1: sent in an older epoch, 2: the same, and numbers before it are lost),
--- then three for each item: count (negative: not kept; + or -: a member; x: nothing), key, envelope.
+-- where it stood there (-epoch-since-upto), then three for each item: count (negative: not kept; + or -: a member; x: nothing), key, envelope.
 -- Returns {1: stored | 0: a repeat | -1: a hole | -2: join first, seq or last number}.
 local l = KEYS[1]
 local P = string.sub(l, 1, -2)
@@ -11,7 +11,7 @@ local seq, epoch = tonumber(h[1] or 0), h[2]
 if epoch ~= ARGV[4] or seq < tonumber(ARGV[5]) then return {-2, seq} end
 local sender, origin, again = P .. 'b:' .. ARGV[1], ARGV[2], ARGV[8]
 local n, last = tonumber(ARGV[3]), tonumber(redis.call('GET', sender) or 0)
-local final = n + (#ARGV - 8) / 3 - 1
+local final = n + (#ARGV - 9) / 3 - 1
 if final <= last then return {0, seq} end
 if n ~= last + 1 and again ~= '2' then return {-1, last} end
 local time = redis.call('TIME')
@@ -19,16 +19,15 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local before, max, keep = seq, tonumber(ARGV[6]) + 1, tonumber(ARGV[7])
 local step = math.max(100, math.floor(keep / 16))
 if again == '2' then redis.call('HSET', l, 'j', seq) end
-local sign = again == '0' and '' or '-'
 local settle, is_dead
 local has_events = false
-for i = 9, #ARGV, 3 do
+for i = 10, #ARGV, 3 do
   local count = tonumber(ARGV[i])
   if count then
     has_events = true
     local is_kept = count > 0
     seq = seq + (is_kept and count or -count)
-    local entry = epoch .. ':' .. seq .. ':' .. origin .. ':' .. sign .. n .. ':' .. ARGV[i + 2]
+    local entry = epoch .. ':' .. seq .. ':' .. origin .. ':' .. n .. ARGV[9] .. ':' .. ARGV[i + 2]
     if is_kept then
       local log = P .. 't:' .. ARGV[i + 1]
       if redis.call('RPUSH', log, entry) > max then redis.call('LTRIM', log, -max, -1) end
