@@ -5,6 +5,8 @@ new home: it asks the engine for what the client has missed, and the old home fo
 the client (its numbers, its replies, or what waits for it). A home that has no session of a client
 any more leaves that with the engine. How polls and POSTs reach their home is the business of
 `lending`.
+
+The file is past 400 lines: what a home tells the next one, and when, is in one place.
 """
 
 from __future__ import annotations
