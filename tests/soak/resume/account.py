@@ -15,6 +15,8 @@ from soak.resume import KINDS, LIFE, WHOLE
 
 Fault = Callable[[str, str], None]  # what is wrong, and where
 
+REPLY_WITHIN = 10.0  # seconds from the handler to its reply, over all breaks
+
 
 class Account:
     """What one client got."""
@@ -32,6 +34,8 @@ class Account:
         self.asked: dict[int, tuple[int, bool]] = {}  # k: x, and whether its reply may be lost
         self.replies = 0
         self.lost_to_kills = 0
+        self.late = 0  # events that were not handled in time, so that nobody awaits the reply
+        self.handled_at: dict[int, float] = {}  # the newest events that a handler got, and when
         self.may_gap_until = 0.0  # a gap would be right until then, by the caller's clock
         self.is_forgotten = False  # it was away for longer than its record is kept
         self.unsent: set[int] = set()  # events that it refused to send: `send` raised
@@ -106,9 +110,26 @@ class Account:
                 return
             self.fault("reply wrong", f"to {k}: expected {[k, x + 1]}, got {value!r:.80}")
 
+    def handled(self, k: int) -> None:
+        """Note that a handler got an event."""
+        self.handled_at.setdefault(k, self._now())
+        if len(self.handled_at) > 10_000:
+            del self.handled_at[next(iter(self.handled_at))]
+
     def no_reply(self, k: int, why: str) -> None:
-        if k in self.asked:
-            self._lose(k, why, self.asked.pop(k)[1])
+        """Note that the client waits for a reply no longer.
+
+        Its events wait their turn: a client whose connections break all the time, on a busy
+        machine, may not get one across in time. That is no fault; to have no reply is one.
+        """
+        if k not in self.asked:
+            return
+        _, may_lose = self.asked.pop(k)
+        handled_at = self.handled_at.get(k)
+        if not may_lose and (handled_at is None or self._now() - handled_at < REPLY_WITHIN):
+            self.late += 1
+        else:
+            self._lose(k, why, may_lose)
 
     def refused(self, k: int) -> None:
         """Note that `send` raised: the event is not sent at all."""
@@ -162,6 +183,7 @@ class Ledger:
         if number != k:
             self._shifts[k] = k - number
         self.events += 1
+        self.account.handled(k)
         self.marked += is_marked
         fault = self.account.fault
         if life != self._life:

@@ -341,6 +341,7 @@ class Soak:
             ("handled again, marked", sum(ledger.marked for ledger in ledgers)),
             ("replies", sum(account.replies for account in accounts)),
             ("replies lost to kills, absences", sum(x.lost_to_kills for x in accounts)),
+            ("handled too late for a reply", sum(account.late for account in accounts)),
             ("refused for want of room", sum(len(account.unsent) for account in accounts)),
             ("came back", dict(was)),
             ("restarts", report["counts"].get("restarts", 0)),

@@ -95,13 +95,26 @@ def test_the_last_event_must_have_come() -> None:
 
 def test_replies_are_right_and_come() -> None:
     ground = Ground()
+    ground.handle(1, 2, 3, 4)
     for k in range(1, 5):
         ground.account.ask(k, 10)
     ground.account.reply(1, [1, 11])
     ground.account.reply(2, [2, 12])
+    ground.now += 10
     ground.account.no_reply(3, "in time")
     ground.account.end(NONE)
     assert ground.faults == ["reply wrong", "reply lost", "reply lost"]
+
+
+def test_no_reply_to_an_event_that_waited_for_its_turn_is_late_and_not_lost() -> None:
+    ground = Ground()
+    for k in (1, 2):
+        ground.account.ask(k, 10)
+    ground.handle(1)
+    ground.now += 9
+    ground.account.no_reply(1, "in time")
+    ground.account.no_reply(2, "in time")
+    assert (ground.faults, ground.account.late) == ([], 2)
 
 
 @pytest.mark.parametrize(("numbers", "faults"), [
