@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from chansock._core.wire import AJAX, TIMEOUT
+from chansock._core.wire import AJAX, TIMEOUT, WS_PING
 from chansock.client.attempt import Attempt
 from chansock.client.http import HttpConnection, Response
 from chansock.client.packets import (
@@ -25,6 +25,7 @@ from chansock.client.packets import (
     Inbound,
     is_event,
     is_keyword,
+    pong,
     reply_error,
     unpack,
 )
@@ -75,6 +76,7 @@ class AjaxLink:
         self._poller: HttpConnection | None = None
         self._posts = Posts(attempt, settings, sender.resume)
         self._posting: set[asyncio.Task[None]] = set()  # of events from the buffer
+        self._asking: asyncio.Task[None] | None = None
         self._pace = Pace(settings.config.max_backoff)
         self._may_poll = asyncio.Event()
         self._may_poll.set()
@@ -137,7 +139,21 @@ class AjaxLink:
         return not self._posting
 
     def ask_acks(self) -> None:
-        """Do nothing: acknowledgments come with polls alone."""
+        """POST a ping: its answer says what the server has handled."""
+        if self._is_open and not self._ended.done() and self._asking is None and self._resume.is_on:
+            self._asking = self._loop.create_task(self._ping())
+
+    async def _ping(self) -> None:
+        packet = self._settings.packer.packet([WS_PING], AJAX)
+        try:
+            async with asyncio.timeout(self._settings.config.ajax_timeout):
+                response = await self._posts.post(lambda: packet, is_numbered=False)
+            if response.status == 200:
+                self._sender.ack(pong(self._value(response))[1])
+        except (OSError, Unsent, ChannelClosed, ReplyError):
+            pass  # the client asks again if it has to
+        finally:
+            self._asking = None
 
     async def send(self, value: object, timeout: float | None, /) -> object:
         """POST an event to a server that does not resume; with a timeout, return the reply."""
@@ -411,6 +427,8 @@ class AjaxLink:
 
     def _cancel_posts(self) -> None:
         posting, self._posting = self._posting, set()
+        if self._asking is not None:
+            posting.add(self._asking)
         for task in posting - {asyncio.current_task()}:
             task.cancel()
 
@@ -493,11 +511,18 @@ class Posts:
         self._is_ours = is_ours
         self._count = 0
 
-    async def post(self, encode: Callable[[], bytes], post: _Post | None = None) -> Response:
+    async def post(
+        self,
+        encode: Callable[[], bytes],
+        post: _Post | None = None,
+        *,
+        is_numbered: bool = True,
+    ) -> Response:
         """Send the packet that encode() returns; return the response.
 
         `post`: of an event from the buffer, which has its number if the server resumes. The
-        response is 503 only if an event before this one was given up, and may be missing.
+        response is 503 only if an event before this one was given up, and may be missing; or if
+        it has no number, and so no turn.
 
         Raises ChannelClosed if the session ends first, Unsent if no connection can be opened, and
         OSError if one breaks.
@@ -512,15 +537,16 @@ class Posts:
                 udt = self._session_udt
                 if post is not None:
                     post.is_written = True
+                count = 0
                 if post is not None and self._resume.is_on:
                     count = post.number
                     self._resume.mark_sent(count)
-                else:
+                elif is_numbered:
                     self._count += 1
                     count = self._count
                 self._write(connection, udt, count, packet)
             response = await self._answer(connection)
-            if response.status == BUSY and not self._is_behind_gap(count):
+            if response.status == BUSY and count and not self._is_behind_gap(count):
                 response = await self._post_again(udt, count, packet)
             return response
 
@@ -580,7 +606,8 @@ class Posts:
         return connection
 
     def _write(self, connection: HttpConnection, udt: int, count: int, packet: bytes) -> None:
-        now, number, text_type = int(time.time() * 1000), f"{udt}-{count}", self._settings.text_type
+        now, text_type = int(time.time() * 1000), self._settings.text_type
+        number = f"{udt}-{count}" if count else None
         more = self._resume.wait_fields()
         if self._settings.packer.binary:
             request = self._attempt.post_body(now, number, packet, more=more)

@@ -35,6 +35,7 @@ __all__ = [
     "Resumption",
     "Was",
     "is_event",
+    "pong",
     "read_event",
     "read_packet",
     "reply_error",
@@ -176,6 +177,16 @@ def read_event(item: object) -> Event | None:
     if not isinstance(item, list) or not is_event(item):
         return None
     return Event(item[0], item[1] if len(item) > 1 else None)
+
+
+def pong(value: object) -> tuple[object, object]:
+    """Return what a pong says, which is "pong", and the event up to which all are handled, if any.
+
+    It is `"pong"`, or `["pong" n]` of a server that resumes.
+    """
+    if isinstance(value, list | tuple) and len(value) == 2:
+        return value[0], value[1]
+    return value, None
 
 
 def reply_error(value: object) -> Exception | None:

@@ -21,7 +21,7 @@ from typing import Any, Final
 from chansock._core import wire
 from chansock.client.attempt import Attempt
 from chansock.client.dial import dial, hand_over
-from chansock.client.packets import Events, Handshake, Ping, Reply, unpack
+from chansock.client.packets import Events, Handshake, Ping, Reply, pong, unpack
 from chansock.client.resume import Sender
 from chansock.client.state import (
     Owner,
@@ -139,8 +139,8 @@ class WsLink:
     def ask_acks(self) -> None:
         """Ping: the pong says what the server has handled."""
         if self._gate.has_room and self._resume.is_on:
-            cb_id, pong = self._pending.new(self._settings.config.ws_ping_timeout)
-            pong.add_done_callback(self._ponged)
+            cb_id, answer = self._pending.new(self._settings.config.ws_ping_timeout)
+            answer.add_done_callback(self._ponged)
             self._ping(cb_id)
 
     async def send(self, value: object, timeout: float | None, /) -> object:
@@ -366,15 +366,14 @@ class WsLink:
         self._write(self._settings.packer.packet(event, cb_id))
 
     def _is_pong(self, value: object) -> bool:
-        """Return whether a reply is `"pong"` or `["pong" h]`; the latter acknowledges events."""
-        if self._resume.is_on and isinstance(value, list | tuple) and len(value) == 2:
-            value, handled = value
-            self._sender.ack(handled)
-        return type(value) is str and value == wire.PONG  # a keyword :pong would be equal
+        """Return whether a reply is a pong, and take the acknowledgment in it."""
+        word, handled = pong(value) if self._resume.is_on else (value, None)
+        self._sender.ack(handled)
+        return type(word) is str and word == wire.PONG  # a keyword :pong would be equal
 
-    def _ponged(self, pong: asyncio.Future[object]) -> None:
-        if not pong.cancelled() and pong.exception() is None:
-            self._is_pong(pong.result())
+    def _ponged(self, answer: asyncio.Future[object]) -> None:
+        if not answer.cancelled() and answer.exception() is None:
+            self._is_pong(answer.result())
 
     # the end
 

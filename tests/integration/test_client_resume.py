@@ -472,9 +472,7 @@ def test_after_another_client_with_its_id_a_client_has_a_gap_and_its_repeats_are
 def test_at_the_limit_send_waits_until_the_server_is_back(run, transport):
     async def main():
         config = ClientConfig(max_unacked_events=3)
-        # Over Ajax the end of a poll acknowledges events that are handled.
-        server = Server(Config(poll_timeout=0.1))
-        async with meeting(transport, server, config=config) as met:
+        async with meeting(transport, config=config) as met:
             target, met.proxy.target = met.proxy.target, 1
             met.proxy.cut()
             await until(met.client, lambda state: not state.open)
@@ -491,10 +489,10 @@ def test_at_the_limit_send_waits_until_the_server_is_back(run, transport):
     run(main())
 
 
-def test_many_events_pass_through_a_small_buffer(run, transport):
+@pytest.mark.parametrize("limit", [{"max_unacked_bytes": 20_000}, {"max_unacked_events": 2}])
+def test_many_events_pass_through_a_small_buffer(run, transport, limit):
     async def main():
-        config = ClientConfig(max_unacked_bytes=20_000)
-        async with meeting(transport, config=config) as met:
+        async with meeting(transport, config=ClientConfig(**limit)) as met:
             for number in range(300):
                 await met.client.send("t/double" if number % 50 == 49 else "t/note", number)
             await turn_until(lambda: len(met.server.handled) == 300)

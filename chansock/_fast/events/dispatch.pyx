@@ -652,12 +652,14 @@ cdef class Dispatch:
             if number == numbers.received:
                 numbers.received -= 1       # they have no number
             self._compare(connection, numbers, data, number)
-        if event_id == self.ws_ping and cb_id is not None and not connection.is_post:
+        if event_id == self.ws_ping and cb_id is not None:
+            numbers = connection.inbox.numbers      # a POST may ask for acknowledgments as well
             if numbers is not None:
                 numbers.told, numbers.told_bytes = numbers.received, 0
                 numbers.acked = numbers.handled(connection.inbox)
-                self._reply(connection, [self.pong, numbers.acked], cb_id)
-            elif length == 1:
+                answer = [self.pong, numbers.acked]
+                self._reply(connection, answer, None if connection.is_post else cb_id)
+            elif length == 1 and not connection.is_post:
                 self._reply(connection, self.pong, cb_id)
         return route
 
