@@ -12,7 +12,7 @@
 # weight. Past max_bytes no more is taken or decoded, but one value is always decoded if no other is
 # held. So a session can hold at most max_bytes and one value. No users, no hooks, no presence here.
 
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint8_t
 from chansock._fast.io.buffer cimport WriteBuffer
 from chansock._fast.events.fanout cimport Fanout, Outbox
 from chansock._fast.io.transport cimport Link, Transport
@@ -35,6 +35,15 @@ cdef class Replies:
     cdef public Py_ssize_t limit
 
 
+cdef struct Chunk:
+    # A piece of memory with replies behind these fields.
+    Chunk* next
+    int64_t first                       # the number that the others are counted from
+    int64_t last                        # the highest one
+    Py_ssize_t used                     # bytes of replies
+    Py_ssize_t room                     # bytes for replies
+
+
 cdef class Numbers:
     # The numbers of one client's events, for the life of its client-id, and the replies to them.
     cdef public int64_t received        # the newest event that was taken
@@ -48,18 +57,16 @@ cdef class Numbers:
     cdef public int64_t attempt         # of its newest handshake
     cdef public object session          # the present one of the client; None: it has none
     cdef dict waiters                   # POSTs that were sent again: number -> call(packet)
-    # The replies that may have been lost: number, size, packet, and so on.
+    # The replies that may have been lost
     cdef Replies all_replies
-    cdef uint8_t* replies
-    cdef Py_ssize_t first
-    cdef Py_ssize_t end
-    cdef Py_ssize_t room
+    cdef Chunk* oldest
+    cdef Chunk* newest
+    cdef Py_ssize_t room                # bytes of all chunks
 
     cdef int64_t handled(self, Inbox inbox) except -1
-    cdef int keep_reply(
-        self, int64_t number, const uint8_t* data, Py_ssize_t size, Py_ssize_t most
-    ) except -1
-    cdef int drop_first_reply(self) except -1
+    cdef int keep_reply(self, int64_t number, const uint8_t* data, Py_ssize_t size) except -1
+    cdef Chunk* new_chunk(self, int64_t number, Py_ssize_t size) except? NULL
+    cdef int drop_oldest(self) except -1
     cdef bint answer_waiter(self, int64_t number, bytes packet) except -1
 
 
@@ -104,6 +111,7 @@ cdef class Connection(Link):
     cdef int take_behind(self, const uint8_t* data, Py_ssize_t size, bint is_text) except -1
     cdef int no_room(self) except -1
     cdef int count_bytes(self, Numbers numbers, Py_ssize_t size) except -1
+    cdef int acknowledge(self) except -1
     cdef int64_t count_event(self) except -1
     cdef int refuse_packet(self, error) except -1
     cdef int refuse_counted_packet(self, error) except -1

@@ -14,9 +14,9 @@ client that resumes.
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc cimport stdlib
-from libc.string cimport memcpy, memmove
+from libc.string cimport memcpy
 from chansock._fast.io.buffer cimport WriteBuffer
 from chansock._fast.io.cpython_api cimport steal_ref
 from chansock._fast.io.transport cimport Link, Transport
@@ -197,11 +197,24 @@ cdef class Connection(Link):
             self.count_bytes(inbox.numbers, size)
         return 1
 
-    cdef int count_bytes(self, Numbers numbers, Py_ssize_t size) except -1:
+    cdef inline int count_bytes(self, Numbers numbers, Py_ssize_t size) except -1:
         # Acknowledge events once many have come.
         numbers.told_bytes += size
         if numbers.received - numbers.told >= ACK_EVENTS or numbers.told_bytes >= ACK_BYTES:
-            self.dispatch.acknowledge(self.inbox)
+            return self.acknowledge()
+        return 0
+
+    cdef int acknowledge(self) except -1:
+        # Acknowledge the client's events: on a socket together with the replies of this read.
+        cdef Dispatch dispatch = self.dispatch
+        cdef Numbers numbers = self.inbox.numbers
+        cdef Packet packet
+        if self.is_post or self.outbox is None or self.is_ending:
+            return dispatch.acknowledge(self.inbox)
+        numbers.told, numbers.told_bytes = numbers.received, 0
+        packet = dispatch.new_ack(self.inbox)
+        if packet is not None:
+            self.outbox.put_reply(dispatch.written, packet.body())
         return 0
 
     cdef int take_behind(self, const uint8_t* data, Py_ssize_t size, bint is_text) except -1:
@@ -361,8 +374,8 @@ cdef class Connection(Link):
         if numbers is None:
             return 0
         if whole is None:
-            return numbers.keep_reply(number, out.data, out.size, MAX_REPLIES)
-        return numbers.keep_reply(number, <const uint8_t*>whole, len(whole), MAX_REPLIES)
+            return numbers.keep_reply(number, out.data, out.size)
+        return numbers.keep_reply(number, <const uint8_t*>whole, len(whole))
 
     cdef bint send_late_reply(self, bytes whole, int64_t number) except -1:
         # The connection of a reply is gone. A client that resumes gets it as an event.

@@ -6,16 +6,19 @@
 # connection. It is acknowledged when its handler has finished.
 #
 # A reply is kept as it was written until the client says that it waits for none as old. The
-# replies stand one behind the other in one block of memory, each behind its number and its size:
+# replies stand one behind the other in chunks of memory, each behind its number, counted from the
+# first one of its chunk, and its size:
 #
-#     | number | size | packet | number | size | packet |
-#     ^ first                                            ^ end
+#     oldest: | number | size | packet | number | size | packet | -> ... -> newest
+#
+# They are dropped a chunk at a time, so that no single one has to be looked at.
 #
 # Which client has which numbers, and for how long, is decided elsewhere.
 
 
 cdef enum:
-    HEAD = 16                   # bytes of a reply's number and size
+    HEAD = 8                    # bytes of a reply's number and size
+    CHUNK = 1024                # bytes of a chunk with its fields; more for a longer reply
     MAX_REPLIES = 1 << 20       # bytes of replies that are kept for one client
     ACK_EVENTS = 256            # an acknowledgment is sent after so many events
     ACK_BYTES = 65_536          # or after so many bytes of them
@@ -43,8 +46,8 @@ cdef class Numbers:
         self.all_replies = all_replies
 
     def __dealloc__(self):
-        self.all_replies.nbytes -= self.room
-        stdlib.free(self.replies)
+        while self.oldest is not NULL:
+            self.drop_oldest()
 
     cdef int64_t handled(self, Inbox inbox) except -1:
         # Return the newest number up to which all events are handled.
@@ -70,53 +73,67 @@ cdef class Numbers:
 
     # -- replies
 
-    cdef int keep_reply(
-        self, int64_t number, const uint8_t* data, Py_ssize_t size, Py_ssize_t most
-    ) except -1:
-        # Keep a reply; the oldest ones go if they are more than `most` bytes.
-        cdef Py_ssize_t held = self.end - self.first
-        cdef Py_ssize_t room
-        cdef uint8_t* replies
+    cdef int keep_reply(self, int64_t number, const uint8_t* data, Py_ssize_t size) except -1:
+        # Keep a reply.
+        cdef Chunk* chunk = self.newest
+        cdef int32_t head[2]
+        cdef uint8_t* at
+        if (
+            chunk is NULL or chunk.used + HEAD + size > chunk.room
+            or number - chunk.first != <int32_t>(number - chunk.first)
+        ):
+            chunk = self.new_chunk(number, HEAD + size)
+            if chunk is NULL:
+                return 0
+        at = <uint8_t*>(chunk + 1) + chunk.used
+        head[0], head[1] = <int32_t>(number - chunk.first), <int32_t>size
+        memcpy(at, head, HEAD)
+        memcpy(at + HEAD, data, <size_t>size)
+        chunk.used += HEAD + size
+        chunk.last = max(chunk.last, number)
+        return 0
+
+    cdef Chunk* new_chunk(self, int64_t number, Py_ssize_t size) except? NULL:
+        # Return a chunk with room for `size` bytes; the oldest ones go if there are too many. NULL:
+        # they are more than may be kept.
+        cdef Py_ssize_t room = max(size, CHUNK - <Py_ssize_t>sizeof(Chunk))
+        cdef Py_ssize_t most = MAX_REPLIES
+        cdef Chunk* chunk
         if self.all_replies.nbytes > self.all_replies.limit:
             most = min(most, self.room // 2)    # all clients together hold too much
-        if HEAD + size > most:
-            return 0
-        while held + HEAD + size > most:
-            self.drop_first_reply()
-            held = self.end - self.first
-        if self.end + HEAD + size > self.room:
-            if self.first:
-                memmove(self.replies, self.replies + self.first, <size_t>held)
-                self.first, self.end = 0, held
-            # Half is free after each move, so that a byte is moved once on average.
-            room = max(512, 2 * (held + HEAD + size))
-            if self.room < room:
-                replies = <uint8_t*>stdlib.realloc(self.replies, <size_t>room)
-                if replies is NULL:
-                    raise MemoryError
-                self.all_replies.nbytes += room - self.room
-                self.replies, self.room = replies, room
-        replies = self.replies + self.end
-        memcpy(replies, &number, 8)
-        memcpy(replies + 8, &size, 8)
-        memcpy(replies + HEAD, data, <size_t>size)
-        self.end += HEAD + size
+        if size > most:
+            return NULL
+        while self.oldest is not NULL and self.room + room > most:
+            self.drop_oldest()
+        chunk = <Chunk*>stdlib.malloc(sizeof(Chunk) + <size_t>room)
+        if chunk is NULL:
+            raise MemoryError
+        chunk.next = NULL
+        chunk.first = chunk.last = number
+        chunk.used, chunk.room = 0, room
+        if self.newest is NULL:
+            self.oldest = chunk
+        else:
+            self.newest.next = chunk
+        self.newest = chunk
+        self.room += room
+        self.all_replies.nbytes += room
+        return chunk
+
+    cdef int drop_oldest(self) except -1:
+        # Free the oldest chunk.
+        cdef Chunk* chunk = self.oldest
+        self.oldest = chunk.next
+        if self.oldest is NULL:
+            self.newest = NULL
+        self.room -= chunk.room
+        self.all_replies.nbytes -= chunk.room
+        stdlib.free(chunk)
         return 0
 
     def keep(self, int64_t number, bytes packet not None):
         """Keep a reply that another process kept before."""
-        self.keep_reply(number, <const uint8_t*>packet, len(packet), MAX_REPLIES)
-
-    cdef int drop_first_reply(self) except -1:
-        cdef Py_ssize_t size
-        memcpy(&size, self.replies + self.first + 8, 8)
-        self.first += HEAD + size
-        if self.first == self.end:
-            self.all_replies.nbytes -= self.room
-            stdlib.free(self.replies)
-            self.replies = NULL
-            self.first = self.end = self.room = 0
-        return 0
+        self.keep_reply(number, <const uint8_t*>packet, len(packet))
 
     @property
     def nbytes(self):
@@ -124,27 +141,30 @@ cdef class Numbers:
         return self.room
 
     def forget_replies(self, int64_t before):
-        """Forget the replies to events before this number: the client has them."""
-        cdef int64_t number
-        while self.first < self.end:
-            memcpy(&number, self.replies + self.first, 8)
-            if number >= before:
-                return
-            self.drop_first_reply()
+        """Forget the replies to events before this number: the client has them.
+
+        Some of them may be kept a little longer.
+        """
+        while self.oldest is not NULL and self.oldest.last < before:
+            self.drop_oldest()
 
     def replies_from(self, int64_t since):
         """Return the kept replies to events from this number on, as (number, packet)."""
-        cdef Py_ssize_t at = self.first
-        cdef Py_ssize_t size
-        cdef int64_t number
+        cdef Chunk* chunk = self.oldest
+        cdef Py_ssize_t at
+        cdef int32_t head[2]
+        cdef char* data
         cdef list found = []
-        while at < self.end:
-            memcpy(&number, self.replies + at, 8)
-            memcpy(&size, self.replies + at + 8, 8)
-            at += HEAD
-            if number >= since:
-                found.append((number, PyBytes_FromStringAndSize(<char*>self.replies + at, size)))
-            at += size
+        while chunk is not NULL:
+            at = 0
+            while at < chunk.used:
+                data = <char*>(chunk + 1) + at
+                memcpy(head, data, HEAD)
+                if chunk.first + head[0] >= since:
+                    packet = PyBytes_FromStringAndSize(data + HEAD, head[1])
+                    found.append((chunk.first + head[0], packet))
+                at += HEAD + head[1]
+            chunk = chunk.next
         return found
 
     # -- POSTs that were sent again
