@@ -607,14 +607,14 @@ class Posts:
 
     def _write(self, connection: HttpConnection, udt: int, count: int, packet: bytes) -> None:
         now, text_type = int(time.time() * 1000), self._settings.text_type
-        number = f"{udt}-{count}" if count else None
-        more = self._resume.wait_fields()
+        number = [("n", f"{udt}-{count}")] if count else []
+        more = [*number, *self._resume.wait_fields()]
         if self._settings.packer.binary:
-            request = self._attempt.post_body(now, number, packet, more=more)
+            request = self._attempt.post_body(now, packet, more=more)
         elif self._is_ours and text_type is not None:
-            request = self._attempt.post_body(now, number, packet, text_type, more)
+            request = self._attempt.post_body(now, packet, text_type, more)
         else:
-            request = self._attempt.post_form(now, number, packet, more)
+            request = self._attempt.post_form(now, packet, more)
         connection.write(request)
         self._busy.add(connection)
 

@@ -98,9 +98,9 @@ class Attempt:
         target = self.address.target([*own, *self._extra(own)])
         return self._head("GET", target, self._ajax_fields())
 
-    def post_form(self, udt: int, number: str | None, packet: bytes, more: _Fields = ()) -> bytes:
+    def post_form(self, udt: int, packet: bytes, more: _Fields = ()) -> bytes:
         """Write a POST with the packet in the form field `ppstr`, behind `more` fields."""
-        fields = [("udt", str(udt)), ("client-id", self.client_id), *_n(number), WHY, *more]
+        fields = [("udt", str(udt)), ("client-id", self.client_id), *more, WHY]
         body = f"{encode_pairs(fields)}&ppstr={quote(packet, safe=UNESCAPED)}".encode("ascii")
         head = self._head(
             "POST",
@@ -114,12 +114,7 @@ class Attempt:
         return head + body
 
     def post_body(
-        self,
-        udt: int,
-        number: str | None,
-        packet: bytes,
-        kind: str | None = None,
-        more: _Fields = (),
+        self, udt: int, packet: bytes, kind: str | None = None, more: _Fields = ()
     ) -> bytes:
         """Write a POST with the packet as its body, and the fields in the query.
 
@@ -130,9 +125,8 @@ class Attempt:
             ("udt", str(udt)),
             ("client-id", self.client_id),
             ("binary?" if kind is None else "raw", "true"),
-            *_n(number),
-            WHY,
             *more,
+            WHY,
         ]
         head = self._head(
             "POST",
@@ -177,10 +171,6 @@ class Attempt:
         lines = [f"{method} {target} HTTP/1.1"]
         lines += [f"{name}: {value}" for name, value in (*own, *given)]
         return "\r\n".join((*lines, "", "")).encode("ascii")
-
-
-def _n(number: str | None) -> list[tuple[str, str]]:
-    return [] if number is None else [("n", number)]
 
 
 def check_headers(headers: Pairs | None) -> tuple[tuple[str, str], ...]:

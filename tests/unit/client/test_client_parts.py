@@ -277,7 +277,7 @@ def test_own_query_of_the_url_stays_in_front():
     assert upgrade == b"GET /chsk?room=7&a=1&client-id=c&why=1 HTTP/1.1"
     get = attempt.get(5, wants_handshake=True).split(b"\r\n")[0]
     assert get == b"GET /chsk?room=7&udt=5&client-id=c&handshake%3F=1&a=1 HTTP/1.1"
-    post = attempt.post_form(5, "4-1", b"[[:a/b] nil]").split(b"\r\n")[0]
+    post = attempt.post_form(5, b"[[:a/b] nil]", [("n", "4-1")]).split(b"\r\n")[0]
     assert post == b"POST /chsk?room=7&a=1 HTTP/1.1"
 
 
