@@ -43,6 +43,14 @@ async def connect(address: Address, make: Callable[[], Link]) -> Link:
                     host, port = await find_master(address)
                 _, link = await loop.create_connection(make, host, port, ssl=address.tls)
             return link
+    except TimeoutError:
+        what, hint = "connection", ""
+        if address.tls:
+            what, hint = (
+                "TLS connection",
+                ": check the scheme (rediss://) and the server's tls-port",
+            )
+        raise TimeoutError(f"no {what} within {2 * LIMIT:g} s{hint}") from None
     except ssl.SSLError as error:
         raise BackplaneError(
             f"no TLS with {address.shown}: {error}; check the scheme (rediss://), ssl_ca_certs, "
