@@ -93,10 +93,11 @@ need_full() { # what the tests marked full need, from Debian if need be; else th
     command -v Xvfb >/dev/null 2>&1 || missing+=(xvfb) # WebKit has no mode without a display
     command -v nginx >/dev/null 2>&1 || missing+=(nginx-light)
     command -v haproxy >/dev/null 2>&1 || missing+=(haproxy)
+    command -v caddy >/dev/null 2>&1 || missing+=(caddy)
     [ ${#missing[@]} -gt 0 ] || return 0
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
         say "installing ${missing[*]}"
-        # RUNLEVEL=1: Debian's scripts don't start nginx and HAProxy as services.
+        # RUNLEVEL=1: Debian's scripts don't start these as services.
         { apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
             --no-install-recommends "${missing[@]}"; } >&2 || say "that failed"
     else

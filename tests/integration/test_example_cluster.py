@@ -1,4 +1,7 @@
-"""examples/cluster: its nginx.conf before two servers and a Redis; its images are not built."""
+"""examples/cluster: each of its load balancers before two servers and a Redis.
+
+Its images are not built.
+"""
 
 from __future__ import annotations
 
@@ -69,19 +72,40 @@ async def hears(client: Any, wanted: list[str]) -> None:
     assert heard == wanted
 
 
-async def play(folder: Path, redis: Server) -> None:
-    nginx = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin")
-    assert nginx is not None, "expected nginx: apt-get install nginx-light"
-    one, two, front = free_port(), free_port(), free_port()
-    text = (CLUSTER / "nginx.conf").read_text()
-    for old, new in (("one:8000", one), ("two:8000", two)):
+def configured(name: str, ports: tuple[int, int, int], folder: Path) -> list[str]:
+    """Write the configuration of a load balancer for these ports; return how to start it."""
+    one, two, front = ports
+    own = {
+        "nginx.conf": {
+            "listen 80;": f"listen 127.0.0.1:{front};",
+            "events {}": f"pid {folder}/pid;\ndaemon off;\nevents {{}}",
+            "http {": f"http {{\n  access_log off;\n  client_body_temp_path {folder};",
+        },
+        "haproxy.cfg": {"bind :80": f"bind 127.0.0.1:{front}"},
+        "Caddyfile": {":80 {": f"{{\n\tadmin off\n}}\n\n:{front} {{"},
+    }
+    text = (CLUSTER / name).read_text()
+    servers = {"one:8000": f"127.0.0.1:{one}", "two:8000": f"127.0.0.1:{two}"}
+    for old, new in (servers | own[name]).items():
         assert old in text
-        text = text.replace(old, f"127.0.0.1:{new}")
-    text = text.replace("listen 80;", f"listen 127.0.0.1:{front};")
-    text = text.replace("http {", f"http {{\n  access_log off;\n  client_body_temp_path {folder};")
-    (folder / "nginx.conf").write_text(f"pid {folder}/pid;\ndaemon off;\n{text}")
-    (folder / "log").touch()
+        text = text.replace(old, new)
+    path, log = folder / name, folder / "log"
+    path.write_text(text)
+    log.touch()
     folder.chmod(0o755)
+    command = {
+        "nginx.conf": ["nginx", "-c", path, "-e", log, "-p", folder],
+        "haproxy.cfg": ["haproxy", "-db", "-f", path],
+        "Caddyfile": ["caddy", "run", "--config", path, "--adapter", "caddyfile"],
+    }[name]
+    program = shutil.which(str(command[0]), path=os.environ["PATH"] + ":/usr/sbin")
+    assert program is not None, f"expected {command[0]}; ci/test.sh --full installs it"
+    return [program, *map(str, command[1:])]
+
+
+async def play(name: str, folder: Path, redis: Server) -> None:
+    one, two, front = ports = (free_port(), free_port(), free_port())
+    balancer = configured(name, ports, folder)
     common = {"CHANSOCK_BACKPLANE": redis.url, "HOST": "127.0.0.1", "PYTHONPATH": str(ROOT)}
     async with AsyncExitStack() as stack, asyncio.timeout(LIMIT):
         servers = []
@@ -91,8 +115,7 @@ async def play(folder: Path, redis: Server) -> None:
                 await stack.enter_async_context(running(*command, PORT=str(port), **common))
             )
             await is_ready(port)
-        conf, log = str(folder / "nginx.conf"), str(folder / "log")
-        await stack.enter_async_context(running(nginx, "-c", conf, "-e", log, "-p", str(folder)))
+        await stack.enter_async_context(running(*balancer, HOME=str(folder)))
         await is_ready(front)
         url = f"http://127.0.0.1:{front}/chsk"
         ws = await stack.enter_async_context(chansock.connect(url, transport="ws"))
@@ -109,7 +132,9 @@ async def play(folder: Path, redis: Server) -> None:
 
 @pytest.mark.slow
 @pytest.mark.full
-@pytest.mark.slow
-def test_both_transports_go_on_behind_nginx_when_a_server_stops(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["nginx.conf", "haproxy.cfg", "Caddyfile"])
+def test_both_transports_go_on_behind_a_load_balancer_when_a_server_stops(
+    name: str, tmp_path: Path
+) -> None:
     with Server() as redis:
-        asyncio.run(play(tmp_path, redis))
+        asyncio.run(play(name, tmp_path, redis))
