@@ -368,6 +368,10 @@ class Cluster:
         """Begin anew with who is present."""
         self.presence.present(members)
 
+    def moved(self, clients: Iterable[str]) -> None:
+        """Serve these clients no longer."""
+        self.homes.moved(set(clients))
+
     def replaced(self) -> None:
         """Claim all clients again."""
         self.homes.claim_again()

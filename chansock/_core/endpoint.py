@@ -335,7 +335,8 @@ class Endpoint:
         except BackplaneDown:
             return self.refuse("backplane", 503, "the backplane is not heard")
         state = opening.state
-        if resumes and state is not None and 0 < asked.attempt < state.attempt:
+        is_late = state is not None and 0 < asked.attempt < state.attempt
+        if resumes and (opening.is_over or is_late):
             return self.refuse("late_handshake", 409, "a newer handshake of this client came first")
         handshake = Came(opening, replace(asked, source=opening) if resumes else None, data)
         return Admission(kind, request, uid, client_id, handshake)

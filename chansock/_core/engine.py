@@ -111,6 +111,9 @@ class Node(Protocol):
     def state_changed(self, is_up: bool, reason: str) -> None:
         """The engine is heard, or is not."""
 
+    def moved(self, clients: Iterable[str]) -> None:
+        """Other nodes have become the home of these clients, and could not say so."""
+
     def replaced(self) -> None:
         """The node was taken for dead. It has a new `node_id`, and must claim its clients anew."""
 
@@ -169,6 +172,9 @@ class Engine(Protocol):
 
     def opened(self, client: str) -> None:
         """Drop what the last home of a client left: it is open here."""
+
+    def forget(self, client: str) -> None:
+        """Claim a client no longer: another node is its home."""
 
     def release(self, client: str, state: bytes) -> None:
         """Leave a client whose home this node still is, and keep `state` for its next home."""

@@ -139,6 +139,7 @@ class Opening:
         self.state: State | None = None
         self.left: list[bytes] = []  # the same in bytes, for the case that it does not open
         self.is_left = False  # the engine has something of its last home
+        self.is_over = False  # another node has become the home meanwhile
         self._cluster = homes.cluster
         self._missed: list[Arrived] = []
         self._later: list[Arrived] = []
@@ -269,6 +270,7 @@ class Homes:
         """Become the home of a client. Raises BackplaneDown."""
         opening = Opening(self, client, since)
         claimed = await self.engine.claim(client_key(client), opening.keys, since)
+        self._given.pop(client, None)  # from here on, others know more
         opening.claimed(claimed)
         state = claimed.state
         known = State.decode(state) if state else None
@@ -310,7 +312,6 @@ class Homes:
         opening.taken()
         if opening.is_left:
             self.engine.opened(client_key(opening.client))
-        self._given.pop(opening.client, None)
         at = self.cluster.position_of(self.cluster.newest)
         since = opening.since if was == "resumed" else None
         if opening.client in self._clients:
@@ -381,6 +382,11 @@ class Homes:
 
     def give_up(self, client: ClientTarget) -> bytes:
         """End the session of a client that another node serves; return what that must know."""
+        for opening in self.cluster.openings:
+            if opening.client == client:
+                opening.is_over = True
+                if opening.left:
+                    return opening.left[-1]
         session = self._hub.table.find(client.uid, client.client_id)
         if session is None or client not in self._clients:
             return self._given.get(client, b"")
@@ -393,10 +399,17 @@ class Homes:
         self._hub.move(session)
         del self._clients[client]
         self.cluster.unsubscribe(keys_of(client))
+        self.engine.forget(client_key(client))
         self._given[client] = found = state.encode()
         if len(self._given) > MAX_GIVEN:
             self._given.popitem(last=False)
         return found
+
+    def moved(self, clients: set[str]) -> None:
+        """Give up clients that went to other nodes while this one could not be asked."""
+        for client in list(self._clients):
+            if client_key(client) in clients:
+                self.give_up(client)
 
     def missed(self, keys: set[str]) -> None:
         """Cut the sessions for which events may be missing, so that they come back and hear it."""

@@ -22,19 +22,31 @@ from chansock import ChannelSocket, ClientConfig, connect
 SOON = ClientConfig(max_backoff=0.1)
 
 
-def node(url: str) -> ChannelSocket:
-    return ChannelSocket(user_id=lambda request: request.params.get("user"), backplane=url)
+def node(url: str, handled: list[tuple[int, bool]]) -> ChannelSocket:
+    chsk = ChannelSocket(user_id=lambda request: request.params.get("user"), backplane=url)
+
+    @chsk.on("t/note")
+    def note(msg: Any) -> None:
+        handled.append((msg.data, msg.is_redelivered))
+
+    return chsk
 
 
 class Scene:
     """Three nodes at the engine, and a sender that may be kept away from it."""
 
     def __init__(
-        self, redis: Server, front: Front, nodes: list[ChannelSocket], balancer: Balancer
+        self,
+        redis: Server,
+        front: Front,
+        nodes: list[ChannelSocket],
+        balancer: Balancer,
+        handled: list[tuple[int, bool]],
     ) -> None:
         self.redis, self.front, self.nodes, self.balancer = redis, front, nodes, balancer
         self.sender = nodes[-1]
         self.number = 0
+        self.handled = handled  # by any node: what, and whether it was marked
 
     async def send(self, count: int) -> None:
         for _ in range(count):
@@ -64,14 +76,15 @@ async def scene() -> AsyncIterator[tuple[Scene, str]]:
     async with AsyncExitStack() as stack:
         redis = stack.enter_context(Server())
         front = await stack.enter_async_context(Front(redis))
-        nodes = [*(node(redis.url) for _ in range(3)), node(front.url)]
+        handled: list[tuple[int, bool]] = []
+        nodes = [*(node(redis.url, handled) for _ in range(3)), node(front.url, handled)]
         ports = []
         for one in nodes:
             listener = await stack.enter_async_context(chansock.serve(one, port=0))
             ports.append(listener.port)
         balancer = Balancer(ports)
         url = await stack.enter_async_context(balancer.listening())
-        yield Scene(redis, front, nodes, balancer), url
+        yield Scene(redis, front, nodes, balancer, handled), url
 
 
 class Ann:
@@ -152,5 +165,47 @@ def test_who_stays_gets_what_is_sent_again_once(run, transport):
             await until(lambda: 6 in ann.got)
             assert ann.got == [0, 1, 2, 3, 4, 5, 6]
             assert ann.ways == []
+
+    run(main())
+
+
+def test_a_home_of_long_ago_is_not_asked_after_a_loss(run):
+    """The sender is the home when the engine loses all, and cannot be asked."""
+
+    async def main():
+        async with scene() as (at, url):
+            held = asyncio.Event()
+
+            @at.sender.on("t/held")
+            async def hold(msg: Any) -> None:
+                at.handled.append((msg.data, msg.is_redelivered))
+                await held.wait()  # not acknowledged until then
+
+            for chsk in at.nodes[:-1]:
+                chsk.on("t/held", lambda msg: at.handled.append((msg.data, msg.is_redelivered)))
+            at.balancer.chosen = 0
+            async with connect(f"{url}?user=ann", transport="ws", config=SOON) as client:
+                ann = Ann(client)
+                await client.send("t/note", 0)
+                await until(lambda: len(at.handled) == 1)
+                await ann.move(at, 3)
+                await client.send("t/held", 1)
+                await client.send("t/held", 2)
+                await until(lambda: len(at.handled) == 2)
+                await at.lose_all()
+                await ann.move(at, 1)
+                await client.send("t/note", 3)
+                await until(lambda: (3, False) in at.handled)
+                unmarked = [number for number, is_marked in at.handled if not is_marked]
+                assert unmarked == [0, 1, 3]
+                count = len(at.handled)
+                # The old home serves the client no longer: what waits there is not its own.
+                await at.sender_is_back()
+                await at.send(1)
+                await until(lambda: ann.got == [0])
+                held.set()
+                await client.send("t/note", 4)
+                await until(lambda: (4, False) in at.handled)
+                assert at.handled[count:] == [(4, False)]
 
     run(main())

@@ -203,6 +203,29 @@ def test_connections_that_are_cut_lose_and_double_nothing(kind: str, drive: Driv
         drive(main(server))
 
 
+def test_a_node_hears_which_clients_went_to_others_while_it_was_cut_off(drive: Drive) -> None:
+    async def main(server: Server) -> None:
+        async with nodes(server.url) as found:
+            (one, heard), (other, others) = found
+            for client in ("c", "d", "e", "f"):
+                await one.claim(client, [], None)
+            await other.claim("c", [], None)
+            await other.claim("d", [], None)
+            other.release("d", b"left")
+            await other.claim("e", [], None)
+            one.forget("e")
+            await other.home("e")
+            with server.client() as client:
+                client.client_kill_filter(skipme=True)
+            await until(lambda: heard.gone)
+            assert heard.gone == ["c", "d"]
+            assert await one.home("f") == one.node_id
+            assert others.gone == []
+
+    with Server() as server:
+        drive(main(server))
+
+
 def test_a_server_that_is_paused_is_noticed_and_heals(drive: Drive) -> None:
     async def main(server: Server) -> None:
         async with nodes(server.url) as found:

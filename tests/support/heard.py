@@ -25,6 +25,7 @@ class Heard:
         self.changes: list[tuple[str, str, str]] = []
         self.states: list[bool] = []
         self.replaced_count = 0
+        self.gone: list[str] = []
 
     def delivered(self, entry: Entry) -> None:
         self.entries.append(entry)
@@ -55,6 +56,9 @@ class Heard:
     def state_changed(self, is_up: bool, reason: str) -> None:
         assert not self.states or self.states[-1] != is_up
         self.states.append(is_up)
+
+    def moved(self, clients: Iterable[str]) -> None:
+        self.gone += clients
 
     def replaced(self) -> None:
         self.replaced_count += 1

@@ -150,7 +150,8 @@ class Redis:
         self._keys: dict[str, _Key] = {}
         self._channels: dict[bytes, _Key] = {}
         self._names = _Names()
-        self._homes: dict[str, None] = {}
+        self._homes: dict[str, int] = {}  # clients that this node claimed, each with its claim
+        self._claims = 0
         self._releases: dict[str, bytes] = {}
         self._settling: set[str] = set()  # clients of which the engine must know that they opened
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
@@ -377,7 +378,7 @@ class Redis:
         self._next = last + 1
         if lost is not None or self._is_replaced:
             self._send_roster()
-            self._refresh_homes(list(self._homes))
+        self._refresh_homes(list(self._homes))  # what other nodes said meanwhile was not heard
         for client in self._settling:
             self._script(self._settled, client, "opened", self._node_id, client)
         for client, kept in self._releases.items():
@@ -659,7 +660,8 @@ class Redis:
         link = self._live()
         claim = (SCRIPTS["claim"], 1, self._lane, self._node_id, client, self._home_ms())
         now_home = link.ask("EVALSHA", *claim)
-        self._homes[client] = None
+        self._claims += 1
+        self._homes[client] = self._claims
         at: tuple[str | int, ...] = ("", "") if since is None else (since.epoch, since.seq)
         read: asyncio.Future[Read] = self._loop.create_future()
         limits = (self._keep_events, self._keep_ms)
@@ -718,9 +720,12 @@ class Redis:
         else:
             self._settling.discard(client)
 
-    def release(self, client: str, state: bytes) -> None:
+    def forget(self, client: str) -> None:
         self._homes.pop(client, None)
         self._settling.discard(client)
+
+    def release(self, client: str, state: bytes) -> None:
+        self.forget(client)
         self._releases[client] = state
         if self._is_live:
             self._close_call()
@@ -744,7 +749,20 @@ class Redis:
         """Keep the records of the clients whose home this node is."""
         for at in range(0, len(clients), 1000):
             some = clients[at : at + 1000]
-            self._script(self._done, None, "refresh", self._node_id, self._home_ms(), *some)
+            claims = [(client, self._homes[client]) for client in some]
+            self._script(self._refreshed, claims, "refresh", self._node_id, self._home_ms(), *some)
+
+    def _refreshed(self, reply: Any, claims: list[tuple[str, int]]) -> None:
+        if isinstance(reply, Exception):
+            self._reply_failed(reply)
+            return
+        found = [claims[number - 1] for number in reply]
+        # One that was claimed again since is another matter.
+        moved = [client for client, claim in found if self._homes.get(client) == claim]
+        for client in moved:
+            self.forget(client)
+        if moved:
+            self._node.moved(moved)
 
     def _script(self, handler: Handler, arg: Any, name: str, *args: str | bytes | int) -> None:
         """Call a script; `handler(reply, arg)` gets its reply."""
