@@ -4,6 +4,8 @@ Everything that is sent goes to the engine and comes back from it, so that all n
 The events of a turn become one batch. What comes back is passed to the sessions of this node; a
 client that is about to open gets what came since its targets were subscribed. Which node serves a
 client is the business of `homes`, who is present that of `shared_presence`.
+
+The file is a little past 400 lines: one object is what `resume` asks and what the engine calls.
 """
 
 from __future__ import annotations
@@ -206,17 +208,10 @@ class Cluster:
 
     def delivered(self, entry: Entry) -> None:
         """Pass the events of an entry on to the sessions of this node."""
-        found = self.unpack(entry)
+        found = self._take(entry)
         if found is None or self._delivery is None:
             return
-        envelope, arrived = found
-        for opening in list(self.openings):
-            opening.note(arrived)
-        try:
-            to = target_of(entry.key, envelope.only)
-        except ValueError as error:
-            self._refuse(error)
-            return
+        to, envelope, arrived = found
         close = None if envelope.close is None else Close(*envelope.close)
         if entry.first is None:
             self._delivery.deliver(to, arrived.fragments, envelope.flush, close)
@@ -224,6 +219,29 @@ class Cluster:
         for client in self.homes.lacking(to, entry.first):
             self._delivery.deliver(client, arrived.fragments, envelope.flush)
         self._delivery.deliver(to, (), False, close)
+
+    def repeated(self, entry: Entry) -> None:
+        """Pass what this node had before the engine lost it on to clients that came since."""
+        found = self._take(entry)
+        if found is None or self._delivery is None or entry.first is None:
+            return
+        to, envelope, arrived = found
+        for client in self.homes.lacking(to, entry.first, since=self.order.epoch):
+            self._delivery.deliver(client, arrived.fragments, envelope.flush)
+
+    def _take(self, entry: Entry) -> tuple[Target, Envelope, Arrived] | None:
+        """Show an entry to the clients that are about to open; None: it cannot be read."""
+        found = self.unpack(entry)
+        if found is None:
+            return None
+        envelope, arrived = found
+        for opening in list(self.openings):
+            opening.note(arrived)
+        try:
+            return target_of(entry.key, envelope.only), envelope, arrived
+        except ValueError as error:
+            self._refuse(error)
+            return None
 
     def unpack(self, entry: Entry) -> tuple[Envelope, Arrived] | None:
         """Return the envelope of an entry and its events, numbered; None: it cannot be read."""
@@ -347,6 +365,10 @@ class Cluster:
         self.homes.ended(client)
 
     # -- what the engine calls besides
+
+    def epoch_ended(self, position: Position) -> None:
+        """Note where an epoch ended."""
+        self.order.ended(position)
 
     def missed(self, keys: Iterable[str]) -> None:
         """Have the clients of these targets told that they may have missed events."""

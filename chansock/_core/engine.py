@@ -90,6 +90,12 @@ class Node(Protocol):
     def delivered(self, entry: Entry) -> None:
         """Take an entry of a subscribed target. Each comes once, those of this node as well."""
 
+    def repeated(self, entry: Entry) -> None:
+        """Take an entry that this node had in an older epoch: clients may have come since."""
+
+    def epoch_ended(self, position: Position) -> None:
+        """An epoch of this node has ended there: what it heard of it after that is lost."""
+
     def returned(self, number: int) -> None:
         """Note that what `append` numbered up to `number` is stored, and was delivered here."""
 

@@ -314,21 +314,25 @@ class Homes:
             self.engine.opened(client_key(opening.client))
         at = self.cluster.position_of(self.cluster.newest)
         since = opening.since if was == "resumed" else None
-        if opening.client in self._clients:
+        if (start := self._clients.get(opening.client)) is not None:
             self.cluster.unsubscribe(opening.keys)
-            if was == "resumed":
+            if was == "resumed" and start.at.epoch == at.epoch:
                 return  # this node heard all since it first came
         self._clients[opening.client] = Start(at, since)
 
-    def lacking(self, to: Target, first: First) -> list[ClientTarget]:
+    def lacking(self, to: Target, first: First, *, since: int = 0) -> list[ClientTarget]:
         """Return the clients that get what is sent again, and stood there when it was lost.
 
-        Of whom one cannot know, those that have positions come back, and are told a gap.
+        Of whom one cannot know, those that have positions come back, and are told a gap. `since`:
+        this node had it before that epoch, and so had all clients that were here then.
         """
         found = []
         for session in self._hub.table.meant(to):
             start = self._clients.get(session.target)
-            lacks = True if start is None else start.lacks(first)
+            lacks = not since if start is None else start.lacks(first)
+            if since and lacks and start is not None and start.at.epoch < since:
+                # It may have come after this node had it, to be lost once more.
+                lacks = None if start.at.epoch > first.epoch else False
             if lacks:
                 found.append(session.target)
             elif lacks is None and session.has_positions:
@@ -382,14 +386,15 @@ class Homes:
 
     def give_up(self, client: ClientTarget) -> bytes:
         """End the session of a client that another node serves; return what that must know."""
-        for opening in self.cluster.openings:
+        known = self._given.get(client, b"")
+        opening: Opening
+        for opening in list(self.cluster.openings):
             if opening.client == client:
                 opening.is_over = True
-                if opening.left:
-                    return opening.left[-1]
+                known = opening.left[-1] if opening.left else known
         session = self._hub.table.find(client.uid, client.client_id)
         if session is None or client not in self._clients:
-            return self._given.get(client, b"")
+            return known
         if session.inbox.numbers is not None:
             self._dispatch.give_back(session.inbox)
             state = self._state(client, session.inbox)

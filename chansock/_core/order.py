@@ -19,19 +19,36 @@ class Order:
 
     def __init__(self) -> None:
         self.newest = 0  # of what was heard
+        self._ended: Position | None = None  # where an epoch ended
         self._epochs: list[tuple[int, int, int]] = []  # the first number, the epoch, what to add
 
     def note(self, position: Position, count: int = 0) -> int:
         """Note that all up to a position was heard, `count` events with it; return its number."""
         number = self.number_of(position)
         if number is None:
-            # The first keeps its numbers: clients come back with positions before it.
-            base = self.newest - max(0, position.seq - count) if self._epochs else 0
-            self._epochs.append((self.newest + 1, position.epoch, base))
-            del self._epochs[:-MAX_EPOCHS]
-            number = position.seq + base
+            self._begin(position.epoch, position.seq - count)
+            number = position.seq + self._epochs[-1][2]
         self.newest = max(self.newest, number)
         return number
+
+    def ended(self, position: Position) -> None:
+        """Note where an epoch ended: the next one begins behind it."""
+        self._ended = position
+
+    def _begin(self, epoch: int, seq: int) -> None:
+        """Begin an epoch, of which this process first hears what follows `seq`."""
+        if not self._epochs:
+            # The first keeps its numbers: clients come back with positions before it.
+            self._epochs.append((self.newest + 1, epoch, 0))
+            return
+        _, before, base = self._epochs[-1]
+        if self._ended is not None and self._ended.epoch == before and self._ended.seq:
+            # Clients may have heard more of the older epoch at other processes.
+            seq = self._ended.seq
+        # Numbers of an epoch begin behind all of the one before.
+        base = max(base, self.newest - max(0, seq))
+        self._epochs.append((max(0, seq) + base + 1, epoch, base))
+        del self._epochs[:-MAX_EPOCHS]
 
     @property
     def epoch(self) -> int:

@@ -55,7 +55,7 @@ class Scene:
         await self.sender.stored()
 
     async def lose_all(self) -> None:
-        """The engine starts empty; all but the sender find it."""
+        """The engine starts with what it saved, or empty; all but the sender find it."""
         self.front.turn_to(None)
         self.redis.kill()
         await until(lambda: not any(node.is_ready for node in self.nodes))
@@ -207,5 +207,59 @@ def test_a_home_of_long_ago_is_not_asked_after_a_loss(run):
                 await client.send("t/note", 4)
                 await until(lambda: (4, False) in at.handled)
                 assert at.handled[count:] == [(4, False)]
+
+    run(main())
+
+
+def test_who_was_away_gets_what_its_node_had_and_the_engine_lost(run, transport):
+    async def main():
+        async with scene() as (at, url):
+            at.balancer.chosen = 0
+            async with connect(f"{url}?user=ann", transport=transport, config=SOON) as client:
+                ann = Ann(client)
+                await at.send(3)
+                await until(lambda: len(ann.got) == 3)
+                at.redis.ask("SAVE")
+                at.balancer.is_open = False
+                at.balancer.cut()
+                await at.send(2)  # to the node where she was, and the engine loses it
+                await at.lose_all()
+                at.balancer.is_open = True
+                await until(lambda: ann.ways)
+                assert ann.ways == ["resumed"]
+                await at.sender_is_back()
+                await at.send(1)
+                await until(lambda: 5 in ann.got)
+                assert ann.got == [0, 1, 2, 3, 4, 5]
+                assert ann.ways == ["resumed"]
+
+    run(main())
+
+
+def test_who_moves_to_a_node_that_heard_less_of_the_last_epoch_misses_nothing(run, transport):
+    async def main():
+        async with scene() as (at, url):
+            at.balancer.chosen = 1
+            async with connect(f"{url}?user=bob", transport="ws", config=SOON):
+                at.balancer.chosen = 0
+                async with connect(f"{url}?user=ann", transport=transport, config=SOON) as client:
+                    ann = Ann(client)
+                    for _ in range(50):
+                        at.sender.send("nobody", "t/news", None)
+                    await at.send(1)
+                    await until(lambda: len(ann.got) == 1)
+                    at.redis.ask("SAVE")
+                    at.balancer.is_open = False
+                    at.balancer.cut()
+                    await at.lose_all()
+                    await at.sender_is_back()
+                    await at.send(1)
+                    at.balancer.chosen = 1
+                    at.balancer.is_open = True
+                    await until(lambda: ann.ways)
+                    await at.send(1)
+                    await until(lambda: 2 in ann.got)
+                    assert ann.got == [0, 1, 2]
+                    assert ann.ways == ["resumed"]
 
     run(main())

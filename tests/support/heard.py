@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Sequence
 
+from chansock._core.backplane import Position
 from chansock._core.engine import Engine, Entry, Item
 
 __all__ = ["Heard", "kept", "until"]
@@ -26,9 +27,17 @@ class Heard:
         self.states: list[bool] = []
         self.replaced_count = 0
         self.gone: list[str] = []
+        self.again: list[Entry] = []
+        self.ends: list[Position] = []
 
     def delivered(self, entry: Entry) -> None:
         self.entries.append(entry)
+
+    def repeated(self, entry: Entry) -> None:
+        self.again.append(entry)
+
+    def epoch_ended(self, position: Position) -> None:
+        self.ends.append(position)
 
     def returned(self, number: int) -> None:
         assert number > self.number

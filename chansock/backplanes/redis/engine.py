@@ -44,15 +44,24 @@ _TURN: Final = SCRIPTS["turn"]
 
 
 class _Key:
-    """A target that is subscribed: whether the engine confirmed it, and what came of each node."""
+    """A target that is subscribed: whether the engine confirmed it, and what came of each node.
 
-    __slots__ = ("is_on", "name", "seen", "was_on")
+    `seen` has the number of the newest item that came in this epoch, `old` in those before it.
+    """
+
+    __slots__ = ("is_on", "name", "old", "seen", "was_on")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.is_on = False
         self.was_on = False
         self.seen: dict[bytes, int] = {}
+        self.old: dict[bytes, int] = {}
+
+    def begin(self) -> None:
+        """Begin an epoch, in which what was lost comes again."""
+        self.old |= self.seen
+        self.seen = {}
 
 
 def _number(raw: bytes) -> tuple[int, First | None]:
@@ -359,6 +368,9 @@ class Redis:
         self._epoch, self._raw_epoch = epoch, str(epoch).encode()
         self._seq = self._reply_seq = seq
         if lost is not None and since.epoch:
+            for target in self._keys.values():
+                target.begin()
+            self._node.epoch_ended(lost)
             self._stats.epochs += 1
             _log.warning("backplane_epoch engine=%s epoch=%d", self._address.shown, epoch)
         if since.epoch:
@@ -538,7 +550,11 @@ class Redis:
             seen[origin] = n
             self._seq = at
             position = Position(self._epoch, at)
-            self._node.delivered(Entry(key.name, position, self._names[origin], envelope, first))
+            entry = Entry(key.name, position, self._names[origin], envelope, first)
+            if key.old and key.old.get(origin, 0) >= n:
+                self._repeated(entry)
+            else:
+                self._node.delivered(entry)
         elif channel == self._presence_channel:
             if self._hears_presence and raw:
                 self._change(raw)
@@ -565,7 +581,17 @@ class Redis:
             self._stats.repeats_dropped += 1
             return
         key.seen[origin] = n
-        self._node.delivered(Entry(key.name, position, self._names[origin], envelope, first))
+        entry = Entry(key.name, position, self._names[origin], envelope, first)
+        if key.old.get(origin, 0) >= n:
+            self._repeated(entry)
+        else:
+            self._node.delivered(entry)
+
+    def _repeated(self, entry: Entry) -> None:
+        """Take an entry that was delivered in an older epoch."""
+        self._stats.repeats_dropped += 1
+        if entry.first is not None:
+            self._node.repeated(entry)
 
     def _entries(
         self, reply: Any, names: Sequence[str]

@@ -71,6 +71,25 @@ def test_a_later_epoch_has_higher_numbers_even_if_it_begins_below():
     assert order.number_of(Position(9, 1)) is None
 
 
+def test_an_epoch_begins_behind_all_of_the_last_one_that_anybody_heard():
+    order = Order()
+    order.note(Position(7, 100))
+    order.ended(Position(7, 140))
+    order.note(Position(8, 150))
+    came_with = order.number_of(Position(7, 130))
+    assert 100 < came_with < order.number_of(Position(8, 141))
+    assert order.position_of(came_with) == Position(7, 130)
+
+
+def test_an_epoch_begins_behind_what_was_lost_of_the_last_one():
+    order = Order()
+    order.note(Position(7, 100))
+    order.ended(Position(7, 90))
+    order.note(Position(8, 120))
+    assert order.number_of(Position(8, 91)) == 101
+    assert order.position_of(99) == Position(7, 99)
+
+
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5)), max_size=60))
 def test_numbers_only_grow_and_come_from_one_position_each(steps):
     order, epoch, seq, newest = Order(), 1, 0, 0
