@@ -270,7 +270,9 @@ class Homes:
         """Become the home of a client. Raises BackplaneDown."""
         opening = Opening(self, client, since)
         claimed = await self.engine.claim(client_key(client), opening.keys, since)
-        self._given.pop(client, None)  # from here on, others know more
+        if claimed.before is not None and claimed.before != self.engine.node_id:
+            self._end(client)  # which it left while this node could not be asked
+        self._given.pop(client, None)
         opening.claimed(claimed)
         state = claimed.state
         known = State.decode(state) if state else None
@@ -392,9 +394,20 @@ class Homes:
             if opening.client == client:
                 opening.is_over = True
                 known = opening.left[-1] if opening.left else known
+        found = self._end(client)
+        if found is None:
+            return known
+        self.engine.forget(client_key(client))
+        self._given[client] = found
+        if len(self._given) > MAX_GIVEN:
+            self._given.popitem(last=False)
+        return found
+
+    def _end(self, client: ClientTarget) -> bytes | None:
+        """End the session of a client, and return its state; None: it has none here."""
         session = self._hub.table.find(client.uid, client.client_id)
         if session is None or client not in self._clients:
-            return known
+            return None
         if session.inbox.numbers is not None:
             self._dispatch.give_back(session.inbox)
             state = self._state(client, session.inbox)
@@ -404,17 +417,17 @@ class Homes:
         self._hub.move(session)
         del self._clients[client]
         self.cluster.unsubscribe(keys_of(client))
-        self.engine.forget(client_key(client))
-        self._given[client] = found = state.encode()
-        if len(self._given) > MAX_GIVEN:
-            self._given.popitem(last=False)
-        return found
+        return state.encode()
 
     def moved(self, clients: set[str]) -> None:
-        """Give up clients that went to other nodes while this one could not be asked."""
+        """Give up clients that went to other nodes while this one could not be asked.
+
+        One that is here after all, since it gave up the other attempt, comes back.
+        """
         for client in list(self._clients):
             if client_key(client) in clients:
-                self.give_up(client)
+                self._hub.disconnect(client, 1012, "another process serves this client")
+                self._end(client)
 
     def missed(self, keys: set[str]) -> None:
         """Cut the sessions for which events may be missing, so that they come back and hear it."""
@@ -425,9 +438,13 @@ class Homes:
                     self._hub.miss(session)
 
     def claim_again(self) -> None:
-        """Become the home of all clients again: this node was taken for dead."""
+        """Give up all clients, so that they come back: this node was taken for dead.
+
+        Others may have become their home meanwhile, and so what it knows of them may be old.
+        """
         for client in list(self._clients):
             self._hub.disconnect(client, 1012, "service restart")
+            self._end(client)
 
 
 YIELD: Final = 1  # number, uid's name, client-id

@@ -155,6 +155,8 @@ class Resume:
             return TAKEN
         if session.posts is None or since < session.seen:
             return TOO_FAR  # it comes late: its client has gone on by other connections
+        if self._backplane.outlives_records and 0 < session.first_seq <= since:
+            return TOO_FAR  # it has what waits here: it was elsewhere meanwhile
         session.seen = since
         missed = self._missed(self._backplane, session, since)
         if missed is None:

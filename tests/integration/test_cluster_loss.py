@@ -48,6 +48,13 @@ class Scene:
         self.number = 0
         self.handled = handled  # by any node: what, and whether it was marked
 
+    def sender_id(self) -> str:
+        """Return the name of the node that is cut off: it alone has no subscription."""
+        names = self.redis.ask("ZRANGE", "chsk:{chansock}:nodes", 0, -1)
+        heard = {each.rpartition(":")[2] for each in self.redis.ask("PUBSUB", "CHANNELS", "*:n:*")}
+        (found,) = set(names) - heard
+        return str(found)
+
     async def send(self, count: int) -> None:
         for _ in range(count):
             self.sender.send("ann", "t/news", self.number)
@@ -261,5 +268,58 @@ def test_who_moves_to_a_node_that_heard_less_of_the_last_epoch_misses_nothing(ru
                     await until(lambda: 2 in ann.got)
                     assert ann.got == [0, 1, 2]
                     assert ann.ways == ["resumed"]
+
+    run(main())
+
+
+def test_a_client_that_another_node_claimed_in_vain_comes_back_as_itself(run, transport):
+    async def main():
+        async with scene() as (at, url):
+            at.balancer.chosen = 0
+            async with connect(f"{url}?user=ann", transport=transport, config=SOON) as client:
+                ann = Ann(client)
+                await at.send(1)
+                await until(lambda: ann.got == [0])
+                (record,) = at.redis.ask("KEYS", "chsk:{chansock}:s:*")
+                home = at.redis.ask("HGET", record, "n")
+                others = set(at.redis.ask("ZRANGE", "chsk:{chansock}:nodes", 0, -1)) - {home}
+                at.redis.ask("HSET", record, "n", min(others))
+                at.redis.ask("CLIENT", "KILL", "TYPE", "pubsub")
+                await until(lambda: ann.ways)
+                await at.send(1)
+                await until(lambda: 1 in ann.got)
+                assert ann.got == [0, 1]
+                assert ann.ways == ["resumed"]
+                assert at.redis.ask("HGET", record, "n") == home
+
+    run(main())
+
+
+def test_a_home_that_was_taken_for_dead_begins_anew_with_its_clients(run, transport):
+    """The sender is the home, and cut off until its lease has ended."""
+
+    async def main():
+        async with scene() as (at, url):
+            at.balancer.chosen = 3
+            async with connect(f"{url}?user=ann", transport=transport, config=SOON) as client:
+                ann = Ann(client)
+                for number in range(3):
+                    await client.send("t/note", number)
+                await until(lambda: len(at.handled) == 3)
+                at.front.turn_to(None)
+                await ann.move(at, 0)
+                for number in range(3, 6):
+                    await client.send("t/note", number)
+                await until(lambda: (5, False) in at.handled)
+                # As if the lease had ended: the test does not wait that long.
+                dead = at.sender_id()
+                at.redis.ask("SET", f"chsk:{{chansock}}:d:{dead}", 1)
+                await at.sender_is_back()
+                await ann.move(at, 3)
+                await client.send("t/note", 6)
+                await until(lambda: (6, False) in at.handled)
+                unmarked = [number for number, is_marked in at.handled if not is_marked]
+                assert unmarked == [*range(7)]
+                assert ann.ways == ["resumed", "resumed"]
 
     run(main())
