@@ -32,6 +32,7 @@ FLOOR = "C"  # floor.c
 BEFORE = "before, "  # the server of the package in the folder that BASELINE names
 ROUNDS, QUICK_ROUNDS = 5, 3
 SECONDS, QUICK_SECONDS = 0.5, 0.1  # the least length of a round
+PORT = r"\d+(?=/?$|/\w*(?: |$))"  # in the first line that a server prints: alone, or of its URL
 MOST_OPEN = 2000  # connections of a round that stay open until its end
 
 
@@ -117,7 +118,7 @@ def server(compile_c: Compile) -> Iterator[Server]:
             )
             assert process.stdout is not None
             running[name] = process, 0
-            found = re.search(r"\d+(?=/?$|/\w*$)", process.stdout.readline().strip())
+            found = re.search(PORT, process.stdout.readline().strip())
             if found is None:
                 stop(name)
                 raise RuntimeError(f"expected a port from the server {name}, got none")

@@ -66,6 +66,7 @@ class Round:
     p50: float
     p99: float
     p999: float
+    others: tuple[float, ...] = ()  # CPU of the other processes that were named
 
 
 class Load:
@@ -73,7 +74,7 @@ class Load:
 
     def __init__(
         self, command: Sequence[str], dialect: Dialect, *, port: int, pid: int, clients: int,
-        in_flight: int, mode: str, folder: Path,
+        in_flight: int, mode: str, folder: Path, others: Sequence[int] = (),
     ) -> None:  # fmt: skip
         allow_descriptors(clients + SPARE)
         head = dialect.head.format(path=dialect.path, port=port).encode()
@@ -82,7 +83,9 @@ class Load:
         folder.mkdir()
         for name, content in parts.items():
             (folder / name).write_bytes(content)
-        numbers = [str(port), str(clients), str(in_flight), mode, str(pid), str(dialect.greetings)]
+        pids = ",".join(map(str, (pid, *others)))
+        numbers = [str(port), str(clients), str(in_flight), mode, pids, str(dialect.greetings)]
+        self._fields = 7 + len(others)
         self._process = subprocess.Popen(
             [*command, *numbers, *(str(folder / name) for name in parts)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -100,9 +103,10 @@ class Load:
         except BrokenPipeError:
             pass  # it has ended, and says why
         fields = self._read()
-        if len(fields) != 7:
+        if len(fields) != self._fields:
             raise RuntimeError(f"the load generator stopped: {self.stop()}")
-        return Round(int(fields[0]), *map(float, fields[1:]))
+        seconds = [float(field) for field in fields[1:]]
+        return Round(int(fields[0]), *seconds[:6], tuple(seconds[6:]))
 
     def stop(self) -> str:
         """End it; give what it said of a fault."""

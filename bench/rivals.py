@@ -317,10 +317,11 @@ async def socketio_server() -> None:
     await serve_socketio(server)
 
 
-def socketio_app() -> Any:
+def socketio_app(**options: Any) -> Any:
     import socketio
 
     return socketio.AsyncServer(
+        **options,
         async_mode="aiohttp",
         async_handlers=False,  # handled in the order of arrival, without a task for each
         ping_interval=NEVER,

@@ -62,9 +62,7 @@ class Row:
 
 
 def rows(groups: Mapping[str, Sequence[Row]], ours: str, floor: str) -> Iterator[str]:
-    yield f"CPython {platform.python_version()}, {platform.system()} {platform.release()}, " + (
-        f"{platform.machine()}; " + ", ".join(_versions())
-    )
+    yield ground((*SERVERS, *CODECS))
     yield "us for each answer, or each event of a burst; CPU is the server's; 'x' is against"
     yield f"{ours}, 'x {floor}' against plain C; p50, p99, p99.9: from request to answer, or to a"
     yield "burst's last byte; busy: how much of the wall time the server's core was in use, and"
@@ -79,6 +77,13 @@ def rows(groups: Mapping[str, Sequence[Row]], ours: str, floor: str) -> Iterator
             texts = (write(row).rjust(width) for _, width, write in columns)
             yield f"  {row.name:<46}" + "".join(texts)
         yield from _verdicts(found, least)
+
+
+def ground(names: Sequence[str]) -> str:
+    """Name the machine, and the versions of chansock and of these packages."""
+    return f"CPython {platform.python_version()}, {platform.system()} {platform.release()}, " + (
+        f"{platform.machine()}; " + ", ".join(_versions(names))
+    )
 
 
 def _us(seconds: float) -> str:
@@ -160,11 +165,12 @@ SERVERS = (
     "python-socketio",
     "channels",
 )
+CLUSTER = ("redis", "hiredis", "channels_redis", "python-socketio", "channels", "uvloop")
 CODECS = ("edn_format", "orjson", "msgspec")
 
 
-def _versions() -> Iterator[str]:
-    for name in ("chansock", *SERVERS, *CODECS):
+def _versions(names: Sequence[str]) -> Iterator[str]:
+    for name in ("chansock", *names):
         try:
             yield f"{name} {version(name)}"
         except PackageNotFoundError:

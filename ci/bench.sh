@@ -4,6 +4,7 @@
 #   ci/bench.sh fanout               bench/bench_fanout.py alone: one event, and bursts, to all
 #   ci/bench.sh wire                 sockets: echo, connect and request/reply
 #   ci/bench.sh resume               what resume costs; BASELINE=FOLDER: beside an older checkout
+#   ci/bench.sh cluster              events between processes through a Redis, which must be on PATH
 #   ci/bench.sh connect              of these, connect alone
 #   ci/bench.sh tail                 how long the slowest requests take, beside pushes
 #   ci/bench.sh memory               connections that do nothing, and what leavers leave
