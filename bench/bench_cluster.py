@@ -156,9 +156,7 @@ async def come(name: str, node: Node, users: list[str], heard: Heard) -> list[An
     for user in users:
         url = f"ws://127.0.0.1:{node.port}{path.format(n=user, user=user)}"
         headers = {"Cookie": "session=1"}
-        transport, _ = await picows.ws_connect(
-            lambda: Listener(heard), url, extra_headers=headers
-        )
+        transport, _ = await picows.ws_connect(lambda: Listener(heard), url, extra_headers=headers)
         found.append(transport)
     await heard.until(len(users), 0)
     return found
