@@ -1,8 +1,10 @@
 """What an event costs that goes from one process to the clients of another, through one Redis.
 
-Two processes of each implementation and one redis-server. CPU is that of the process that sends,
-of the one that delivers, and of the engine, each for one event; a latency is the time from `send`
-in one process to a client of the other. Every event is waited for: what did not come is said.
+Two processes of each implementation share core 0; redis-server and the clients share core 1. CPU is
+that of the process that sends, of the one that delivers, and of the engine, each for one event, or
+for one delivery of a broadcast. A latency is the time from `send` in one process to a client of the
+other. The implementations are asked in turn, round by round. Before the first round each client has
+heard an event; what a client does not hear is printed as lost.
 """
 
 from __future__ import annotations
@@ -15,45 +17,61 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
 import picows
 import pytest
+import table
 from bench_memory import Ground, cpu_seconds, ground
 from cluster_rivals import SERVERS, USERS
 from conftest import HERE, OURS, pinned
-from load import BARE_HEAD
+from load import BARE_HEAD, SPARE, allow_descriptors
 from rivals import EVENTS, RESUMING
-from table import verdict
 
 __all__ = ["ground"]
 
-ALONE = f"{OURS}, alone"
+ALONE, RESUMED = f"{OURS}, alone", f"{OURS}, resuming"
+SOCKET_IO = "python-socketio"
 NAMES = [name for name in SERVERS if name != ALONE]
-ROUNDS = 5
-EVENTS_SENT, QUICK_SENT = 8_000, 1_600  # in a round
-TO_ALL, QUICK_TO_ALL = 50, 10
+ROUNDS, QUICK_ROUNDS = 5, 3
+EVENTS_SENT, QUICK_SENT = 4_800, 1_600  # in a round
+TO_ALL, QUICK_TO_ALL = 30, 10
 EVERYBODY = 1_000
-PACED, QUICK_PACED = 600, 200
-SETTLE = 30.0  # seconds for the last event to come
-CONNECTS, QUICK_CONNECTS = 4_000, 1_000
-SEND_TARGET, RECEIVE_TARGET = 1 / 12, 1 / 8  # of python-socketio's CPU
-ENGINE_TARGET = 6.0  # us of the engine's CPU for a kept event
+PACED, QUICK_PACED = 400, 100  # an event each 5 ms
+CONNECTS, QUICK_CONNECTS = 1_500, 500
+CONNECTING = 16  # at a time
+SETTLE = 60.0  # seconds until the last event is there, on a machine that does other work as well
+QUIET = 0.05, 0.001  # seconds, and of CPU in them: a process that uses no more is done
+SEND_TARGET, RECEIVE_TARGET = 12, 8  # python-socketio's CPU is so many times as much
+ENGINE_TARGET = 6.0  # us of CPU for a kept event, 16 targets in a turn
 CONNECT_TARGET = 2.0  # times the CPU of a connection without an engine
-PATHS = {name: "/chsk?client-id=c{n}&user={user}" for name in NAMES if name.startswith(OURS)}
-PATHS["python-socketio"] = "/socket.io/?EIO=4&transport=websocket&user={user}"
+
+
+def path_of(name: str) -> str:
+    if name == RESUMED:
+        return RESUMING.replace("c{n}", "{user}") + "0"
+    if name.startswith(OURS):
+        return "/chsk?client-id={user}"
+    if name == SOCKET_IO:
+        return EVENTS[SOCKET_IO].path + "&user={user}"
+    return "/?user={user}"
+
+
+def engine() -> str:
+    program = shutil.which("redis-server") or shutil.which("valkey-server")
+    assert program, "expected redis-server on PATH: apt-get install redis-server"
+    return program
 
 
 @pytest.fixture(scope="module")
 def redis() -> Iterator[tuple[str, int]]:
     """Start a redis-server; return its URL and pid."""
-    program = shutil.which("redis-server") or shutil.which("valkey-server")
-    assert program, "expected redis-server on PATH: apt-get install redis-server"
+    program = engine()
     with tempfile.TemporaryDirectory(prefix="chsk") as folder:
         path = f"{folder}/s"
         command = [program, "--port", "0", "--unixsocket", path, "--save", "", "--dir", folder]
@@ -77,212 +95,293 @@ class Node:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env={**os.environ, "REDIS": redis},
         )  # fmt: skip
+        self.pid = self.process.pid
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        found = re.search(r"\d+(?=/?$|/\w*$)", line.strip())
-        assert found, f"expected a port from {name}, got {line!r}"
-        self.port = int(found[0])
-
-    @property
-    def cpu(self) -> float:
-        return cpu_seconds(self.process.pid)
+        assert line.strip().isdigit(), f"expected a port from {name}, got {line!r}"
+        self.port = int(line)
 
     async def order(self, what: str, count: int) -> None:
+        """Have it carry out an order of cluster_rivals; return once it is done."""
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.write(f"{what} {count}\n")
         self.process.stdin.flush()
-        await asyncio.to_thread(self.process.stdout.readline)
+        done = await asyncio.to_thread(self.process.stdout.readline)
+        assert done, f"expected an answer to {what} {count}, got the end of the process"
 
     def stop(self) -> None:
         self.process.kill()
         self.process.communicate()
 
 
+Pair = tuple[Node, Node]  # the first one sends
+
+
+@pytest.fixture(scope="module")
+def pairs(redis: tuple[str, int]) -> Iterator[dict[str, Pair]]:
+    """Start two processes of each implementation."""
+    with ExitStack() as stack:
+
+        def start(name: str) -> Node:
+            node = Node(name, redis[0])
+            stack.callback(node.stop)
+            return node
+
+        yield {name: (start(name), start(name)) for name in NAMES}
+
+
+class Heard:
+    """What some clients have heard."""
+
+    def __init__(self) -> None:
+        self.opened = self.met = self.count = 0  # clients, clients with an event, events
+        self.latencies: list[float] = []  # us
+
+    def reset(self) -> None:
+        self.count = 0
+        self.latencies = []
+
+    def take(self, data: bytes) -> int:
+        if count := data.count(b"news/item"):
+            self.count += count
+            now = time.monotonic_ns()
+            self.latencies += [(now - int(at)) / 1e3 for at in re.findall(rb'"(\d{9,}) news', data)]
+        return count
+
+
 class Listener(picows.WSListener):  # type: ignore[misc]
-    """A client that counts events; it says hello to those who want one."""
+    """A client that notes events; to engine.io it says what has to be said first."""
 
     def __init__(self, heard: Heard) -> None:
         self.heard = heard
-        self.is_open = False
+        self.is_open = self.has_met = False
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
         data = frame.get_payload_as_bytes()
-        if data[:2] == b"0{":  # engine.io's
+        if data[:2] == b"0{":
             transport.send(picows.WSMsgType.TEXT, b"40")
             return
         if not self.is_open:
             self.is_open = True
             self.heard.opened += 1
-        self.heard.take(data)
+        if self.heard.take(data) and not self.has_met:
+            self.has_met = True
+            self.heard.met += 1
 
 
-class Heard:
-    """What all clients of a round heard."""
-
-    def __init__(self) -> None:
-        self.opened = self.count = 0
-        self.latencies: list[float] | None = None
-
-    def take(self, data: bytes) -> None:
-        count = data.count(b"news/item")
-        self.count += count
-        if count and self.latencies is not None:
-            now = time.monotonic_ns()
-            for sent in re.findall(rb'"(\d{9,}) news', data):
-                self.latencies.append((now - int(sent)) / 1e3)
-
-    async def until(self, opened: int, count: int) -> int:
-        """Wait for so many; return how many did not come."""
-        end = time.monotonic() + SETTLE
-        while (self.opened < opened or self.count < count) and time.monotonic() < end:
-            await asyncio.sleep(0.002)
-        assert self.opened >= opened, f"expected {opened} clients, got {self.opened}"
-        return count - self.count
+async def until(is_so: Callable[[], bool], seconds: float = SETTLE) -> bool:
+    end = time.monotonic() + seconds
+    while not (done := is_so()) and time.monotonic() < end:
+        await asyncio.sleep(0.002)
+    return done
 
 
-@contextmanager
-def nodes(name: str, redis: str) -> Iterator[tuple[Node, Node]]:
-    with ExitStack() as stack:
-        both = []
-        for _ in range(2):
-            both.append(Node(name, redis))
-            stack.callback(both[-1].stop)
-        yield both[0], both[1]
+async def until_quiet(pids: list[int]) -> None:
+    """Wait until none of the processes does anything that is worth counting."""
+    seconds, least = QUIET
+    before = [0.0] * len(pids)
+    for _ in range(int(SETTLE / seconds)):
+        after = [cpu_seconds(pid) for pid in pids]
+        if all(now - then < least for now, then in zip(after, before, strict=True)):
+            return
+        before = after
+        await asyncio.sleep(seconds)
 
 
-async def come(name: str, node: Node, users: list[str], heard: Heard) -> list[Any]:
-    path = PATHS.get(name, "/?user={user}")
-    found = []
-    for user in users:
-        url = f"ws://127.0.0.1:{node.port}{path.format(n=user, user=user)}"
-        headers = {"Cookie": "session=1"}
-        transport, _ = await picows.ws_connect(lambda: Listener(heard), url, extra_headers=headers)
-        found.append(transport)
-    await heard.until(len(users), 0)
-    return found
+class Audience:
+    """The clients of the two processes of an implementation."""
+
+    def __init__(self, name: str, pair: Pair, users: tuple[list[str], list[str]]) -> None:
+        self.name, self.pair, self.users = name, pair, users
+        self.heard = Heard(), Heard()
+        self._links: list[Any] = []
+
+    async def come(self, order: str) -> None:
+        """Connect, and send events until each client has heard one."""
+
+        async def link(node: Node, user: str, heard: Heard) -> None:
+            url = f"ws://127.0.0.1:{node.port}{path_of(self.name).format(user=user)}"
+            head = {"Cookie": "session=1"}
+            link, _ = await picows.ws_connect(lambda: Listener(heard), url, extra_headers=head)
+            self._links.append(link)
+
+        for node, users, heard in zip(self.pair, self.users, self.heard, strict=True):
+            for at in range(0, len(users), CONNECTING):
+                await asyncio.gather(*(link(node, u, heard) for u in users[at : at + CONNECTING]))
+            assert await until(lambda h=heard, u=users: h.opened == len(u)), (  # type: ignore[misc]
+                f"expected {len(users)} clients of {self.name}, got {heard.opened}"
+            )
+        for _ in range(int(SETTLE)):
+            await self.pair[0].order(order, USERS if order == "send" else 1)
+            if await until(self.has_met, 1.0):
+                break
+        assert self.has_met(), f"expected each client of {self.name} to hear an event"
+        await until_quiet([node.pid for node in self.pair])
+
+    def has_met(self) -> bool:
+        both = zip(self.users, self.heard, strict=True)
+        return all(heard.met == len(users) for users, heard in both)
+
+    def leave(self) -> None:
+        for link in self._links:
+            link.disconnect()
+
+    async def listen(self, order: str, count: int) -> int:
+        """Carry out an order; return how many events did not come."""
+        for heard in self.heard:
+            heard.reset()
+        await self.pair[0].order(order, count)
+        wanted = count * sum(map(len, self.users)) if order == "all" else count
+        heard = self.heard
+        await until(lambda: heard[0].count + heard[1].count >= wanted)
+        return wanted - heard[0].count - heard[1].count
 
 
 @dataclass(slots=True)
 class Cost:
-    """us of CPU for each event (of a broadcast: for each delivery), or of latency."""
+    """us of CPU for each event, or each delivery of a broadcast."""
 
     send: float
     receive: float
     engine: float
     lost: int
 
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    order: str
-    count: int
-    users: tuple[list[str], list[str]]  # of the sender, and of the other
+    @classmethod
+    def of(cls, rounds: list[Cost]) -> Cost:
+        found = [median(getattr(one, field.name) for one in rounds) for field in fields(cls)[:3]]
+        return cls(*found, lost=sum(one.lost for one in rounds))
 
 
-async def asked(name: str, both: tuple[Node, Node], engine: int, question: Question) -> Cost:
-    heards = Heard(), Heard()
-    comers = zip(both, question.users, heards, strict=True)
-    links = [await come(name, node, users, heard) for node, users, heard in comers]
-    deliveries = question.count * (EVERYBODY if question.order == "all" else 1)
-    rounds = []
-    for _ in range(ROUNDS):
-        before = both[0].cpu, both[1].cpu, cpu_seconds(engine)
-        for heard in heards:
-            heard.count = 0
-        await both[0].order(question.order, question.count)
-        lost = 0
-        for heard, users in zip(heards, question.users, strict=True):
-            wanted = question.count if question.order == "send" else question.count * len(users)
-            lost += await heard.until(0, wanted if users else 0)
-        used = both[0].cpu, both[1].cpu, cpu_seconds(engine)
-        each = [(now - then) / deliveries * 1e6 for now, then in zip(used, before, strict=True)]
-        rounds.append(Cost(each[0], each[1], each[2], lost))
-    for link in (link for some in links for link in some):
-        link.disconnect()
-    return Cost(
-        median(one.send for one in rounds),
-        median(one.receive for one in rounds),
-        median(one.engine for one in rounds),
-        sum(one.lost for one in rounds),
-    )
+Users = tuple[list[str], list[str]]  # of the process that sends, and of the other
+Turn = Callable[[Audience], Awaitable[None]]  # one round of an implementation
+
+
+async def by_turns(
+    pairs: dict[str, Pair], users: Users, order: str, rounds: int, turn: Turn
+) -> None:
+    """Connect all clients, and have the implementations take turns."""
+    audiences = [Audience(name, pair, users) for name, pair in pairs.items()]
+    for audience in audiences:
+        await audience.come(order)
+    for _ in range(rounds):
+        for audience in audiences:
+            await turn(audience)
+    for audience in audiences:
+        audience.leave()
+
+
+async def costs_of(
+    pairs: dict[str, Pair], engine: int, users: Users, order: str, count: int, rounds: int
+) -> dict[str, Cost]:
+    found: dict[str, list[Cost]] = {name: [] for name in pairs}
+    deliveries = count * sum(map(len, users)) if order == "all" else count
+
+    async def turn(audience: Audience) -> None:
+        pids = [*(node.pid for node in audience.pair), engine]
+        before = [cpu_seconds(pid) for pid in pids]
+        lost = await audience.listen(order, count)
+        await until_quiet(pids)
+        each = [
+            (cpu_seconds(pid) - then) / deliveries * 1e6
+            for pid, then in zip(pids, before, strict=True)
+        ]
+        found[audience.name].append(Cost(*each, lost=lost))
+
+    await by_turns(pairs, users, order, rounds, turn)
+    return {name: Cost.of(rounds) for name, rounds in found.items()}
 
 
 def times(value: float, ours: float) -> str:
-    return f"{value / ours:8.1f}" if ours else f"{'-':>8}"
+    return f"{value / ours:7.1f}" if ours else f"{'-':>7}"
+
+
+def lines(title: str, whom: tuple[str, str], costs: dict[str, Cost]) -> Iterator[str]:
+    ours = costs[OURS]
+    columns = f"{whom[0]:>10}{'x':>7}{whom[1]:>10}{'x':>7}{'engine':>9}{'x':>7}{'lost':>6}"
+    yield f"{title:46}{columns}"
+    for name, cost in costs.items():
+        yield (
+            f"  {name:44}{cost.send:10.2f}{times(cost.send, ours.send)}"
+            f"{cost.receive:10.2f}{times(cost.receive, ours.receive)}"
+            f"{cost.engine:9.2f}{times(cost.engine, ours.engine)}{cost.lost:6}"
+        )
 
 
 def test_events_to_users_of_another_process(
-    redis: tuple[str, int], printed: list[str], pytestconfig: pytest.Config
+    pairs: dict[str, Pair],
+    redis: tuple[str, int],
+    printed: list[str],
+    pytestconfig: pytest.Config,
 ) -> None:
-    count = QUICK_SENT if pytestconfig.getoption("quick") else EVENTS_SENT
-    users = [f"u{n}" for n in range(USERS)]
-    costs = {}
-    for name in NAMES:
-        with nodes(name, redis[0]) as both:
-            question = Question("send", count, ([], users))
-            costs[name] = asyncio.run(asked(name, both, redis[1], question))
-    ours = costs[OURS]
-    printed.append(f"{'us of CPU for an event to one user elsewhere':44}{'send':>8}{'x':>8}"
-                   f"{'receive':>9}{'x':>8}{'engine':>8}{'lost':>6}")  # fmt: skip
-    for name, cost in costs.items():
-        printed.append(
-            f"  {name:42}{cost.send:8.2f}{times(cost.send, ours.send)}{cost.receive:9.2f}"
-            f"{times(cost.receive, ours.receive)}{cost.engine:8.2f}{cost.lost:6}"
-        )
-    rival = costs["python-socketio"]
-    for what, got, most in (
-        ("CPU to send", ours.send / rival.send, SEND_TARGET),
-        ("CPU to receive", ours.receive / rival.receive, RECEIVE_TARGET),
+    is_quick = pytestconfig.getoption("quick")
+    count, rounds = (QUICK_SENT, QUICK_ROUNDS) if is_quick else (EVENTS_SENT, ROUNDS)
+    users = [], [f"u{n}" for n in range(USERS)]
+    costs = asyncio.run(costs_of(pairs, redis[1], users, "send", count, rounds))
+    printed.append(table.ground(table.CLUSTER) + f"; {engine_version()}")
+    printed.append("")
+    title = f"us of CPU for an event, {USERS} users in a turn"
+    printed.extend(lines(title, ("send", "receive"), costs))
+    ours, rival = costs[OURS], costs[SOCKET_IO]
+    for what, most, got in (
+        ("CPU to send", SEND_TARGET, rival.send / ours.send),
+        ("CPU to receive", RECEIVE_TARGET, rival.receive / ours.receive),
     ):
-        told = f"1/{1 / most:.0f} of python-socketio's", f"1/{1 / got:.1f}"
-        printed.append(verdict(OURS, what, *told, got <= most))
-    told = f"{ENGINE_TARGET} us", f"{ours.engine:.2f}"
-    printed.append(verdict(OURS, "engine", *told, ours.engine <= ENGINE_TARGET))
+        told = f"1/{most} of {SOCKET_IO}'s", f"1/{got:.1f}"
+        printed.append(table.verdict(OURS, what, *told, got >= most))
+    told = f"{ENGINE_TARGET:.0f} us", f"{ours.engine:.2f}"
+    printed.append(table.verdict(OURS, "engine's CPU", *told, ours.engine <= ENGINE_TARGET))
     assert ours.lost == 0
 
 
+def engine_version() -> str:
+    told = subprocess.run(
+        [engine(), "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    found = re.search(r"(\w+) server v=(\S+)", told)
+    return " ".join(found.groups()) if found else told.strip()
+
+
 def test_a_broadcast_to_clients_of_two_processes(
-    redis: tuple[str, int], printed: list[str], pytestconfig: pytest.Config
+    pairs: dict[str, Pair],
+    redis: tuple[str, int],
+    printed: list[str],
+    pytestconfig: pytest.Config,
 ) -> None:
-    count = QUICK_TO_ALL if pytestconfig.getoption("quick") else TO_ALL
-    half = [f"v{n}" for n in range(EVERYBODY // 2)]
-    other = [f"w{n}" for n in range(EVERYBODY // 2)]
-    printed.append(f"{f'us of CPU for a delivery, {EVERYBODY:,} clients of two':44}{'sender':>8}"
-                   f"{'x':>8}{'other':>9}{'x':>8}{'engine':>8}{'lost':>6}")  # fmt: skip
-    ours = None
-    for name in NAMES:
-        with nodes(name, redis[0]) as both:
-            question = Question("all", count, (half, other))
-            cost = asyncio.run(asked(name, both, redis[1], question))
-        ours = ours or cost
-        printed.append(
-            f"  {name:42}{cost.send:8.2f}{times(cost.send, ours.send)}{cost.receive:9.2f}"
-            f"{times(cost.receive, ours.receive)}{cost.engine:8.3f}{cost.lost:6}"
-        )
+    is_quick = pytestconfig.getoption("quick")
+    count, rounds = (QUICK_TO_ALL, QUICK_ROUNDS) if is_quick else (TO_ALL, ROUNDS)
+    allow_descriptors(EVERYBODY * len(pairs) + SPARE)
+    half, other = ([f"{side}{n}" for n in range(EVERYBODY // 2)] for side in "vw")
+    costs = asyncio.run(costs_of(pairs, redis[1], (half, other), "all", count, rounds))
+    title = f"us of CPU for a delivery, {EVERYBODY:,} clients of two"
+    printed.append("")
+    printed.extend(lines(title, ("sender's", "other's"), costs))
+    assert costs[OURS].lost == 0
 
 
 def test_latency_from_one_process_to_a_client_of_another(
-    redis: tuple[str, int], printed: list[str], pytestconfig: pytest.Config
+    pairs: dict[str, Pair], printed: list[str], pytestconfig: pytest.Config
 ) -> None:
-    count = QUICK_PACED if pytestconfig.getoption("quick") else PACED
-    printed.append(f"{'us from send to a client of another process':44}{'p50':>8}{'p99':>8}")
+    is_quick = pytestconfig.getoption("quick")
+    count, rounds = (QUICK_PACED, QUICK_ROUNDS) if is_quick else (PACED, ROUNDS)
+    found: dict[str, list[float]] = {name: [] for name in pairs}
+    load = os.getloadavg()[0]
 
-    async def measure(name: str, both: tuple[Node, Node]) -> list[float]:
-        heard = Heard()
-        links = await come(name, both[1], ["u0"], heard)
-        await both[0].order("pace", 20)
-        heard.latencies, heard.count = [], 0
-        await both[0].order("pace", count)
-        await heard.until(0, count)
-        for link in links:
-            link.disconnect()
-        return heard.latencies
+    async def turn(audience: Audience) -> None:
+        await audience.listen("pace", count)
+        found[audience.name] += audience.heard[1].latencies
 
-    for name in NAMES:
-        with nodes(name, redis[0]) as both:
-            found = asyncio.run(measure(name, both))
-        cuts = quantiles(found, n=100)
-        printed.append(f"  {name:42}{cuts[49]:8.0f}{cuts[98]:8.0f}")
+    asyncio.run(by_turns(pairs, ([], ["u0"]), "pace", rounds, turn))
+    printed.append("")
+    title = f"us from send to a client (load average {load:.1f})"
+    printed.append(f"{title:46}{'p50':>10}{'x':>7}{'p99':>10}{'x':>7}")
+    ours: list[float] = []
+    for name, latencies in found.items():
+        cuts = quantiles(latencies, n=100)
+        ours = ours or [cuts[49], cuts[98]]
+        p50, p99 = cuts[49], cuts[98]
+        printed.append(
+            f"  {name:44}{p50:10.0f}{times(p50, ours[0])}{p99:10.0f}{times(p99, ours[1])}"
+        )
 
 
 def test_a_connection_with_an_engine_and_without(
@@ -290,26 +389,33 @@ def test_a_connection_with_an_engine_and_without(
 ) -> None:
     monkeypatch.setenv("REDIS", redis[0])
     count = QUICK_CONNECTS if ground.is_quick else CONNECTS
-    printed.append(f"{'us of CPU for a connection':44}{'server':>8}{'engine':>8}")
-    for what, path in (
-        ("without positions", "/chsk?client-id=c{n}&user=u{n}"),
-        ("resuming", f"{RESUMING}0&user=u{{n}}"),
-    ):
-        costs = {}
-        for name in (ALONE, OURS):
-            dialect = replace(EVENTS[OURS], path=path, head=BARE_HEAD)
-            each: list[tuple[float, float]] = []
-            with ground.fresh(f"cluster_rivals/{name}") as at:
-                for number in range(ROUNDS):
-                    there = replace(dialect, path=path.replace("c{n}", f"c{number}-{{n}}"))
-                    with ground.connected(there, at, 50, mode="connect") as load:
-                        before = cpu_seconds(at[1]), cpu_seconds(redis[1])
-                        load.run(count // ROUNDS)
-                        used = cpu_seconds(at[1]) - before[0], cpu_seconds(redis[1]) - before[1]
-                    each.append((used[0] / count * ROUNDS * 1e6, used[1] / count * ROUNDS * 1e6))
-            costs[name] = median(one for one, _ in each)
-            engine = median(one for _, one in each)
-            printed.append(f"  {f'{name}, {what}':42}{costs[name]:8.1f}{engine:8.1f}")
-        told = f"{CONNECT_TARGET} x without an engine", f"{costs[OURS] / costs[ALONE]:.2f} x"
-        is_met = costs[OURS] <= costs[ALONE] * CONNECT_TARGET
-        printed.append(verdict(OURS, "connect", *told, is_met))
+    rounds = QUICK_ROUNDS if ground.is_quick else ROUNDS
+    printed.append("")
+    title = f"us of CPU for a connection, {CONNECTING} at a time"
+    printed.append(f"{title:46}{'server':>10}{'x':>7}{'engine':>9}")
+    for what, path in (("", EVENTS[OURS].path), (", resuming", f"{RESUMING}0")):
+        dialect = replace(EVENTS[OURS], path=path, head=BARE_HEAD)
+        costs: dict[str, list[tuple[float, float]]] = {ALONE: [], OURS: []}
+        with ExitStack() as stack:
+            at = {
+                name: stack.enter_context(ground.fresh(f"cluster_rivals/{name}")) for name in costs
+            }
+            for number in range(rounds):
+                fresh = replace(dialect, path=path.replace("c{n}", f"c{number}-{{n}}"))
+                for name, found in costs.items():
+                    with ground.connected(
+                        fresh, at[name], CONNECTING, mode="connect", others=redis[1:]
+                    ) as load:
+                        got = load.run(count)
+                    found.append((got.cpu / count * 1e6, got.others[0] / count * 1e6))
+        server = {name: median(cpu for cpu, _ in found) for name, found in costs.items()}
+        for name, found in costs.items():
+            engine = median(cpu for _, cpu in found) if name == OURS else 0.0
+            printed.append(
+                f"  {name + what:44}{server[name]:10.1f}{server[name] / server[ALONE]:7.2f}"
+                f"{engine:9.1f}"
+            )
+        got_times = server[OURS] / server[ALONE]
+        told = f"{CONNECT_TARGET:.0f} times as much as alone", f"{got_times:.2f}"
+        is_met = got_times <= CONNECT_TARGET
+        printed.append(table.verdict(OURS + what, "CPU to connect", *told, is_met))

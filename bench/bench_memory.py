@@ -11,7 +11,7 @@ need; its handshake is read, so that nothing waits.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,12 +78,17 @@ class Ground:
 
     @contextmanager
     def connected(
-        self, dialect: Dialect, at: tuple[int, int], clients: int, mode: str = "echo"
+        self,
+        dialect: Dialect,
+        at: tuple[int, int],
+        clients: int,
+        mode: str = "echo",
+        others: Sequence[int] = (),
     ) -> Iterator[Load]:
         port, pid = at
         load = Load(
             self.generator, dialect, port=port, pid=pid, clients=clients, in_flight=1, mode=mode,
-            folder=Path(mkdtemp(dir=self.folder)) / mode,
+            folder=Path(mkdtemp(dir=self.folder)) / mode, others=others,
         )  # fmt: skip
         try:
             yield load

@@ -1,12 +1,14 @@
 """The servers of the cluster's bench: several processes of each, joined by one Redis.
 
 `python bench/cluster_rivals.py NAME` serves on a free port of 127.0.0.1 and prints the port; REDIS
-is the engine's URL. A client comes as /?user=NAME by WebSocket (chansock: /chsk?..., and says its
-client-id). Each line on stdin is an order, which the process answers by a line once it is done:
+is the engine's URL. A client comes as /?user=NAME by WebSocket; to chansock it comes as
+/chsk?client-id=NAME. Each line on stdin is an order, which the process answers by a line once it is done:
 
     send COUNT     COUNT events, 16 in a turn, to the users u0 to u15
     all COUNT      COUNT events to everybody
     pace COUNT     COUNT events to u0, one every 5 ms
+
+redis-py 8 ends a subscription that is idle for 5 s: the rivals here set no such limit.
 
 An event is `news/item` with the text `<ns of CLOCK_MONOTONIC> news of the day ...`.
 """
@@ -15,13 +17,23 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-from rivals import NEVER, NEWS, announce, serve, serve_socketio, serve_uvicorn, socketio_app
+from rivals import (
+    NEVER,
+    NEWS,
+    announce,
+    client_id,
+    serve,
+    serve_socketio,
+    serve_uvicorn,
+    socketio_app,
+)
 
 USERS = 16
 PACE = 0.005  # seconds
@@ -35,7 +47,9 @@ def text() -> str:
 
 
 async def obey(send: Send, stored: Callable[[], Awaitable[None]] | None = None) -> None:
-    """Carry out the orders of stdin."""
+    """Carry out the orders of stdin, if it is a pipe."""
+    if not stat.S_ISFIFO(os.fstat(0).st_mode):
+        return
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -62,13 +76,14 @@ async def obey(send: Send, stored: Callable[[], Awaitable[None]] | None = None) 
         print("done", flush=True)
 
 
-async def chansock_server(is_kept: bool = True, is_alone: bool = False) -> None:
+async def chansock_server(name: str = "kept", is_kept: bool = True, is_alone: bool = False) -> None:
     import chansock
+    from chansock.backplanes.redis import Redis
 
     chsk = chansock.ChannelSocket(
         chansock.Config(ws_ping_interval=NEVER),
-        user_id=lambda request: request.params.get("user"),
-        backplane=None if is_alone else REDIS,
+        user_id=client_id,
+        backplane=None if is_alone else Redis(REDIS, name=name),
     )
 
     def send(to: str, text: str) -> None:
@@ -83,7 +98,8 @@ async def chansock_server(is_kept: bool = True, is_alone: bool = False) -> None:
 async def socketio_server() -> None:
     import socketio
 
-    server = socketio_app(client_manager=socketio.AsyncRedisManager(REDIS))
+    joined = socketio.AsyncRedisManager(REDIS, redis_options={"socket_timeout": None})
+    server = socketio_app(client_manager=joined)
 
     @server.on("connect")
     async def _(sid: str, environ: dict[str, Any]) -> None:
@@ -100,7 +116,7 @@ async def socketio_server() -> None:
 async def channels_server(backend: str) -> None:
     from django.conf import settings
 
-    config: dict[str, Any] = {"hosts": [REDIS]}
+    config: dict[str, Any] = {"hosts": [{"address": REDIS, "socket_timeout": None}]}
     if backend.endswith("core.RedisChannelLayer"):
         config |= {"capacity": 1_000_000, "expiry": NEVER}  # past it events are dropped silently
     settings.configure(CHANNEL_LAYERS={"default": {"BACKEND": backend, "CONFIG": config}})
@@ -130,7 +146,8 @@ async def channels_server(backend: str) -> None:
 
 SERVERS: dict[str, Callable[[], Awaitable[None]]] = {
     "chansock": chansock_server,
-    "chansock, not kept": partial(chansock_server, is_kept=False),
+    "chansock, resuming": partial(chansock_server, "resuming"),
+    "chansock, not kept": partial(chansock_server, "passing", is_kept=False),
     "chansock, alone": partial(chansock_server, is_alone=True),
     "python-socketio": socketio_server,
     "channels_redis": partial(channels_server, "channels_redis.core.RedisChannelLayer"),

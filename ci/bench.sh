@@ -4,7 +4,7 @@
 #   ci/bench.sh fanout               bench/bench_fanout.py alone: one event, and bursts, to all
 #   ci/bench.sh wire                 sockets: echo, connect and request/reply
 #   ci/bench.sh resume               what resume costs; BASELINE=FOLDER: beside an older checkout
-#   ci/bench.sh cluster              events between processes through a Redis, which must be on PATH
+#   ci/bench.sh cluster              events between processes through a Redis
 #   ci/bench.sh connect              of these, connect alone
 #   ci/bench.sh tail                 how long the slowest requests take, beside pushes
 #   ci/bench.sh memory               connections that do nothing, and what leavers leave
@@ -48,6 +48,7 @@ for argument in "$@"; do
         wants_js=only
     elif [ -f "bench/bench_$argument.py" ]; then
         files+=("bench/bench_$argument.py")
+        case $argument in cluster | scaling) need_redis ;; esac
         [ "$argument" != wire ] || files+=(bench/bench_connect.py bench/bench_request_reply.py)
     else
         options+=("$argument")
@@ -60,6 +61,7 @@ if [ ${#files[@]} = 0 ]; then
         exit
     fi
     files=(bench)
+    need_redis
     wants_js=too
 fi
 

@@ -105,7 +105,7 @@ need_full() { # what the tests marked full need, from Debian if need be; else th
     fi
 }
 
-need_redis() { # a redis-server, from Debian if need be; without one the tests of engines fail
+need_redis() { # a redis-server, from Debian if need be; without one what needs engines fails
     if command -v redis-server >/dev/null 2>&1; then return 0; fi
     if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
         say "installing redis-server"
@@ -113,7 +113,7 @@ need_redis() { # a redis-server, from Debian if need be; without one the tests o
         { apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
             --no-install-recommends redis-server; } >&2 || say "that failed"
     else
-        say "expected a redis-server on PATH: the tests of the Redis backplane will fail"
+        say "expected a redis-server on PATH: what needs a Redis will fail"
     fi
 }
 
