@@ -2,7 +2,8 @@
 
 `python bench/cluster_rivals.py NAME` serves on a free port of 127.0.0.1 and prints the port; REDIS
 is the engine's URL. A client comes as /?user=NAME by WebSocket; to chansock it comes as
-/chsk?client-id=NAME. Each line on stdin is an order, which the process answers by a line once it is done:
+/chsk?client-id=NAME. Each line on stdin is an order, which the process answers by a line once it
+is done:
 
     send COUNT     COUNT events, 16 in a turn, to the users u0 to u15
     all COUNT      COUNT events to everybody
