@@ -84,11 +84,12 @@ class Ground:
         clients: int,
         mode: str = "echo",
         others: Sequence[int] = (),
+        in_flight: int = 1,
     ) -> Iterator[Load]:
         port, pid = at
         load = Load(
-            self.generator, dialect, port=port, pid=pid, clients=clients, in_flight=1, mode=mode,
-            folder=Path(mkdtemp(dir=self.folder)) / mode, others=others,
+            self.generator, dialect, port=port, pid=pid, clients=clients, in_flight=in_flight,
+            mode=mode, folder=Path(mkdtemp(dir=self.folder)) / mode, others=others,
         )  # fmt: skip
         try:
             yield load

@@ -5,6 +5,7 @@
 #   ci/bench.sh wire                 sockets: echo, connect and request/reply
 #   ci/bench.sh resume               what resume costs; BASELINE=FOLDER: beside an older checkout
 #   ci/bench.sh cluster              events between processes through a Redis
+#   ci/bench.sh scaling              what 1, 2, and 4 workers of one host do
 #   ci/bench.sh connect              of these, connect alone
 #   ci/bench.sh tail                 how long the slowest requests take, beside pushes
 #   ci/bench.sh memory               connections that do nothing, and what leavers leave
