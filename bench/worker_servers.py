@@ -10,8 +10,9 @@ import os
 import sys
 from typing import Any
 
-import chansock
 from rivals import NEVER, NEWS, client_id, double, has_session
+
+import chansock
 
 ENGINE = " and an engine"
 WORKERS = {
