@@ -84,7 +84,7 @@ class Cluster:
         self.turn = 1  # the number of this turn, of those in which something was sent
         self._returned = 0  # the newest turn that is back
         self._under_way: deque[tuple[int, int]] = deque()  # the engine's number of each, and ours
-        self._unreturned: dict[str, int] = {}  # by target: the newest turn that is not back
+        self.unreturned: dict[str, int] = {}  # by target: the newest turn that is not back
         self._waiting: list[tuple[int, Callable[[], object]]] = []  # for a turn to be back
         self._holders: dict[str, int] = {}  # sessions and openings of a target
         self.openings: WeakSet[Any] = WeakSet()
@@ -149,7 +149,7 @@ class Cluster:
         key, only = key_of(to)
         if not self._turn:
             self._clock.soon(self.flush)
-        self._unreturned[key] = self.turn
+        self.unreturned[key] = self.turn
         part = self._turn[-1] if self._turn else None
         for fragment in fragments:
             if (
@@ -278,7 +278,7 @@ class Cluster:
                 else:
                     self._waiting.append((turn, call))
         if not self._under_way and not self._turn:
-            self._unreturned.clear()
+            self.unreturned.clear()
 
     # -- replies keep their place
 
@@ -287,7 +287,7 @@ class Cluster:
 
         False, and it is not called: nothing of that is under way.
         """
-        turn = max(self._unreturned.get(key, 0) for key in keys_of(client))
+        turn = max(self.unreturned.get(key, 0) for key in keys_of(client))
         if turn < since or turn <= self._returned:
             return False
         self._waiting.append((turn, call))

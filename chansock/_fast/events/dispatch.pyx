@@ -522,7 +522,7 @@ cdef class EventMsg:
     cpdef bint _send(self, WriteBuffer out, bytes whole) except -1:
         cdef Connection connection = self.connection
         cdef object cluster = connection.dispatch.cluster
-        if cluster is not None and out is not None:
+        if cluster is not None and out is not None and cluster.unreturned:
             # What its handler sent to this client may still be on its way through the engine.
             whole = out.take() if whole is None else whole
             if cluster.holds(self.client, self.turn, partial(self._send_on, out, whole)):
