@@ -18,6 +18,8 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local before, max, keep = seq, tonumber(ARGV[6]) + 1, tonumber(ARGV[7])
 local step = math.max(100, math.floor(keep / 16))
+-- As text: to write a number costs more than the command that it is for.
+local first, expire = tostring(-max), tostring(keep + 2 * step)
 if again == '2' then redis.call('HSET', l, 'j', seq) end
 local settle, is_dead
 local has_events = false
@@ -30,8 +32,8 @@ for i = 10, #ARGV, 3 do
     local entry = epoch .. ':' .. seq .. ':' .. origin .. ':' .. n .. ARGV[9] .. ':' .. ARGV[i + 2]
     if is_kept then
       local log = P .. 't:' .. ARGV[i + 1]
-      if redis.call('RPUSH', log, entry) > max then redis.call('LTRIM', log, -max, -1) end
-      redis.call('PEXPIRE', log, keep + 2 * step)
+      if redis.call('RPUSH', log, entry) > max then redis.call('LTRIM', log, first, '-1') end
+      redis.call('PEXPIRE', log, expire)
     end
     redis.call('PUBLISH', P .. 'c:' .. ARGV[i + 1], entry)
   elseif ARGV[i] ~= 'x' then
