@@ -10,6 +10,7 @@ heard an event; what a client does not hear is printed as lost.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import shutil
@@ -37,7 +38,11 @@ __all__ = ["ground"]
 
 ALONE, RESUMED = f"{OURS}, alone", f"{OURS}, resuming"
 SOCKET_IO = "python-socketio"
+STREAMS = "socket.io, Redis streams"  # Node's
+NODE_MODULES = HERE / "js" / "node_modules"
 NAMES = [name for name in SERVERS if name != ALONE]
+if (NODE_MODULES / "@socket.io").exists():
+    NAMES.append(STREAMS)  # after `npm install` in bench/js
 ROUNDS, QUICK_ROUNDS = 5, 3
 EVENTS_SENT, QUICK_SENT = 4_800, 1_600  # in a round
 TO_ALL, QUICK_TO_ALL = 30, 10
@@ -57,7 +62,7 @@ def path_of(name: str) -> str:
         return RESUMING.replace("c{n}", "{user}") + "0"
     if name.startswith(OURS):
         return "/chsk?client-id={user}"
-    if name == SOCKET_IO:
+    if name in (SOCKET_IO, STREAMS):
         return EVENTS[SOCKET_IO].path + "&user={user}"
     return "/?user={user}"
 
@@ -90,8 +95,11 @@ class Node:
     """One process of an implementation."""
 
     def __init__(self, name: str, redis: str) -> None:
+        command = [sys.executable, str(HERE / "cluster_rivals.py"), name]
+        if name == STREAMS:
+            command = ["node", str(HERE / "js" / "cluster.mjs")]
         self.process = subprocess.Popen(
-            [*pinned(0), sys.executable, str(HERE / "cluster_rivals.py"), name],
+            [*pinned(0), *command],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
             env={**os.environ, "REDIS": redis},
         )  # fmt: skip
@@ -317,7 +325,8 @@ def test_events_to_users_of_another_process(
     count, rounds = (QUICK_SENT, QUICK_ROUNDS) if is_quick else (EVENTS_SENT, ROUNDS)
     users = [], [f"u{n}" for n in range(USERS)]
     costs = asyncio.run(costs_of(pairs, redis[1], users, "send", count, rounds))
-    printed.append(table.ground(table.CLUSTER) + f"; {engine_version()}")
+    versions = [table.ground(table.CLUSTER), engine_version(), *node_versions()]
+    printed.append("; ".join(versions))
     printed.append("")
     title = f"us of CPU for an event, {USERS} users in a turn"
     printed.extend(lines(title, ("send", "receive"), costs))
@@ -339,6 +348,16 @@ def engine_version() -> str:
     ).stdout
     found = re.search(r"(\w+) server v=(\S+)", told)
     return " ".join(found.groups()) if found else told.strip()
+
+
+def node_versions() -> Iterator[str]:
+    if STREAMS not in NAMES:
+        return
+    told = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
+    yield f"Node {told.strip()}"
+    for name in ("socket.io", "@socket.io/redis-streams-adapter"):
+        package = json.loads((NODE_MODULES / name / "package.json").read_text())
+        yield f"{name} {package['version']}"
 
 
 def test_a_broadcast_to_clients_of_two_processes(

@@ -26,9 +26,13 @@ set -euo pipefail
 make_venv bench
 cd "$ROOT"
 
-js() {
+install_js() {
     need_node
     npm_install "$ROOT/bench/js"
+}
+
+js() {
+    install_js
     node bench/js/edn.mjs "$@"
 }
 
@@ -50,6 +54,7 @@ for argument in "$@"; do
     elif [ -f "bench/bench_$argument.py" ]; then
         files+=("bench/bench_$argument.py")
         case $argument in cluster | scaling) need_redis ;; esac
+        [ "$argument" != cluster ] || install_js
         [ "$argument" != wire ] || files+=(bench/bench_connect.py bench/bench_request_reply.py)
     else
         options+=("$argument")
@@ -63,6 +68,7 @@ if [ ${#files[@]} = 0 ]; then
     fi
     files=(bench)
     need_redis
+    install_js
     wants_js=too
 fi
 
