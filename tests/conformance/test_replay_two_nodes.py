@@ -1,0 +1,59 @@
+"""Recorded Sente clients against two processes' channels, each connection to one by chance.
+
+The two channels share a real Redis and run in the loop of the test, each with a server of its own.
+What may differ from the recordings is what may differ with one channel: MAY_DIFFER of `replay`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import sente_app
+from chance_balancer import ChanceBalancer
+from recorded_servers import HOOKS, PACKERS, SETTINGS, scenario
+from recording import NAMES, packer
+from redis_server import Server
+from replay import Replay
+from test_replay import PACKED, SCENARIOS
+
+import chansock
+from chansock.backplanes.redis import Redis
+
+pytestmark = pytest.mark.slow
+
+UNTIMED = [name for name in NAMES if scenario(name) in {*SCENARIOS, *PACKED}]
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[Server]:
+    with Server() as server:
+        yield server
+
+
+def channel(name: str, redis: Server) -> chansock.ChannelSocket:
+    """Make a recorded server's application as one of two nodes: `recorded_servers.channel`."""
+    what = scenario(name)
+    return sente_app.make(
+        replace(sente_app.RECORDED, **SETTINGS.get(what, {})),
+        packer=PACKERS[packer(name)](),
+        backplane=Redis(redis.url, name=name),
+        **HOOKS.get(what, {}),
+    )
+
+
+async def play(name: str, redis: Server, seed: int) -> None:
+    one, two = channel(name, redis), channel(name, redis)
+    async with chansock.serve(one, port=0) as first, chansock.serve(two, port=0) as second:
+        balancer = ChanceBalancer([first.port, second.port], seed)
+        async with balancer.listening() as port:
+            await Replay(name, port).play()
+    assert one.stats.bad_packet == one.stats.bad_event == 0
+    assert two.stats.bad_packet == two.stats.bad_event == 0
+
+
+@pytest.mark.parametrize("name", UNTIMED)
+def test_recorded_client_of_two_nodes_gets_what_sente_gave_it(name: str, redis: Server) -> None:
+    asyncio.run(play(name, redis, seed=len(name)))
