@@ -541,7 +541,7 @@ class Endpoint:
 
     def connections(self, to: UserId | ClientTarget) -> list[Connection]:
         """Return what is open of a user or a client: sockets and parked polls."""
-        return [each for session in self._hub.table.known(to) for each in session.connections]
+        return self._hub.connections_of(to)
 
     def end(self, connection: Connection, code: int, reason: str) -> None:
         """Close one connection, after what waits for it; a poll ends with 503."""

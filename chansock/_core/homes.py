@@ -16,6 +16,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, Self
 from weakref import finalize
 
@@ -414,9 +415,9 @@ class Homes:
         else:
             state = self._state(client, session.inbox)
             state.waiting = [fragment.data for fragment in session.waiting_fragments()]
-        self._hub.move(session)
+        # What is open of it here is found by a `disconnect` until it has ended.
+        self._hub.move(session, partial(self.cluster.unsubscribe, keys_of(client)))
         del self._clients[client]
-        self.cluster.unsubscribe(keys_of(client))
         return state.encode()
 
     def moved(self, clients: set[str]) -> None:

@@ -105,6 +105,7 @@ class Hub:
         self._timeout = timeout
         self._keep_alive = KeepAlive(config, timers, ping, self.closed)
         self.table = SessionTable(fanout, self._poll_answered)
+        self.moved = SessionTable(fanout, self._poll_answered)  # of clients of other processes
         self.connections: set[Connection] = set()
         self.cut = 0
         self.closed_by_code: dict[int, int] = {}
@@ -165,6 +166,11 @@ class Hub:
         if count >= self._config.max_clients_per_user:
             return f"expected at most {count} clients of one user: see max_clients_per_user"
         return None
+
+    def connections_of(self, to: Target) -> list[Connection]:
+        """Return what is open of a user or a client, though another process may serve it."""
+        sessions = (*self.table.known(to), *self.moved.known(to))
+        return [connection for session in sessions for connection in session.connections]
 
     def has_resuming(self, to: Target) -> bool:
         """Return whether a client of this target has a session, and resumes."""
@@ -303,16 +309,39 @@ class Hub:
                 session.displaced[connection] = True
                 self.close(connection, REPLACED, why)
 
-    def move(self, session: Session) -> None:
-        """Serve a client no longer, since another process does: it leaves presence after grace."""
-        self.end_connections(session)
-        session.drop("moved")
-        if session.inbox.numbers is not None:
-            session.inbox.numbers.session = None
-        if session.life is not Life.GONE:
-            self._fanout.leave(session)
+    def move(self, session: Session, at_end: Callable[[], object]) -> None:
+        """Serve a client no longer, since another process does: it leaves presence after grace.
+
+        A client that resumes has given up its connections. Those of any other client stay open, as
+        if the newer one had opened here: they get replies, but no pushes. Of a client that moves
+        twice, those of the first time are closed, so that their number has a limit. `at_end` is
+        called when none is left.
+        """
+        is_sent_to = session.life is not Life.GONE
+        session.at_end = at_end
         self.table.forget(session)
-        session.has_moved = True
+        older = self.moved.find(session.uid, session.client_id)
+        if older is not None:
+            self.end_connections(older)
+            self._forget_moved(older)
+        self.moved.add(session)
+        if session.inbox.numbers is not None:
+            self.end_connections(session)
+            session.inbox.numbers.session = None
+        elif (current := session.current) is not None:
+            self._displace(session)
+            session.detach()
+            if session.ws is None:
+                self._on_life(session, On.LEFT)
+                session.last = current
+                self.table.away += 1
+        session.drop("moved")
+        if is_sent_to:
+            self._fanout.leave(session)
+
+    def _forget_moved(self, session: Session) -> None:
+        if self.moved.find(session.uid, session.client_id) is session:
+            self.moved.forget(session)
 
     def miss(self, session: Session) -> None:
         """Close the connections of a client that missed events: it returns, and is told."""
@@ -379,7 +408,8 @@ class Hub:
         session.grace_ajax = None
         if not self.is_stopped:
             self._on_polls(session, On.GRACE_OVER, session.last)
-            self._on_socket(session, On.POLLS_OVER, session.ws)
+            if not session.has_moved:  # else its socket stays displaced
+                self._on_socket(session, On.POLLS_OVER, session.ws)
 
     def _poll_due(self, connection: Connection) -> None:
         connection.timer = None
@@ -401,8 +431,8 @@ class Hub:
             return
         for session in self.table.known(to):
             session.flush_now()
-            for connection in session.connections:
-                self.close(connection, code, reason)
+        for connection in self.connections_of(to):
+            self.close(connection, code, reason)
 
     def close(self, connection: Connection, code: int, reason: str) -> None:
         if connection.outbox is not None:
@@ -456,7 +486,8 @@ class Hub:
 
     def _separate(self, session: Session, connection: Connection, _: object) -> None:
         # It stays open, gets replies from an outbox of its own, and is kept alive.
-        session.flush_now()
+        if not session.has_moved:  # else what waits goes to the process that serves the client
+            session.flush_now()
         connection.outbox = own = Displaced(self._fanout, connection)
         session.detach(own)
         own.attach(connection.transport)
@@ -522,8 +553,10 @@ class Hub:
             self._on_life(session, On.ENDED if session.displaced is None else On.OVER)
 
     def _forget(self, session: Session) -> None:
-        if session.has_moved:
-            return  # it was forgotten then
+        if session.at_end is not None:
+            self._forget_moved(session)
+            session.at_end()
+            return
         self.table.forget(session)
         if not self.is_stopped:
             self._keep(session, session.inbox)

@@ -28,12 +28,12 @@ class Session(Outbox):
     """
 
     __slots__ = (
+        "at_end",
         "client_id",
         "displaced",
         "grace_ajax",
         "grace_ws",
         "has_gap",
-        "has_moved",
         "inbox",
         "last",
         "life",
@@ -71,7 +71,8 @@ class Session(Outbox):
         self.grace_ws: Entry | None = None
         self.grace_ajax: Entry | None = None
         self.has_gap = False  # cut since its last Ajax handshake: no poll is parked before the next
-        self.has_moved = False  # another process serves its client
+        # Another process serves its client; called when no connection is left and grace is over.
+        self.at_end: Callable[[], object] | None = None
         self.polled = ""  # the number of its newest poll, if it has one
         self.seen = 0  # the newest position that its client presented, if that resumes
         self.posts: PostOrder | None = None  # since its last Ajax handshake
@@ -80,6 +81,11 @@ class Session(Outbox):
     def target(self) -> ClientTarget:
         """The target of `send` that means this session."""
         return ClientTarget(self.uid, self.client_id)
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether another process serves its client: it is kept for what is open of it here."""
+        return self.at_end is not None
 
     @property
     def current(self) -> Connection | None:

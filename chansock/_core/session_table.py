@@ -75,14 +75,15 @@ class SessionTable:
         session = self.find(uid, client_id)
         if session is None:
             session = Session(self._fanout, uid, client_id, self._on_answered)
-            self._add(session)
+            self.add(session)
             self.join(session)
         elif session.life is Life.GONE:
             session.life = following(SESSION, session.life, On.RETURNED)
             self.join(session)  # Do.JOIN
         return session
 
-    def _add(self, session: Session) -> None:
+    def add(self, session: Session) -> None:
+        """Add a session."""
         member = ANONYMOUS if session.uid is None else session.uid
         found = self.by_user.setdefault(member, session)
         if type(found) is dict:
