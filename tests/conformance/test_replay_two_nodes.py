@@ -2,6 +2,10 @@
 
 The two channels share a real Redis and run in the loop of the test, each with a server of its own.
 What may differ from the recordings is what may differ with one channel: MAY_DIFFER of `replay`.
+
+A replay waits for no recorded time. A poll that another node lends takes two turns through the
+engine, in which a later poll of the same client-id could overtake it: so each waits for the one
+before to be parked, as it was when the recorded client sent the next request.
 """
 
 from __future__ import annotations
@@ -14,7 +18,8 @@ import pytest
 import sente_app
 from chance_balancer import ChanceBalancer
 from recorded_servers import HOOKS, PACKERS, SETTINGS, scenario
-from recording import NAMES, packer
+from recording import NAMES, Record, packer
+from recording_order import is_poll
 from redis_server import Server
 from replay import Replay
 from test_replay import PACKED, SCENARIOS
@@ -44,12 +49,35 @@ def channel(name: str, redis: Server) -> chansock.ChannelSocket:
     )
 
 
+class SettledReplay(Replay):
+    """A replay whose polls are parked at their home, or answered, before it goes on."""
+
+    def __init__(self, name: str, port: int, nodes: list[chansock.ChannelSocket]) -> None:
+        super().__init__(name, port)
+        self.nodes = nodes
+
+    async def _ask(self, record: Record) -> None:
+        await super()._ask(record)
+        if is_poll(record):
+            line = self.lines[record.conn]
+            async with asyncio.timeout(self.patience):
+                while not (line.answers or line.at_end or self._is_parked(record)):
+                    await asyncio.sleep(0.001)
+
+    def _is_parked(self, record: Record) -> bool:
+        return any(
+            connection.request.target == record.target
+            for node in self.nodes
+            for connection in node._endpoint._hub.connections
+        )
+
+
 async def play(name: str, redis: Server, seed: int) -> None:
     one, two = channel(name, redis), channel(name, redis)
     async with chansock.serve(one, port=0) as first, chansock.serve(two, port=0) as second:
         balancer = ChanceBalancer([first.port, second.port], seed)
         async with balancer.listening() as port:
-            await Replay(name, port).play()
+            await SettledReplay(name, port, [one, two]).play()
     assert one.stats.bad_packet == one.stats.bad_event == 0
     assert two.stats.bad_packet == two.stats.bad_event == 0
 
