@@ -42,7 +42,7 @@ def channel(name: str, redis: Server) -> chansock.ChannelSocket:
     """Make a recorded server's application as one of two nodes: `recorded_servers.channel`."""
     what = scenario(name)
     return sente_app.make(
-        replace(sente_app.RECORDED, **SETTINGS.get(what, {})),
+        replace(sente_app.RECORDED, flush_delay_ajax=0.01, **SETTINGS.get(what, {})),
         packer=PACKERS[packer(name)](),
         backplane=Redis(redis.url, name=name),
         **HOOKS.get(what, {}),
