@@ -22,6 +22,10 @@ from chansock.errors import BackplaneError
 
 LIMIT = 20.0  # seconds, for what should take a few milliseconds
 
+# Of clients whose connections a test cuts time and again: a channel that lasted less than a second
+# is no sign of health, so by default the fourth cut in a row costs 2 s, and the sixth 8.
+PROMPT = chansock.ClientConfig(max_backoff=0.1)
+
 
 async def until(is_true: Callable[[], object]) -> None:
     async with asyncio.timeout(LIMIT):
@@ -169,7 +173,7 @@ def test_a_client_that_comes_back_to_another_node_has_everything_once(redis, run
         config = Config(keep_events=1000)
         async with (
             meeting(redis, config) as met,
-            met.client("ann", transport=transport) as (client, got),
+            met.client("ann", config=PROMPT, transport=transport) as (client, got),
         ):
             sent = 0
             for cut in range(6):
@@ -190,7 +194,10 @@ def test_a_client_that_comes_back_to_another_node_has_everything_once(redis, run
 
 def test_polls_and_posts_may_go_to_any_node(redis, run):
     async def main():
-        async with meeting(redis) as met, met.client("ann", transport="ajax") as (client, got):
+        async with (
+            meeting(redis) as met,
+            met.client("ann", config=PROMPT, transport="ajax") as (client, got),
+        ):
             for n in range(40):
                 assert await client.send("t/echo", n, timeout=LIMIT) == n
                 met.nodes[0].send("ann", "t/news", n)
@@ -306,10 +313,9 @@ def test_a_channel_waits_for_an_engine_that_starts_late(run, caplog):
 
 def test_a_client_without_positions_gets_what_waited_for_it_on_another_node(redis, run, transport):
     async def main():
-        config = chansock.ClientConfig(max_backoff=0.1)
         async with meeting(redis) as met:
             met.balancer.chosen = 0
-            async with met.client("ann", config=config, resume=False, transport=transport) as (
+            async with met.client("ann", config=PROMPT, resume=False, transport=transport) as (
                 client,
                 got,
             ):
