@@ -112,7 +112,7 @@ def served(request: pytest.FixtureRequest) -> Iterator[Served]:
     """Yield a server that carries the application of `servers`, shared by all its tests."""
     with started(request.param) as found:
         yield found
-        assert found.process.poll() is None
+        assert all(process.poll() is None for process in found.processes)
         assert found.faults() == [], found.log()
 
 

@@ -1,4 +1,4 @@
-"""Recorded Sente clients against two processes' channels, each connection to one by chance.
+"""Recorded Sente clients against two processes' channels, each request to one by chance.
 
 The two channels share a real Redis and run in the loop of the test, each with a server of its own.
 What may differ from the recordings is what may differ with one channel: MAY_DIFFER of `replay`.
@@ -42,6 +42,7 @@ def channel(name: str, redis: Server) -> chansock.ChannelSocket:
     """Make a recorded server's application as one of two nodes: `recorded_servers.channel`."""
     what = scenario(name)
     return sente_app.make(
+        # A tenth of the recorded delay: a poll may be answered with fewer events in any case.
         replace(sente_app.RECORDED, flush_delay_ajax=0.01, **SETTINGS.get(what, {})),
         packer=PACKERS[packer(name)](),
         backplane=Redis(redis.url, name=name),

@@ -193,7 +193,7 @@ def test_poll_that_is_dropped_is_noticed_and_its_pushes_wait(
             await served.shake(alice, me)
             poll = await Poll.park(served, me)
             await poll.leave(how)
-            await served.until(f'[:served/polls "{me}"]', "[false nil]")
+            await served.until_all(f'[:served/polls "{me}"]', "[false nil]")
             # Had the poll taken it, it would be lost.
             packet = f'[[:test/push-to {{:uid "{user(me)}", :data 1}}] nil]'
             assert (await post(alice, who("bob"), packet)).status == 200
@@ -210,12 +210,12 @@ def test_peer_that_leaves_its_post_costs_nobody_a_thing(served: Served, drive: R
             body = peer.urlencoded([("client-id", me), ("ppstr", "[[:served/hold 1] :ajax]")])
             kind = ("Content-Type", "application/x-www-form-urlencoded")
             await alice.send(peer.request("POST", "/chsk", [kind], body.encode()))
-            lost = await served.ask('[:served/stat "reply_lost"]')
+            lost = await served.count("reply_lost")
             await served.until(f'[:served/holds "{user(me)}"]', "[true nil]")
             alice.reset()
-            await served.until("[:served/posts]", "[1 nil]")
+            await served.until_all("[:served/posts]", "[1 nil]")
         await served.until(f'[:served/go "{user(me)}"]', "[true nil]")
-        await served.until('[:served/stat "reply_lost"]', f"[{int(lost[1:-5]) + 1} nil]")
+        await served.until_count("reply_lost", lost + 1)
 
     drive(main())
 
@@ -424,8 +424,13 @@ def test_change_of_transport_keeps_the_order(served: Served, drive: Run) -> None
             await push(2)
             await served.shake(alice, me)
             await push(3)
-            answer = await alice.ask("GET", target(me))
-            assert answer.text == "[[[:test/pushed 2] [:test/pushed 3]] nil]"
+            text = (await alice.ask("GET", target(me))).text
+            if served.server.processes > 1 and text == "[[[:test/pushed 2]] nil]":
+                # Bob's worker was answered before the event had come back from the engine.
+                answer = await alice.ask("GET", target(me))
+                assert answer.text == "[[[:test/pushed 3]] nil]"
+            else:
+                assert text == "[[[:test/pushed 2] [:test/pushed 3]] nil]"
             await push(4)
             async with served.socket(me) as socket:
                 assert await socket.text() == "[[[:test/pushed 4]] nil]"

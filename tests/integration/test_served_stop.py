@@ -56,7 +56,8 @@ async def _stop(served: Served, number: int) -> None:
             asyncio.create_task(_last_words(socket)),
             asyncio.create_task(_last_words(packed)),
         ]
-        served.process.send_signal(number)
+        for process in served.processes:
+            process.send_signal(number)
         closed = f"close {served.closes(1012)[0]}"
         # What it took is handled one after the other, and answered, before it closes.
         assert await waiting[0] == [
@@ -81,8 +82,8 @@ def test_sockets_hear_1012_and_polls_503_and_the_server_ends_in_time(
         served.needs("stop")
         began = time.monotonic()
         drive(_stop(served, number))
-        status = served.process.wait(120)
-        assert status in (0, -number), served.log()
+        for process in served.processes:
+            assert process.wait(120) in (0, -number), served.log()
         assert served.faults() == [], served.log()
         # Nobody waited for a poll_timeout, nor for stop_timeout.
         assert time.monotonic() - began < 150

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from contextlib import AsyncExitStack
 
 import peer
@@ -56,6 +57,8 @@ def test_pipelined_requests_are_answered_in_order(served: Served, drive: Run) ->
 
 
 def test_push_and_reply_stand_in_the_order_made(served: Served, drive: Run) -> None:
+    served.needs("packets")
+
     async def main() -> None:
         async with served.socket(who("alice")) as alice:
             for i in range(20):
@@ -67,7 +70,28 @@ def test_push_and_reply_stand_in_the_order_made(served: Served, drive: Run) -> N
     drive(main())
 
 
+def test_no_reply_comes_before_what_its_handler_pushed(served: Served, drive: Run) -> None:
+    async def main() -> None:
+        async with served.socket(who("alice")) as alice:
+            for i in range(20):
+                await alice.say(f'[[:test/push-then-reply {i}] "c{i}"]')
+            pushes: list[int] = []
+            replies = 0
+            while replies < 20:
+                text = await alice.text()
+                if text == f'[{replies} "c{replies}"]':
+                    assert replies in pushes
+                    replies += 1
+                else:
+                    pushes += map(int, re.findall(r":test/pushed (\d+)", text))
+            assert pushes == list(range(20))
+
+    drive(main())
+
+
 def test_pushes_come_in_their_order_however_they_are_flushed(served: Served, drive: Run) -> None:
+    served.needs("packets")
+
     async def main() -> None:
         async with served.socket(who("alice")) as alice:
             await alice.say("[[:test/flush] nil]")
@@ -179,12 +203,12 @@ def test_message_past_the_limit_closes_1009(served: Served, drive: Run) -> None:
 
 def test_what_is_no_packet_is_dropped_and_counted(served: Served, drive: Run) -> None:
     async def main() -> None:
-        before = int((await served.ask('[:served/stat "bad_packet"]'))[1:-5])
+        before = await served.count("bad_packet")
         async with served.socket(who("alice")) as alice:
             await alice.say("[[:test/req")
             await alice.say('[[:test/req 1] "a"]')
             assert await alice.text() == '[1 "a"]'
-        assert await served.ask('[:served/stat "bad_packet"]') == f"[{before + 1} nil]"
+        assert await served.count("bad_packet") == before + 1
 
     drive(main())
 
@@ -223,23 +247,15 @@ def test_binary_packets_of_messagepack_come_and_go(served: Served, drive: Run) -
 # -- how it ends
 
 
-async def _closed_count(served: Served, code: int, channel: str = "chsk") -> str:
-    return await served.ask(f'[:served/stat "closed.{code}"]', channel)
-
-
-def _more(count: str) -> str:
-    return f"[{int(count[1:-5]) + 1} nil]"
-
-
 def test_close_of_the_peer_is_answered_and_its_code_is_counted(served: Served, drive: Run) -> None:
     async def main() -> None:
         for code in (1000, 3000):
-            before = await _closed_count(served, code)
+            before = await served.count(f"closed.{code}")
             async with served.socket(who("alice")) as alice:
                 assert (await alice.bye(code)).opcode == CLOSE
                 assert await alice.rest() == b""
             served.needs("close_code")
-            await served.until(f'[:served/stat "closed.{code}"]', _more(before))
+            await served.until_count(f"closed.{code}", before + 1)
 
     drive(main())
 
@@ -249,7 +265,7 @@ def test_disconnect_closes_with_its_code_behind_what_was_sent(
     served: Served, code: int, drive: Run
 ) -> None:
     async def main() -> None:
-        before = await _closed_count(served, code)
+        before = await served.count(f"closed.{code}")
         me = who("alice")
         async with served.socket(me) as alice:
             await alice.say(f'[[:test/push-to {{:uid "{user(me)}", :data 1}}] nil]')
@@ -260,7 +276,7 @@ def test_disconnect_closes_with_its_code_behind_what_was_sent(
             assert (last.code, last.reason) == served.closes(code, "so it is")
             await alice.send(peer.frame(CLOSE, last.payload))
             assert await alice.rest() == b""
-        await served.until(f'[:served/stat "closed.{code}"]', _more(before))
+        await served.until_count(f"closed.{code}", before + 1)
 
     drive(main())
 
@@ -268,11 +284,11 @@ def test_disconnect_closes_with_its_code_behind_what_was_sent(
 @pytest.mark.parametrize("how", ["fin", "reset"])
 def test_socket_that_is_cut_is_counted(served: Served, how: str, drive: Run) -> None:
     async def main() -> None:
-        before = await served.ask('[:served/stat "cut"]', "quick")
+        before = await served.count("cut", "quick")
         me = who("alice")
         async with served.socket(me, "quick") as alice:
             getattr(alice, how)()
-            await served.until('[:served/stat "cut"]', _more(before), "quick")
+            await served.until_count("cut", before + 1, "quick")
             await served.until(f'[:served/is-in [:ws "{user(me)}"]]', "[false nil]", "quick")
             await alice.rest()
 
@@ -314,12 +330,11 @@ def test_client_that_does_not_read_loses_its_events_and_is_closed_1013(
 ) -> None:
     async def main() -> None:
         me = who("alice")
-        lost = '[:served/stat "lost.too_slow"]'
-        before = int((await served.ask(lost, "quick"))[1:-5])
+        before = await served.count("lost.too_slow", "quick")
         async with served.socket(me, "quick") as alice:
             # More than the kernel takes at both ends, and the server and its limits besides.
             count = 0
-            while int((await served.ask(lost, "quick"))[1:-5]) == before:
+            while await served.count("lost.too_slow", "quick") == before:
                 await served.ask(f'[:served/flood ["{user(me)}" 20 50000]]', "quick")
                 count += 20
             await served.until(f'[:served/is-in [:ws "{user(me)}"]]', "[false nil]", "quick")

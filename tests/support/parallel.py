@@ -20,7 +20,7 @@ BROWSER = "tests/browser/"
 # Whose tests need no stage, but a browser of their own or none.
 WITHOUT_STAGE = re.compile(r"tests/browser/test_(engines|chat_engines|proxy|reverse_proxies)\.py")
 # One process has each server of tests/support/servers, for all files that use it.
-SERVED = re.compile(r"tests/integration/test_served_\w+\.py::.*\[([a-z]+(?:-fast)?)\b")
+SERVED = re.compile(r"tests/integration/test_served_\w+\.py::.*\[([a-z]+(?:-fast|-workers)?)\b")
 
 
 def unit(nodeid: str) -> str:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from itertools import count
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
+from chance_balancer import ChanceBalancer, in_thread
 from dist_content import ROOT
 from peer import Answer, Peer, urlencoded
 from readme_pair import free_port, wait_for
@@ -48,6 +49,8 @@ class Server:
     needs: str = ""
     one_port: bool = True
     has_own_sockets: bool = True  # the application has WebSockets at other paths
+    # Several share a Redis, and a balancer sends each request to one of them by chance.
+    processes: int = 1
     # What stands for a code of RFC 6455, and for a reason, that it cannot send; else None.
     closes_as: int | None = None
     cannot: Mapping[str, str] = field(default_factory=dict)
@@ -56,6 +59,15 @@ class Server:
 SERVERS: dict[str, Server] = {
     "standalone": Server(
         "servers.alone {chsk} {quick} {packed}", one_port=False, has_own_sockets=False
+    ),
+    "two-workers": Server(
+        "servers.alone {chsk} {quick} {packed}",
+        one_port=False,
+        has_own_sockets=False,
+        processes=2,
+        cannot={
+            "packets": "pushes come back from the engine, where those of one turn share a packet",
+        },
     ),
     "uvicorn": Server(
         "uvicorn servers.application:asgi --port {chsk} --log-level warning --lifespan on",
@@ -88,12 +100,16 @@ SERVERS: dict[str, Server] = {
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A server that runs, and how a raw peer comes to it."""
+    """A server that runs, and how a raw peer comes to it: by `ports`, as from outside.
+
+    `own_ports` are those of each process.
+    """
 
     name: str
     server: Server
     ports: dict[str, int]
-    process: subprocess.Popen[bytes]
+    own_ports: list[dict[str, int]]
+    processes: list[subprocess.Popen[bytes]]
     output: IO[bytes]
 
     def needs(self, what: str) -> None:
@@ -148,6 +164,30 @@ class Served:
         while await self.ask(event, channel) != expected:
             pass
 
+    async def ask_all(self, event: str, channel: str = "chsk") -> list[str]:
+        """Ask each process, as `ask` does; return what they answer."""
+        answers = []
+        for ports in self.own_ports:
+            async with await Peer.connect(ports[channel]) as found:
+                answer = await post(found, who("asker"), f"[{event} :ajax]", channel)
+                assert answer.status == 200, answer
+                answers.append(answer.text)
+        return answers
+
+    async def until_all(self, event: str, expected: str, channel: str = "chsk") -> None:
+        """Ask until all processes answer this."""
+        while {*await self.ask_all(event, channel)} != {expected}:
+            pass
+
+    async def count(self, name: str, channel: str = "chsk") -> int:
+        """Return a number of the channel's `stats`, of all processes: `lost.too_slow`."""
+        answers = await self.ask_all(f'[:served/stat "{name}"]', channel)
+        return sum(int(answer.removeprefix("[").removesuffix(" nil]")) for answer in answers)
+
+    async def until_count(self, name: str, expected: int, channel: str = "chsk") -> None:
+        while await self.count(name, channel) != expected:
+            pass
+
     def faults(self) -> list[str]:
         """The lines of its log that tell of a fault of the application, or of ours."""
         return [line for line in self.log().splitlines() if FAULTS.search(line)]
@@ -182,28 +222,51 @@ def started(name: str, **config: Any) -> Iterator[Served]:
     server = SERVERS[name]
     if server.needs and find_spec(server.needs) is None:
         pytest.skip(f"{server.needs} is not installed")
-    chsk = free_port()
-    ports = {each: chsk if server.one_port else free_port() for each in CHANNELS}
-    environment: dict[str, Any] = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(ROOT), str(SUPPORT)]),
-        "PYTHONUNBUFFERED": "1",
-        "SERVED_CONFIG": json.dumps(config),
-    }
-    command = [sys.executable, "-m", *server.command.format(**ports).split()]
-    with tempfile.TemporaryFile() as output:
-        process = subprocess.Popen(
-            command, env=environment, stdout=output, stderr=output, start_new_session=True
-        )
-        served = Served(name, server, ports, process, output)
+    with ExitStack() as stack:
+        output = stack.enter_context(tempfile.TemporaryFile())
+        environment: dict[str, Any] = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), str(SUPPORT)]),
+            "PYTHONUNBUFFERED": "1",
+            "SERVED_CONFIG": json.dumps(config),
+        }
+        if server.processes > 1:
+            import redis_server  # which needs redis-py
+
+            environment["SERVED_BACKPLANE"] = stack.enter_context(redis_server.Server()).url
+        all_ports = [_ports(server) for _ in range(server.processes)]
+        processes: list[subprocess.Popen[bytes]] = []
+        stack.callback(_kill, processes)
+        for ports in all_ports:
+            command = [sys.executable, "-m", *server.command.format(**ports).split()]
+            processes.append(
+                subprocess.Popen(
+                    command, env=environment, stdout=output, stderr=output, start_new_session=True
+                )
+            )
+        ports = all_ports[0]
+        if server.processes > 1:
+            each = [[ports[channel] for ports in all_ports] for channel in CHANNELS]
+            balancers = [ChanceBalancer(of_channel, seed=1) for of_channel in each]
+            ports = dict(zip(CHANNELS, stack.enter_context(in_thread(balancers)), strict=True))
+        served = Served(name, server, ports, all_ports, processes, output)
         try:
-            for port in ports.values():
-                wait_for(port, process)
+            for process, own in zip(processes, all_ports, strict=True):
+                for port in own.values():
+                    wait_for(port, process)
             yield served
         except BaseException:
             print(served.log())
             raise
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)  # its workers, too
-            process.wait()
+
+
+def _ports(server: Server) -> dict[str, int]:
+    chsk = free_port()
+    return {each: chsk if server.one_port else free_port() for each in CHANNELS}
+
+
+def _kill(processes: list[subprocess.Popen[bytes]]) -> None:
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its workers, too
+        process.wait()

@@ -37,7 +37,9 @@ async def authorize(request: Request) -> bool:
     return request.params.get("let") != "no"
 
 
-def make(packer: chansock.packers.Packer | None = None, **settings: Any) -> ChannelSocket:
+def make(
+    name: str, packer: chansock.packers.Packer | None = None, **settings: Any
+) -> ChannelSocket:
     config = Config(
         **{
             "allowed_origins": ("*",),
@@ -50,8 +52,18 @@ def make(packer: chansock.packers.Packer | None = None, **settings: Any) -> Chan
             **json.loads(os.environ.get("SERVED_CONFIG", "{}")),
         }
     )
+    more: dict[str, Any] = {}
+    if engine := os.environ.get("SERVED_BACKPLANE"):
+        from chansock.backplanes.redis import Redis  # an optional extra
+
+        more["backplane"] = Redis(engine, name=name)
     chsk = sente_app.make(
-        config, packer=packer, reject=reject, csrf_token=csrf_token, authorize=authorize
+        config,
+        packer=packer,
+        reject=reject,
+        csrf_token=csrf_token,
+        authorize=authorize,
+        **more,
     )
     held: dict[Any, asyncio.Event] = {}
 
@@ -136,8 +148,9 @@ def make(packer: chansock.packers.Packer | None = None, **settings: Any) -> Chan
 
 def channels() -> dict[str, ChannelSocket]:
     return {
-        "chsk": make(),
+        "chsk": make("chsk"),
         "quick": make(
+            "quick",
             poll_timeout=0.2,
             ws_ping_interval=0.2,
             ws_ping_timeout=0.2,
@@ -145,7 +158,7 @@ def channels() -> dict[str, ChannelSocket]:
             grace_ajax=0.1,
             close_timeout=0.3,
         ),
-        "packed": make(chansock.packers.MessagePack()),
+        "packed": make("packed", chansock.packers.MessagePack()),
     }
 
 
