@@ -88,3 +88,11 @@ async def play(name: str, redis: Server, seed: int) -> None:
 @pytest.mark.parametrize("name", UNTIMED)
 def test_recorded_client_of_two_nodes_gets_what_sente_gave_it(name: str, redis: Server) -> None:
     asyncio.run(play(name, redis, seed=len(name)))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("name", [name for name in NAMES if scenario(name) == "same-id"])
+def test_two_recorded_clients_of_one_client_id_stay_wherever_they_come_to(
+    name: str, seed: int, redis: Server
+) -> None:
+    asyncio.run(play(name, redis, seed))
