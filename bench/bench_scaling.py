@@ -61,6 +61,7 @@ class Question:
 
 QUESTIONS = [
     Question("connections, 16 at a time", "connect", 1_000, 16),
+    Question("connections, 200 at a time", "connect", 1_000, 200),
     Question("replies, 100 clients x 1 in flight", "echo", 20_000, 100),
     Question("replies, 100 clients x 16 in flight", "echo", 60_000, 100, 16),
     Question("deliveries, an event to 1,000 clients", "fan", 100, 1_000, events=1),
