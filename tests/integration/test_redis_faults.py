@@ -349,6 +349,52 @@ def test_entries_that_are_none_are_dropped_and_counted(
         drive(main(server))
 
 
+def test_entries_that_were_written_without_the_secret_are_dropped_and_counted(
+    drive: Drive, caplog: pytest.LogCaptureFixture
+) -> None:
+    secret = "sixteen bytes at least"
+
+    async def main(server: Server) -> None:
+        async with nodes(server.url, 2, secret=secret) as [(one, heard), (other, others)]:
+            await send(one, 0, 1)
+            await one.stored()
+            assert (heard.texts(), others.texts()) == (["0"], ["0"])
+            (stored,) = server.ask("LRANGE", "chsk:{chansock}:t:a", 0, -1)
+            head, text = stored[:-17], stored[-17:]
+            assert text.endswith("0")
+            forged = head.rpartition(":")[0].rpartition(":")[0] + ":2:"
+            one.subscribe("b")
+            await until(lambda: server.ask("PUBSUB", "NUMSUB", "chsk:{chansock}:c:b")[1])
+            for key, entry in (("a", f"{forged}1"), ("a", f"{forged}{text[:-1]}1"), ("b", stored)):
+                server.ask("PUBLISH", f"chsk:{{chansock}}:c:{key}", entry)
+            server.ask("PUBLISH", f"chsk:{{chansock}}:n:{one.node_id}", f"{other.node_id}:hi")
+            await until(lambda: one.stats.entries_refused == 4)
+            # What others wrote takes no place: the node's own event comes after it.
+            await send(one, 1, 2)
+            await one.stored()
+            other.call(one.node_id, b"ho")
+            await until(lambda: heard.calls)
+            assert (heard.texts(), others.texts()) == (["0", "1"], ["0", "1"])
+            assert heard.calls == [(other.node_id, b"ho")]
+            await one.claim("x", ["a"], None)
+            one.release("x", b"its state")
+            assert (await other.claim("x", ["a"], None)).state == b"its state"
+            server.ask("RPUSH", "chsk:{chansock}:t:a", f"{forged}{'x' * 17}")
+            start = Position(int(head.partition(":")[0]), 0)
+            read = (await other.claim("y", ["a"], start)).read
+            assert [entry.envelope for entry in read.entries] == [b"0", b"1"]
+        assert len([one for one in caplog.records if "entry_refused" in one.message]) == 2
+
+    class Raw(Server):
+        def client(self, **options: Any) -> Any:
+            return super().client(encoding="latin-1", **options)
+
+    with Raw() as server:
+        drive(main(server))
+    with pytest.raises(ValueError, match="secret: expected at least 16 bytes, got 5"):
+        Redis(server.url, secret="short")
+
+
 # -- what waiting cannot mend
 
 

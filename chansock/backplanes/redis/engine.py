@@ -19,6 +19,7 @@ import logging
 import random
 import secrets
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from chansock._core.backplane import Position
@@ -29,6 +30,7 @@ from chansock.backplanes.redis.link import Handler, Link, LinkLost, ServerError
 from chansock.backplanes.redis.outbox import Call, Outbox
 from chansock.backplanes.redis.presence import Presence
 from chansock.backplanes.redis.scripts import SCRIPTS
+from chansock.backplanes.redis.seal import Seal
 from chansock.backplanes.redis.stats import RedisStats
 from chansock.errors import BackplaneDown, BackplaneError, BackplaneFull
 
@@ -91,7 +93,8 @@ class Redis:
     `url` is redis-py's: redis://, rediss:// (TLS), or unix://; valkey:// and valkeys:// are the
     same, and `redis+sentinel://host:port,host:port/service/db` asks Sentinels for the master.
     `options` are those of redis-py's connections that a URL does not carry, as `ssl_ca_certs`.
-    Channels of the same `name` are one.
+    Channels of the same `name` are one. With a `secret`, the same in all processes and at least 16
+    bytes long, they drop and count entries that others wrote (`stats.entries_refused`).
     """
 
     def __init__(
@@ -103,6 +106,7 @@ class Redis:
         max_unstored_seconds: float = 30.0,
         lease_seconds: float = 5.0,  # four beats may be late
         grace_seconds: float = 5.0,
+        secret: str | bytes | None = None,
         **options: Any,
     ) -> None:
         self._address: Address = parse(url, options)
@@ -110,6 +114,7 @@ class Redis:
         self._lane = f"{self._prefix}l"
         self._channel_prefix = f"{self._prefix}c:".encode()
         self._presence_channel = f"{self._prefix}p".encode()
+        self._seal: Seal | None = None if secret is None else Seal(secret)
         self._max_bytes = max_unstored_bytes
         self._max_seconds = max_unstored_seconds
         self._lease_ms = int(lease_seconds * 1000)
@@ -434,6 +439,8 @@ class Redis:
         oldest = outbox.oldest
         if oldest is not None and now - oldest > self._max_seconds:
             raise BackplaneFull(now - oldest, self._max_seconds, "seconds")
+        if self._seal is not None:
+            items = [replace(i, envelope=self._sealed(i.key, i.envelope)) for i in items]
         number = outbox.append(items, self._node_id, now)
         if self._is_live:
             self._link.wake()  # type: ignore[union-attr]
@@ -547,10 +554,13 @@ class Redis:
             if seen.get(origin, 0) >= n:
                 self._stats.repeats_dropped += 1
                 return
+            text = self._open(key.name, envelope)
+            if text is None:
+                return
             seen[origin] = n
             self._seq = at
             position = Position(self._epoch, at)
-            entry = Entry(key.name, position, self._names[origin], envelope, first)
+            entry = Entry(key.name, position, self._names[origin], text, first)
             if key.old and key.old.get(origin, 0) >= n:
                 self._repeated(entry)
             else:
@@ -560,10 +570,24 @@ class Redis:
                 self._change(raw)
         elif channel.startswith(f"{self._prefix}n:".encode()):
             origin, colon, payload = raw.partition(b":")
-            if colon:
-                self._node.called(self._names[origin], payload)
-            else:
+            if not colon:
                 self._refuse(channel)
+                return
+            text = self._open(self._node_id, payload)
+            if text is not None:
+                self._node.called(self._names[origin], text)
+
+    def _sealed(self, place: str, text: bytes) -> bytes:
+        return text if self._seal is None else self._seal.seal(place, text)
+
+    def _open(self, place: str, sealed: bytes) -> bytes | None:
+        """Return what a node wrote; None: somebody else did, which is counted and logged."""
+        if self._seal is None:
+            return sealed
+        text = self._seal.open(place, sealed)
+        if text is None:
+            self._refuse(place.encode())
+        return text
 
     def _change(self, raw: bytes) -> None:
         try:
@@ -580,8 +604,11 @@ class Redis:
         if key.seen.get(origin, 0) >= n:
             self._stats.repeats_dropped += 1
             return
+        text = self._open(key.name, envelope)
+        if text is None:
+            return
         key.seen[origin] = n
-        entry = Entry(key.name, position, self._names[origin], envelope, first)
+        entry = Entry(key.name, position, self._names[origin], text, first)
         if key.old.get(origin, 0) >= n:
             self._repeated(entry)
         else:
@@ -702,7 +729,8 @@ class Redis:
             elif not read.cancelled():
                 read.exception()
             raise BackplaneDown(f"the engine was lost meanwhile: {error}") from error
-        return Claimed(before.decode() or None, state, found)
+        state = state and self._open(client, state)
+        return Claimed(before.decode() or None, state or b"", found)
 
     def _was_read(self, reply: Any, arg: tuple[Sequence[str], asyncio.Future[Read]]) -> None:
         keys, future = arg
@@ -720,7 +748,10 @@ class Redis:
         for at, raw, name in entries:
             _, _, origin, number, envelope = raw.split(b":", 4)
             n, first = _number(number)
-            found.append(Entry(name, at, self._names[origin], envelope, first))
+            text = self._open(name, envelope)
+            if text is None:
+                continue
+            found.append(Entry(name, at, self._names[origin], text, first))
             key = self._keys.get(name)
             if key is not None:
                 # Who comes by this has it, and whoever was here before has heard it.
@@ -758,7 +789,8 @@ class Redis:
             self._send_release(client, state)
 
     def _send_release(self, client: str, state: bytes) -> None:
-        args = (self._node_id, client, state, self._keep_ms)
+        sealed = self._sealed(client, state) if state else b""
+        args = (self._node_id, client, sealed, self._keep_ms)
         self._script(self._released, (client, state), "release", *args)
 
     def _released(self, reply: Any, arg: tuple[str, bytes]) -> None:
@@ -802,7 +834,7 @@ class Redis:
             self._close_call()
             self._link.send(  # type: ignore[union-attr]
                 *(self._done, None, "PUBLISH", f"{self._prefix}n:{node_id}"),
-                self._node_id.encode() + b":" + payload,
+                self._node_id.encode() + b":" + self._sealed(node_id, payload),
             )
 
     def enter(self, member: str) -> None:
