@@ -107,10 +107,14 @@ def parse(url: str, options: dict[str, Any]) -> Address:
 
 async def find_master(address: Address) -> tuple[str, int]:
     """Ask the Sentinels where the master is. Raises OSError if none knows."""
+    from redis.asyncio.retry import Retry
     from redis.asyncio.sentinel import Sentinel
+    from redis.backoff import NoBackoff
     from redis.exceptions import RedisError
 
-    options = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0}
+    # One that does not answer is not asked twice: the next may, and the engine asks all again.
+    once = Retry(NoBackoff(), 0)
+    options = {"socket_timeout": 1.0, "socket_connect_timeout": 1.0, "retry": once}
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
         list(address.sentinels), sentinel_kwargs={**options, **dict(address.sentinel_options)}
     )
