@@ -1,7 +1,7 @@
 """ChannelSocket: a constructor and one `send`, above WebSocket and Ajax alike.
 
 Puts engine and core together when it starts, and turns a `send` into one encoded
-event for the outboxes of its target. No socket and no framework is known here. The file is a little
+event for the outboxes of its target. No socket and no framework is known here. The file is
 past 400 lines, since most of them document one class.
 """
 
@@ -32,7 +32,7 @@ from chansock._core.shared_presence import SharedPresence
 from chansock._edge.http1 import answer_of
 from chansock._fast.events.dispatch import Dispatch, EventMsg
 from chansock._fast.events.fanout import Fanout, Fragment
-from chansock._fast.events.packet import Packer, Packet, adapt
+from chansock._fast.events.packet import ForeignPacker, Packer, Packet, adapt
 from chansock._fast.io.timers import TimerQueue
 from chansock.backplanes.memory import Memory
 from chansock.backplanes.redis import Redis
@@ -418,8 +418,7 @@ class _Core:
         engine = chsk._engine
         self.cluster: Cluster | None = None
         if engine is not None:
-            name = type(packer).__name__
-            self.cluster = Cluster(engine, config, name, clock, self.timers)
+            self.cluster = Cluster(engine, config, _name(packer), clock, self.timers)
         own = None if self.cluster is not None else chsk._backplane
         backplane: Backplane | None = self.cluster if config.resume else None
         backplane = backplane or own
@@ -497,6 +496,15 @@ class _Core:
             waiting_bytes=fanout.waiting,
             lag=self.timers.lag,
         )
+
+
+def _name(packer: object) -> str:
+    """Return by what the processes of a channel see that they have the same packer."""
+    if isinstance(packer, ForeignPacker):
+        packer = packer.packer
+    inner = packer.inner if isinstance(packer, packers.Gzip) else None
+    name = type(packer).__qualname__
+    return name if inner is None else f"{name}({_name(inner)})"
 
 
 def _position(packer: Packer, backplane: Backplane, seq: int) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
@@ -342,3 +342,43 @@ def test_a_wrong_address_is_told_at_the_start(run):
         assert ChannelSocket(backplane=Redis("redis://127.0.0.1:1")).is_ready is False
 
     run(main())
+
+
+PACKERS = {
+    "EdnPacker": chansock.packers.EDN(),
+    "JSON": chansock.packers.JSON(),
+    "Gzip(EdnPacker)": chansock.packers.Gzip(chansock.packers.EDN()),
+}
+
+
+@pytest.mark.parametrize(("one", "another"), [("EdnPacker", "JSON"), ("JSON", "Gzip(EdnPacker)")])
+def test_a_process_with_another_packer_is_no_part_of_the_channel(redis, run, caplog, one, another):
+    """Two channels that have one name by mistake: neither hears the other, and both say so."""
+
+    async def main():
+        channels = [
+            ChannelSocket(
+                user_id=lambda request: request.params.get("user"),
+                packer=PACKERS[name],
+                backplane=redis.url,
+            )
+            for name in (one, another)
+        ]
+        got: list[list[Any]] = [[], []]
+        async with AsyncExitStack() as stack:
+            for name, chsk, heard in zip((one, another), channels, got, strict=True):
+                served = await stack.enter_async_context(chansock.serve(chsk, port=0))
+                url = f"http://127.0.0.1:{served.port}/chsk?user=ann"
+                client = await stack.enter_async_context(connect(url, packer=PACKERS[name]))
+                client.on("t/news", lambda event, heard=heard: heard.append(event.data))
+            for number, chsk in enumerate(channels):
+                chsk.send("ann", "t/news", number)
+                await chsk.stored()
+            for number, chsk in enumerate(channels):
+                chsk.send(ALL, "t/news", 10 + number)
+            await until(lambda: got == [[0, 10], [1, 11]])
+
+    run(main())
+    refused = {record.getMessage() for record in caplog.records if "entry_refused" in record.msg}
+    said = "entry_refused: expected an envelope of the packer"
+    assert refused == {f"{said} {one}, got {another}", f"{said} {another}, got {one}"}
