@@ -2,20 +2,27 @@
 
 The workers are processes of `serve --workers 4` with an engine of their own. Each client sends
 numbered events, which its worker passes on to the next user; a feeder on another worker sends to
-all users. The test prints how long the clients of the killed worker were away.
+all users. Some users go with the killed worker, which cannot tell anybody. The test prints how long
+the other clients of that worker were away, and when presence was right.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import time
+from collections import defaultdict
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+import peer
 import pytest
+from peer import Peer
 from test_workers import workers
 
 import chansock
@@ -30,13 +37,20 @@ chsk = chansock.ChannelSocket(
     chansock.Config(keep_events=2000), user_id=lambda request: request.params.get("user")
 )
 
+log = os.open("presence", os.O_APPEND | os.O_CREAT | os.O_WRONLY)
+
+@chsk.on("chsk/uidport-open")
+@chsk.on("chsk/uidport-close")
+def changed(msg):
+    os.write(log, f"{msg.data} {msg.id.rpartition('-')[2]}\\n".encode())
+
 @chsk.on("t/pid")
 def pid(msg):
     return os.getpid()
 
 @chsk.on("t/who")
 def who(msg):
-    return [os.getpid(), sorted(user for user in chsk.connected.any)]
+    return sorted(user for user in chsk.connected.any)
 
 @chsk.on("t/feed")
 def feed(msg):
@@ -50,7 +64,10 @@ def passed(msg):
 """
 CLIENTS = 40
 LIMIT = 30.0  # seconds, for what should take two
-LEASE_AND_GRACE = 5.0 + 2.5  # the engine's lease_seconds, and Config.grace_ws
+LEASE_AND_GRACE = 5.0 + 5.0  # the engine's lease_seconds and grace_seconds
+BEAT = 1.0  # the time between two looks for a node whose lease has ended
+GRACE = 5.0  # Config.grace_ajax
+SLACK = 5.0  # on a busy machine
 
 pytestmark = [
     pytest.mark.slow,
@@ -63,6 +80,23 @@ async def until(is_true: Any, limit: float = LIMIT) -> None:
     async with asyncio.timeout(limit):
         while not is_true():
             await asyncio.sleep(0.01)
+
+
+async def come(url: str, user: str, *, is_socket: bool, stack: AsyncExitStack) -> tuple[Peer, int]:
+    """Come as a client of Sente's does, by bytes alone; return the id of the worker's process."""
+    address = urlsplit(url)
+    target = f"{address.path}?client-id={user}&user={user}"
+    found = await stack.enter_async_context(await Peer.connect(address.port or 80))
+    if is_socket:
+        assert (await found.upgrade(target)).status == 101
+        assert "chsk/handshake" in await found.text()
+        await found.say('[[:t/pid] "p"]')
+        return found, int((await found.text()).split()[0][1:])
+    assert (await found.ask("GET", f"{target}&handshake%3F=1")).status == 200
+    fields = [("client-id", user), ("user", user), ("udt", "1"), ("ppstr", "[[:t/pid] :ajax]")]
+    pid = int((await found.post_form(address.path, fields)).text.split()[0][1:])
+    await found.send(peer.request("GET", target, host=found.host))
+    return found, pid
 
 
 class Numbered:
@@ -91,10 +125,10 @@ def test_clients_of_a_killed_worker_come_back_without_a_missed_event(tmp_path: P
     (tmp_path / "app.py").write_text(APP)
     command = ("-m", "chansock", "serve", "app:chsk", "--workers=4")
     with workers(*command, folder=tmp_path) as served:
-        asyncio.run(kill_one(served.url))
+        asyncio.run(kill_one(served.url, tmp_path / "presence"))
 
 
-async def kill_one(url: str) -> None:
+async def kill_one(url: str, log: Path) -> None:
     async with AsyncExitStack() as stack:
 
         async def client(user: str) -> Any:
@@ -121,6 +155,8 @@ async def kill_one(url: str) -> None:
 
         loading = asyncio.create_task(load())
         await until(lambda: sent > 20)
+        gone = [user async for user in ghosts(url, victim, stack)]
+        await until(lambda: all(changes(log)[user] == ["open"] for user in gone))
         for each in all_:
             each.opened.clear()
         os.kill(victim, signal.SIGKILL)
@@ -146,15 +182,54 @@ async def kill_one(url: str) -> None:
         for each in all_[::2]:
             await each.client.close()
         rest = sorted(["feeder", *(f"u{n}" for n in range(1, CLIENTS, 2))])
-        deadline = max(killed, time.monotonic()) + LEASE_AND_GRACE + 5.0
+        deadline = max(killed + LEASE_AND_GRACE + BEAT, time.monotonic() + GRACE) + SLACK
+        asking: dict[int, Any] = {}
+        while len(asking) < 4:
+            link = await client("feeder")
+            pid = await link.send("t/pid", timeout=LIMIT)
+            if asking.setdefault(pid, link) is not link:
+                await link.close()
         while True:
-            seen = {}
-            for each in [feeder, *(each.client for each in all_[1::2])]:
-                pid, users = await each.send("t/who", timeout=LIMIT)
-                seen[pid] = users
+            seen = {pid: await each.send("t/who", timeout=LIMIT) for pid, each in asking.items()}
             if all(users == rest for users in seen.values()):
                 break
             assert time.monotonic() < deadline, seen
             await asyncio.sleep(0.1)
         print(f"presence right {time.monotonic() - killed:.3f} s after the kill")
         assert victim not in seen
+        users = changes(log).keys()
+        await until(
+            lambda: all((changes(log)[user][-1] == "open") == (user in rest) for user in users)
+        )
+        # A client that was away for longer than lease and grace has gone, and has come again.
+        soon = killed + LEASE_AND_GRACE - 2 * BEAT
+        again = {f"u{n}" for n, each in enumerate(all_) if any(at > soon for at in each.opened)}
+        for user, told in changes(log).items():
+            assert told == ["open", "close"] * (len(told) // 2) + ["open"] * (len(told) % 2), user
+            assert len(told) <= 2 or user in again, (user, told)
+        assert users > {*rest, *gone}
+
+
+async def ghosts(url: str, victim: int, stack: AsyncExitStack) -> AsyncIterator[str]:
+    """Yield users who are on the victim, two by each transport, and do not come back."""
+    for is_socket in (True, False):
+        count = 0
+        for number in itertools.count():
+            user = f"{'socket' if is_socket else 'poll'}{number}"
+            found, pid = await come(url, user, is_socket=is_socket, stack=stack)
+            if pid == victim:
+                count += 1
+                yield user
+            else:
+                await found.close()
+            if count == 2:
+                break
+
+
+def changes(log: Path) -> dict[str, list[str]]:
+    """Return what handlers were told of each user, in its order."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for line in log.read_text().splitlines():
+        user, what = line.split()
+        found[user].append(what)
+    return found
