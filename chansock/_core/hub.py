@@ -4,8 +4,8 @@ A session opens, may be displaced by a newer connection, may go away and return 
 grace period, and finally ends; presence follows. `session_state` says in tables what follows
 from what; the hub pulls the triggers of these tables and carries the actions out. Queued events
 live in the session's Outbox (`_fast/events/fanout`), timers in `_fast/io/timers`. The hub does
-not check requests, encode values, or touch sockets. It is a little past 400 lines because the
-actions of one table belong side by side.
+not check requests, encode values, or touch sockets. It is well past 400 lines because the actions
+of one table belong side by side, and so do all ways in which a connection is displaced or closed.
 """
 
 from __future__ import annotations
