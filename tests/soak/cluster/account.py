@@ -1,8 +1,10 @@
 """Judges what each client of the cluster got: whole, once, and in the order of all others.
 
 `Account` adds to that of `soak.resume` that events come from several senders. `Orders` holds which
-event follows which one in each target, as the first receiver of both had them. Replies, and the
-ledger of client events, are those of `soak.resume`. No socket here, and no clock but the caller's.
+event follows which one in each target, as the first receiver of both had them, and which events
+the engine may have lost: those are sent again, and may then come in another order among those of
+other senders. Replies, and the ledger of client events, are those of `soak.resume`. No socket
+here, and no clock but the caller's.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from soak.resume import account
 from soak.resume.account import Fault, base
 
 ORDERED = ("u", "b")  # kinds with more than one receiver, of which each event must come
+ON_ITS_WAY = 2.0  # seconds from the engine to a client that polls
 
 
 class Orders:
@@ -23,12 +26,32 @@ class Orders:
     def __init__(self) -> None:
         self._after: dict[tuple[str, int], int] = {}
         self._before: dict[tuple[str, int], int] = {}
+        self._known: set[tuple[str, int]] = set()
+        self._tail: set[tuple[str, int]] = set()  # events that the engine may have lost
+        self._loses_until = 0.0
+
+    def lose(self, until: float) -> None:
+        """Note that the engine may lose what comes until then."""
+        self._loses_until = until + ON_ITS_WAY
+
+    def came(self, target: str, event: int, now: float) -> None:
+        """Note that a receiver got an event."""
+        if (target, event) not in self._known:
+            self._known.add((target, event))
+            if now < self._loses_until:
+                self._tail.add((target, event))
 
     def agrees(self, target: str, first: int, second: int) -> bool:
-        """Note that a receiver got `second` next after `first`; False: another one did not."""
+        """Note that a receiver got `second` next after `first`; False: another one did not.
+
+        Of what the engine may have lost, those that had it before the loss have another order than
+        those to whom it was sent again. The order of one sender is judged by the accounts.
+        """
         after = self._after.setdefault((target, first), second)
         before = self._before.setdefault((target, second), first)
-        return after == second and before == first
+        if after == second and before == first:
+            return True
+        return any((target, each) in self._tail for each in (first, second, after, before))
 
 
 class Account(account.Account):
@@ -89,11 +112,11 @@ class Account(account.Account):
         self.places[sender] = max(g, self.places.get(sender, 0))
         self.newest[sender, kind] = n, self.gaps
         if kind in ORDERED:
-            before = self.at.get(kind)
-            if before is not None and before[1] == self.gaps:
-                target = self.targets[kind]
-                if not self.orders.agrees(f"{kind} {target}", before[0], g):
-                    self.fault("other order", f"{kind}: event {g} after {before[0]}")
+            before, target = self.at.get(kind), f"{kind} {self.targets[kind]}"
+            self.orders.came(target, g, self._now())
+            is_next = before is not None and before[1] == self.gaps
+            if before is not None and is_next and not self.orders.agrees(target, before[0], g):
+                self.fault("other order", f"{kind}: event {g} after {before[0]}")
         self.at[kind] = g, self.gaps
 
     def _newest(self, sender: int, kind: str) -> tuple[int, int]:

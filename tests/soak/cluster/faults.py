@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,7 @@ async def pause_worker(soak: Soak) -> None:
     await asyncio.sleep(seconds)
     worker.process.send_signal(signal.SIGCONT)
     worker.is_paused = False
+    soak.trouble(5)  # it goes on with what its clients sent before they went elsewhere
 
 
 async def flood(soak: Soak) -> None:
@@ -87,6 +89,28 @@ async def long_absence(soak: Soak) -> None:
     client.account.excuse(away + 10)
     client.account.forgotten()
     client.stay_away(away)
+
+
+async def silence(soak: Soak) -> None:
+    """Have a client be away while its user gets something, and then nothing until that expires."""
+    client = soak.random.choice(soak.raw)
+    silent = KEEP_SECONDS * 1.125 + soak.random.uniform(3, 6)  # logs live an eighth longer
+    away = silent + 4.0
+    client.account.excuse(away + 10)
+    client.account.forgotten()
+    client.stay_away(away)
+    user = user_of(client.name)
+    soak.beside(fall_silent(soak, user, silent))
+
+
+async def fall_silent(soak: Soak, user: str, seconds: float) -> None:
+    await asyncio.sleep(2.5)  # some events still come
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        for worker in soak.workers:  # one that has started again knows nothing of it
+            if worker.is_up:
+                worker.tell("silence", user, f"{min(left, 2.0):.1f}")
+        await asyncio.sleep(1.0)
 
 
 async def absence(soak: Soak) -> None:
@@ -132,6 +156,7 @@ async def empty_engine(soak: Soak) -> None:
     soak.trouble(10)
     soak.lose_tail()
     soak.engine.main.kill()
+    soak.lost()
     await soak.engine.main.start(is_empty=True)
 
 
@@ -141,6 +166,7 @@ async def failover(soak: Soak) -> None:
     soak.trouble(10)
     soak.lose_tail()
     await soak.engine.fail_over(soak.random.uniform(0.1, 1.0))
+    soak.lost()
 
 
 async def client_kill(soak: Soak) -> None:
@@ -187,7 +213,7 @@ async def memory(soak: Soak) -> None:
 
 
 _OF_WORKERS = (
-    cut_clients, kill_worker, restart_worker, pause_worker, flood, long_absence, absence,
+    cut_clients, kill_worker, restart_worker, pause_worker, flood, long_absence, absence, silence,
 )  # fmt: skip
 _OF_ENGINE = (
     kill_engine, empty_engine, failover, client_kill, cut_engine, stall_engine, pause_engine,

@@ -252,9 +252,14 @@ class Soak:
     def lose_tail(self) -> None:
         """Note that the engine loses what was stored last, and records of clients."""
         self.unclean()
+        self.orders.lose(float("inf"))  # until `lost`
         self.excuse(AFTER_LOSS)
         for account in self.accounts.values():
             account.forgotten()
+
+    def lost(self) -> None:
+        """Note that what came last is lost, if it is."""
+        self.orders.lose(time.monotonic())
 
     def trouble(self, seconds: float) -> None:
         """Note that workers may not hear each other for so long: presence may be late, and of
@@ -279,8 +284,8 @@ class Soak:
             await asyncio.sleep(self.random.uniform(1, 4))
             name = self.random.choice(self.options.faults)
             self.done[name] += 1
-            for client in self.raw:
-                client.account.note(f"-- {name}")
+            for account in self.accounts.values():
+                account.note(f"-- {name}")
             await FAULTS[name](self)
 
     async def follow(self) -> None:
@@ -483,9 +488,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="soak.cluster.run")
     parser.add_argument("minutes", type=float)
     parser.add_argument("--seed", default=str(random.randrange(1 << 32)))
-    parser.add_argument(
-        "--without", choices=sorted({*RULES, *OF_RESUME}), help="a rule to switch off"
-    )
+    parser.add_argument("--without", help=f"a rule to switch off: {', '.join(RULES)}")
     parser.add_argument("--faults", help=f"of these, with commas: {', '.join(FAULTS)}")
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--clients", type=int, default=CLIENTS)
@@ -493,8 +496,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.no_engine and options.workers != 1:
         parser.error(f"expected --workers 1 with --no-engine, got {options.workers}")
-    if options.without in OF_RESUME and not options.no_engine:
-        parser.error(f"expected --no-engine with a rule of soak.resume: {options.without}")
+    rules = OF_RESUME if options.no_engine else [*RULES]
+    if options.without and options.without not in rules:
+        parser.error(f"expected a rule of {', '.join(rules)}, got {options.without}")
     known = [name for name in FAULTS if not (options.no_engine and name in NEEDS_ENGINE)]
     options.faults = options.faults.split(",") if options.faults else known
     if unknown := [name for name in options.faults if name not in known]:

@@ -24,7 +24,7 @@ class Ground:
     def __init__(self, *, is_plain: bool = False) -> None:
         self.faults: list[str] = []
         self.now = 100.0
-        orders = Orders()
+        orders = self.orders = Orders()
         self.one, self.two = (
             Account(
                 name,
@@ -64,6 +64,20 @@ def test_two_receivers_with_different_orders_are_a_fault() -> None:
     take(ground.one, A + 1, B + 1, A + 2)
     take(ground.two, A + 1, A + 2)
     assert ground.faults == ["other order"]
+
+
+def test_what_the_engine_may_have_lost_may_come_again_in_another_order() -> None:
+    ground = Ground()
+    take(ground.one, A + 1)
+    take(ground.two, A + 1)
+    ground.orders.lose(ground.now)
+    take(ground.one, B + 1)
+    ground.now += 10
+    take(ground.one, A + 2, B + 2, A + 3)
+    take(ground.two, A + 2, B + 1, B + 2)
+    assert ground.faults == []
+    take(ground.two, B + 3, A + 3)
+    assert ground.faults == ["other order"] * 2
 
 
 def test_an_event_that_overtakes_one_of_its_sender_to_another_target_is_out_of_order() -> None:

@@ -3,8 +3,9 @@
     python -m soak.cluster.worker PORT SENDER FOLDER SEED WORKERS ENGINE [RULE]
 
 ENGINE is the URL of the engine, or `-`: there is none. Prints its port as JSON, then takes the
-commands of `soak.resume.server` on stdin but `restart`; the end of stdin stops it cleanly. The
-parent stops and starts it. In FOLDER, which outlives it,
+commands of `soak.resume.server` on stdin but `restart`, and `silence USER SECONDS`: nothing is sent
+to that user for so long. The end of stdin stops it cleanly. The parent stops and starts it. In
+FOLDER, which outlives it,
 
     handled         has a line `client-id k marked sender` for each client event
     ports           has a line `user open|close sender` for each of these two events
@@ -42,6 +43,7 @@ class Worker(server.Server):
         self.folder = folder
         self.workers = workers
         self.has_engine = engine != "-"
+        self.silent: dict[str, float] = {}  # until when nothing is sent to a user
         self.ports = os.open(folder / "ports", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         more: dict[str, Any] = {"backplane": engine} if self.has_engine else {}
         self.chsk = chansock.ChannelSocket(
@@ -94,6 +96,9 @@ class Worker(server.Server):
                 due[kind] += RATES[kind] * len(targets) * passed  # type: ignore[assignment]
                 while due[kind] > 0:
                     target = self.random.choice(targets)
+                    if now < self.silent.get(user_of(target), 0.0):
+                        due[kind] -= 1
+                        continue
                     count = self.random.choice((1, 1, 2, 4))
                     due[kind] -= count
                     for _ in range(count):
@@ -154,6 +159,9 @@ class Worker(server.Server):
                 self.is_going = False
             elif command == "flood":
                 self.floods[words[0]] = self.floods.get(words[0], 0) + int(words[1])
+            elif command == "silence":
+                end = asyncio.get_running_loop().time() + float(words[1])
+                self.silent[words[0]] = max(end, self.silent.get(words[0], 0.0))
             elif command == "final":
                 self.final()
             elif command == "report":
@@ -174,7 +182,7 @@ async def main(
 ) -> None:
     worker = Worker(int(port), int(sender), Path(folder), seed, int(workers), engine)
     if rule:
-        rules.switch_off(rule, worker)
+        rules.switch_off(rule, worker, has_engine=worker.has_engine)
     worker.add_handlers()
     for name in ("chansock", "asyncio"):
         logger = logging.getLogger(name)
