@@ -369,6 +369,7 @@ class Cluster:
     def epoch_ended(self, position: Position) -> None:
         """Note where an epoch ended."""
         self.order.ended(position)
+        self.homes.forget_given()
 
     def missed(self, keys: Iterable[str]) -> None:
         """Have the clients of these targets told that they may have missed events."""

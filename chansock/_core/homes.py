@@ -404,6 +404,10 @@ class Homes:
             self._given.popitem(last=False)
         return found
 
+    def forget_given(self) -> None:
+        """Answer for no client that was given away: the engine may have lost to whom."""
+        self._given.clear()
+
     def _end(self, client: ClientTarget) -> bytes | None:
         """End the session of a client, and return its state; None: it has none here."""
         session = self._hub.table.find(client.uid, client.client_id)
