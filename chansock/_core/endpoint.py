@@ -331,12 +331,14 @@ class Endpoint:
             )
             if asked is None:
                 return self.refuse("resume", 400, MALFORMED)
-            opening = yield homes.open(client, asked.position)
+            opening = yield homes.open(client, asked.position, asked.attempt)
         except BackplaneDown:
             return self.refuse("backplane", 503, "the backplane is not heard")
         state = opening.state
-        is_late = state is not None and 0 < asked.attempt < state.attempt
-        if resumes and (opening.is_over or is_late):
+        is_late = opening.is_over or (state is not None and 0 < asked.attempt < state.attempt)
+        if resumes and self._resume is not None:
+            is_late = is_late or self._resume.is_late(asked, client)
+        if resumes and is_late:
             return self.refuse("late_handshake", 409, "a newer handshake of this client came first")
         handshake = Came(opening, replace(asked, source=opening) if resumes else None, data)
         return Admission(kind, request, uid, client_id, handshake)

@@ -29,6 +29,7 @@ from chansock._core.packing import PackingError, Reader, Writer
 from chansock._core.resume import Was
 from chansock._fast.events.dispatch import Dispatch, Inbox, Numbers
 from chansock._fast.events.fanout import Fragment
+from chansock.errors import BackplaneDown
 from chansock.target import ClientTarget, Target
 
 __all__ = ["Homes", "Opening", "State"]
@@ -263,13 +264,15 @@ class Homes:
         self._given: OrderedDict[ClientTarget, bytes] = OrderedDict()  # to other homes
         self._answers: dict[int, asyncio.Future[bytes]] = {}  # what old homes were asked
         self._asked = 0
+        self._claims: set[asyncio.Future[None]] = set()
         self.send: Callable[[str, bytes], None] = cluster.engine.call
 
     # -- a client comes
 
-    async def open(self, client: ClientTarget, since: Position | None) -> Opening:
-        """Become the home of a client. Raises BackplaneDown."""
+    async def open(self, client: ClientTarget, since: Position | None, attempt: int = 0) -> Opening:
+        """Become the home of a client, in its handshake number `attempt`. Raises BackplaneDown."""
         opening = Opening(self, client, since)
+        self._given.pop(client, None)  # from here on, others know more; even if the claim fails
         claimed = await self.engine.claim(client_key(client), opening.keys, since)
         if claimed.before is not None and claimed.before != self.engine.node_id:
             self._end(client)  # which it left while this node could not be asked
@@ -281,21 +284,21 @@ class Homes:
             state = b""  # the engine has lost what came last: maybe that a home had opened it
         opening.left.append(state)
         if claimed.before is not None and claimed.before != self.engine.node_id:
-            found = await self._ask(claimed.before, client)
+            found = await self._ask(claimed.before, client, attempt)
             # A home that knows nothing of the client has not opened it, and what was left is true.
             state = b"" if found is None else found or state
             opening.left.append(state)
         opening.state = State.decode(state) if state else None
         return opening
 
-    async def _ask(self, node: str, client: ClientTarget) -> bytes | None:
+    async def _ask(self, node: str, client: ClientTarget, attempt: int) -> bytes | None:
         """Return what an old home knows of a client, b"" for nothing; None: it does not say."""
         self._asked += 1
         number = self._asked
         answer = self._answers[number] = asyncio.get_running_loop().create_future()
         try:
             for _ in range(ASKED):
-                self.engine.call(node, yield_call(number, client))
+                self.engine.call(node, yield_call(number, client, attempt))
                 with suppress(TimeoutError):
                     async with asyncio.timeout(YIELD_TIMEOUT):
                         state: bytes = await asyncio.shield(answer)
@@ -387,8 +390,16 @@ class Homes:
             numbers.replies_from(0),
         )
 
-    def give_up(self, client: ClientTarget) -> bytes:
-        """End the session of a client that another node serves; return what that must know."""
+    def give_up(self, client: ClientTarget, attempt: int = 0) -> bytes:
+        """End the session of a client that another node serves; return what that must know.
+
+        `attempt` is the handshake that came there. If a newer one came here, the other is late,
+        which the state says, and this node stays the home.
+        """
+        if attempt and (state := self._newer(client, attempt)) is not None:
+            self._claims.add(claim := asyncio.ensure_future(self._claim_back(client)))
+            claim.add_done_callback(self._claims.discard)
+            return state.encode()
         known = self._given.get(client, b"")
         opening: Opening
         for opening in list(self.cluster.openings):
@@ -403,6 +414,22 @@ class Homes:
         if len(self._given) > MAX_GIVEN:
             self._given.popitem(last=False)
         return found
+
+    def _newer(self, client: ClientTarget, attempt: int) -> State | None:
+        """Return the state of a client that is here by a newer handshake, or None."""
+        session = self._hub.table.find(client.uid, client.client_id)
+        if session is None or client not in self._clients:
+            return None
+        numbers = session.inbox.numbers
+        if numbers is None or attempt >= numbers.attempt:
+            return None
+        return self._state(client, session.inbox)
+
+    async def _claim_back(self, client: ClientTarget) -> None:
+        """Be entered as the home of a client again."""
+        with suppress(BackplaneDown):  # the engine says later that the client has gone
+            await self.engine.claim(client_key(client), (), None)
+            self.engine.opened(client_key(client))
 
     def forget_given(self) -> None:
         """Answer for no client that was given away: the engine may have lost to whom."""
@@ -452,13 +479,14 @@ class Homes:
             self._end(client)
 
 
-YIELD: Final = 1  # number, uid's name, client-id
+YIELD: Final = 1  # number, uid's name, client-id, number of its handshake
 
 
-def yield_call(number: int, client: ClientTarget) -> bytes:
+def yield_call(number: int, client: ClientTarget, attempt: int) -> bytes:
     """Return the message that asks an old home for what it knows of a client."""
     out = Writer((YIELD,))
     out.put_number(number)
     out.put_text(key_of(client)[0])
     out.put_text(client.client_id)
+    out.put_number(attempt)
     return bytes(out)

@@ -174,7 +174,8 @@ class Lending:
             uid = None if key.startswith("c") else uid_of(key)
             out = Writer((YIELDED,))
             out.put_number(number)
-            out.put_bytes(self._homes.give_up(ClientTarget(uid, client_id)))
+            client = ClientTarget(uid, client_id)
+            out.put_bytes(self._homes.give_up(client, reader.number()))
             self._engine.call(origin, bytes(out))
         elif kind == YIELDED:
             self._homes.answered(number, reader.bytes())

@@ -323,3 +323,31 @@ def test_a_home_that_was_taken_for_dead_begins_anew_with_its_clients(run, transp
                 assert ann.ways == ["resumed", "resumed"]
 
     run(main())
+
+
+async def shake(port: int, attempt: int) -> str:
+    """Send a handshake of Ann's; return the status line of its answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    query = f"user=ann&client-id=a1&udt=1&handshake?=1&pos=0&acked=0&sent=0&try={attempt}"
+    writer.write(f"GET /chsk?{query} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+    async with asyncio.timeout(LIMIT):
+        line = (await reader.readline()).decode()
+    writer.close()
+    return line.split()[1]
+
+
+def test_a_handshake_that_comes_late_to_any_node_leaves_the_home_as_it_is(run):
+    async def main():
+        async with scene() as (at, _):
+            first, second = at.balancer.ports[:2]
+            assert await shake(first, 5) == "200"
+            (record,) = at.redis.ask("KEYS", "chsk:{chansock}:s:*")
+            home = at.redis.ask("HGET", record, "n")
+            assert await shake(second, 4) == "409"
+            await until(lambda: at.redis.ask("HGETALL", record) == {"n": home})
+            assert await shake(first, 4) == "409"
+            assert at.redis.ask("HGETALL", record) == {"n": home}
+            assert await shake(second, 6) == "200"
+            assert at.redis.ask("HGET", record, "n") != home
+
+    run(main())
