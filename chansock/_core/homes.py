@@ -289,6 +289,9 @@ class Homes:
             state = b"" if found is None else found or state
             opening.left.append(state)
         opening.state = State.decode(state) if state else None
+        if self.cluster.order.epoch != claimed.read.position.epoch:
+            # What was read may come once more: the client begins anew.
+            raise BackplaneDown("the engine began a new epoch meanwhile")
         return opening
 
     async def _ask(self, node: str, client: ClientTarget, attempt: int) -> bytes | None:

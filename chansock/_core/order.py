@@ -34,6 +34,8 @@ class Order:
     def ended(self, position: Position) -> None:
         """Note where an epoch ended: the next one begins behind it."""
         self._ended = position
+        if not self._epochs:  # nothing was heard of it, and yet clients may come with its positions
+            self._begin(position.epoch, 0)
 
     def _begin(self, epoch: int, seq: int) -> None:
         """Begin an epoch, of which this process first hears what follows `seq`."""

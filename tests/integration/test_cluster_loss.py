@@ -351,3 +351,32 @@ def test_a_handshake_that_comes_late_to_any_node_leaves_the_home_as_it_is(run):
             assert at.redis.ask("HGET", record, "n") != home
 
     run(main())
+
+
+def test_what_the_engine_never_stored_is_no_gap_for_who_moves_meanwhile(run, transport):
+    """The sender wrote it to the engine, which died before it took it."""
+
+    async def main():
+        async with scene() as (at, url):
+            at.balancer.chosen = 0
+            async with connect(f"{url}?user=ann", transport=transport, config=SOON) as client:
+                ann = Ann(client)
+                await at.send(3)
+                await until(lambda: len(ann.got) == 3)
+                at.redis.ask("SAVE")
+                at.redis.pause()
+                for number in (3, 4):
+                    at.sender.send("ann", "t/news", number)
+                for _ in range(10):
+                    await asyncio.sleep(0)
+                at.number = 5
+                await at.lose_all()
+                await ann.move(at, 1)
+                await ann.move(at, 2)
+                await at.sender_is_back()
+                await at.send(1)
+                await until(lambda: 5 in ann.got)
+                assert ann.got == [0, 1, 2, 3, 4, 5]
+                assert ann.ways == ["resumed", "resumed"]
+
+    run(main())

@@ -479,7 +479,9 @@ class Redis:
             self._note_stored()
 
     def _send_call(self, link: Link, call: Call) -> None:
-        again, first = int(call.epoch not in (0, self._epoch)), ""
+        again, first = 0, ""
+        if call.epoch not in (0, self._epoch):
+            again = 1 if call.newest == call.epoch else 3
         if call.first != self._next:
             again = 2
         self._next = call.last + 1
@@ -487,6 +489,7 @@ class Redis:
             call.epoch, call.since = self._epoch, self._seq
         elif again:
             first = f"-{call.epoch}-{call.since}-{call.upto}"
+        call.newest = self._epoch
         link.send(
             *(self._replied, (self._generation, call), "EVALSHA", _TURN, 1, self._lane),
             *(self._sender, call.origin, call.first, self._epoch, self._seq),

@@ -15,12 +15,22 @@ if not epoch or h[3] ~= ARGV[3] or at < seen_epoch or (at == seen_epoch and seq 
   epoch = string.format('%.0f', math.max(now, at + 1, seen_epoch + 1))
   redis.call('HSET', l, 'e', epoch, 'r', ARGV[3])
 end
+-- How far any node had heard the epoch before: what comes again from behind that is new to all.
+if seen_epoch > 0 and seen_epoch < tonumber(epoch) then
+  local heard = tonumber(redis.call('HGET', l, 'y:' .. ARGV[4]) or 0)
+  if seen > heard then redis.call('HSET', l, 'y:' .. ARGV[4], seen) end
+end
 -- The first that comes from an older epoch: the others come, too, with their rosters.
 if seen_epoch > 0 and seen_epoch < tonumber(epoch) and h[5] ~= epoch then
   h[4] = now + tonumber(ARGV[7])
   redis.call('HSET', l, 'st', h[4], 'sx', epoch)
 end
 if seen > seq then seq = seen end
+-- One that heard what was lost: positions of this epoch may be of clients that had it.
+if seen_epoch > 0 and seen_epoch < tonumber(epoch)
+  and seen > tonumber(redis.call('HGET', l, 'x:' .. ARGV[4]) or 0) then
+  redis.call('HSET', l, 'g', seq)
+end
 redis.call('HSET', l, 's', seq)
 local is_dead = redis.call('EXISTS', P .. 'd:' .. ARGV[2])
 if is_dead == 0 then redis.call('ZADD', P .. 'nodes', now + tonumber(ARGV[6]), ARGV[2]) end

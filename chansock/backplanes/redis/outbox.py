@@ -36,6 +36,7 @@ class Call:
     size: int
     at: float  # when it was appended, and later, when it was stored
     epoch: int = 0  # in which it was first sent; 0: never
+    newest: int = 0  # in which it was last sent
     since: int = 0  # it stood after this number there
     upto: int = 0  # and not after this one; 0: unknown
 

@@ -1,7 +1,8 @@
 #!lua
 -- Append the items of one node, publish them, and note how far its numbers are: all or nothing.
 -- ARGV: sender, origin, number of the first item, epoch, highest seq seen, keep_events, keep ms,
--- again (0: first time, 1: sent in an older epoch, 2: the same, and numbers before it are lost),
+-- again (0: first time, 1: sent in the epoch before and never since, 2: in an older one, or numbers
+-- before it are lost, 3: in an older one),
 -- where it stood there (-epoch-since-upto), then three for each item: count (negative: not kept; + or -: a member; x: nothing), key, envelope.
 -- Returns {1: stored | 0: a repeat | -1: a hole | -2: join first, seq or last number}.
 local l = KEYS[1]
@@ -9,7 +10,7 @@ local P = string.sub(l, 1, -2)
 local h = redis.call('HMGET', l, 's', 'e', 'at', 't')
 local seq, epoch = tonumber(h[1] or 0), h[2]
 if epoch ~= ARGV[4] or seq < tonumber(ARGV[5]) then return {-2, seq} end
-local sender, origin, again = P .. 'b:' .. ARGV[1], ARGV[2], ARGV[8]
+local sender, origin, again, first = P .. 'b:' .. ARGV[1], ARGV[2], ARGV[8], ARGV[9]
 local n, last = tonumber(ARGV[3]), tonumber(redis.call('GET', sender) or 0)
 local final = n + (#ARGV - 9) / 3 - 1
 if final <= last then return {0, seq} end
@@ -21,6 +22,12 @@ local step = math.max(100, math.floor(keep / 16))
 -- As text: to write a number costs more than the command that it is for.
 local first, expire = tostring(-max), tostring(keep + 2 * step)
 if again == '2' then redis.call('HSET', l, 'j', seq) end
+if again == '1' then
+  local before = string.match(first, '^-(%d+)')
+  local ends = redis.call('HMGET', l, 'x:' .. before, 'y:' .. before)
+  -- No node that clients can have come from had heard more than the engine has.
+  if ends[1] and ends[2] and tonumber(ends[2]) <= tonumber(ends[1]) then again, first = '0', '' end
+end
 local settle, is_dead
 local has_events = false
 for i = 10, #ARGV, 3 do
@@ -29,7 +36,7 @@ for i = 10, #ARGV, 3 do
     has_events = true
     local is_kept = count > 0
     seq = seq + (is_kept and count or -count)
-    local entry = epoch .. ':' .. seq .. ':' .. origin .. ':' .. n .. ARGV[9] .. ':' .. ARGV[i + 2]
+    local entry = epoch .. ':' .. seq .. ':' .. origin .. ':' .. n .. first .. ':' .. ARGV[i + 2]
     if is_kept then
       local log = P .. 't:' .. ARGV[i + 1]
       if redis.call('RPUSH', log, entry) > max then redis.call('LTRIM', log, first, '-1') end

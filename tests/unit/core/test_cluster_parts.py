@@ -81,6 +81,13 @@ def test_an_epoch_begins_behind_all_of_the_last_one_that_anybody_heard():
     assert order.position_of(came_with) == Position(7, 130)
 
 
+def test_an_epoch_of_which_nothing_was_heard_has_numbers_once_it_ended():
+    order = Order()
+    order.ended(Position(7, 140))
+    order.note(Position(8, 150))
+    assert order.position_of(order.number_of(Position(7, 130))) == Position(7, 130)
+
+
 def test_an_epoch_begins_behind_what_was_lost_of_the_last_one():
     order = Order()
     order.note(Position(7, 100))
