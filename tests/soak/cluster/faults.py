@@ -64,11 +64,12 @@ async def pause_worker(soak: Soak) -> None:
     is_long = soak.seconds > 120 and soak.random.random() < 0.2
     seconds = LEASE + soak.random.uniform(2, 5) if is_long else soak.random.uniform(0.5, 4)
     worker.is_paused = True
+    soak.paused.add(worker.life)
+    soak.trouble(seconds + 5)
     worker.process.send_signal(signal.SIGSTOP)
     await asyncio.sleep(seconds)
     worker.process.send_signal(signal.SIGCONT)
     worker.is_paused = False
-    soak.trouble(5)  # it goes on with what its clients sent before they went elsewhere
 
 
 async def flood(soak: Soak) -> None:

@@ -139,6 +139,7 @@ class Soak:
         self.dead: dict[int, dict[str, int]] = {}  # sender: what was stored for certain
         self.unclean_ends = 0
         self.trouble_until = 0.0
+        self.paused: set[int] = set()  # senders that were paused, or are
         self.read_to = 0
         self.tasks: set[asyncio.Task[None]] = set()
         self.users = max(1, options.clients // CLIENTS_PER_USER)
@@ -305,13 +306,19 @@ class Soak:
         whole = data[: data.rfind(b"\n") + 1]
         self.read_to += len(whole)
         for line in whole.decode().splitlines():
-            name, k, number, marked, _ = line.split()
-            if name in self.ledgers:
-                self.ledgers[name].take(
-                    int(k), self.unclean_ends, number=int(number), is_marked=marked == "1"
-                )
-            else:
+            name, k, number, marked, sender = line.split()
+            ledger = self.ledgers.get(name)
+            if ledger is None:
                 self.fault("unknown client", name)
+                continue
+            if self.is_troubled and marked == "1":
+                self.unclean_ends += 1  # several homes, one after the other, may not know
+            elif int(sender) in self.paused and self.is_troubled and int(k) <= ledger.newest:
+                # It goes on with what its client had sent before it went elsewhere.
+                self.done["handled late, by one that was paused"] += 1
+                continue
+            is_marked = marked == "1"
+            ledger.take(int(k), self.unclean_ends, number=int(number), is_marked=is_marked)
 
     async def run(self) -> None:
         await self.start()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from soak.cluster.account import Account, Orders
+from soak.cluster.rules import RULES
 from soak.resume.account import base
 from soak.resume.children import environment
 
@@ -128,6 +129,21 @@ def test_the_last_stored_event_of_a_dead_sender_must_come_unless_a_gap_was_told(
     ground.one.handshake("gap", {})
     assert not ground.one.lacks(1, {"u": A + 2}, is_alive=False)
     assert ground.one.lacks(1, {"u": A + 2}, is_alive=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rule_that_is_switched_off_is_still_there(rule: str) -> None:
+    code = f"from soak.cluster.rules import RULES; RULES[{rule!r}]()"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code],
+        capture_output=True,
+        text=True,
+        env=environment(),
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def soak(*words: str) -> subprocess.CompletedProcess[str]:

@@ -58,6 +58,12 @@ class Worker(server.Server):
         self.chsk.on("chsk/uidport-open", lambda msg: self.note_port(msg, "open"))
         self.chsk.on("chsk/uidport-close", lambda msg: self.note_port(msg, "close"))
 
+    async def wait(self, msg: chansock.EventMsg[Any]) -> list[int]:
+        # Noted first: a client that moves meanwhile goes on elsewhere with its next events.
+        reply = self.heard(msg)
+        await asyncio.sleep(self.random.random() * 0.04)
+        return reply
+
     def note_port(self, msg: chansock.EventMsg[Any], what: str) -> None:
         os.write(self.ports, f"{msg.uid} {what} {self.life}\n".encode())
 
