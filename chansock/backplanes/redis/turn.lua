@@ -20,7 +20,7 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local before, max, keep = seq, tonumber(ARGV[6]) + 1, tonumber(ARGV[7])
 local step = math.max(100, math.floor(keep / 16))
 -- As text: to write a number costs more than the command that it is for.
-local first, expire = tostring(-max), tostring(keep + 2 * step)
+local oldest, expire = tostring(-max), tostring(keep + 2 * step)
 if again == '2' then redis.call('HSET', l, 'j', seq) end
 if again == '1' then
   local before = string.match(first, '^-(%d+)')
@@ -39,7 +39,7 @@ for i = 10, #ARGV, 3 do
     local entry = epoch .. ':' .. seq .. ':' .. origin .. ':' .. n .. first .. ':' .. ARGV[i + 2]
     if is_kept then
       local log = P .. 't:' .. ARGV[i + 1]
-      if redis.call('RPUSH', log, entry) > max then redis.call('LTRIM', log, first, '-1') end
+      if redis.call('RPUSH', log, entry) > max then redis.call('LTRIM', log, oldest, '-1') end
       redis.call('PEXPIRE', log, expire)
     end
     redis.call('PUBLISH', P .. 'c:' .. ARGV[i + 1], entry)
