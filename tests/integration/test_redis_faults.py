@@ -331,6 +331,28 @@ def test_a_dead_node_leaves_and_comes_back_under_another_name(drive: Drive) -> N
         drive(main(server))
 
 
+def test_a_log_lasts_for_its_full_time_after_each_event(drive: Drive) -> None:
+    keep = 1.6  # its time is renewed once in 0.1 s at most
+
+    async def main(server: Server) -> None:
+        engine, heard = Redis(server.url), Heard()
+        await engine.open(heard, keep_events=1000, keep_seconds=keep)
+        loop = asyncio.get_running_loop()
+        for number in range(60):
+            appended = loop.time()
+            await send(engine, number, number + 1)
+            await engine.stored()
+            left = server.ask("PTTL", "chsk:{chansock}:t:a") / 1000
+            assert keep <= left + loop.time() - appended
+            await asyncio.sleep(0.01)
+        await engine.close(0.5)
+        renewed = server.ask("INFO", "commandstats")["cmdstat_pexpire"]["calls"]
+        assert 2 <= renewed < 60
+
+    with Server() as server:
+        drive(main(server))
+
+
 def test_entries_that_are_none_are_dropped_and_counted(
     drive: Drive, caplog: pytest.LogCaptureFixture
 ) -> None:

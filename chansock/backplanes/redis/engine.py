@@ -158,7 +158,7 @@ class Redis:
         self._sender = secrets.token_hex(6)
         self._lives = 1
         self._node_id = f"{self._sender}.1"
-        self._outbox = Outbox(4 * self._max_bytes)
+        self._outbox = Outbox(4 * self._max_bytes, keep_seconds)
         self._presence = Presence()
         self._stats = RedisStats()
         self._keys: dict[str, _Key] = {}
@@ -485,6 +485,8 @@ class Redis:
         if call.first != self._next:
             again = 2
         self._next = call.last + 1
+        is_late = self._outbox.is_late(call, self._loop.time())
+        keep = f"{'+' if is_late else ''}{self._keep_ms}"
         if not call.epoch:
             call.epoch, call.since = self._epoch, self._seq
         elif again:
@@ -493,7 +495,7 @@ class Redis:
         link.send(
             *(self._replied, (self._generation, call), "EVALSHA", _TURN, 1, self._lane),
             *(self._sender, call.origin, call.first, self._epoch, self._seq),
-            *(self._keep_events, self._keep_ms, again, first),
+            *(self._keep_events, keep, again, first),
             *call.args,
         )
 

@@ -19,6 +19,7 @@ __all__ = ["MAX_CALL_BYTES", "Call", "Outbox"]
 
 MAX_CALL_BYTES: Final = 1 << 20  # what one call holds up the engine for is bounded
 AROUND_ITEM: Final = 64  # bytes, beside key and envelope
+MAX_RENEWED: Final = 10_000  # keys of which a node knows when their logs were renewed
 KEPT_SECONDS: Final = 10.0  # the end that a failover may lose
 
 Word = str | bytes | int
@@ -50,7 +51,7 @@ class Call:
 class Outbox:
     """Calls in order: `waiting` for a first or another send, then `sent`, then `stored`."""
 
-    def __init__(self, max_kept_bytes: int) -> None:
+    def __init__(self, max_kept_bytes: int, keep_seconds: float) -> None:
         self.number = 0  # of the last batch
         self.stored_number = 0
         self.unstored_bytes = 0
@@ -58,6 +59,9 @@ class Outbox:
         self.sent: deque[Call] = deque()
         self.stored: deque[Call] = deque()
         self._max_kept_bytes = max_kept_bytes
+        # A log lasts for `keep_seconds` and two of these steps after each time that it is renewed.
+        self._step = keep_seconds / 16
+        self._renewed: dict[str, float] = {}  # when this node had the log of a key renewed
         self._kept_bytes = 0
         self._last = 0
         self._args: list[Word] = []
@@ -80,12 +84,27 @@ class Outbox:
                 self._size = size
                 self.close(origin, now)
                 args, size = self._args, 0
-            args += (item.count if item.is_kept else -item.count, item.key, item.envelope)
+            args += (self._count(item, now), item.key, item.envelope)
             size += one
             self.unstored_bytes += one
         self._size = size
         self.number += 1
         return self.number
+
+    def _count(self, item: Item, now: float) -> Word:
+        if not item.is_kept:
+            return -item.count
+        renewed = self._renewed
+        if now - renewed.get(item.key, -1e9) < self._step:
+            return item.count
+        if len(renewed) >= MAX_RENEWED:
+            renewed.clear()
+        renewed[item.key] = now
+        return f"+{item.count}"
+
+    def is_late(self, call: Call, now: float) -> bool:
+        """Whether the logs of all items are to be renewed, since a call waited for long."""
+        return now - call.at >= self._step or call.epoch != 0
 
     def change(self, sign: str, member: str, origin: str, now: float) -> None:
         """Add a change of presence."""
@@ -126,6 +145,7 @@ class Outbox:
         while again and again[0].last <= last:
             self._keep(again.popleft(), now)
         if lost is not None:
+            self._renewed.clear()  # that may be lost, too
             while self.stored and self.stored[-1].last > last:
                 call = self.stored.pop()
                 self._kept_bytes -= call.size

@@ -1,9 +1,12 @@
 #!lua
 -- Append the items of one node, publish them, and note how far its numbers are: all or nothing.
--- ARGV: sender, origin, number of the first item, epoch, highest seq seen, keep_events, keep ms,
+-- ARGV: sender, origin, number of the first item, epoch, highest seq seen, keep_events, keep ms
+-- (with a + in front: the logs of all items get their full time again),
 -- again (0: first time, 1: sent in the epoch before and never since, 2: in an older one, or numbers
 -- before it are lost, 3: in an older one),
--- where it stood there (-epoch-since-upto), then three for each item: count (negative: not kept; + or -: a member; x: nothing), key, envelope.
+-- where it stood there (-epoch-since-upto), then three for each item: count (negative: not kept;
+-- with a + in front: its log gets its full time again; + or -: a member; x: nothing), key,
+-- envelope.
 -- Returns {1: stored | 0: a repeat | -1: a hole | -2: join first, seq or last number}.
 local l = KEYS[1]
 local P = string.sub(l, 1, -2)
@@ -19,8 +22,9 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local before, max, keep = seq, tonumber(ARGV[6]) + 1, tonumber(ARGV[7])
 local step = math.max(100, math.floor(keep / 16))
--- As text: to write a number costs more than the command that it is for.
-local oldest, expire = tostring(-max), tostring(keep + 2 * step)
+-- A log is cut once it is an eighth too long. As text: to write a number costs more than the
+-- command that it is for.
+local oldest, most, expire = tostring(-max), max + math.floor(max / 8), tostring(keep + 2 * step)
 if again == '2' then redis.call('HSET', l, 'j', seq) end
 if again == '1' then
   local before = string.match(first, '^-(%d+)')
@@ -28,6 +32,10 @@ if again == '1' then
   -- No node that clients can have come from had heard more than the engine has.
   if ends[1] and ends[2] and tonumber(ends[2]) <= tonumber(ends[1]) then again, first = '0', '' end
 end
+local PLUS = 43
+local is_late = string.byte(ARGV[7]) == PLUS
+local call, channel, key, tail = redis.call, P .. 'c:', P .. 't:', first .. ':'
+local head, middle = epoch .. ':', ':' .. origin .. ':'
 local settle, is_dead
 local has_events = false
 for i = 10, #ARGV, 3 do
@@ -36,13 +44,16 @@ for i = 10, #ARGV, 3 do
     has_events = true
     local is_kept = count > 0
     seq = seq + (is_kept and count or -count)
-    local entry = epoch .. ':' .. seq .. ':' .. origin .. ':' .. n .. first .. ':' .. ARGV[i + 2]
+    local entry = head .. seq .. middle .. n .. tail .. ARGV[i + 2]
     if is_kept then
-      local log = P .. 't:' .. ARGV[i + 1]
-      if redis.call('RPUSH', log, entry) > max then redis.call('LTRIM', log, oldest, '-1') end
-      redis.call('PEXPIRE', log, expire)
+      local log = key .. ARGV[i + 1]
+      local length = call('RPUSH', log, entry)
+      if length > most then call('LTRIM', log, oldest, '-1') end
+      if length == 1 or is_late or string.byte(ARGV[i]) == PLUS then
+        call('PEXPIRE', log, expire)
+      end
     end
-    redis.call('PUBLISH', P .. 'c:' .. ARGV[i + 1], entry)
+    call('PUBLISH', channel .. ARGV[i + 1], entry)
   elseif ARGV[i] ~= 'x' then
     if is_dead == nil then
       is_dead = redis.call('EXISTS', P .. 'd:' .. origin) == 1
