@@ -76,12 +76,14 @@ class Claimed:
     """A client's new home is this node; `before` is the living node that was it, or None.
 
     `state` is what its last home left when it gave the client up; empty: there is none, or it is
-    older than `keep_seconds`. It is true if no home has opened the client since.
+    older than `keep_seconds`. It is true if no home has opened the client since. `has_moved`:
+    another node was its home last, whether it lives or not.
     """
 
     before: str | None
     state: bytes
     read: Read
+    has_moved: bool = False
 
 
 class Node(Protocol):

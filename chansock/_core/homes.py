@@ -274,7 +274,7 @@ class Homes:
         opening = Opening(self, client, since)
         self._given.pop(client, None)  # from here on, others know more; even if the claim fails
         claimed = await self.engine.claim(client_key(client), opening.keys, since)
-        if claimed.before is not None and claimed.before != self.engine.node_id:
+        if claimed.has_moved:
             self._end(client)  # which it left while this node could not be asked
         self._given.pop(client, None)
         opening.claimed(claimed)

@@ -236,6 +236,8 @@ def test_what_a_home_left_is_found_until_the_next_has_opened_it(make: Make, run:
             assert await one.home("c") is None
             claimed = await other.claim("c", [], None)
             assert (claimed.before, claimed.state) == (None, b"left")
+            assert claimed.has_moved
+            assert not (await other.claim("c", [], None)).has_moved
             one.release("c", b"not mine any more")
             one.opened("c")  # nor this
             await one.home("c")

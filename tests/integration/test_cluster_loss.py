@@ -380,3 +380,24 @@ def test_what_the_engine_never_stored_is_no_gap_for_who_moves_meanwhile(run, tra
                 assert ann.ways == ["resumed", "resumed"]
 
     run(main())
+
+
+def test_a_position_in_doubt_stays_so_in_the_next_epoch(run, transport):
+    async def main():
+        async with loss(transport) as (at, ann):
+            await ann.move(at, 1)
+            at.balancer.is_open = False
+            at.balancer.cut()
+            await at.sender_is_back()
+            await at.send(1)  # behind what ann had, which comes again while she is away
+            at.redis.ask("SAVE")
+            await at.lose_all()
+            at.balancer.is_open = True
+            await until(lambda: len(ann.ways) == 2)
+            assert ann.ways == ["gap", "gap"]
+            await at.sender_is_back()
+            await at.send(1)
+            await until(lambda: 6 in ann.got)
+            assert ann.got == [0, 1, 2, 3, 4, 6]
+
+    run(main())

@@ -725,7 +725,7 @@ class Redis:
         limits = (self._keep_events, self._keep_ms)
         self._script(self._was_read, (keys, read), "read", 0, *at, *limits, *keys)
         try:
-            before, state = await now_home
+            before, state, has_moved = await now_home
             found = await read
         except (LinkLost, ServerError) as error:
             self._homes.pop(client, None)
@@ -735,7 +735,7 @@ class Redis:
                 read.exception()
             raise BackplaneDown(f"the engine was lost meanwhile: {error}") from error
         state = state and self._open(client, state)
-        return Claimed(before.decode() or None, state or b"", found)
+        return Claimed(before.decode() or None, state or b"", found, bool(has_moved))
 
     def _was_read(self, reply: Any, arg: tuple[Sequence[str], asyncio.Future[Read]]) -> None:
         keys, future = arg

@@ -29,7 +29,7 @@ if seen > seq then seq = seen end
 -- One that heard what was lost: positions of this epoch may be of clients that had it.
 if seen_epoch > 0 and seen_epoch < tonumber(epoch)
   and seen > tonumber(redis.call('HGET', l, 'x:' .. ARGV[4]) or 0) then
-  redis.call('HSET', l, 'g', seq)
+  redis.call('HSET', l, 'g:' .. epoch, seq)
 end
 redis.call('HSET', l, 's', seq)
 local is_dead = redis.call('EXISTS', P .. 'd:' .. ARGV[2])

@@ -8,17 +8,14 @@
 local l = KEYS[1]
 local P = string.sub(l, 1, -2)
 local since_epoch, max = ARGV[2], tonumber(ARGV[4])
-local h = redis.call('HMGET', l, 's', 'e', 'x:' .. since_epoch, 'g', 'j', 'at')
+local h = redis.call('HMGET', l, 's', 'e', 'x:' .. since_epoch, 'g:' .. since_epoch, 'j', 'at')
 local seq, epoch = tonumber(h[1] or 0), h[2] or '0'
 if since_epoch == '' then return {epoch, seq, {}} end
 local since, is_node = tonumber(ARGV[3]), ARGV[1] == '1'
 local all = {epoch, seq, {0}}
 if not is_node then
-  if since_epoch ~= epoch then
-    if since > tonumber(h[3] or -1) then return all end
-  elseif since > seq or since < tonumber(h[4] or 0) then
-    return all
-  end
+  if since > (since_epoch == epoch and seq or tonumber(h[3] or -1)) then return all end
+  if since < tonumber(h[4] or 0) then return all end
 end
 local ended = since_epoch == epoch and (is_node and 0 or seq) or tonumber(h[3] or -1)
 -- Some that was lost before `j` cannot be sent again.

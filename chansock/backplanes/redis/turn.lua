@@ -89,5 +89,5 @@ end
 redis.call('HSET', l, 's', seq, 'at', now)
 redis.call('SET', sender, final, 'PX', 86400000)
 -- Whoever has a position of this epoch before these may have them already.
-if again ~= '0' and has_events then redis.call('HSET', l, 'g', seq) end
+if again ~= '0' and has_events then redis.call('HSET', l, 'g:' .. epoch, seq) end
 return {1, seq}
