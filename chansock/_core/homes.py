@@ -142,6 +142,7 @@ class Opening:
         self.left: list[bytes] = []  # the same in bytes, for the case that it does not open
         self.is_left = False  # the engine has something of its last home
         self.is_over = False  # another node has become the home meanwhile
+        self.asked: asyncio.Future[None] | None = None  # done once the old home has answered
         self._cluster = homes.cluster
         self._missed: list[Arrived] = []
         self._later: list[Arrived] = []
@@ -284,7 +285,11 @@ class Homes:
             state = b""  # the engine has lost what came last: maybe that a home had opened it
         opening.left.append(state)
         if claimed.before is not None and claimed.before != self.engine.node_id:
-            found = await self._ask(claimed.before, client, attempt)
+            opening.asked = asyncio.get_running_loop().create_future()
+            try:
+                found = await self._ask(claimed.before, client, attempt)
+            finally:
+                opening.asked.set_result(None)
             # A home that knows nothing of the client has not opened it, and what was left is true.
             state = b"" if found is None else found or state
             opening.left.append(state)
@@ -392,6 +397,24 @@ class Homes:
             cluster.position_of(numbers.since),
             numbers.replies_from(0),
         )
+
+    def hand_on(self, client: ClientTarget, attempt: int, answer: Callable[[bytes], None]) -> None:
+        """Give a client up to another node, and answer what that must know.
+
+        If it is about to open here, and its old home has not said what it knows, that is waited
+        for: the old home says it once.
+        """
+        for opening in list(self.cluster.openings):
+            if opening.client == client and opening.asked and not opening.asked.done():
+                opening.is_over = True
+                opening.asked.add_done_callback(partial(self._answer, opening, attempt, answer))
+                return
+        answer(self.give_up(client, attempt))
+
+    def _answer(
+        self, opening: Opening, attempt: int, answer: Callable[[bytes], None], _: object
+    ) -> None:
+        answer(self.give_up(opening.client, attempt) or opening.left[-1])
 
     def give_up(self, client: ClientTarget, attempt: int = 0) -> bytes:
         """End the session of a client that another node serves; return what that must know.

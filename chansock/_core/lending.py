@@ -172,11 +172,14 @@ class Lending:
         if kind == YIELD:
             key, client_id = reader.text(), reader.text()
             uid = None if key.startswith("c") else uid_of(key)
-            out = Writer((YIELDED,))
-            out.put_number(number)
-            client = ClientTarget(uid, client_id)
-            out.put_bytes(self._homes.give_up(client, reader.number()))
-            self._engine.call(origin, bytes(out))
+
+            def answer(state: bytes) -> None:
+                out = Writer((YIELDED,))
+                out.put_number(number)
+                out.put_bytes(state)
+                self._engine.call(origin, bytes(out))
+
+            self._homes.hand_on(ClientTarget(uid, client_id), reader.number(), answer)
         elif kind == YIELDED:
             self._homes.answered(number, reader.bytes())
         elif kind == LEND:

@@ -353,6 +353,28 @@ def test_a_handshake_that_comes_late_to_any_node_leaves_the_home_as_it_is(run):
     run(main())
 
 
+def test_what_the_old_home_says_goes_on_to_the_node_that_has_become_the_home_meanwhile(run):
+    """The old home is slow; two nodes ask for the client, and only the first one asks it."""
+
+    async def main():
+        async with scene() as (at, _):
+            first, second, _, old = at.balancer.ports
+            assert await shake(old, 5) == "200"
+            (record,) = at.redis.ask("KEYS", "chsk:{chansock}:s:*")
+            homes = [at.redis.ask("HGET", record, "n")]
+            at.front.passes.clear()
+            asking = []
+            for port, attempt in ((first, 6), (second, 4)):
+                asking.append(asyncio.create_task(shake(port, attempt)))
+                await until(lambda: at.redis.ask("HGET", record, "n") not in homes)
+                homes.append(at.redis.ask("HGET", record, "n"))
+            at.front.passes.set()
+            assert await asyncio.gather(*asking) == ["409", "409"]
+            assert await shake(first, 7) == "200"
+
+    run(main())
+
+
 def test_what_the_engine_never_stored_is_no_gap_for_who_moves_meanwhile(run, transport):
     """The sender wrote it to the engine, which died before it took it."""
 

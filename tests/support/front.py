@@ -18,6 +18,8 @@ class Front:
         self.url = f"redis://127.0.0.1:{self.port}"
         self.writers: list[asyncio.StreamWriter] = []
         self.tasks: set[asyncio.Task[None]] = set()
+        self.passes = asyncio.Event()  # while it is not set, all waits here
+        self.passes.set()
 
     async def __aenter__(self) -> Front:
         self.listener = await asyncio.start_server(self.accept, "127.0.0.1", self.port)
@@ -46,6 +48,7 @@ class Front:
     async def copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         try:
             while data := await source.read(65536):
+                await self.passes.wait()
                 sink.write(data)
                 await sink.drain()
         except OSError:
