@@ -499,7 +499,7 @@ class _Core:
 
 
 def _name(packer: object) -> str:
-    """Return by what the processes of a channel see that they have the same packer."""
+    """Return the name of a packer in entries: processes take those of their own packer only."""
     if isinstance(packer, ForeignPacker):
         packer = packer.packer
     inner = packer.inner if isinstance(packer, packers.Gzip) else None

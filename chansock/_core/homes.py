@@ -399,7 +399,7 @@ class Homes:
         )
 
     def hand_on(self, client: ClientTarget, attempt: int, answer: Callable[[bytes], None]) -> None:
-        """Give a client up to another node, and answer what that must know.
+        """Hand a client over to another node, and answer what that must know.
 
         If it is about to open here, and its old home has not said what it knows, that is waited
         for: the old home says it once.
@@ -478,7 +478,7 @@ class Homes:
         return state.encode()
 
     def moved(self, clients: set[str]) -> None:
-        """Give up clients that went to other nodes while this one could not be asked.
+        """End the sessions of clients that went elsewhere while this node could not be asked.
 
         One that is here after all, since it gave up the other attempt, comes back.
         """
@@ -496,7 +496,7 @@ class Homes:
                     self._hub.miss(session)
 
     def claim_again(self) -> None:
-        """Give up all clients, so that they come back: this node was taken for dead.
+        """End all sessions, so that their clients come back: this node was taken for dead.
 
         Others may have become their home meanwhile, and so what it knows of them may be old.
         """

@@ -180,9 +180,9 @@ def read_event(item: object) -> Event | None:
 
 
 def pong(value: object) -> tuple[object, object]:
-    """Return what a pong says, which is "pong", and the event up to which all are handled, if any.
+    """Return the word of a pong, and the number of the newest event that is handled.
 
-    It is `"pong"`, or `["pong" n]` of a server that resumes.
+    A pong is `"pong"`, or `["pong" n]` of a server that resumes. Without n, the number is None.
     """
     if isinstance(value, list | tuple) and len(value) == 2:
         return value[0], value[1]

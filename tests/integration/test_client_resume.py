@@ -500,6 +500,21 @@ def test_many_events_pass_through_a_small_buffer(run, transport, limit):
     run(main())
 
 
+def test_a_handler_of_pings_does_not_answer_one_that_asks_what_is_handled(run, transport):
+    async def main():
+        server = Server()
+        pings = []
+        server.chsk.on("chsk/ws-ping", lambda msg: pings.append(msg.wants_reply))
+        config = ClientConfig(max_unacked_events=2)
+        async with meeting(transport, server, config=config) as met:
+            for number in range(20):
+                await met.client.send("t/note", number)
+            await turn_until(lambda: len(met.server.handled) == 20)
+            assert pings and not any(pings)
+
+    run(main())
+
+
 def test_a_sync_client_resumes(drive):
     async def main():
         server = Server()

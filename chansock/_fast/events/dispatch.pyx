@@ -637,8 +637,10 @@ cdef class Dispatch:
         msg.cb_id = cb_id
         msg.route = route
         if cb_id is not None:
-            if connection.is_post:
+            if connection.is_post and not connection.is_answered:
                 connection.event = msg
+            elif connection.is_post:
+                msg.is_replied = True       # a ping, which the channel has answered
             else:
                 msg.is_replied = is_ping
         return msg
