@@ -241,6 +241,26 @@ def test_presence_is_that_of_all_nodes_and_its_handlers_run_once(redis, run, tra
     run(main())
 
 
+def test_a_user_of_two_transports_on_two_nodes_comes_and_goes_once(redis, run):
+    async def main():
+        async with meeting(redis, Config(grace_ws=0.1, grace_ajax=0.1)) as met:
+            met.balancer.chosen = 0
+            async with met.client("ann", transport="ajax"):
+                met.balancer.chosen = 1
+                async with met.client("ann", transport="ws"), met.client("ben", transport="ws"):
+                    for node in met.nodes:
+                        await until(lambda node=node: node.connected.ws == {"ann", "ben"})
+                        assert node.connected.ajax == {"ann"}
+                        assert node.connected.any == {"ann", "ben"}
+                for node in met.nodes:
+                    await until(lambda node=node: not node.connected.ws)
+                    assert node.connected.any == {"ann"}
+                assert met.cluster.ports == [("open", "ann"), ("open", "ben"), ("close", "ben")]
+            await until(lambda: met.cluster.ports[3:] == [("close", "ann")])
+
+    run(main())
+
+
 def test_disconnect_closes_the_clients_of_all_nodes(redis, run):
     async def main():
         async with meeting(redis) as met:

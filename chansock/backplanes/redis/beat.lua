@@ -22,9 +22,9 @@ if now >= from then
   local found = redis.call('ZRANGEBYSCORE', P .. 'nodes', '-inf', now - grace, 'LIMIT', 0, 1)
   if #found > 0 then
     ended = found[1]
-    clear(ended, node)
+    clear(ended)
     redis.call('SET', P .. 'd:' .. ended, 1, 'PX', 86400000)
-    finish()
+    finish(node)
   end
 end
 return {1, seq, ended, is_settling and 1 or 0}

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 --@ presence
 -- A node leaves, with its members. ARGV: sender, node.
-clear(ARGV[2], ARGV[2])
+clear(ARGV[2])
 redis.call('PEXPIRE', P .. 'b:' .. ARGV[1], 60000)
-finish()
+finish(ARGV[2])
 return 1

@@ -9,5 +9,5 @@ for _, member in ipairs(redis.call('SMEMBERS', P .. 'r:' .. node)) do
   if not wanted[member] then leave(node, member) end
 end
 for i = 2, #ARGV do enter(node, ARGV[i]) end
-finish()
+finish(node)
 return 1

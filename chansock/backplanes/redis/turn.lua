@@ -37,7 +37,7 @@ local is_late = string.byte(ARGV[7]) == PLUS
 local call, channel, key, tail = redis.call, P .. 'c:', P .. 't:', first .. ':'
 local head, middle = epoch .. ':', ':' .. origin .. ':'
 local settle, is_dead
-local has_events = false
+local has_events, changes = false, {}
 for i = 10, #ARGV, 3 do
   local count = tonumber(ARGV[i])
   if count then
@@ -64,21 +64,23 @@ for i = 10, #ARGV, 3 do
       change = nil
     elseif ARGV[i] == '+' then
       if redis.call('SADD', roster, member) == 1
-        and redis.call('HINCRBY', P .. 'ph', member, 1) == 1 then change = '+' .. member end
+        and redis.call('HINCRBY', P .. 'ph', member, 1) == 1 then change = '+' end
     elseif redis.call('SREM', roster, member) == 1
       and redis.call('HINCRBY', P .. 'ph', member, -1) <= 0 then
       redis.call('HDEL', P .. 'ph', member)
-      if settle <= now then change = '-' .. member end
+      if settle <= now then change = '-' end
     end
-    if change then
-      seq = seq + 1
-      local entry = epoch .. ':' .. seq .. ':' .. origin .. ':' .. change
-      redis.call('RPUSH', P .. 'pl', entry)
-      redis.call('LTRIM', P .. 'pl', -1001, -1)
-      redis.call('PUBLISH', P .. 'p', entry)
-    end
+    if change then changes[#changes + 1] = change .. #member .. ':' .. member end
   end
   n = n + 1
+end
+-- Presence, as in presence.lua.
+if #changes > 0 then
+  seq = seq + 1
+  local entry = epoch .. ':' .. seq .. ':' .. origin .. ':' .. table.concat(changes)
+  redis.call('RPUSH', P .. 'pl', entry)
+  redis.call('LTRIM', P .. 'pl', -1001, -1)
+  redis.call('PUBLISH', P .. 'p', entry)
 end
 -- A mark says: all up to this seq was appended at this time or before.
 if now - tonumber(h[4] or 0) >= step then
