@@ -1,8 +1,8 @@
 """Who is connected on any node: the users of this node go to the engine, and all come back.
 
-A member is a kind of transport and a user: `ws:sann`, `ajax:-`. Presence is what the engine says, so
-it is the same on all nodes; the handler of a user who came or went runs on one of them: where its
-first member came from, or its last one was. When a session counts is decided in the hub.
+A member is a kind of transport and a user: `ws:sann`, `ajax:-`. Presence is what the engine says,
+so it is the same on all nodes; the handler of a user who came or went runs on one of them: where
+its first member came from, or its last one was. When a session counts is decided in the hub.
 """
 
 from __future__ import annotations
