@@ -129,8 +129,9 @@ class Node(Protocol):
 class Engine(Protocol):
     """Joins the nodes of one channel. All is called on the loop's thread.
 
-    All calls are carried out in their order. While the engine is down, they wait; only `claim` and
-    `home` raise BackplaneDown then.
+    All calls are carried out in their order, but changes of members, which may wait for some
+    milliseconds and keep an order of their own. While the engine is down, they wait; only `claim`
+    and `home` raise BackplaneDown then.
     """
 
     @property
@@ -157,11 +158,11 @@ class Engine(Protocol):
     def append(self, items: Sequence[Item]) -> int:
         """Append what was sent in one turn as one batch: whole, and once.
 
-        Returns the number of the batch: 1, 2, 3 ...
+        Returns the number of the batch, which is greater than that of the one before.
         """
 
     async def stored(self) -> None:
-        """Wait until all is stored that was appended so far."""
+        """Wait until all is stored that was appended so far, and all members entered and left."""
 
     def subscribe(self, key: str) -> None:
         """Pass on the entries of a target from now on."""

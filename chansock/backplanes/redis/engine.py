@@ -27,7 +27,7 @@ from chansock._core.engine import Claimed, Entry, First, Item, Node, Read
 from chansock.backplanes.redis.address import Address, parse
 from chansock.backplanes.redis.connecting import LIMIT, check, connect, log_in, rights_error
 from chansock.backplanes.redis.link import Handler, Link, LinkLost, ServerError
-from chansock.backplanes.redis.outbox import Call, Outbox
+from chansock.backplanes.redis.outbox import MAX_CALL_BYTES, Call, Outbox
 from chansock.backplanes.redis.presence import Presence
 from chansock.backplanes.redis.scripts import SCRIPTS
 from chansock.backplanes.redis.seal import Seal
@@ -40,6 +40,9 @@ _log = logging.getLogger("chansock.backplane")
 
 BEAT: Final = 1.0  # seconds between two signs of life, each way
 LONGEST_WAIT: Final = 2.0  # seconds between two attempts
+# Changes of presence wait for the next events, or for so many seconds or bytes.
+GATHERED: Final = 0.005
+MAX_CHANGES_BYTES: Final = MAX_CALL_BYTES // 8
 REFUSED_PERIOD: Final = 60.0  # seconds between two lines about entries that are refused
 HOME_SECONDS: Final = 120.0  # that the record of a client's home lives when its node does not
 _TURN: Final = SCRIPTS["turn"]
@@ -182,6 +185,7 @@ class Redis:
         self._is_closing = False
         self._is_replaced = False  # the node has a new name that it has not entered yet
         self._hears_presence = False
+        self._is_gathering = False  # changes of presence, until a time that is set
         self._caught: asyncio.Future[None] | None = None  # done when a connection is live
         self._next = 1  # the number of the item that the engine takes next
         opened: asyncio.Future[None] = self._loop.create_future()
@@ -427,6 +431,7 @@ class Redis:
         _log.warning("backplane_replaced node=%s by=%s", old, self._node_id)
 
     def _send_roster(self) -> None:
+        self._outbox.drop_changes()
         self._script(self._done, None, "roster", self._node_id, *self._presence.mine)
 
     # -- events
@@ -449,7 +454,7 @@ class Redis:
         return number
 
     async def stored(self) -> None:
-        self._close_call()
+        self._close_call(with_changes=True)
         number = self._outbox.number
         if self._outbox.stored_number >= number:
             return
@@ -460,10 +465,10 @@ class Redis:
     def _flush(self) -> None:
         self._close_call()
 
-    def _close_call(self) -> None:
+    def _close_call(self, *, with_changes: bool = False) -> None:
         """Send what was gathered, before the command that follows."""
         outbox = self._outbox
-        outbox.close(self._node_id, self._loop.time())
+        outbox.close(self._node_id, self._loop.time(), with_changes=with_changes)
         if not self._is_live or self._is_stalled:
             return
         link = self._link
@@ -853,12 +858,16 @@ class Redis:
             self._change_mine("-", member)
 
     def _change_mine(self, sign: str, member: str) -> None:
-        now = self._loop.time()
-        self._outbox.change(sign, member, self._node_id, now)
-        if self._is_live:
-            self._link.wake()  # type: ignore[union-attr]
-        else:
-            self._outbox.close(self._node_id, now)
+        if self._outbox.change(sign, member) > MAX_CHANGES_BYTES:
+            self._close_call(with_changes=True)
+        elif not self._is_gathering:
+            self._is_gathering = True
+            self._loop.call_later(GATHERED, self._gathered)
+
+    def _gathered(self) -> None:
+        self._is_gathering = False
+        if self._task is not None:
+            self._close_call(with_changes=True)
 
     # -- signs of life
 

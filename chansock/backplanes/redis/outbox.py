@@ -66,6 +66,8 @@ class Outbox:
         self._last = 0
         self._args: list[Word] = []
         self._size = 0
+        self._changes: list[Word] = []  # of presence, in the same form
+        self._changes_size = 0
 
     @property
     def oldest(self) -> float | None:
@@ -106,18 +108,29 @@ class Outbox:
         """Whether the logs of all items are to be renewed, since a call waited for long."""
         return now - call.at >= self._step or call.epoch != 0
 
-    def change(self, sign: str, member: str, origin: str, now: float) -> None:
-        """Add a change of presence."""
+    def change(self, sign: str, member: str) -> int:
+        """Add a change of presence, which waits for a call; return the bytes of all that wait."""
         size = len(member) + AROUND_ITEM
-        if self._args and self._size + size > MAX_CALL_BYTES:
-            self.close(origin, now)
-        self._args += (sign, member, b"")
-        self._size += size
+        self._changes += (sign, member, b"")
+        self._changes_size += size
         self.unstored_bytes += size
+        self.number += 1
+        return self._changes_size
 
-    def close(self, origin: str, now: float) -> None:
-        """Make a call of what was added since the last."""
+    def drop_changes(self) -> None:
+        """Leave out the changes that wait: the whole roster says the same."""
+        self.unstored_bytes -= self._changes_size
+        self._changes, self._changes_size = [], 0
+
+    def close(self, origin: str, now: float, *, with_changes: bool = False) -> None:
+        """Make a call of what was added since the last; of changes alone only `with_changes`."""
+        if self._args or (with_changes and self._changes):
+            self._args += self._changes
+            self._size += self._changes_size
+            self._changes, self._changes_size = [], 0
         if not self._args:
+            if self._changes:
+                return  # the newest number is theirs
             newest = self.waiting or self.sent
             if newest:
                 newest[-1].number = self.number
