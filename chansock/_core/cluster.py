@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 from weakref import WeakSet
 
@@ -22,14 +22,14 @@ from chansock._core.backplane import Position
 from chansock._core.cluster_keys import key_of, keys_of, target_of
 from chansock._core.delivery import Close, Delivery
 from chansock._core.engine import Engine, Entry, Item
-from chansock._core.envelope import Envelope, EnvelopeError, Event
+from chansock._core.envelope import Envelope, EnvelopeError, new_turn
 from chansock._core.order import Order
 from chansock._fast.events.dispatch import Inbox, Numbers, Replies
 from chansock._fast.events.fanout import Fragment
 from chansock._fast.io.timers import TimerQueue
 from chansock.clock import Clock
 from chansock.config import Config
-from chansock.errors import BackplaneFull
+from chansock.errors import BackplaneFull, InvalidEvent
 from chansock.target import ClientTarget, Target
 
 __all__ = ["Arrived", "Cluster"]
@@ -38,18 +38,6 @@ log = logging.getLogger("chansock.backplane")
 
 MAX_UNSTORED: Final = 16 << 20  # bytes; past it `send` raises BackplaneFull
 RETRY: Final = 0.05  # seconds until the engine is offered again what it had no room for
-
-
-@dataclass(slots=True)
-class _Part:
-    """Events that follow each other in a turn, for one target, with the same options."""
-
-    key: str
-    only: str
-    is_kept: bool
-    events: list[Event] = field(default_factory=list)
-    flush: bool = False
-    close: Close | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +66,8 @@ class Cluster:
         self._delivery: Delivery | None = None
         self._opening: asyncio.Future[None] | None = None
         self._changed: list[asyncio.Future[None]] = []  # of those who wait for the engine
-        self._turn: list[_Part] = []
-        self._turn_bytes = 0
+        self._turn = new_turn(packer)
+        self._refused_items: list[Item] = []  # those of the last turn: the engine had no room
         self._full: BackplaneFull | None = None  # why the engine did not take the last turn
         self.turn = 1  # the number of this turn, of those in which something was sent
         self._returned = 0  # the newest turn that is back
@@ -139,70 +127,47 @@ class Cluster:
     ) -> None:
         """Send events, and then a close, to all nodes at the end of the turn.
 
-        Raises BackplaneFull if too much waits for the engine.
+        Raises BackplaneFull if too much waits for the engine, InvalidEvent for a user id with a
+        lone surrogate, EncodeError for a key of `latest` that edn cannot write.
         """
-        waiting = self.engine.unstored_bytes + self._turn_bytes
+        turn = self._turn
         if self._full is not None:
             raise self._full
+        waiting = self.engine.unstored_bytes + turn.nbytes
         if waiting > MAX_UNSTORED:
             raise BackplaneFull(waiting, MAX_UNSTORED)
         key, only = key_of(to)
-        if not self._turn:
+        if not turn:
             self._clock.soon(self.flush)
-        self.unreturned[key] = self.turn
-        part = self._turn[-1] if self._turn else None
-        for fragment in fragments:
-            if (
-                part is None
-                or part.key != key
-                or part.only != only
-                or part.is_kept != fragment.is_kept
-                or part.close is not None
-            ):
-                part = _Part(key, only, fragment.is_kept)
-                self._turn.append(part)
-            part.events.append(Event(fragment.data, fragment.key))
-            part.flush = part.flush or flush
-            self._turn_bytes += fragment.nbytes
+        try:
+            turn.add(key, only, fragments, flush)
+        except UnicodeEncodeError:
+            raise InvalidEvent(f"expected a user id in UTF-8, got {key[1:]!r:.80}") from None
         if close is not None:
-            self._turn.append(_Part(key, only, False, close=close))
+            envelope = Envelope(
+                self._packer, "", only=only, is_kept=False, close=(close.code, close.reason)
+            )
+            turn.put(Item(key, 1, False, envelope.encode()))
+        self.unreturned[key] = self.turn
 
     def flush(self) -> None:
         """Pass what was sent in this turn to the engine."""
-        turn, self._turn = self._turn, []
-        if not turn:
+        items = self._refused_items or self._turn.take()
+        if not items:
             return
-        items = [
-            Item(part.key, max(1, len(part.events)), part.is_kept and bool(part.events),
-                 self._envelope(part))
-            for part in turn
-        ]  # fmt: skip
         try:
             number = self.engine.append(items)
         except BackplaneFull as error:
             # These were accepted, and are appended as soon as there is room; the next sender hears.
-            self._turn, self._full = turn, error
+            self._refused_items, self._full = items, error
             self._timers.schedule(RETRY, self._flush_again, None)
             return
-        self._full = None
-        self._turn_bytes = 0
+        self._refused_items, self._full = [], None
         self._under_way.append((number, self.turn))
         self.turn += 1
 
     def _flush_again(self, _: None) -> None:
         self.flush()
-
-    def _envelope(self, part: _Part) -> bytes:
-        close = None if part.close is None else (part.close.code, part.close.reason)
-        return Envelope(
-            self._packer,
-            "",
-            tuple(part.events),
-            only=part.only,
-            is_kept=part.is_kept,
-            flush=part.flush,
-            close=close,
-        ).encode()
 
     # -- what came back
 
@@ -277,7 +242,7 @@ class Cluster:
                     call()
                 else:
                     self._waiting.append((turn, call))
-        if not self._under_way and not self._turn:
+        if not self._under_way and not self._turn and not self._refused_items:
             self.unreturned.clear()
 
     # -- replies keep their place

@@ -46,6 +46,8 @@ def uid_of(key: str) -> UserId | None:
 def key_of(to: Target) -> tuple[str, str]:
     """Return the name of the target whose log has what is sent to `to`, and the one client-id
     that it is for, or an empty one."""
+    if type(to) is str:  # nearly always
+        return f"s{to}", ""
     if to is ALL:
         return ALL_KEY, ""
     if to is ANONYMOUS:

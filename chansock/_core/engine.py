@@ -14,22 +14,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from chansock._core.backplane import Position
+from chansock._fast.events.fanout import Item
 
 __all__ = ["Claimed", "Engine", "Entry", "First", "Item", "Node", "Read"]
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """Events for one target, as a node appends them.
-
-    `key` names the target, `count` is the number of events in `envelope`. Each of them gets a
-    number. Only an item that `is_kept` is stored; the others are passed on in the same order.
-    """
-
-    key: str
-    count: int
-    is_kept: bool
-    envelope: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 An engine that leaves the process stores envelopes and passes them on; the one in memory needs
 none. The events are in it as the packer made them, so that a process that gets them encodes
-nothing. Nothing here knows where envelopes are stored.
+nothing. Nothing here knows where envelopes are stored. What a node sends becomes envelopes in
+`_fast/events/turn.pxi`, which writes the same bytes.
 
     version, flags         a byte each
     packer, origin         the packer's name, the id of the process that sent it
@@ -19,9 +20,10 @@ from typing import Any, Final, Self
 
 from chansock import edn
 from chansock._core.packing import PackingError, Reader, Writer
+from chansock._fast.events.fanout import Turn
 from chansock.errors import EdnDecodeError
 
-__all__ = ["VERSION", "Envelope", "EnvelopeError", "Event"]
+__all__ = ["VERSION", "Envelope", "EnvelopeError", "Event", "new_turn"]
 
 VERSION: Final = 1
 
@@ -100,6 +102,14 @@ class Envelope:
         reader.end()
         is_kept, flush = bool(flags & _KEPT), bool(flags & _FLUSH)
         return cls(name, origin, events, only, skip, is_kept, flush, close)
+
+
+def new_turn(packer: str) -> Turn:
+    """Return a turn whose envelopes are those of a packer, without an origin."""
+    names = Writer()
+    names.put_text(packer)
+    names.put_text("")
+    return Turn(VERSION, bytes(names))
 
 
 def _hashable(value: Any) -> Any:

@@ -190,3 +190,28 @@ cdef class EventLogs:
     cdef int expire(self, EventLog log) except -1
     cdef int make_room(self) except -1
     cpdef append(self, EventLog log, Fragment fragment)
+
+
+cdef class Item:
+    # Events for one target, on their way to an engine.
+    cdef readonly str key
+    cdef readonly Py_ssize_t count
+    cdef readonly bint is_kept
+    cdef readonly bytes envelope
+
+
+cdef class Turn:
+    cdef uint8_t version
+    cdef bytes names                    # of each envelope
+    cdef list items                     # that are whole
+    # the events behind them, for one target and with the same options
+    cdef WriteBuffer events             # their bytes in an envelope
+    cdef Py_ssize_t count
+    cdef str key
+    cdef str only
+    cdef uint8_t is_kept
+    cdef uint8_t flush
+    cdef readonly Py_ssize_t nbytes     # of all events, with the objects around them
+    cdef WriteBuffer whole              # memory to put an envelope together
+
+    cdef int finish(self) except -1

@@ -4,8 +4,8 @@
 The header (fanout.pxd) draws the tree of shared nodes. Everything here is bytes that were encoded
 elsewhere. No user, no policy, no loop. Fanout counts events so that sent = written + replaced +
 lost + those that still wait. The file is past 600 lines because appending, writing, and cutting
-all keep the same counts of the same tree. Its part `logs`: the events that are kept for clients
-that resume.
+all keep the same counts of the same tree. Its parts: `logs` has the events that are kept for
+clients that resume, and `turn` what a node sends to the other processes of its channel.
 """
 
 cimport cython
@@ -19,6 +19,8 @@ from chansock._fast.io.timers cimport TimerQueue
 
 import logging
 from collections import deque
+
+from chansock._fast.edn.writer import dumps
 
 log = logging.getLogger("chansock.fanout")
 
@@ -830,3 +832,4 @@ cdef class Fanout:
 
 
 include "logs.pxi"
+include "turn.pxi"

@@ -46,6 +46,8 @@ cdef class WriteBuffer:
         self.size = size
 
     cdef int _grow(self, Py_ssize_t count) except -1
+    # Put a line of Redis' protocol: a kind, and a size in digits.
+    cdef int put_size(self, uint8_t kind, Py_ssize_t size) except -1
     cpdef bytes take(self)
     cpdef clear(self)
 

@@ -1,14 +1,15 @@
 # Memory to write to (WriteBuffer), and windows on borrowed memory (Span).
-# No frame, no value, no socket: pointers and lengths only.
+# No frame, no value, no socket: pointers and lengths only, and the words of a command.
 
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, realloc
 
 cdef extern from "Python.h":
     const Py_ssize_t PY_SSIZE_T_MAX
+    const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
 
 cdef Py_ssize_t SMALLEST = 256      # holds the usual message and its frame
 cdef Py_ssize_t SMALL = 479         # bytes for which CPython's own allocator has places of a size
@@ -20,6 +21,27 @@ cdef bytes exact(bytes data):
     if data is None or PyBytes_GET_SIZE(data) <= SMALL:
         return data
     return PyBytes_FromStringAndSize(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+
+
+cdef enum:
+    DIGITS = 24                     # room for those of any 64 bits, and a sign
+
+
+cdef const char* write_digits(int64_t number, char* room, Py_ssize_t* size) noexcept:
+    # Write a number to the end of the room; return where it begins.
+    cdef char* at = room + DIGITS
+    cdef uint64_t left = <uint64_t>number if number >= 0 else 0 - <uint64_t>number
+    while True:
+        at -= 1
+        at[0] = <char>(c'0' + left % 10)
+        left //= 10
+        if left == 0:
+            break
+    if number < 0:
+        at -= 1
+        at[0] = c'-'
+    size[0] = room + DIGITS - at
+    return at
 
 
 @cython.final
@@ -52,6 +74,40 @@ cdef class WriteBuffer:
         """Put the bytes of any buffer."""
         if source.shape[0]:
             self.put(&source[0], source.shape[0])
+
+    def put_command(self, tuple words not None):
+        """Put a command of Redis' protocol: its words, numbers in digits, as bulk strings.
+
+        Raises TypeError for a word of another type, and puts nothing then.
+        """
+        cdef Py_ssize_t size, before = self.size
+        cdef const char* text
+        cdef char digits[DIGITS]
+        try:
+            self.put_size(c'*', len(words))
+            for word in words:
+                if type(word) is bytes:
+                    text, size = PyBytes_AS_STRING(word), PyBytes_GET_SIZE(word)
+                elif type(word) is str:
+                    text = PyUnicode_AsUTF8AndSize(word, &size)
+                elif type(word) is int:
+                    text = write_digits(word, digits, &size)
+                else:
+                    raise TypeError(f"expected a str, bytes, or int, got {type(word).__name__}")
+                self.put_size(c'$', size)
+                self.put(text, size)
+                self.put(<const char*>b"\r\n", 2)
+        except BaseException:
+            self.size = before
+            raise
+
+    cdef int put_size(self, uint8_t kind, Py_ssize_t size) except -1:
+        cdef char digits[DIGITS]
+        cdef Py_ssize_t length
+        cdef const char* text = write_digits(size, digits, &length)
+        self.put_byte(kind)
+        self.put(text, length)
+        return self.put(<const char*>b"\r\n", 2)
 
     cpdef bytes take(self):
         """Return all bytes, and empty the buffer."""

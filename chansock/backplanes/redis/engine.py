@@ -19,7 +19,6 @@ import logging
 import random
 import secrets
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from chansock._core.backplane import Position
@@ -445,7 +444,9 @@ class Redis:
         if oldest is not None and now - oldest > self._max_seconds:
             raise BackplaneFull(now - oldest, self._max_seconds, "seconds")
         if self._seal is not None:
-            items = [replace(i, envelope=self._sealed(i.key, i.envelope)) for i in items]
+            items = [
+                Item(i.key, i.count, i.is_kept, self._sealed(i.key, i.envelope)) for i in items
+            ]
         number = outbox.append(items, self._node_id, now)
         if self._is_live:
             self._link.wake()  # type: ignore[union-attr]

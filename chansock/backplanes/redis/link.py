@@ -12,9 +12,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias, cast
 
+from chansock._fast.io.buffer import WriteBuffer
+
 __all__ = ["Handler", "Link", "LinkLost", "ServerError"]
 
 Handler: TypeAlias = Callable[[Any, Any], object]
+MAX_SPARE: Final = 1 << 18  # bytes of memory that stay with a link for what it writes next
 _SUBSCRIPTIONS: Final = frozenset((b"subscribe", b"unsubscribe"))
 
 
@@ -46,7 +49,6 @@ class Link(asyncio.Protocol):
         import hiredis
 
         self._reader = hiredis.Reader()
-        self._pack: Callable[..., bytes] = hiredis.pack_command
         self._push: Any = hiredis.PushNotification
         self._error = hiredis.ReplyError
         self._messages = messages
@@ -54,7 +56,7 @@ class Link(asyncio.Protocol):
         self._lost = lost
         self._transport: asyncio.Transport | None = None
         self._loop = asyncio.get_running_loop()
-        self._out: list[bytes] = []
+        self._out = WriteBuffer()
         self._is_due = False  # a flush comes in this turn
         self._handlers: deque[tuple[Handler, Any]] = deque()
         self._before_flush: Callable[[], object] | None = None
@@ -64,14 +66,14 @@ class Link(asyncio.Protocol):
 
     def send(self, handler: Handler, arg: Any, *command: str | bytes | int) -> None:
         """Write a command; `handler(reply, arg)` is called with its reply, or an error of it."""
-        self._out.append(self._pack(command))
+        self._out.put_command(command)
         self._handlers.append((handler, arg))
         if not self._is_due:
             self.wake()
 
     def subscribe(self, command: str, channels: list[bytes]) -> None:
         """Write SUBSCRIBE or UNSUBSCRIBE. Each channel is confirmed by a push."""
-        self._out.append(self._pack((command, *channels)))
+        self._out.put_command((command, *channels))
         self._handlers.append((self._confirmed, [len(channels)]))
         if not self._is_due:
             self.wake()
@@ -98,9 +100,11 @@ class Link(asyncio.Protocol):
             self._is_due = True  # what is added now goes with the rest
             self._before_flush()
         self._is_due = False
-        if self._out and self._transport is not None and not self.is_closed:
-            self._transport.write(b"".join(self._out))
-        self._out.clear()
+        out = self._out
+        if out.size and self._transport is not None and not self.is_closed:
+            self._transport.write(out.take())
+        if out.size or out.capacity > MAX_SPARE:
+            out.clear()
 
     # -- reading
 

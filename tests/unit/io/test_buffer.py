@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import hiredis
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chansock._fast.io.buffer import Span, WriteBuffer
@@ -46,6 +49,36 @@ def test_puts_are_joined(pieces: list[bytes]) -> None:
     for piece in pieces:
         out.write(piece)
     assert out.take() == b"".join(pieces)
+
+
+WORDS = (
+    st.binary(max_size=600)
+    | st.text(st.characters(exclude_categories=("Cs",)), max_size=300)
+    | st.integers(-(2**63), 2**63 - 1)
+)
+
+
+@given(st.lists(st.lists(WORDS, max_size=30).map(tuple), max_size=3))
+@example([(-(2**63), 2**63 - 1, 0, "", b""), ()])
+def test_commands_are_those_of_hiredis(commands: list[tuple[str | bytes | int, ...]]) -> None:
+    out = WriteBuffer()
+    for words in commands:
+        out.put_command(words)
+    assert out.take() == b"".join(map(hiredis.pack_command, commands))
+
+
+@pytest.mark.parametrize(
+    ("word", "error"),
+    [(1.5, TypeError), (None, TypeError), (2**63, OverflowError), ("\ud800", UnicodeEncodeError)],
+)
+def test_a_word_that_cannot_be_sent_leaves_nothing_of_its_command(
+    word: Any, error: type[Exception]
+) -> None:
+    out = WriteBuffer()
+    out.put_command(("PING",))
+    with pytest.raises(error):
+        out.put_command(("ECHO", word))
+    assert out.take() == b"*1\r\n$4\r\nPING\r\n"
 
 
 def test_a_span_that_was_never_aimed_or_is_released_lends_nothing() -> None:
