@@ -40,7 +40,7 @@ MAX_UNSTORED: Final = 16 << 20  # bytes; past it `send` raises BackplaneFull
 RETRY: Final = 0.05  # seconds until the engine is offered again what it had no room for
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Arrived:
     """Events of one target, as they came from the engine."""
 
@@ -200,8 +200,9 @@ class Cluster:
         if found is None:
             return None
         envelope, arrived = found
-        for opening in list(self.openings):
-            opening.note(arrived)
+        if self.openings:
+            for opening in list(self.openings):
+                opening.note(arrived)
         try:
             return target_of(entry.key, envelope.only), envelope, arrived
         except ValueError as error:
@@ -215,17 +216,12 @@ class Cluster:
         except EnvelopeError as error:
             self._refuse(error)
             return None
-        count = max(1, len(envelope.events))
-        seq = self.order.note(entry.position, count) - len(envelope.events)
-        fragments = []
-        for event in envelope.events:
+        events = envelope.events
+        seq = self.order.note(entry.position, len(events) or 1) - len(events)
+        for event in events:
             seq += 1
-            fragment = Fragment(event.data, event.latest, envelope.is_kept)
-            fragment.seq = seq
-            fragments.append(fragment)
-        return envelope, Arrived(
-            entry.key, envelope.only, tuple(fragments), entry.first is not None
-        )
+            event.seq = seq
+        return envelope, Arrived(entry.key, envelope.only, events, entry.first is not None)
 
     def _refuse(self, error: Exception) -> None:
         self.refused += 1

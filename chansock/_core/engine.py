@@ -31,7 +31,7 @@ class First:
     upto: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen, it would take longer to make, once an event
 class Entry:
     """An item in the order of all; `position` is that of its last event, `origin` its node.
 

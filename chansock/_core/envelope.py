@@ -2,8 +2,8 @@
 
 An engine that leaves the process stores envelopes and passes them on; the one in memory needs
 none. The events are in it as the packer made them, so that a process that gets them encodes
-nothing. Nothing here knows where envelopes are stored. What a node sends becomes envelopes in
-`_fast/events/turn.pxi`, which writes the same bytes.
+nothing. Nothing here knows where envelopes are stored. Most are written by `turn.pxi` and read by
+`envelope.pxi` of `_fast/events`, which know the same bytes.
 
     version, flags         a byte each
     packer, origin         the packer's name, the id of the process that sent it
@@ -14,16 +14,14 @@ nothing. Nothing here knows where envelopes are stored. What a node sends become
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from chansock import edn
-from chansock._core.packing import PackingError, Reader, Writer
-from chansock._fast.events.fanout import Turn
-from chansock.errors import EdnDecodeError
+from chansock._core.packing import PackingError, Writer
+from chansock._fast.events.fanout import Fragment, Turn, read_envelope
 
-__all__ = ["VERSION", "Envelope", "EnvelopeError", "Event", "new_turn"]
+__all__ = ["VERSION", "Envelope", "EnvelopeError", "new_turn"]
 
 VERSION: Final = 1
 
@@ -36,21 +34,13 @@ class EnvelopeError(PackingError):
     """Bytes are no envelope of this version, or the envelope of another packer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One encoded event; `latest` is its key, or None."""
-
-    data: bytes
-    latest: Hashable = None
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen, it would take longer to make, once an event
 class Envelope:
     """Events for one target, sent together by one process."""
 
     packer: str
     origin: str
-    events: tuple[Event, ...] = ()
+    events: tuple[Fragment, ...] = ()
     only: str = ""
     skip: str = ""
     is_kept: bool = True
@@ -68,7 +58,7 @@ class Envelope:
             out.put_text(self.close[1])
         out.put_number(len(self.events))
         for event in self.events:
-            out.put_bytes(b"" if event.latest is None else edn.dumps(event.latest))
+            out.put_bytes(b"" if event.key is None else edn.dumps(event.key))
             out.put_bytes(event.data)
         return bytes(out)
 
@@ -80,28 +70,13 @@ class Envelope:
         bytes, a text that is no UTF-8, a key that is no edn.
         """
         try:
-            return cls._read(Reader(data), len(data), packer)
-        except EnvelopeError:
-            raise
-        except PackingError as error:
+            origin, only, skip, flags, close, events = read_envelope(data, VERSION, packer)
+        except UnicodeDecodeError as error:
+            raise EnvelopeError(f"expected UTF-8: {error}") from None
+        except ValueError as error:
             raise EnvelopeError(str(error)) from None
-
-    @classmethod
-    def _read(cls, reader: Reader, size: int, packer: str) -> Self:
-        version, flags = reader.byte(), reader.byte()
-        if version != VERSION or flags > _KEPT | _FLUSH | _CLOSE:
-            raise EnvelopeError(f"expected an envelope of version {VERSION}, got {version}")
-        name, origin, only, skip = (reader.text() for _ in range(4))
-        if name != packer:
-            raise EnvelopeError(f"expected an envelope of the packer {packer}, got {name:.80}")
-        close = (reader.number(), reader.text()) if flags & _CLOSE else None
-        count = reader.number()
-        if count > size:
-            raise EnvelopeError(f"expected at most {size} events, got {count}")
-        events = tuple(_event(reader) for _ in range(count))
-        reader.end()
         is_kept, flush = bool(flags & _KEPT), bool(flags & _FLUSH)
-        return cls(name, origin, events, only, skip, is_kept, flush, close)
+        return cls(packer, origin, events, only, skip, is_kept, flush, close)
 
 
 def new_turn(packer: str) -> Turn:
@@ -110,18 +85,3 @@ def new_turn(packer: str) -> Turn:
     names.put_text(packer)
     names.put_text("")
     return Turn(VERSION, bytes(names))
-
-
-def _hashable(value: Any) -> Any:
-    """Return a key as it was: edn writes a tuple as a vector, and reads a list."""
-    return tuple(map(_hashable, value)) if isinstance(value, list) else value
-
-
-def _event(reader: Reader) -> Event:
-    key = reader.text()
-    try:
-        latest = _hashable(edn.loads(key)) if key else None
-        hash(latest)
-    except (EdnDecodeError, TypeError) as error:
-        raise EnvelopeError(f"expected a key in edn: {error}") from None
-    return Event(reader.bytes(), latest)

@@ -3,7 +3,8 @@
 What lives here:
 
 - `packet`, `msgpack_packet`: packets, and the packers of edn and MessagePack.
-- `fanout`: outboxes, and the flush at the end of a turn.
+- `fanout`: outboxes, and the flush at the end of a turn. Its parts `turn` and `envelope`: events on
+  their way between the processes of one channel, as bytes.
 - `dispatch`: the event of a packet, its handler, and the reply. Its part `weight`: what a decoded
   value holds in memory.
 - `server_protocol`: one TCP connection: HTTP requests, then WebSocket frames. Its part `echo`: a

@@ -5,13 +5,15 @@ The header (fanout.pxd) draws the tree of shared nodes. Everything here is bytes
 elsewhere. No user, no policy, no loop. Fanout counts events so that sent = written + replaced +
 lost + those that still wait. The file is past 600 lines because appending, writing, and cutting
 all keep the same counts of the same tree. Its parts: `logs` has the events that are kept for
-clients that resume, and `turn` what a node sends to the other processes of its channel.
+clients that resume, `turn` what a node sends to the other processes of its channel, and `envelope`
+what comes from them.
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_GET_SIZE
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject
 from cpython.ref cimport Py_REFCNT
+from cpython.unicode cimport PyUnicode_DecodeUTF8
 from libc.stdint cimport int64_t, uint8_t
 from chansock._fast.io.buffer cimport WriteBuffer, exact
 from chansock._fast.events.packet cimport Packet, Packer
@@ -20,6 +22,7 @@ from chansock._fast.io.timers cimport TimerQueue
 import logging
 from collections import deque
 
+from chansock._fast.edn.reader import loads
 from chansock._fast.edn.writer import dumps
 
 log = logging.getLogger("chansock.fanout")
@@ -832,4 +835,5 @@ cdef class Fanout:
 
 
 include "logs.pxi"
+include "envelope.pxi"
 include "turn.pxi"

@@ -10,8 +10,6 @@ cdef extern from "Python.h":
 
 
 cdef enum:
-    KEPT = 1                    # flags of an envelope
-    FLUSH = 2
     MAX_SPARE = 1 << 16         # bytes of memory that stay with a turn for the next one
 
 

@@ -15,7 +15,7 @@ from chansock import ALL, ClientTarget, Config, EncodeError
 from chansock._core.cluster import MAX_UNSTORED, RETRY, Cluster
 from chansock._core.delivery import Close
 from chansock._core.engine import Item
-from chansock._core.envelope import Envelope, Event, new_turn
+from chansock._core.envelope import Envelope, new_turn
 from chansock._fast.events.fanout import Fragment
 from chansock._fast.io.timers import TimerQueue
 from chansock.errors import BackplaneFull, InvalidEvent
@@ -37,7 +37,7 @@ def expected(sends: list[Send]) -> list[tuple[str, int, bool, bytes]]:
         sends, lambda send: (send[0], send[1], bool(send[2].is_kept))
     ):
         some = list(group)
-        events = tuple(Event(fragment.data, fragment.key) for _, _, fragment, _ in some)
+        events = tuple(fragment for _, _, fragment, _ in some)
         flush = any(send[3] for send in some)
         envelope = Envelope("edn", "", events, only, is_kept=is_kept, flush=flush)
         items.append((key, len(events), is_kept, envelope.encode()))
@@ -90,7 +90,7 @@ class Ground:
 
 
 def sent(key: str, *events: bytes) -> tuple[str, int, bool, bytes]:
-    envelope = Envelope("edn", "", tuple(map(Event, events)))
+    envelope = Envelope("edn", "", tuple(map(Fragment, events)))
     return key, len(events), True, envelope.encode()
 
 
