@@ -9,7 +9,7 @@ strings and bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -157,7 +157,7 @@ class Engine(Protocol):
     def unsubscribe(self, key: str) -> None:
         """Pass on the entries of a target no longer."""
 
-    async def claim(self, client: str, keys: Sequence[str], since: Position | None) -> Claimed:
+    def claim(self, client: str, keys: Sequence[str], since: Position | None) -> Awaitable[Claimed]:
         """Make this node the home of a client; read its targets after a position.
 
         The keys are subscribed before. `since` None: no events are read. Raises BackplaneDown.

@@ -649,7 +649,6 @@ cdef class Protocol(Socket):
                 self._arm(self.service.handshake_timeout)
             self.is_awaiting = True
             self.request_size = 0 if body is None else PyBytes_GET_SIZE(body)
-            self.pause()
             self.service.clock.start(self._await(result, body, switch))
             return 0
         self._disarm()
