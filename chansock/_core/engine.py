@@ -45,7 +45,7 @@ class Entry:
     first: First | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Read:
     """What is stored of some targets, in order.
 
@@ -58,7 +58,7 @@ class Read:
     is_whole: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Claimed:
     """A client's new home is this node; `before` is the living node that was it, or None.
 

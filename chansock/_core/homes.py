@@ -18,7 +18,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Self
-from weakref import finalize
 
 from chansock._core.backplane import Position
 from chansock._core.cluster import Arrived, Cluster
@@ -43,7 +42,7 @@ MAX_REPLIES: Final = 10_000  # that are read of a state
 NOWHERE: Final = Position(0, 0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Start:
     """How a client came to this node: at `at`, with all that it had missed since `since`.
 
@@ -143,13 +142,17 @@ class Opening:
         self.is_left = False  # the engine has something of its last home
         self.is_over = False  # another node has become the home meanwhile
         self.asked: asyncio.Future[None] | None = None  # done once the old home has answered
-        self._cluster = homes.cluster
+        self._homes, self._cluster = homes, homes.cluster
         self._missed: list[Arrived] = []
         self._later: list[Arrived] = []
         self._is_whole = self._is_in_doubt = False
         self._cluster.subscribe(self.keys)
         self._cluster.openings.add(self)
-        self._end = finalize(self, homes.abandoned, client, self.keys, self.left)
+        self._is_taken = False
+
+    def __del__(self) -> None:
+        if not self._is_taken:
+            self._homes.abandoned(self.client, self.keys, self.left)
 
     def note(self, arrived: Arrived) -> None:
         """Note events that came since its targets were subscribed."""
@@ -174,7 +177,7 @@ class Opening:
 
     def taken(self) -> None:
         """Note that a session has taken its place."""
-        self._end.detach()
+        self._is_taken = True
         self._cluster.openings.discard(self)
 
     def waiting(self) -> list[Fragment]:

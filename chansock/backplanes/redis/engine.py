@@ -488,6 +488,7 @@ class Redis:
         self._close_events(with_changes=with_changes)
 
     def _close_events(self, *, with_changes: bool = False) -> None:
+        """Make a call of the events of this turn, and send it if the engine is heard."""
         outbox = self._outbox
         outbox.close(self._node_id, self._loop.time(), with_changes=with_changes)
         if not self._is_live or self._is_stalled:
@@ -740,13 +741,15 @@ class Redis:
         """Send what must be before a client that comes."""
         if self._unsubscribing or self._releasing:
             self._send_asked()
-        self._close_events()
+        if self._outbox.gathered:
+            self._close_events()
 
     def _goes(self) -> None:
         """Send what must be before a client that goes."""
         if self._subscribing or self._claiming:
             self._send_asked()
-        self._close_events()
+        if self._outbox.gathered:
+            self._close_events()
 
     def _send_asked(self) -> None:
         link = self._link
