@@ -361,6 +361,8 @@ class Homes:
         self.cluster.unsubscribe(keys)
         if left and client not in self._clients:
             self.engine.release(client_key(client), left[-1])
+            # Another node may have become the home meanwhile, and asks this one.
+            self._give(client, left[-1])
 
     def is_home(self, client: ClientTarget) -> bool:
         """Return whether this node serves a client."""
@@ -439,10 +441,13 @@ class Homes:
         if found is None:
             return known
         self.engine.forget(client_key(client))
-        self._given[client] = found
+        self._give(client, found)
+        return found
+
+    def _give(self, client: ClientTarget, state: bytes) -> None:
+        self._given[client] = state
         if len(self._given) > MAX_GIVEN:
             self._given.popitem(last=False)
-        return found
 
     def _newer(self, client: ClientTarget, attempt: int) -> State | None:
         """Return the state of a client that is here by a newer handshake, or None."""
