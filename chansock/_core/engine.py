@@ -35,7 +35,8 @@ class First:
 class Entry:
     """An item in the order of all; `position` is that of its last event, `origin` its node.
 
-    `first` is not None if it is sent again, to an engine that lost its end.
+    `first` is not None if it is sent again, to an engine that lost its end. It `is_late` if a later
+    item of its sender came before it: then its events, which this node missed, are out of order.
     """
 
     key: str
@@ -43,6 +44,7 @@ class Entry:
     origin: str
     envelope: bytes
     first: First | None = None
+    is_late: bool = False
 
 
 @dataclass(slots=True)

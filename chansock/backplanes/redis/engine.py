@@ -171,6 +171,7 @@ class Redis:
         self._keys: dict[str, _Key] = {}
         self._channels: dict[bytes, _Key] = {}
         self._names = _Names()
+        self._newest: dict[bytes, int] = {}  # the number of the newest item of each node
         self._homes: dict[str, int] = {}  # clients that this node claimed, each with its claim
         self._claims = 0
         self._releases: dict[str, bytes] = {}  # that the engine has not confirmed
@@ -592,7 +593,10 @@ class Redis:
             seen[origin] = n
             self._seq = at
             position = Position(self._epoch, at)
-            entry = Entry(key.name, position, self._names[origin], text, first)
+            is_late = n < self._newest.get(origin, 0)
+            entry = Entry(key.name, position, self._names[origin], text, first, is_late)
+            if not is_late:
+                self._newest[origin] = n
             if key.old and key.old.get(origin, 0) >= n:
                 self._repeated(entry)
             else:
@@ -641,6 +645,7 @@ class Redis:
             return
         key.seen[origin] = n
         entry = Entry(key.name, position, self._names[origin], text, first)
+        self._newest[origin] = max(n, self._newest.get(origin, 0))
         if key.old.get(origin, 0) >= n:
             self._repeated(entry)
         else:
