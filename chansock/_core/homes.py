@@ -18,6 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Self
+from weakref import finalize
 
 from chansock._core.backplane import Position
 from chansock._core.cluster import Arrived, Cluster
@@ -42,7 +43,7 @@ MAX_REPLIES: Final = 10_000  # that are read of a state
 NOWHERE: Final = Position(0, 0)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Start:
     """How a client came to this node: at `at`, with all that it had missed since `since`.
 
@@ -142,17 +143,13 @@ class Opening:
         self.is_left = False  # the engine has something of its last home
         self.is_over = False  # another node has become the home meanwhile
         self.asked: asyncio.Future[None] | None = None  # done once the old home has answered
-        self._homes, self._cluster = homes, homes.cluster
+        self._cluster = homes.cluster
         self._missed: list[Arrived] = []
         self._later: list[Arrived] = []
         self._is_whole = self._is_in_doubt = False
         self._cluster.subscribe(self.keys)
         self._cluster.openings.add(self)
-        self._is_taken = False
-
-    def __del__(self) -> None:
-        if not self._is_taken:
-            self._homes.abandoned(self.client, self.keys, self.left)
+        self._end = finalize(self, homes.abandoned, client, self.keys, self.left)
 
     def note(self, arrived: Arrived) -> None:
         """Note events that came since its targets were subscribed."""
@@ -177,7 +174,7 @@ class Opening:
 
     def taken(self) -> None:
         """Note that a session has taken its place."""
-        self._is_taken = True
+        self._end.detach()
         self._cluster.openings.discard(self)
 
     def waiting(self) -> list[Fragment]:
@@ -361,8 +358,6 @@ class Homes:
         self.cluster.unsubscribe(keys)
         if left and client not in self._clients:
             self.engine.release(client_key(client), left[-1])
-            # Another node may have become the home meanwhile, and asks this one.
-            self._give(client, left[-1])
 
     def is_home(self, client: ClientTarget) -> bool:
         """Return whether this node serves a client."""
@@ -441,13 +436,10 @@ class Homes:
         if found is None:
             return known
         self.engine.forget(client_key(client))
-        self._give(client, found)
-        return found
-
-    def _give(self, client: ClientTarget, state: bytes) -> None:
-        self._given[client] = state
+        self._given[client] = found
         if len(self._given) > MAX_GIVEN:
             self._given.popitem(last=False)
+        return found
 
     def _newer(self, client: ClientTarget, attempt: int) -> State | None:
         """Return the state of a client that is here by a newer handshake, or None."""
