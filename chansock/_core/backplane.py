@@ -7,8 +7,7 @@ a client presents. No engine is known here, and no session.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import NamedTuple, Protocol, Self
 
 from chansock._fast.events.dispatch import Inbox, Numbers
 from chansock._fast.events.fanout import Fragment
@@ -21,8 +20,7 @@ __all__ = ["MAX_DIGITS", "Backplane", "Position"]
 MAX_DIGITS = 15  # of a number on the wire: JavaScript holds it exactly
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(NamedTuple):
     """What a client has: all events of its targets up to `seq`, of the counter of `epoch`."""
 
     epoch: int

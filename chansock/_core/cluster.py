@@ -181,8 +181,10 @@ class Cluster:
         if entry.first is None:
             self._delivery.deliver(to, arrived.fragments, envelope.flush, close)
             return
-        for client in self.homes.lacking(to, entry.first):
-            self._delivery.deliver(client, arrived.fragments, envelope.flush)
+        # What is not kept is missed rather than out of order.
+        if envelope.is_kept or not entry.is_late:
+            for client in self.homes.lacking(to, entry.first):
+                self._delivery.deliver(client, arrived.fragments, envelope.flush)
         self._delivery.deliver(to, (), False, close)
 
     def repeated(self, entry: Entry) -> None:

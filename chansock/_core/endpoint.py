@@ -62,7 +62,7 @@ Hook: TypeAlias = Callable[[Request], T | Awaitable[T]]
 _Steps: TypeAlias = Generator[Awaitable[Any], Any, "Admission | Response"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Came:
     """In an Admission's `handshake`: a client that this process becomes the home of.
 
@@ -324,24 +324,24 @@ class Endpoint:
                 data = self.hooks.handshake_data(request)
                 if is_awaitable(data):
                     data = yield data
-            asked = (
-                Asked.parse(request, uid, data)
-                if resumes
-                else Asked(None, 0, 0, None, 0, uid, data)
-            )
+            if not resumes:
+                opening = yield homes.open(client, None)
+                return Admission(kind, request, uid, client_id, Came(opening, None, data))
+            asked = Asked.parse(request, uid, data)
             if asked is None:
                 return self.refuse("resume", 400, MALFORMED)
             opening = yield homes.open(client, asked.position, asked.attempt)
         except BackplaneDown:
             return self.refuse("backplane", 503, "the backplane is not heard")
         state = opening.state
-        is_late = opening.is_over or (state is not None and 0 < asked.attempt < state.attempt)
-        if resumes and self._resume is not None:
-            is_late = is_late or self._resume.is_late(asked, client)
-        if resumes and is_late:
+        if (
+            opening.is_over
+            or (state is not None and 0 < asked.attempt < state.attempt)
+            or (self._resume is not None and self._resume.is_late(asked, client))
+        ):
             return self.refuse("late_handshake", 409, "a newer handshake of this client came first")
-        handshake = Came(opening, replace(asked, source=opening) if resumes else None, data)
-        return Admission(kind, request, uid, client_id, handshake)
+        asked.source = opening
+        return Admission(kind, request, uid, client_id, Came(opening, asked, data))
 
     def _other_method(self, request: Request, is_loopback: bool) -> Response:
         config = self._config

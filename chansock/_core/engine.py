@@ -9,7 +9,7 @@ strings and bytes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -35,7 +35,8 @@ class First:
 class Entry:
     """An item in the order of all; `position` is that of its last event, `origin` its node.
 
-    `first` is not None if it is sent again, to an engine that lost its end.
+    `first` is not None if it is sent again, to an engine that lost its end. It `is_late` if a later
+    item of its sender came before it: then its events, which this node missed, are out of order.
     """
 
     key: str
@@ -43,9 +44,10 @@ class Entry:
     origin: str
     envelope: bytes
     first: First | None = None
+    is_late: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Read:
     """What is stored of some targets, in order.
 
@@ -58,7 +60,7 @@ class Read:
     is_whole: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Claimed:
     """A client's new home is this node; `before` is the living node that was it, or None.
 
@@ -157,7 +159,7 @@ class Engine(Protocol):
     def unsubscribe(self, key: str) -> None:
         """Pass on the entries of a target no longer."""
 
-    async def claim(self, client: str, keys: Sequence[str], since: Position | None) -> Claimed:
+    def claim(self, client: str, keys: Sequence[str], since: Position | None) -> Awaitable[Claimed]:
         """Make this node the home of a client; read its targets after a position.
 
         The keys are subscribed before. `since` None: no events are read. Raises BackplaneDown.

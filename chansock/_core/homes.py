@@ -18,7 +18,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Self
-from weakref import finalize
 
 from chansock._core.backplane import Position
 from chansock._core.cluster import Arrived, Cluster
@@ -43,7 +42,7 @@ MAX_REPLIES: Final = 10_000  # that are read of a state
 NOWHERE: Final = Position(0, 0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Start:
     """How a client came to this node: at `at`, with all that it had missed since `since`.
 
@@ -134,22 +133,31 @@ class Opening:
 
     outlives_records = True
 
-    def __init__(self, homes: Homes, client: ClientTarget, since: Position | None) -> None:
+    def __init__(
+        self, homes: Homes, client: ClientTarget, since: Position | None, attempt: int
+    ) -> None:
         self.client = client
+        self.attempt = attempt  # the number of its handshake
         self.since = since  # the position that it presents
         self.keys = keys_of(client)
         self.state: State | None = None
         self.left: list[bytes] = []  # the same in bytes, for the case that it does not open
         self.is_left = False  # the engine has something of its last home
         self.is_over = False  # another node has become the home meanwhile
+        self.asks = ""  # the old home
+        self.own = b""  # what this node knew when the client came back to it
         self.asked: asyncio.Future[None] | None = None  # done once the old home has answered
-        self._cluster = homes.cluster
+        self._homes, self._cluster = homes, homes.cluster
         self._missed: list[Arrived] = []
         self._later: list[Arrived] = []
         self._is_whole = self._is_in_doubt = False
         self._cluster.subscribe(self.keys)
         self._cluster.openings.add(self)
-        self._end = finalize(self, homes.abandoned, client, self.keys, self.left)
+        self._is_taken = False
+
+    def __del__(self) -> None:
+        if not self._is_taken:
+            self._homes.abandoned(self.client, self.keys, self.left)
 
     def note(self, arrived: Arrived) -> None:
         """Note events that came since its targets were subscribed."""
@@ -174,7 +182,7 @@ class Opening:
 
     def taken(self) -> None:
         """Note that a session has taken its place."""
-        self._end.detach()
+        self._is_taken = True
         self._cluster.openings.discard(self)
 
     def waiting(self) -> list[Fragment]:
@@ -272,11 +280,12 @@ class Homes:
 
     async def open(self, client: ClientTarget, since: Position | None, attempt: int = 0) -> Opening:
         """Become the home of a client, in its handshake number `attempt`. Raises BackplaneDown."""
-        opening = Opening(self, client, since)
+        opening = Opening(self, client, since, attempt)
         self._given.pop(client, None)  # from here on, others know more; even if the claim fails
         claimed = await self.engine.claim(client_key(client), opening.keys, since)
         if claimed.has_moved:
-            self._end(client)  # which it left while this node could not be asked
+            # It left while this node could not be asked, or has not been asked yet.
+            opening.own = self._end(client) or b""
         self._given.pop(client, None)
         opening.claimed(claimed)
         state = claimed.state
@@ -285,19 +294,37 @@ class Homes:
             state = b""  # the engine has lost what came last: maybe that a home had opened it
         opening.left.append(state)
         if claimed.before is not None and claimed.before != self.engine.node_id:
+            opening.asks = claimed.before
             opening.asked = asyncio.get_running_loop().create_future()
             try:
                 found = await self._ask(claimed.before, client, attempt)
             finally:
                 opening.asked.set_result(None)
             # A home that knows nothing of the client has not opened it, and what was left is true.
-            state = b"" if found is None else found or state
+            state = b"" if found is None else found or opening.own or state
+            opening.left.append(state)
+        elif claimed.before is not None and opening.own:
+            state = opening.own
+            opening.left.append(state)
+        elif claimed.before is not None and (elder := self._asking(client)) is not None:
+            # An older handshake of this client still waits for what its old home knows.
+            assert elder.asked is not None
+            await asyncio.shield(elder.asked)
+            state = elder.left[-1] or state
             opening.left.append(state)
         opening.state = State.decode(state) if state else None
         if self.cluster.order.epoch != claimed.read.position.epoch:
             # What was read may come once more: the client begins anew.
             raise BackplaneDown("the engine began a new epoch meanwhile")
         return opening
+
+    def _asking(self, client: ClientTarget) -> Opening | None:
+        """Return an opening of a client whose old home has not answered yet, or None."""
+        opening: Opening
+        for opening in list(self.cluster.openings):
+            if opening.client == client and opening.asked and not opening.asked.done():
+                return opening
+        return None
 
     async def _ask(self, node: str, client: ClientTarget, attempt: int) -> bytes | None:
         """Return what an old home knows of a client, b"" for nothing; None: it does not say."""
@@ -357,6 +384,7 @@ class Homes:
         """Note that a client did not open after all: leave again what its last home left."""
         self.cluster.unsubscribe(keys)
         if left and client not in self._clients:
+            self._give(client, left[-1])
             self.engine.release(client_key(client), left[-1])
 
     def is_home(self, client: ClientTarget) -> bool:
@@ -382,6 +410,14 @@ class Homes:
         if client in self._clients:
             del self._clients[client]
             self.cluster.unsubscribe(keys_of(client))
+            openings = [each for each in self.cluster.openings if each.client == client]
+            if openings:
+                # It is coming back, and may have claimed the client already.
+                for opening in openings:
+                    opening.own = state
+                    opening.left.append(state)
+                return
+            self._give(client, state)
             self.engine.release(client_key(client), state)
 
     def _state(self, client: ClientTarget, inbox: Inbox) -> State:
@@ -398,18 +434,23 @@ class Homes:
             numbers.replies_from(0),
         )
 
-    def hand_on(self, client: ClientTarget, attempt: int, answer: Callable[[bytes], None]) -> None:
+    def hand_on(
+        self, client: ClientTarget, attempt: int, answer: Callable[[bytes], None], origin: str
+    ) -> None:
         """Hand a client over to another node, and answer what that must know.
 
         If it is about to open here, and its old home has not said what it knows, that is waited
-        for: the old home says it once.
+        for: the old home says it once. But if `origin` is that home, and this node was its home
+        before, the client is coming back at once: each would wait for the other.
         """
-        for opening in list(self.cluster.openings):
-            if opening.client == client and opening.asked and not opening.asked.done():
-                opening.is_over = True
-                opening.asked.add_done_callback(partial(self._answer, opening, attempt, answer))
-                return
-        answer(self.give_up(client, attempt))
+        opening = self._asking(client)
+        if opening is None or opening.asked is None:
+            answer(self.give_up(client, attempt))
+        elif opening.asks == origin and opening.own:
+            answer(opening.own)
+        else:
+            opening.is_over = True
+            opening.asked.add_done_callback(partial(self._answer, opening, attempt, answer))
 
     def _answer(
         self, opening: Opening, attempt: int, answer: Callable[[bytes], None], _: object
@@ -430,16 +471,26 @@ class Homes:
         opening: Opening
         for opening in list(self.cluster.openings):
             if opening.client == client:
-                opening.is_over = True
+                # If this node was still the home, the client may be coming back here since.
+                is_newer = client in self._clients and 0 < attempt < opening.attempt
+                opening.is_over = opening.is_over or not is_newer
                 known = opening.left[-1] if opening.left else known
         found = self._end(client)
         if found is None:
             return known
         self.engine.forget(client_key(client))
-        self._given[client] = found
+        self._give(client, found)
+        return found
+
+    def _give(self, client: ClientTarget, state: bytes) -> None:
+        """Keep what another home gets, which may ask (again).
+
+        The engine gets it too late if another node has claimed the client just before.
+        """
+        self._given[client] = state
+        self._given.move_to_end(client)
         if len(self._given) > MAX_GIVEN:
             self._given.popitem(last=False)
-        return found
 
     def _newer(self, client: ClientTarget, attempt: int) -> State | None:
         """Return the state of a client that is here by a newer handshake, or None."""

@@ -179,7 +179,8 @@ class Lending:
                 out.put_bytes(state)
                 self._engine.call(origin, bytes(out))
 
-            self._homes.hand_on(ClientTarget(uid, client_id), reader.number(), answer)
+            client = ClientTarget(uid, client_id)
+            self._homes.hand_on(client, reader.number(), answer, origin)
         elif kind == YIELDED:
             self._homes.answered(number, reader.bytes())
         elif kind == LEND:

@@ -30,7 +30,7 @@ TOO_FAR: Final = Response(503, "too far behind")
 TAKEN: Final = Response(409, "another client has this client-id")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Asked:
     """What a client says of itself in a handshake or a poll.
 

@@ -7,6 +7,7 @@ what it sends again meets clients that had it before.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -17,7 +18,8 @@ from redis_server import Server
 from test_cluster import LIMIT, Balancer, until
 
 import chansock
-from chansock import ChannelSocket, ClientConfig, connect
+from chansock import ALL, ChannelSocket, ClientConfig, connect
+from chansock._core.homes import YIELD_TIMEOUT, State
 
 SOON = ClientConfig(max_backoff=0.1)
 
@@ -371,6 +373,54 @@ def test_what_the_old_home_says_goes_on_to_the_node_that_has_become_the_home_mea
             at.front.passes.set()
             assert await asyncio.gather(*asking) == ["409", "409"]
             assert await shake(first, 7) == "200"
+
+    run(main())
+
+
+def test_of_two_nodes_that_ask_each_other_for_a_client_the_home_answers_at_once(run, monkeypatch):
+    """The client goes to another node and comes back before its home was asked."""
+
+    async def main():
+        async with scene() as (at, _):
+            other, home = at.balancer.ports[:2]
+            engine, calls = at.nodes[0]._endpoint.homes.engine, []
+            assert await shake(home, 1) == "200"
+            (record,) = at.redis.ask("KEYS", "chsk:{chansock}:s:*")
+            name = at.redis.ask("HGET", record, "n")
+            with monkeypatch.context() as patch:
+                patch.setattr(engine, "call", lambda *call: calls.append(call))
+                going = asyncio.create_task(shake(other, 2))
+                await until(lambda: calls)
+                coming = asyncio.create_task(shake(home, 3))
+                await until(lambda: at.redis.ask("HGET", record, "n") == name)
+                await asyncio.sleep(0.1)
+            began = time.monotonic()
+            engine.call(*calls[0])
+            assert await coming == "200"
+            assert time.monotonic() - began < YIELD_TIMEOUT
+            await going
+            assert at.redis.ask("HGET", record, "n") == name
+
+    run(main())
+
+
+def test_what_is_left_with_the_engine_too_late_the_old_home_still_knows(run, monkeypatch):
+    """Another node claims the client just before its home leaves its state with the engine."""
+
+    async def main():
+        async with scene() as (at, url):
+            at.balancer.chosen = 0
+            async with connect(f"{url}?user=ann", transport="ws", config=SOON) as client:
+                for n in range(6):
+                    await client.send("t/note", n)
+                await until(lambda: len(at.handled) == 6)
+                endpoint = at.nodes[0]._endpoint
+                (session,) = endpoint._hub.table.meant(ALL)
+                monkeypatch.setattr(endpoint.homes.engine, "release", lambda *_: None)
+                endpoint.homes.keep(session.target, session.inbox)
+                state = State.decode(endpoint.homes.give_up(session.target, 9))
+                assert state is not None
+                assert state.received == session.inbox.numbers.received >= 6
 
     run(main())
 

@@ -15,9 +15,11 @@ import peer
 import pytest
 from peer import CLOSE, Peer, urlencoded
 from redis_server import Server
-from test_cluster import Met, meeting, until
+from test_cluster import LIMIT, Met, meeting, until
 
 from chansock import Config
+from chansock._core.cluster_keys import client_key
+from chansock._core.homes import State
 
 GRACE = Config(grace_ws=0.1, grace_ajax=0.2)
 
@@ -161,5 +163,44 @@ def test_nothing_is_left_of_a_client_that_moved_and_went(redis: Server, run: Run
                 assert not hub.table.by_user
                 assert not hub.connections
                 assert hub.table.away == 0
+
+    run(main())
+
+
+def test_what_a_home_knew_survives_a_handshake_that_broke_off_while_another_claimed(redis, run):
+    async def main():
+        async with meeting(redis) as met:
+            met.balancer.chosen = 0
+            async with met.client("ann", transport="ws") as (client, _):
+                for n in range(3):
+                    assert await client.send("t/echo", n, timeout=LIMIT) == n
+                (session,) = hubs(met)[0].table
+                target = session.target
+                first, second = (node._endpoint.homes for node in met.nodes)
+                opening = await second.open(target, None)
+                assert opening.state.received == 3
+                await first.engine.claim(client_key(target), opening.keys, None)
+                del opening  # its connection has broken: what it was told is left with the engine
+                state = State.decode(await first._ask(second.engine.node_id, target, 0))
+                assert state.received == 3
+
+    run(main())
+
+
+def test_a_session_that_ends_while_its_client_comes_back_passes_on_what_it_knew(redis, run):
+    async def main():
+        async with meeting(redis) as met:
+            met.balancer.chosen = 0
+            async with met.client("ann", transport="ws") as (client, _):
+                for n in range(3):
+                    assert await client.send("t/echo", n, timeout=LIMIT) == n
+                (session,) = hubs(met)[0].table
+                target, homes = session.target, met.nodes[0]._endpoint.homes
+                coming = asyncio.create_task(homes.open(target, None, 9))
+                await asyncio.sleep(0)  # it asks the engine
+                homes.keep(target, session.inbox)  # its grace is over
+                opening = await coming
+                assert opening.state.received == 3
+                assert await homes.engine.home(client_key(target)) == homes.engine.node_id
 
     run(main())

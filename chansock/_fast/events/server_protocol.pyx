@@ -649,6 +649,8 @@ cdef class Protocol(Socket):
                 self._arm(self.service.handshake_timeout)
             self.is_awaiting = True
             self.request_size = 0 if body is None else PyBytes_GET_SIZE(body)
+            # Nor is the end of the peer noticed: what a hook began, as a client's move to another
+            # process, is brought to its end.
             self.pause()
             self.service.clock.start(self._await(result, body, switch))
             return 0

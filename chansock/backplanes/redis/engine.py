@@ -19,7 +19,7 @@ import logging
 import random
 import secrets
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from chansock._core.backplane import Position
 from chansock._core.engine import Claimed, Entry, First, Item, Node, Read
@@ -44,7 +44,12 @@ GATHERED: Final = 0.005
 MAX_CHANGES_BYTES: Final = MAX_CALL_BYTES // 8
 REFUSED_PERIOD: Final = 60.0  # seconds between two lines about entries that are refused
 HOME_SECONDS: Final = 120.0  # that the record of a client's home lives when its node does not
+MAX_ASKED: Final = 200  # clients or channels that one command is for
 _TURN: Final = SCRIPTS["turn"]
+
+
+# A client that this node claims: its name, its keys, its position, and who waits for it.
+_Claim: TypeAlias = tuple[str, Sequence[str], Position | None, "asyncio.Future[Claimed]"]
 
 
 class _Key:
@@ -166,9 +171,15 @@ class Redis:
         self._keys: dict[str, _Key] = {}
         self._channels: dict[bytes, _Key] = {}
         self._names = _Names()
+        self._newest: dict[bytes, int] = {}  # the number of the newest item of each node
         self._homes: dict[str, int] = {}  # clients that this node claimed, each with its claim
         self._claims = 0
-        self._releases: dict[str, bytes] = {}
+        self._releases: dict[str, bytes] = {}  # that the engine has not confirmed
+        # What waits for the end of a turn: who comes, or who goes; never both, nor events as well.
+        self._subscribing: list[bytes] = []
+        self._claiming: list[_Claim] = []
+        self._unsubscribing: list[bytes] = []
+        self._releasing: list[tuple[str, bytes]] = []
         self._settling: set[str] = set()  # clients of which the engine must know that they opened
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._epoch = self._seq = self._reply_seq = 0
@@ -271,6 +282,10 @@ class Redis:
         self._is_live = self._is_stalled = self._hears_presence = False
         self._generation += 1
         self._beat_at = 0.0
+        claims, self._claiming = self._claiming, []
+        self._not_claimed(LinkLost(reason), claims)
+        for waiting in (self._subscribing, self._unsubscribing, self._releasing):
+            waiting.clear()
         if not ended.done():
             ended.set_result(reason)
         if self._caught is not None and not self._caught.done():
@@ -339,7 +354,7 @@ class Redis:
         if is_first:
             link.send(self._caught_up, state, "ECHO", "")
         else:
-            after = (1, since.epoch, since.seq, self._keep_events, self._keep_ms)
+            after = (since.epoch, since.seq, self._keep_events, self._keep_ms)
             names = [key.name for key in keys]
             self._script(self._caught_up, state, "read", *after, *names)
         async with asyncio.timeout(LIMIT * 2 + len(keys) / 10_000):
@@ -382,7 +397,7 @@ class Redis:
             self._stats.epochs += 1
             _log.warning("backplane_epoch engine=%s epoch=%d", self._address.shown, epoch)
         if since.epoch:
-            holes, entries = self._entries(reply, [key.name for key in keys])
+            holes, entries = self._entries(reply[2:], [key.name for key in keys])
             for position, raw, key in entries:
                 self._stats.caught_up += 1
                 self._deliver(self._keys.get(key), raw, position)
@@ -401,8 +416,7 @@ class Redis:
         self._refresh_homes(list(self._homes))  # what other nodes said meanwhile was not heard
         for client in self._settling:
             self._script(self._settled, client, "opened", self._node_id, client)
-        for client, kept in self._releases.items():
-            self._send_release(client, kept)
+        self._releasing = list(self._releases.items())
         missing = [channel for channel, key in self._channels.items() if not key.is_on]
         if missing:
             link.subscribe("SUBSCRIBE", missing)
@@ -447,6 +461,8 @@ class Redis:
             items = [
                 Item(i.key, i.count, i.is_kept, self._sealed(i.key, i.envelope)) for i in items
             ]
+        if self._is_live:
+            self._send_asked()
         number = outbox.append(items, self._node_id, now)
         if self._is_live:
             self._link.wake()  # type: ignore[union-attr]
@@ -468,6 +484,12 @@ class Redis:
 
     def _close_call(self, *, with_changes: bool = False) -> None:
         """Send what was gathered, before the command that follows."""
+        if self._is_live:
+            self._send_asked()
+        self._close_events(with_changes=with_changes)
+
+    def _close_events(self, *, with_changes: bool = False) -> None:
+        """Make a call of the events of this turn, and send it if the engine is heard."""
         outbox = self._outbox
         outbox.close(self._node_id, self._loop.time(), with_changes=with_changes)
         if not self._is_live or self._is_stalled:
@@ -571,7 +593,10 @@ class Redis:
             seen[origin] = n
             self._seq = at
             position = Position(self._epoch, at)
-            entry = Entry(key.name, position, self._names[origin], text, first)
+            is_late = n < self._newest.get(origin, 0)
+            entry = Entry(key.name, position, self._names[origin], text, first, is_late)
+            if not is_late:
+                self._newest[origin] = n
             if key.old and key.old.get(origin, 0) >= n:
                 self._repeated(entry)
             else:
@@ -620,6 +645,7 @@ class Redis:
             return
         key.seen[origin] = n
         entry = Entry(key.name, position, self._names[origin], text, first)
+        self._newest[origin] = max(n, self._newest.get(origin, 0))
         if key.old.get(origin, 0) >= n:
             self._repeated(entry)
         else:
@@ -635,10 +661,10 @@ class Redis:
         self, reply: Any, names: Sequence[str]
     ) -> tuple[list[str], list[tuple[Position, bytes, str]]]:
         """Return the keys that are not whole, and the entries of the others in order."""
-        numbers = reply[2]
+        numbers = reply[0]
         lost = list(names) if 0 in numbers else [names[number - 1] for number in numbers]
         found: list[tuple[int, int, bytes, str]] = []
-        for at in range(3, len(reply), 2):
+        for at in range(1, len(reply), 2):
             name = names[reply[at] - 1]
             for raw in reply[at + 1]:
                 try:
@@ -695,8 +721,9 @@ class Redis:
         channel = self._channel_prefix + key.encode()
         self._channels[channel] = found
         if self._is_live:
-            self._close_call()
-            self._link.subscribe("SUBSCRIBE", [channel])  # type: ignore[union-attr]
+            self._comes()
+            self._subscribing.append(channel)
+            self._link.wake()  # type: ignore[union-attr]
 
     def unsubscribe(self, key: str) -> None:
         if self._keys.pop(key, None) is None:
@@ -704,57 +731,99 @@ class Redis:
         channel = self._channel_prefix + key.encode()
         del self._channels[channel]
         if self._is_live:
-            self._close_call()
-            self._link.subscribe("UNSUBSCRIBE", [channel])  # type: ignore[union-attr]
+            self._goes()
+            self._unsubscribing.append(channel)
+            self._link.wake()  # type: ignore[union-attr]
 
     def _subscribed(self, channel: bytes) -> None:
         key = self._channels.get(channel)
         if key is not None:
             key.is_on = key.was_on = True
 
+    # -- what is asked for in a turn is one command of each kind
+
+    def _comes(self) -> None:
+        """Send what must be before a client that comes."""
+        if self._unsubscribing or self._releasing:
+            self._send_asked()
+        if self._outbox.gathered:
+            self._close_events()
+
+    def _goes(self) -> None:
+        """Send what must be before a client that goes."""
+        if self._subscribing or self._claiming:
+            self._send_asked()
+        if self._outbox.gathered:
+            self._close_events()
+
+    def _send_asked(self) -> None:
+        link = self._link
+        assert link is not None
+        while channels := self._subscribing[:MAX_ASKED]:
+            del self._subscribing[:MAX_ASKED]
+            link.subscribe("SUBSCRIBE", channels)
+        while claims := self._claiming[:MAX_ASKED]:
+            del self._claiming[:MAX_ASKED]
+            self._send_claims(claims)
+        while channels := self._unsubscribing[:MAX_ASKED]:
+            del self._unsubscribing[:MAX_ASKED]
+            link.subscribe("UNSUBSCRIBE", channels)
+        while releases := self._releasing[:MAX_ASKED]:
+            del self._releasing[:MAX_ASKED]
+            self._send_releases(releases)
+
     # -- clients
 
     def _live(self) -> Link:
         if not self._is_live or self._link is None:
             raise BackplaneDown("the engine is not heard at the moment")
-        self._close_call()
         return self._link
 
-    async def claim(self, client: str, keys: Sequence[str], since: Position | None) -> Claimed:
+    def claim(
+        self, client: str, keys: Sequence[str], since: Position | None
+    ) -> asyncio.Future[Claimed]:
         link = self._live()
-        claim = (SCRIPTS["claim"], 1, self._lane, self._node_id, client, self._home_ms())
-        now_home = link.ask("EVALSHA", *claim)
+        self._comes()
         self._claims += 1
         self._homes[client] = self._claims
-        at: tuple[str | int, ...] = ("", "") if since is None else (since.epoch, since.seq)
-        read: asyncio.Future[Read] = self._loop.create_future()
-        limits = (self._keep_events, self._keep_ms)
-        self._script(self._was_read, (keys, read), "read", 0, *at, *limits, *keys)
-        try:
-            before, state, has_moved = await now_home
-            found = await read
-        except (LinkLost, ServerError) as error:
-            self._homes.pop(client, None)
-            if not read.done():
-                read.cancel()
-            elif not read.cancelled():
-                read.exception()
-            raise BackplaneDown(f"the engine was lost meanwhile: {error}") from error
-        state = state and self._open(client, state)
-        return Claimed(before.decode() or None, state or b"", found, bool(has_moved))
+        future: asyncio.Future[Claimed] = self._loop.create_future()
+        self._claiming.append((client, keys, since, future))
+        link.wake()
+        return future
 
-    def _was_read(self, reply: Any, arg: tuple[Sequence[str], asyncio.Future[Read]]) -> None:
-        keys, future = arg
-        if future.done():
-            return
+    def _send_claims(self, claims: list[_Claim]) -> None:
+        args: list[str | int] = [self._node_id, self._home_ms(), self._keep_events, self._keep_ms]
+        for client, keys, since, _ in claims:
+            at = ("", "") if since is None else (since.epoch, since.seq)
+            args += (client, *at, len(keys), *keys)
+        self._script(self._claimed, claims, "claim", *args)
+
+    def _claimed(self, reply: Any, claims: list[_Claim]) -> None:
         if isinstance(reply, Exception):
-            future.set_exception(ServerError(str(reply)))
+            self._not_claimed(reply, claims)
             return
         position = Position(int(reply[0]), reply[1])
+        for (client, keys, since, future), found in zip(claims, reply[2:], strict=True):
+            if future.done():
+                continue
+            before, state, has_moved = found[:3]
+            read = Read(position) if since is None else self._was_read(position, found[3:], keys)
+            if state:
+                state = self._open(client, state) or b""
+            future.set_result(Claimed(before.decode() or None, state, read, bool(has_moved)))
+
+    def _not_claimed(self, error: Exception, claims: list[_Claim]) -> None:
+        for client, _, _, future in claims:
+            self._homes.pop(client, None)
+            if not future.done():
+                down = BackplaneDown(f"the engine was lost meanwhile: {error}")
+                down.__cause__ = error
+                future.set_exception(down)
+
+    def _was_read(self, position: Position, reply: Any, keys: Sequence[str]) -> Read:
         lost, entries = self._entries(reply, keys)
-        if lost or reply[2]:
-            future.set_result(Read(position, is_whole=False))
-            return
+        if lost:
+            return Read(position, is_whole=False)
         found = []
         for at, raw, name in entries:
             _, _, origin, number, envelope = raw.split(b":", 4)
@@ -767,11 +836,13 @@ class Redis:
             if key is not None:
                 # Who comes by this has it, and whoever was here before has heard it.
                 key.seen[origin] = max(n, key.seen.get(origin, 0))
-        future.set_result(Read(position, found))
+        return Read(position, found)
 
     async def home(self, client: str) -> str | None:
         try:
-            found = await self._live().ask("EVALSHA", SCRIPTS["home"], 1, self._lane, client)
+            link = self._live()
+            self._close_call()
+            found = await link.ask("EVALSHA", SCRIPTS["home"], 1, self._lane, client)
         except (LinkLost, ServerError) as error:
             raise BackplaneDown(f"the engine was lost meanwhile: {error}") from error
         return found.decode() or None
@@ -796,20 +867,23 @@ class Redis:
         self.forget(client)
         self._releases[client] = state
         if self._is_live:
-            self._close_call()
-            self._send_release(client, state)
+            self._goes()
+            self._releasing.append((client, state))
+            self._link.wake()  # type: ignore[union-attr]
 
-    def _send_release(self, client: str, state: bytes) -> None:
-        sealed = self._sealed(client, state) if state else b""
-        args = (self._node_id, client, sealed, self._keep_ms)
-        self._script(self._released, (client, state), "release", *args)
+    def _send_releases(self, releases: list[tuple[str, bytes]]) -> None:
+        args: list[str | bytes | int] = [self._node_id, self._keep_ms]
+        for client, state in releases:
+            args += (client, self._sealed(client, state) if state else b"")
+        self._script(self._released, releases, "release", *args)
 
-    def _released(self, reply: Any, arg: tuple[str, bytes]) -> None:
-        client, state = arg
+    def _released(self, reply: Any, releases: list[tuple[str, bytes]]) -> None:
         if isinstance(reply, Exception):
             self._reply_failed(reply)
-        elif self._releases.get(client) is state:
-            del self._releases[client]
+            return
+        for client, state in releases:
+            if self._releases.get(client) is state:
+                del self._releases[client]
 
     def _home_ms(self) -> int:
         return max(self._keep_ms, int(HOME_SECONDS * 1000))

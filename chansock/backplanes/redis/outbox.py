@@ -64,7 +64,7 @@ class Outbox:
         self._renewed: dict[str, float] = {}  # when this node had the log of a key renewed
         self._kept_bytes = 0
         self._last = 0
-        self._args: list[Word] = []
+        self.gathered: list[Word] = []  # for the next call
         self._size = 0
         self._changes: list[Word] = []  # of presence, in the same form
         self._changes_size = 0
@@ -79,13 +79,13 @@ class Outbox:
 
     def append(self, items: Sequence[Item], origin: str, now: float) -> int:
         """Add a batch; return its number."""
-        args, size = self._args, self._size
+        args, size = self.gathered, self._size
         for item in items:
             one = len(item.key) + len(item.envelope) + AROUND_ITEM
             if args and size + one > MAX_CALL_BYTES:
                 self._size = size
                 self.close(origin, now)
-                args, size = self._args, 0
+                args, size = self.gathered, 0
             args += (self._count(item, now), item.key, item.envelope)
             size += one
             self.unstored_bytes += one
@@ -124,11 +124,11 @@ class Outbox:
 
     def close(self, origin: str, now: float, *, with_changes: bool = False) -> None:
         """Make a call of what was added since the last; of changes alone only `with_changes`."""
-        if self._args or (with_changes and self._changes):
-            self._args += self._changes
+        if self.gathered or (with_changes and self._changes):
+            self.gathered += self._changes
             self._size += self._changes_size
             self._changes, self._changes_size = [], 0
-        if not self._args:
+        if not self.gathered:
             if self._changes:
                 return  # the newest number is theirs
             newest = self.waiting or self.sent
@@ -137,11 +137,11 @@ class Outbox:
             else:
                 self.stored_number = self.number
             return
-        first, self._last = self._last + 1, self._last + len(self._args) // 3
+        first, self._last = self._last + 1, self._last + len(self.gathered) // 3
         self.waiting.append(
-            Call(first, self._last, self.number, origin, self._args, self._size, now)
+            Call(first, self._last, self.number, origin, self.gathered, self._size, now)
         )
-        self._args, self._size = [], 0
+        self.gathered, self._size = [], 0
 
     def acknowledge(self, now: float) -> None:
         """Note that the oldest call that was sent is stored."""

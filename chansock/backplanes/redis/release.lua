@@ -1,12 +1,17 @@
 #!lua flags=allow-oom
--- Give up a client if the node is still its home. ARGV: node, client, state, ms to keep it.
-local record = string.sub(KEYS[1], 1, -2) .. 's:' .. ARGV[2]
-if redis.call('HGET', record, 'n') ~= ARGV[1] then return 0 end
-if ARGV[3] == '' then
-  redis.call('DEL', record)
-else
-  redis.call('HDEL', record, 'n')
-  redis.call('HSET', record, 'st', ARGV[3])
-  redis.call('PEXPIRE', record, ARGV[4])
+-- Give up clients whose home a node still is.
+-- ARGV: node, ms to keep states, then client and state of each.
+local P = string.sub(KEYS[1], 1, -2)
+for i = 3, #ARGV, 2 do
+  local record = P .. 's:' .. ARGV[i]
+  if redis.call('HGET', record, 'n') == ARGV[1] then
+    if ARGV[i + 1] == '' then
+      redis.call('DEL', record)
+    else
+      redis.call('HDEL', record, 'n')
+      redis.call('HSET', record, 'st', ARGV[i + 1])
+      redis.call('PEXPIRE', record, ARGV[2])
+    end
+  end
 end
 return 1

@@ -1,6 +1,6 @@
 """The Lua scripts beside this file, as the engine loads them. What they do is said in each.
 
-A line `--@ presence` is replaced by presence.lua.
+A line `--@ presence` is replaced by presence.lua, and `--@ reading` by reading.lua.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ _NAMES: Final = (
 def _load(name: str) -> bytes:
     folder = files("chansock.backplanes.redis")
     text = (folder / f"{name}.lua").read_bytes()
-    return text.replace(b"--@ presence\n", (folder / "presence.lua").read_bytes())
+    for shared in ("presence", "reading"):
+        text = text.replace(b"--@ %s\n" % shared.encode(), (folder / f"{shared}.lua").read_bytes())
+    return text
 
 
 TEXTS: Final[dict[str, bytes]] = {name: _load(name) for name in _NAMES}
