@@ -463,6 +463,27 @@ def test_a_wrong_password_is_said_at_open(kind: str, drive: Drive) -> None:
         drive(main())
 
 
+def test_what_a_lost_connection_still_carries_is_not_carried_out(drive: Drive) -> None:
+    """A node gives a client up, loses its connection, and claims the client again."""
+
+    async def main(server: Server) -> None:
+        async with Front(server) as front, nodes(front.url, 1) as [(one, _)]:
+            await one.claim("c", [], None)
+            front.hold()
+            one.release("c", b"left")
+            await until(lambda: front.held)
+            await until(lambda: not one.is_up)
+            await until(lambda: one.is_up)
+            assert (await one.claim("c", [], None)).state == b"left"
+            front.let_go()
+            await until(lambda: not front.held)
+            server.ask("PING")
+            assert await one.home("c") == one.node_id
+
+    with Server() as server:
+        drive(main(server))
+
+
 def test_a_policy_that_evicts_is_said_at_open(drive: Drive) -> None:
     with Server(maxmemory_policy="allkeys-lru") as server:
         text = refused(drive, server.url)
@@ -473,6 +494,7 @@ def test_a_right_that_is_missing_is_said_at_open(
     drive: Drive, caplog: pytest.LogCaptureFixture
 ) -> None:
     rights = ["~chsk:{chansock}:*", "&chsk:{chansock}:*", "+@all", "-@dangerous", "+info"]
+    rights.append("+client|kill")
 
     async def main(server: Server) -> None:
         async with nodes(server.url, 1, username="ann", password="pw") as [(one, heard)]:
@@ -484,7 +506,9 @@ def test_a_right_that_is_missing_is_said_at_open(
         server.ask("ACL", "SETUSER", "ann", "on", ">pw", *rights)
         drive(main(server))
         assert "policy_unknown" in caplog.text
-        for missing in ("-publish", "-rpush", "-evalsha", "-subscribe", "resetchannels"):
+        for missing in (
+            *("-publish", "-rpush", "-evalsha", "-subscribe", "-client|kill", "resetchannels"),
+        ):
             server.ask("ACL", "SETUSER", "ann", "reset", "on", ">pw", *rights, missing)
             text = refused(drive, server.url, username="ann", password="pw")
             assert "ACL SETUSER" in text or "permission" in text, missing

@@ -20,6 +20,8 @@ class Front:
         self.tasks: set[asyncio.Task[None]] = set()
         self.passes = asyncio.Event()  # while it is not set, all waits here
         self.passes.set()
+        self.gates: list[asyncio.Event] = []  # one of each connection
+        self.held = 0  # reads that wait at a gate
 
     async def __aenter__(self) -> Front:
         self.listener = await asyncio.start_server(self.accept, "127.0.0.1", self.port)
@@ -40,20 +42,37 @@ class Front:
             writer.close()
             return
         self.writers += (writer, down)
+        gate = asyncio.Event()
+        gate.set()
+        self.gates.append(gate)
         for source, sink in ((reader, down), (up, writer)):
-            task = asyncio.create_task(self.copy(source, sink))
+            task = asyncio.create_task(self.copy(source, sink, gate))
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)
 
-    async def copy(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def copy(
+        self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, gate: asyncio.Event
+    ) -> None:
         try:
             while data := await source.read(65536):
                 await self.passes.wait()
+                self.held += 1
+                await gate.wait()
+                self.held -= 1
                 sink.write(data)
                 await sink.drain()
         except OSError:
             pass
         sink.close()
+
+    def hold(self) -> None:
+        """Keep what is sent on the connections that are open now, until `let_go`."""
+        for gate in self.gates:
+            gate.clear()
+
+    def let_go(self) -> None:
+        for gate in self.gates:
+            gate.set()
 
     def cut(self) -> None:
         """End all connections; new ones are accepted."""

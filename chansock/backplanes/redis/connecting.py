@@ -23,6 +23,8 @@ __all__ = ["LIMIT", "check", "connect", "log_in", "rights_error"]
 LIMIT: Final = 2.0  # seconds for each step: a server that needs longer counts as down
 OLDEST: Final = {"redis": (7, 0), "valkey": (7, 2)}
 
+NOBODY: Final = 2**63 - 1  # the id of a connection that there never is
+
 _log = logging.getLogger("chansock.backplane")
 # Errors that pass: a server that starts, a failover, a lack of memory.
 _PASSING: Final = frozenset(
@@ -58,8 +60,8 @@ async def connect(address: Address, make: Callable[[], Link]) -> Link:
         ) from error
 
 
-async def log_in(address: Address, link: Link) -> str:
-    """Log in, load the scripts, and return the id of the server's run.
+async def log_in(address: Address, link: Link) -> tuple[str, str]:
+    """Log in, load the scripts; return the ids of the server's run and of this connection in it.
 
     Raises BackplaneError for a wrong password or an old version.
     """
@@ -87,7 +89,7 @@ async def log_in(address: Address, link: Link) -> str:
     run = re.search(rb"^run_id:(\w+)", text, re.MULTILINE)
     if run is None:
         raise ServerError("ERR expected run_id in INFO server, got none")
-    return run[1].decode()
+    return run[1].decode(), info.get("id", "0")
 
 
 async def check(address: Address, link: Link, lane: str, prefix: str) -> None:
@@ -110,6 +112,7 @@ async def check(address: Address, link: Link, lane: str, prefix: str) -> None:
             )
         try:
             refused = await link.ask("EVALSHA", SCRIPTS["check"], 1, lane)
+            await link.ask("CLIENT", "KILL", "ID", NOBODY)
         except ServerError as error:
             raise _refused(address, error) from error
         if refused:
@@ -156,7 +159,7 @@ def rights_error(address: Address, prefix: str, text: str) -> BackplaneError:
     """Return what to raise if the user's rights do not suffice."""
     return BackplaneError(
         f"{address.shown} does not permit what chansock needs: {text}; "
-        f"set `ACL SETUSER <name> ~{prefix}* &{prefix}* +@all -@dangerous +info`"
+        f"set `ACL SETUSER <name> ~{prefix}* &{prefix}* +@all -@dangerous +info +client|kill`"
     )
 
 

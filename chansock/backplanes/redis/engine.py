@@ -186,6 +186,8 @@ class Redis:
         self._raw_epoch = b"0"
         self._returned = 0
         self._link: Link | None = None
+        self._server_run = ""
+        self._connections: list[str] = []  # that may be open there
         self._is_live = False  # caught up: commands go out at once
         self._is_stalled = False  # appends are refused: the engine has no memory left
         self._generation = 0  # of calls: replies to older ones are void
@@ -318,11 +320,17 @@ class Redis:
             return Link(self._message, self._subscribed, lambda reason: self._lost(ended, reason))
 
         link = self._link = await connect(self._address, make)
-        run = await log_in(self._address, link)
+        run, connection = await log_in(self._address, link)
         if not is_checked:
             await check(self._address, link, self._lane, self._prefix)
         is_first = not self._epoch
+        if run != self._server_run:
+            self._server_run, self._connections = run, []
         async with asyncio.timeout(LIMIT):
+            # What was written to them, and is still under way, must not be carried out any more.
+            for old in self._connections:
+                await link.ask("CLIENT", "KILL", "ID", old)
+            self._connections = [connection]
             while True:
                 epoch, seq, last, is_dead, is_settling, end = await link.ask(
                     *("EVALSHA", SCRIPTS["join"], 1, self._lane, self._sender, self._node_id, run),
