@@ -26,7 +26,7 @@ from bench_resume import batch
 from conftest import OURS
 from load import Dialect, Load, Round, text_frame
 from rivals import EVENTS
-from worker_servers import WORKERS
+from worker_servers import ENGINE, WORKERS
 
 __all__ = ["ground", "redis"]
 
@@ -44,6 +44,7 @@ class Question:
     clients: int
     in_flight: int = 1
     events: int = 0  # of a burst, each of which reaches every client
+    base: str = ONE  # a connection is made known to the engine, so the base has one as well
 
     @property
     def dialect(self) -> Dialect:
@@ -60,8 +61,8 @@ class Question:
 
 
 QUESTIONS = [
-    Question("connections, 16 at a time", "connect", 1_000, 16),
-    Question("connections, 200 at a time", "connect", 1_000, 200),
+    Question("connections, 16 at a time", "connect", 1_000, 16, base=ONE + ENGINE),
+    Question("connections, 200 at a time", "connect", 1_000, 200, base=ONE + ENGINE),
     Question("replies, 100 clients x 1 in flight", "echo", 20_000, 100),
     Question("replies, 100 clients x 16 in flight", "echo", 60_000, 100, 16),
     Question("deliveries, an event to 1,000 clients", "fan", 100, 1_000, events=1),
@@ -111,15 +112,15 @@ def lines(question: Question, costs: dict[str, Cost]) -> Iterator[str]:
     for name, one in costs.items():
         yield (
             f"  {name:44}{1 / one.wall:12,.0f}{one.workers * 1e6:9.2f}"
-            f"{one.engine * 1e6:9.2f}{one.busiest:9.0%}{by_cpu(name, costs):8.2f}x"
+            f"{one.engine * 1e6:9.2f}{one.busiest:9.0%}{by_cpu(name, ONE, costs):8.2f}x"
         )
-    got = by_cpu(TWO, costs)
-    told = f"at least {TARGET} times by CPU; {got:.2f}, {'met' if got >= TARGET else 'MISSED'}"
-    yield f"  target of {TWO}: {told}"
+    got = by_cpu(TWO, question.base, costs)
+    is_met = "met" if got >= TARGET else "MISSED"
+    yield f"  target of {TWO}: at least {TARGET} times {question.base} by CPU; {got:.2f}, {is_met}"
 
 
-def by_cpu(name: str, costs: dict[str, Cost]) -> float:
-    return WORKERS[name] * costs[ONE].workers / costs[name].workers
+def by_cpu(name: str, base: str, costs: dict[str, Cost]) -> float:
+    return WORKERS[name] * costs[base].workers / costs[name].workers
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda question: question.title)
