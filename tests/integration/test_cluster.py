@@ -246,6 +246,7 @@ def test_a_user_of_two_transports_on_two_nodes_comes_and_goes_once(redis, run):
         async with meeting(redis, Config(grace_ws=0.1, grace_ajax=0.1)) as met:
             met.balancer.chosen = 0
             async with met.client("ann", transport="ajax"):
+                await until(lambda: met.cluster.ports == [("open", "ann")])
                 met.balancer.chosen = 1
                 async with met.client("ann", transport="ws"), met.client("ben", transport="ws"):
                     for node in met.nodes:

@@ -105,16 +105,17 @@ def no_dedupe() -> None:
 
 def no_marks() -> None:
     """A position may be as old as it likes: what is left of the logs is taken for the whole."""
-    change(
-        "read",
-        ("  if since < seq then return all end\n", ""),
-        ("      if since < tonumber(upto) then return all end\n", ""),
-    )
+    for script in ("read", "claim"):
+        change(
+            script,
+            ("return since < seq end\n", "return false end\n"),
+            ("return since < tonumber(upto) end\n", "return false end\n"),
+        )
 
 
 def no_lease() -> None:
     """Nobody clears up after a worker whose lease has ended."""
-    change("beat", ("    clear(ended, node)\n", ""))
+    change("beat", ("    clear(ended)\n", ""))
 
 
 def no_mark() -> None:
