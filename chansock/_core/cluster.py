@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from weakref import WeakSet
@@ -328,6 +328,12 @@ class Cluster:
         self.homes.ended(client)
 
     # -- what the engine calls besides
+
+    def older_epochs(self, ends: Sequence[Position]) -> None:
+        """Note epochs from which clients may come."""
+        for position in ends:
+            self.order.note(position)
+            self.order.ended(position)
 
     def epoch_ended(self, position: Position) -> None:
         """Note where an epoch ended."""

@@ -84,6 +84,9 @@ class Node(Protocol):
     def repeated(self, entry: Entry) -> None:
         """Take an entry that this node had in an older epoch: clients may have come since."""
 
+    def older_epochs(self, ends: Sequence[Position]) -> None:
+        """These epochs have ended there, before the node came: clients may come from them."""
+
     def epoch_ended(self, position: Position) -> None:
         """An epoch of this node has ended there: what it heard of it after that is lost."""
 

@@ -147,6 +147,8 @@ class Client:
         try:
             await asyncio.wait({task for task in tasks if task is not None}, timeout=limit)
             await self._beside.end(limit)
+            self._beside.cancel()
+            await self._beside.end(limit)
         finally:
             # Without waiting: this may have been cancelled.
             self._beside.cancel()

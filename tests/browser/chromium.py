@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import urlencode, urljoin
 
 from log import Log
-from playwright.async_api import BrowserContext, CDPSession, Page, Playwright
+from playwright.async_api import BrowserContext, CDPSession, Error, Page, Playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
@@ -44,6 +44,7 @@ OFFLINE = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
 # What Chromium itself says of a request that fails.
 NETWORK = ("error: Failed to load resource: net::", "error: WebSocket connection to ")
 LIMIT = 120_000  # ms; a step of a browser that hangs fails by itself
+CRASHES = ("Target crashed", "has been closed", "Page crashed")  # what Playwright says then
 LISTENING = re.compile(rb"DevTools listening on (ws://\S+)")
 
 
@@ -103,6 +104,11 @@ async def _find_address(stderr: asyncio.StreamReader) -> str:
         if found:
             return found[1].decode()
     raise RuntimeError(f"Chromium did not start: {said.decode('utf-8', 'replace')}")
+
+
+def is_crash(error: Exception) -> bool:
+    """Return whether a page ended that nobody closed, as Chromium's do now and then."""
+    return isinstance(error, Error) and any(text in str(error) for text in CRASHES)
 
 
 class Chromium:

@@ -72,7 +72,8 @@ async def copied(scene: Scene) -> dict[str, Any]:
     async with tab.page.expect_popup() as opening:
         click = {"expression": "void window.open(location.href)", "userGesture": True}
         await tab.session.send("Runtime.evaluate", click)
-    other = await opening.value
+    other = await opening.value  # still empty, maybe
+    await other.wait_for_url(tab.page.url)
     await other.wait_for_function("() => globalThis.client?.state.open")
     storage = await other.evaluate("() => Object.keys(sessionStorage).length")
     await other.evaluate("() => marks.send(60)")

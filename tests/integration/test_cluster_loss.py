@@ -274,6 +274,37 @@ def test_who_moves_to_a_node_that_heard_less_of_the_last_epoch_misses_nothing(ru
     run(main())
 
 
+def test_who_comes_from_before_a_restart_to_a_node_that_began_after_it_misses_nothing(
+    run, transport
+):
+    async def main():
+        async with scene() as (at, url):
+            at.balancer.chosen = 0
+            async with connect(f"{url}?user=ann", transport=transport, config=SOON) as client:
+                ann = Ann(client)
+                for _ in range(2):  # two epochs end
+                    await at.send(1)
+                    await until(lambda: len(ann.got) == at.number)
+                    at.balancer.is_open = False
+                    at.balancer.cut()
+                    await at.send(1)
+                    at.redis.ask("SAVE")
+                    await at.lose_all()
+                    await at.sender_is_back()
+                    await at.send(1)
+                    new = node(at.redis.url, at.handled)
+                    async with chansock.serve(new, port=0) as listener:
+                        at.balancer.ports.append(listener.port)
+                        at.balancer.chosen = len(at.balancer.ports) - 1
+                        at.balancer.is_open = True
+                        await until(lambda: len(ann.got) == at.number)
+                        at.balancer.chosen = 0
+                assert ann.got == list(range(at.number))
+                assert set(ann.ways) == {"resumed"}
+
+    run(main())
+
+
 def test_a_client_that_another_node_claimed_in_vain_comes_back_as_itself(run, transport):
     async def main():
         async with scene() as (at, url):

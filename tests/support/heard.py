@@ -29,12 +29,16 @@ class Heard:
         self.gone: list[str] = []
         self.again: list[Entry] = []
         self.ends: list[Position] = []
+        self.older: list[Position] = []
 
     def delivered(self, entry: Entry) -> None:
         self.entries.append(entry)
 
     def repeated(self, entry: Entry) -> None:
         self.again.append(entry)
+
+    def older_epochs(self, ends: Sequence[Position]) -> None:
+        self.older = list(ends)
 
     def epoch_ended(self, position: Position) -> None:
         self.ends.append(position)

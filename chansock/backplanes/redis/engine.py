@@ -332,7 +332,7 @@ class Redis:
                 await link.ask("CLIENT", "KILL", "ID", old)
             self._connections = [connection]
             while True:
-                epoch, seq, last, is_dead, is_settling, end = await link.ask(
+                epoch, seq, last, is_dead, is_settling, end, older = await link.ask(
                     *("EVALSHA", SCRIPTS["join"], 1, self._lane, self._sender, self._node_id, run),
                     *(self._epoch, self._seq, self._lease_ms, self._lease_ms + self._grace_ms),
                 )
@@ -340,6 +340,9 @@ class Redis:
                     break
                 self._replace()
         since, epoch = Position(self._epoch, self._seq), int(epoch)
+        if older:
+            ends = map(Position, map(int, older[::2]), map(int, older[1::2]))
+            self._node.older_epochs(sorted(ends))
         for key in self._keys.values():
             key.is_on = False
         own = [self._presence_channel, f"{self._prefix}n:{self._node_id}".encode()]

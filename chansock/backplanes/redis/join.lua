@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- Enter the node, and open a new epoch if the engine is another, is empty, or has lost its end.
 -- ARGV: sender, node, id of the server's run, epoch seen, seq seen, lease ms, settle ms
--- Returns {epoch, seq, last number of the sender, is dead, is settling, where the epoch seen ended}.
+-- Returns {epoch, seq, last number of the sender, is dead, is settling, where the epoch seen ended,
+-- and for a node that has seen none: each older epoch and where it ended}.
 local l = KEYS[1]
 local P = string.sub(l, 1, -2)
 local time = redis.call('TIME')
@@ -36,4 +37,15 @@ local is_dead = redis.call('EXISTS', P .. 'd:' .. ARGV[2])
 if is_dead == 0 then redis.call('ZADD', P .. 'nodes', now + tonumber(ARGV[6]), ARGV[2]) end
 local last = tonumber(redis.call('GET', P .. 'b:' .. ARGV[1]) or 0)
 local ended = redis.call('HGET', l, 'x:' .. ARGV[4]) or '0'
-return {epoch, seq, last, is_dead, tonumber(h[4] or 0) > now and 1 or 0, ended}
+local older = {}
+if seen_epoch == 0 then
+  local all = redis.call('HGETALL', l)
+  for i = 1, #all, 2 do
+    local name = string.match(all[i], '^x:(%d+)$')
+    if name then
+      older[#older + 1] = name
+      older[#older + 1] = all[i + 1]
+    end
+  end
+end
+return {epoch, seq, last, is_dead, tonumber(h[4] or 0) > now and 1 or 0, ended, older}

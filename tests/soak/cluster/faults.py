@@ -129,7 +129,7 @@ async def absence(soak: Soak) -> None:
 async def look_for_ghost(soak: Soak, user: str, left: float) -> None:
     await asyncio.sleep(left)
     for worker in soak.workers:
-        if soak.is_troubled or worker.is_paused or not worker.is_up:
+        if soak.is_troubled or soak.is_settling or worker.is_paused or not worker.is_up:
             soak.done["absences not judged"] += 1
             continue
         try:
@@ -154,6 +154,7 @@ async def kill_engine(soak: Soak) -> None:
 async def empty_engine(soak: Soak) -> None:
     """Kill -9 of the engine; it starts again without any data."""
     assert soak.engine is not None
+    soak.settle(10 + LEASE)
     soak.trouble(10)
     soak.lose_tail()
     soak.engine.main.kill()
@@ -164,6 +165,7 @@ async def empty_engine(soak: Soak) -> None:
 async def failover(soak: Soak) -> None:
     """Have the replica take over, without what came last."""
     assert soak.engine is not None
+    soak.settle(10 + LEASE)
     soak.trouble(10)
     soak.lose_tail()
     await soak.engine.fail_over(soak.random.uniform(0.1, 1.0))

@@ -138,7 +138,7 @@ class Soak:
         self.senders = 0
         self.dead: dict[int, dict[str, int]] = {}  # sender: what was stored for certain
         self.unclean_ends = 0
-        self.trouble_until = 0.0
+        self.trouble_until = self.settling_until = 0.0
         self.paused: set[int] = set()  # senders that were paused, or are
         self.read_to = 0
         self.tasks: set[asyncio.Task[None]] = set()
@@ -270,6 +270,15 @@ class Soak:
     @property
     def is_troubled(self) -> bool:
         return time.monotonic() < self.trouble_until
+
+    def settle(self, seconds: float) -> None:
+        """Note that for so long users stay who have left: an engine that lost what it knew waits
+        until each worker had the time of a lease to say who is there."""
+        self.settling_until = max(self.settling_until, time.monotonic() + seconds)
+
+    @property
+    def is_settling(self) -> bool:
+        return time.monotonic() < self.settling_until
 
     def beside(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

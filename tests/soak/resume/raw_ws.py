@@ -111,7 +111,7 @@ class WsLink:
         while True:
             frame = await self.wire.frame()
             if frame.opcode == peer.CLOSE:
-                if frame.code == 1011:
+                if frame.code == 1011 and frame.reason != "ping timeout":  # a line that stood still
                     raise Confused(f"closed {frame.code} {frame.reason}")
                 raise Ended
             if frame.opcode == peer.PING:
