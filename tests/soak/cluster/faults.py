@@ -115,28 +115,24 @@ async def fall_silent(soak: Soak, user: str, seconds: float) -> None:
 
 
 async def absence(soak: Soak) -> None:
-    """Have all clients of a user be away until it must be gone everywhere, and look."""
+    """Have all clients of a user be away until it must be gone everywhere, and look.
+
+    Nothing else is done meanwhile: a worker that hears no engine knows of nobody who leaves.
+    """
     user = soak.any_user()
     clients: list[RawClient] = [each for each in soak.raw if user_of(each.name) == user]
     if any(user_of(name) == user for name in soak.child_names):
         return
-    left = LEASE + GRACE + MARGIN
     for client in clients:
-        client.stay_away(left + MARGIN)
-    soak.beside(look_for_ghost(soak, user, left))
-
-
-async def look_for_ghost(soak: Soak, user: str, left: float) -> None:
-    await asyncio.sleep(left)
+        client.account.excuse(4 * (LEASE + GRACE + MARGIN))
+        client.account.forgotten()
+    end = time.monotonic() + LEASE + GRACE + MARGIN
+    while time.monotonic() < end or soak.is_troubled or soak.is_settling:
+        for client in clients:
+            client.stay_away(MARGIN)
+        await asyncio.sleep(1.0)
     for worker in soak.workers:
-        if soak.is_troubled or soak.is_settling or worker.is_paused or not worker.is_up:
-            soak.done["absences not judged"] += 1
-            continue
-        try:
-            report = await worker.report()
-        except RuntimeError:  # it was killed meanwhile
-            soak.done["absences not judged"] += 1
-            continue
+        report = await worker.report()
         if user in report["users"]:
             soak.fault("ghost", f"{user}: still connected at worker {report['sender']}")
         soak.done["absences judged"] += 1

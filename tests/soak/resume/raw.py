@@ -125,7 +125,9 @@ class RawClient:
                 self.account.fault("confused", f"{type(error).__name__} {error}")
             self.link = None
             wait = self.random.choice((0.0, 0.02, 0.2, 0.5))
-            await asyncio.sleep(max(wait, self.away_until - loop.time()))
+            await asyncio.sleep(wait)
+            while (left := self.away_until - loop.time()) > 0:  # which may grow meanwhile
+                await asyncio.sleep(left)
         making.cancel()
 
     def stay_away(self, seconds: float) -> None:
