@@ -67,12 +67,18 @@ class Claimed:
     `state` is what its last home left when it gave the client up; empty: there is none, or it is
     older than `keep_seconds`. It is true if no home has opened the client since. `has_moved`:
     another node was its home last, whether it lives or not.
+
+    A home that claimed the client may have lost the engine before it could say that it opened it.
+    `others` are such living nodes from before `before`, newest first; `has_dead`: the one after
+    these is dead.
     """
 
     before: str | None
     state: bytes
     read: Read
     has_moved: bool = False
+    others: tuple[str, ...] = ()
+    has_dead: bool = False
 
 
 class Node(Protocol):

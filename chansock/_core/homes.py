@@ -171,7 +171,11 @@ class Opening:
         """Take what the engine knows of the client."""
         self._cluster.order.note(claimed.read.position)
         self._is_whole = claimed.read.is_whole
-        self.is_left = bool(claimed.state)
+        # The engine has what a home left, or the names of nodes that may have been one.
+        is_from_elsewhere = claimed.before not in (None, self._homes.engine.node_id)
+        self.is_left = (
+            bool(claimed.state or claimed.others) or claimed.has_dead or is_from_elsewhere
+        )
         for entry in claimed.read.entries:
             if self._cluster.order.number_of(entry.position) is None:
                 self._is_whole = False
@@ -281,7 +285,8 @@ class Homes:
     async def open(self, client: ClientTarget, since: Position | None, attempt: int = 0) -> Opening:
         """Become the home of a client, in its handshake number `attempt`. Raises BackplaneDown."""
         opening = Opening(self, client, since, attempt)
-        self._given.pop(client, None)  # from here on, others know more; even if the claim fails
+        # From here on, others know more, even if the claim fails.
+        given = self._given.pop(client, b"")
         claimed = await self.engine.claim(client_key(client), opening.keys, since)
         if claimed.has_moved:
             # It left while this node could not be asked, or has not been asked yet.
@@ -293,30 +298,50 @@ class Homes:
         if known is not None and known.position.epoch != claimed.read.position.epoch:
             state = b""  # the engine has lost what came last: maybe that a home had opened it
         opening.left.append(state)
-        if claimed.before is not None and claimed.before != self.engine.node_id:
-            opening.asks = claimed.before
-            opening.asked = asyncio.get_running_loop().create_future()
-            try:
-                found = await self._ask(claimed.before, client, attempt)
-            finally:
-                opening.asked.set_result(None)
-            # A home that knows nothing of the client has not opened it, and what was left is true.
-            state = b"" if found is None else found or opening.own or state
-            opening.left.append(state)
-        elif claimed.before is not None and opening.own:
-            state = opening.own
-            opening.left.append(state)
-        elif claimed.before is not None and (elder := self._asking(client)) is not None:
+        own = self.engine.node_id
+        elder = self._asking(client) if claimed.before == own else None
+        if claimed.before == own and (opening.own or client in self._clients):
+            if opening.own:
+                opening.left.append(state := opening.own)
+        elif elder is not None:
             # An older handshake of this client still waits for what its old home knows.
             assert elder.asked is not None
             await asyncio.shield(elder.asked)
-            state = elder.left[-1] or state
+            state = elder.left[-1] if elder.left else state
             opening.left.append(state)
+        elif claimed.others or claimed.has_dead or claimed.before not in (None, own):
+            opening.left.clear()  # what was left may be old
+            opening.asked = asyncio.get_running_loop().create_future()
+            try:
+                state = await self._ask_each(opening, claimed, given, state)
+                opening.left.append(state)
+            finally:
+                opening.asked.set_result(None)
         opening.state = State.decode(state) if state else None
         if self.cluster.order.epoch != claimed.read.position.epoch:
             # What was read may come once more: the client begins anew.
             raise BackplaneDown("the engine began a new epoch meanwhile")
         return opening
+
+    async def _ask_each(
+        self, opening: Opening, claimed: Claimed, given: bytes, left: bytes
+    ) -> bytes:
+        """Return what the last home knows that opened a client; empty: nobody can say."""
+        own = self.engine.node_id
+        for home in (claimed.before, *claimed.others):
+            if home is None:
+                continue
+            if home == own:
+                found: bytes | None = opening.own or given
+            else:
+                opening.asks = home
+                found = await self._ask(home, opening.client, opening.attempt)
+            if found is None:
+                return b""
+            if found:
+                return found
+        # Homes that know nothing of the client have not opened it. What was left is true.
+        return opening.own or (b"" if claimed.has_dead else left)
 
     def _asking(self, client: ClientTarget) -> Opening | None:
         """Return an opening of a client whose old home has not answered yet, or None."""
@@ -455,7 +480,8 @@ class Homes:
     def _answer(
         self, opening: Opening, attempt: int, answer: Callable[[bytes], None], _: object
     ) -> None:
-        answer(self.give_up(opening.client, attempt) or opening.left[-1])
+        known = opening.left[-1] if opening.left else b""
+        answer(self.give_up(opening.client, attempt) or known)
 
     def give_up(self, client: ClientTarget, attempt: int = 0) -> bytes:
         """End the session of a client that another node serves; return what that must know.

@@ -22,6 +22,10 @@ from chansock import ALL, ChannelSocket, ClientConfig, connect
 from chansock._core.homes import YIELD_TIMEOUT, State
 
 SOON = ClientConfig(max_backoff=0.1)
+RESTORE = """
+redis.call('HSET', KEYS[1], 'st', redis.call('HGET', KEYS[2], 'st'), 'n', ARGV[1], 'o', ARGV[2])
+return 1
+"""
 
 
 def node(url: str, handled: list[tuple[int, bool]]) -> ChannelSocket:
@@ -452,6 +456,39 @@ def test_what_is_left_with_the_engine_too_late_the_old_home_still_knows(run, mon
                 state = State.decode(endpoint.homes.give_up(session.target, 9))
                 assert state is not None
                 assert state.received == session.inbox.numbers.received >= 6
+
+    run(main())
+
+
+def test_a_home_is_asked_though_another_node_claimed_its_client_in_vain_since(run, transport):
+    """The claim came before the engine heard that the home had opened: what was left is still there."""
+
+    async def main():
+        async with scene() as (at, url):
+            at.balancer.chosen = 0
+            async with connect(f"{url}?user=ann", transport=transport, config=SOON) as client:
+                ann = Ann(client)
+                for number in range(3):
+                    await client.send("t/note", number)
+                await until(lambda: len(at.handled) == 3)
+                (record,) = at.redis.ask("KEYS", "chsk:{chansock}:s:*")
+                at.balancer.is_open = False
+                at.balancer.cut()
+                await until(lambda: at.redis.ask("HEXISTS", record, "st"))
+                at.redis.ask("COPY", record, "left")
+                at.balancer.chosen, at.balancer.is_open = 1, True
+                await until(lambda: ann.ways)
+                for number in range(3, 6):
+                    await client.send("t/note", number)
+                await until(lambda: len(at.handled) == 6)
+                home = at.redis.ask("HGET", record, "n")
+                in_vain = at.sender._engine.node_id
+                at.redis.ask("EVAL", RESTORE, 2, record, "left", in_vain, home)
+                await ann.move(at, 2)
+                await client.send("t/note", 6)
+                await until(lambda: len(at.handled) == 7)
+                assert at.handled == [(number, False) for number in range(7)]
+                assert not at.redis.ask("HEXISTS", record, "o")
 
     run(main())
 

@@ -795,6 +795,7 @@ class Redis:
     ) -> asyncio.Future[Claimed]:
         link = self._live()
         self._comes()
+        self._releases.pop(client, None)  # sent again, it would end what this claim begins
         self._claims += 1
         self._homes[client] = self._claims
         future: asyncio.Future[Claimed] = self._loop.create_future()
@@ -817,11 +818,16 @@ class Redis:
         for (client, keys, since, future), found in zip(claims, reply[2:], strict=True):
             if future.done():
                 continue
-            before, state, has_moved = found[:3]
-            read = Read(position) if since is None else self._was_read(position, found[3:], keys)
+            before, state, has_moved, others, has_dead = found[:5]
+            read = Read(position) if since is None else self._was_read(position, found[5:], keys)
             if state:
                 state = self._open(client, state) or b""
-            future.set_result(Claimed(before.decode() or None, state, read, bool(has_moved)))
+            older = tuple(others.decode().split(",")) if others else ()
+            future.set_result(
+                Claimed(
+                    before.decode() or None, state, read, bool(has_moved), older, bool(has_dead)
+                )
+            )
 
     def _not_claimed(self, error: Exception, claims: list[_Claim]) -> None:
         for client, _, _, future in claims:

@@ -8,7 +8,7 @@ for i = 3, #ARGV, 2 do
     if ARGV[i + 1] == '' then
       redis.call('DEL', record)
     else
-      redis.call('HDEL', record, 'n')
+      redis.call('HDEL', record, 'n', 'o')
       redis.call('HSET', record, 'st', ARGV[i + 1])
       redis.call('PEXPIRE', record, ARGV[2])
     end
