@@ -1261,7 +1261,8 @@ const takeLock = (name) => {
       go(isWanted);
       return isWanted ? new Promise((end) => (free = () => end(undefined))) : undefined;
     };
-    const fail = ({ name }) => go(name !== "AbortError"); // a page in a sandbox may have no locks
+    // A page in a sandbox has no locks. One that is going away is refused in other words.
+    const fail = ({ name }) => go(name === "SecurityError");
     return locks.request(name, { signal: wanted.signal }, hold).catch(fail);
   });
   return { isMine, free: () => free() };

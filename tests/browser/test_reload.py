@@ -69,10 +69,7 @@ async def copied(scene: Scene) -> dict[str, Any]:
     tab = await scene.tab(server.port, resume="reload")
     await tab.state(open=True)
     await tab.eval("marks.send(60)")
-    async with tab.page.expect_popup() as opening:
-        click = {"expression": "void window.open(location.href)", "userGesture": True}
-        await tab.session.send("Runtime.evaluate", click)
-    other = await opening.value  # still empty, maybe
+    other = await tab.open_popup()
     await other.wait_for_url(tab.page.url)
     await other.wait_for_function("() => globalThis.client?.state.open")
     storage = await other.evaluate("() => Object.keys(sessionStorage).length")

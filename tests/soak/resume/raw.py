@@ -32,6 +32,10 @@ _SHAKEN = re.compile(
 _PAIR = re.compile(rb':(\w+) "?:?([\w-]+)"?')
 
 
+# An answer 409: an older handshake, which the client has given up, came last to another worker.
+OVERTAKEN = b"a newer handshake of this client came first"
+
+
 class Confused(Exception):
     """The server said something that the wire does not know, or broke a rule of it."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import peer
 
-from soak.resume.raw import GONE, Confused, Ended, RawClient, Wire, read
+from soak.resume.raw import GONE, OVERTAKEN, Confused, Ended, RawClient, Wire, read
 
 WITHIN = 2.5  # seconds for an answer that is due at once
 POLL_WITHIN = 8.0
@@ -40,7 +40,7 @@ class AjaxLink:
             params = client.params(of_handshake=True)
             target = f"{self.target}&udt={self.udt}&handshake?=1{params}"
             answer = await self.ask("GET", target, within=WITHIN)
-            if answer.status == 503:
+            if answer.status in (409, 503):
                 await asyncio.sleep(0.1)
                 raise Ended
             self.next = client.shook(answer.body)
@@ -77,7 +77,7 @@ class AjaxLink:
                     wire = await Wire.connect(self.client.port)
                 answer = await wire.ask(method, target, [EDN] if body else [], body)
             is_whole = answer.header("connection") != "close"
-            if answer.status not in (200, 410, 503):
+            if answer.status not in (200, 410, 503) and answer.body != OVERTAKEN:
                 raise Confused(f"answered {answer.status} {answer.body!r:.200} to {target}")
             return answer
         finally:

@@ -7,7 +7,7 @@ from typing import Any
 
 import peer
 
-from soak.resume.raw import Confused, Ended, RawClient, Wire, read
+from soak.resume.raw import OVERTAKEN, Confused, Ended, RawClient, Wire, read
 
 WITHIN = 2.5  # seconds for a handshake, or the answer to a ping
 PING = 1.0
@@ -38,7 +38,7 @@ class WsLink:
             async with asyncio.timeout(WITHIN):
                 answer = await self.wire.upgrade(target)
                 if answer.status != 101:
-                    if answer.status != 503:
+                    if answer.status != 503 and answer.body != OVERTAKEN:
                         raise Confused(f"answered {answer.status} {answer.body!r:.200}")
                     await asyncio.sleep(0.1)
                     raise Ended
