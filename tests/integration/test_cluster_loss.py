@@ -461,7 +461,7 @@ def test_what_is_left_with_the_engine_too_late_the_old_home_still_knows(run, mon
 
 
 def test_a_home_is_asked_though_another_node_claimed_its_client_in_vain_since(run, transport):
-    """The claim came before the engine heard of the opening, so that it has what was left before."""
+    """The claim came before the engine heard of the opening, and it has what was left before."""
 
     async def main():
         async with scene() as (at, url):
