@@ -125,7 +125,8 @@ class End(asyncio.Protocol):
         self.pair = pair
         self.way = way  # on which goes what comes here
         self.transport: asyncio.Transport | None = None
-        self.is_ended = False
+        self.is_ended = False  # nothing more is written to it
+        self.has_eof = False  # nothing more comes from it
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -136,8 +137,9 @@ class End(asyncio.Protocol):
             self.way.put(data)
 
     def eof_received(self) -> bool:
+        self.has_eof = True
         self.way.put(b"")
-        return True
+        return not self.is_ended  # else the transport closes, which it does not by itself
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
@@ -153,6 +155,8 @@ class End(asyncio.Protocol):
         if self.transport is not None and not self.transport.is_closing():
             with contextlib.suppress(OSError):
                 self.transport.write_eof()
+            if self.has_eof:
+                self.transport.close()
 
     def close(self, *, is_reset: bool) -> None:
         if self.transport is None:
