@@ -1261,7 +1261,7 @@ const takeLock = (name) => {
       go(isWanted);
       return isWanted ? new Promise((end) => (free = () => end(undefined))) : undefined;
     };
-    // A page in a sandbox has no locks. One that is going away is refused in other words.
+    // A sandboxed page has no locks and goes on without. A page that is leaving gets another error.
     const fail = ({ name }) => go(name === "SecurityError");
     return locks.request(name, { signal: wanted.signal }, hold).catch(fail);
   });

@@ -330,7 +330,7 @@ class Cluster:
     # -- what the engine calls besides
 
     def older_epochs(self, ends: Sequence[Position]) -> None:
-        """Note epochs from which clients may come."""
+        """Number the positions of older epochs: clients may still present them."""
         for position in ends:
             self.order.note(position)
             self.order.ended(position)

@@ -68,9 +68,9 @@ class Claimed:
     older than `keep_seconds`. It is true if no home has opened the client since. `has_moved`:
     another node was its home last, whether it lives or not.
 
-    A home that claimed the client may have lost the engine before it could say that it opened it.
-    `others` are such living nodes from before `before`, newest first; `has_dead`: the one after
-    these is dead.
+    A node that claims a client may lose the engine before it reports that it opened the client.
+    `others` are the living nodes that may have done so before `before`, newest first. `has_dead`
+    means that the next older one is dead, or unknown.
     """
 
     before: str | None
@@ -91,7 +91,7 @@ class Node(Protocol):
         """Take an entry that this node had in an older epoch: clients may have come since."""
 
     def older_epochs(self, ends: Sequence[Position]) -> None:
-        """These epochs have ended there, before the node came: clients may come from them."""
+        """Note the epochs that ended before this node joined, each with its last position."""
 
     def epoch_ended(self, position: Position) -> None:
         """An epoch of this node has ended there: what it heard of it after that is lost."""

@@ -326,7 +326,10 @@ class Homes:
     async def _ask_each(
         self, opening: Opening, claimed: Claimed, given: bytes, left: bytes
     ) -> bytes:
-        """Return what the last home knows that opened a client; empty: nobody can say."""
+        """Ask the homes in turn, and return the state of the last one that opened the client.
+
+        Empty if the state is unknown: a home does not answer, or is dead.
+        """
         own = self.engine.node_id
         for home in (claimed.before, *claimed.others):
             if home is None:

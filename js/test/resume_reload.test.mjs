@@ -324,6 +324,27 @@ describe("a tab that was duplicated", () => {
     void ws;
   });
 
+  it("is a new client where the browser takes the request for the lock back", async () => {
+    const client = connect();
+    await opened(shake("1-1", ":fresh", 0));
+    await client.ready;
+    const refuse = (name) => put("navigator", { locks: { request: async () => { throw new DOMException("no", name); } } });
+    refuse("InvalidStateError"); // of a page that is going away
+    put("sessionStorage", Object.assign(new Storage(), sessionStorage));
+    const module = await import("../chansock.js?a page that goes");
+    const options = { WebSocket, transport: "ws", resume: "reload" };
+    clients.push(module.connect(peer.url, options));
+    const [, , going] = await opened(shake("1-1", ":fresh", 0));
+    assert.notEqual(going["client-id"], client.clientId);
+    refuse("SecurityError"); // of a page in a sandbox, which has no locks at all
+    const { clientId } = clients.at(-1);
+    put("sessionStorage", Object.assign(new Storage(), sessionStorage));
+    const sandbox = await import("../chansock.js?a page in a sandbox");
+    clients.push(sandbox.connect(peer.url, options));
+    const [, , boxed] = await opened(shake("1-1", ":resumed", 0));
+    assert.equal(boxed["client-id"], clientId);
+  });
+
   it("without Web Locks learns it from the server", async () => {
     put("navigator", {});
     const client = connect();

@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import urlencode, urljoin
 
 from log import Log
-from playwright.async_api import BrowserContext, CDPSession, Error, Page, Playwright
+from playwright.async_api import BrowserContext, CDPSession, Page, Playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
@@ -44,7 +44,6 @@ OFFLINE = {"latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
 # What Chromium itself says of a request that fails.
 NETWORK = ("error: Failed to load resource: net::", "error: WebSocket connection to ")
 LIMIT = 120_000  # ms; a step of a browser that hangs fails by itself
-CRASHES = ("Target crashed", "has been closed", "Page crashed")  # what Playwright says then
 LISTENING = re.compile(rb"DevTools listening on (ws://\S+)")
 
 
@@ -104,11 +103,6 @@ async def _find_address(stderr: asyncio.StreamReader) -> str:
         if found:
             return found[1].decode()
     raise RuntimeError(f"Chromium did not start: {said.decode('utf-8', 'replace')}")
-
-
-def is_crash(error: Exception) -> bool:
-    """Return whether a page ended that nobody closed, as Chromium's do now and then."""
-    return isinstance(error, Error) and any(text in str(error) for text in CRASHES)
 
 
 class Chromium:
@@ -193,9 +187,9 @@ class Tab:
         return await self._chromium._open_in(self.profile)
 
     async def open_popup(self) -> Page:
-        """Have the page open a window of its own address, with a copy of its sessionStorage."""
+        """Open the page's own address in a new window, which gets a copy of its sessionStorage."""
         click = {"expression": "void window.open(location.href)", "userGesture": True}
-        # One at a time, too: whoever opens a tab meanwhile would take this page for it.
+        # `Chromium.open` waits for any new page: it must not run at the same time.
         async with self._chromium._opening, self.page.expect_popup() as opened:
             await self.session.send("Runtime.evaluate", click)
         return await opened.value

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chromium import PATIENCE, Chromium, Tab, is_crash, launch, now
+from chromium import PATIENCE, Chromium, Tab, launch, now
 from playwright.async_api import Playwright, async_playwright, expect
 from proxy import Proxy
 from pulse import keep_measuring, worst
@@ -178,7 +178,7 @@ async def _wait(task: asyncio.Task[Any]) -> Any:
 async def _play(
     key: Key, playwright: Playwright, chromium: Chromium, room: asyncio.Semaphore
 ) -> Any:
-    """Play a scenario; repeat it if the machine stalled, or the browser lost a page.
+    """Play a scenario; repeat it if the machine stalled.
 
     A stall makes the client's timeouts close connections that the scenario relies on.
     """
@@ -186,8 +186,8 @@ async def _play(
         began = now()
         try:
             outcome = await _play_once(key, playwright, chromium, room)
-        except Exception as error:
-            if worst(began) <= STALL and not is_crash(error):
+        except Exception:
+            if worst(began) <= STALL:
                 raise
         else:
             if worst(began) <= STALL:

@@ -70,7 +70,6 @@ async def copied(scene: Scene) -> dict[str, Any]:
     await tab.state(open=True)
     await tab.eval("marks.send(60)")
     other = await tab.open_popup()
-    await other.wait_for_url(tab.page.url)
     await other.wait_for_function("() => globalThis.client?.state.open")
     storage = await other.evaluate("() => Object.keys(sessionStorage).length")
     await other.evaluate("() => marks.send(60)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 
 import pytest
@@ -23,6 +24,27 @@ async def test_a_client_is_opened_by_await_and_closed_by_close(played):
         await closing
         await client.close()  # may be repeated
         assert not client.state.open
+
+
+def test_close_returns_after_the_state_handlers_that_it_cancels(run):
+    async def main():
+        started, ended = [], []
+
+        async def changed(state):
+            started.append(state)
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                ended.append(state)
+
+        async with chansock.serve(chansock.ChannelSocket(), port=0) as listener:
+            client = connect(listener.url, proxy=None, config=ClientConfig(close_timeout=0.05))
+            client.on_state(changed)
+            await client
+            await client.close()
+            assert len(ended) == len(started) > 0
+
+    run(main())
 
 
 def test_await_of_connect_gives_the_open_client(run):

@@ -572,6 +572,28 @@ def test_an_url_that_is_none_is_refused() -> None:
             Redis(url)
 
 
+def test_nodes_that_claimed_a_client_in_vain_are_named_up_to_a_limit(drive: Drive) -> None:
+    async def main(server: Server) -> None:
+        async with nodes(server.url, 11) as found:
+            claims = [await one.claim("c", [], None) for one, _ in found]
+            ids = [one.node_id for one, _ in found]
+            assert [claim.before for claim in claims] == [None, *ids[:-1]]
+            assert [claim.others for claim in claims[:4]] == [(), (), (ids[0],), (ids[1], ids[0])]
+            assert claims[8].others == tuple(reversed(ids[:7]))
+            assert not any(claim.has_dead for claim in claims[:9])
+            # Past the limit, the oldest are forgotten, but not that there were more.
+            for claim in claims[9:]:
+                assert len(claim.others) == 6
+                assert claim.has_dead
+            last = found[-1][0]
+            last.opened("c")
+            claim = await found[0][0].claim("c", [], None)
+            assert (claim.before, claim.others, claim.has_dead) == (last.node_id, (), False)
+
+    with Server() as server:
+        drive(main(server))
+
+
 def test_positions_of_two_engines_are_never_the_same(drive: Drive) -> None:
     async def main(server: Server) -> None:
         async with nodes(server.url, 1) as [(one, _)]:

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
-from signal import SIGTERM
+from signal import SIGKILL, SIGTERM
 from typing import IO, Any
 
 import peer
@@ -68,6 +68,7 @@ def running(*command: str, port: int | None = None, **environment: str) -> Itera
     with tempfile.TemporaryFile() as output:
         process = subprocess.Popen(
             [sys.executable, "-m", *command], stdout=output, stderr=output, cwd=SUPPORT,
+            start_new_session=True,  # a group of its own, with the workers
             env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **environment},
         )  # fmt: skip
         found = Running(port or 0, process, output)
@@ -81,9 +82,22 @@ def running(*command: str, port: int | None = None, **environment: str) -> Itera
         finally:
             process.terminate()
             try:
+                if command[0] == "granian":
+                    end_granian(process)
                 process.wait(60)
             finally:
-                process.kill()
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, SIGKILL)
+                process.wait()
+
+
+def end_granian(process: subprocess.Popen[bytes]) -> None:
+    """Repeat the signal: a worker that is starting can lose it, and Granian waits for that one."""
+    for _ in range(6):
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+            return
+        os.killpg(process.pid, SIGTERM)
 
 
 @contextmanager

@@ -5,10 +5,11 @@
 -- and seq of its position ('': none), the number of its keys, and these.
 -- Returns {epoch, seq}, then for each client: the node that was its home and lives, or '', and what
 -- the last home left: that stays until a home has opened the client, for this answer may be lost.
--- Then 1 if another node was its home last, even if that is dead; the living nodes that were its
--- home before and may have opened it since, newest first, with commas; 1 if one of those that is
--- dead may have: no older ones are named then; and what `read` appends.
--- A record has `n`, the home, `st`, what the last one left, and `o`, homes that said nothing since.
+-- Then 1 if another node was its home last, even if that is dead; the older nodes that may have
+-- opened it and live, newest first, with commas; 1 if that list ends at a dead one; and what `read`
+-- appends.
+-- A record has `n`, the home; `st`, what the last home left; and `o`, the nodes that claimed the
+-- client since and never reported that they opened it. `?` there: there were more.
 local node, lives, max, keep = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local out = {epoch, seq}
 local i = 5
@@ -19,8 +20,9 @@ while i <= #ARGV do
   if r[1] and r[1] ~= node then older[1] = r[1] end
   if r[3] then
     for each in string.gmatch(r[3], '[^,]+') do
-      if each ~= r[1] and #older < 8 then older[#older + 1] = each end
+      if each ~= r[1] then older[#older + 1] = each end
     end
+    if #older > 8 then older = {unpack(older, 1, 7)}; older[8] = '?' end
   end
   for _, each in ipairs(older) do
     if each ~= node then kept[#kept + 1] = each end

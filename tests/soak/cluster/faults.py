@@ -117,7 +117,7 @@ async def fall_silent(soak: Soak, user: str, seconds: float) -> None:
 async def absence(soak: Soak) -> None:
     """Have all clients of a user be away until it must be gone everywhere, and look.
 
-    Nothing else is done meanwhile: a worker that hears no engine knows of nobody who leaves.
+    No other fault happens meanwhile: a worker without an engine does not hear that a user left.
     """
     user = soak.any_user()
     clients: list[RawClient] = [each for each in soak.raw if user_of(each.name) == user]

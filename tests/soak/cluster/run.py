@@ -272,8 +272,11 @@ class Soak:
         return time.monotonic() < self.trouble_until
 
     def settle(self, seconds: float) -> None:
-        """Note that for so long users stay who have left: an engine that lost what it knew waits
-        until each worker had the time of a lease to say who is there."""
+        """Note that users who left may stay in presence for so long.
+
+        An engine that lost its data removes nobody until each worker had a lease's time to report
+        its users.
+        """
         self.settling_until = max(self.settling_until, time.monotonic() + seconds)
 
     @property

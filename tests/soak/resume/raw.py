@@ -32,7 +32,7 @@ _SHAKEN = re.compile(
 _PAIR = re.compile(rb':(\w+) "?:?([\w-]+)"?')
 
 
-# An answer 409: an older handshake, which the client has given up, came last to another worker.
+# The body of a 409: another worker got an older handshake of this client after this one.
 OVERTAKEN = b"a newer handshake of this client came first"
 
 
